@@ -1,0 +1,121 @@
+"""Files and folders that are whole or absent, and know what they were made from."""
+
+import ast
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+
+PACKAGE = Path(__file__).parent
+MADE_FROM = "made_from.json"
+
+
+@contextmanager
+def atomic_file(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path that becomes `path` only when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    os.close(handle)
+    part = Path(name)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.chmod(0o644)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary folder that replaces `path` only when the block succeeds."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    part.chmod(0o755)
+    try:
+        yield part
+        old = part.with_suffix(".old")
+        if path.exists():
+            path.rename(old)
+        part.rename(path)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def file_digest(path: str | Path) -> str:
+    """Sha256 of a file's bytes."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def module_files(module: str) -> set[Path]:
+    """Source files of a salib module and, transitively, of every salib module it imports.
+
+    Args:
+        module: dotted name such as "salib.train"; a package stands for all its files.
+
+    Raises:
+        ValueError: if there is no such module in the package.
+    """
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        for path in _sources(waiting.pop()):
+            if path not in found:
+                found.add(path)
+                waiting.extend(_imports(path))
+    return found
+
+
+def source_digest(*modules: str) -> str:
+    """Sha256 over the sources that `modules` depend on within salib."""
+    paths = sorted(set().union(*map(module_files, modules)))
+    listing = [(str(path.relative_to(PACKAGE)), file_digest(path)) for path in paths]
+    return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+
+
+def is_kept(folder: str | Path, key: dict) -> bool:
+    """Whether `folder` was completed from exactly `key`."""
+    path = Path(folder) / MADE_FROM
+    return path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(key))
+
+
+def stamp(folder: str | Path, key: dict) -> None:
+    """Record in `folder` what it was made from; written last."""
+    with atomic_file(Path(folder) / MADE_FROM) as part:
+        part.write_text(json.dumps(key, indent=1, sort_keys=True))
+
+
+def _sources(module: str) -> list[Path]:
+    base = PACKAGE.joinpath(*module.split(".")[1:])
+    if base.is_dir():
+        return sorted(base.glob("*.py")) if base != PACKAGE else [base / "__init__.py"]
+    if base.with_suffix(".py").is_file():
+        return [base.with_suffix(".py")]
+    raise ValueError(f"module must be part of salib, got {module!r}")
+
+
+@cache
+def _imports(path: Path) -> list[str]:
+    names = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.append(node.module)
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return [name for name in names if name.startswith("salib") and _is_module(name)]
+
+
+def _is_module(name: str) -> bool:
+    base = PACKAGE.joinpath(*name.split(".")[1:])
+    return base.is_dir() or base.with_suffix(".py").is_file()
