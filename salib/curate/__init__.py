@@ -1,0 +1,1 @@
+"""Scenes of a STAC catalogue to aligned tiles; the only importer of raster and STAC packages."""

@@ -1,0 +1,193 @@
+"""The Web Mercator tile pyramid: places, bounds, ground sample distance and Hilbert order."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Int64
+from pmtiles.tile import zxy_to_tileid
+
+TILE_PX = 256
+MAX_ZOOM = 24
+MAX_LAT = 85.051128779806
+EARTH_RADIUS_M = 6378137.0
+HALF_WORLD_M = math.pi * EARTH_RADIUS_M
+
+Bounds = tuple[float, float, float, float]
+"""West, south, east, north."""
+
+
+class TileId(NamedTuple):
+    """A square of the XYZ pyramid: x grows east, y grows south from the north-west corner."""
+
+    z: int
+    x: int
+    y: int
+
+    @property
+    def hilbert(self) -> int:
+        """Place of the tile in a PMTiles archive."""
+        return zxy_to_tileid(self.z, self.x, self.y)
+
+    def parent(self, levels: int = 1) -> "TileId":
+        """The tile `levels` zooms up that holds this one."""
+        return TileId(self.z - levels, self.x >> levels, self.y >> levels)
+
+    def children(self, levels: int = 1) -> list["TileId"]:
+        """The tiles `levels` zooms down, row by row; one contiguous Hilbert range."""
+        side = 1 << levels
+        west, north = self.x << levels, self.y << levels
+        return [
+            TileId(self.z + levels, west + col, north + row)
+            for row in range(side)
+            for col in range(side)
+        ]
+
+
+def tile_bounds(tile: TileId) -> Bounds:
+    """Longitude and latitude of a tile's edges: west, south, east, north in degrees."""
+    west, south, east, north = tile_bounds_m(tile)
+    return (*to_lonlat(west, south), *to_lonlat(east, north))
+
+
+def tile_bounds_m(tile: TileId) -> Bounds:
+    """Web Mercator metres of a tile's edges: west, south, east, north."""
+    size = 2 * HALF_WORLD_M / (1 << tile.z)
+    west, north = tile.x * size - HALF_WORLD_M, HALF_WORLD_M - tile.y * size
+    return west, north - size, west + size, north
+
+
+def to_lonlat(x_m: float, y_m: float) -> tuple[float, float]:
+    """Longitude and latitude in degrees of a place in Web Mercator metres."""
+    lat = math.degrees(math.atan(math.sinh(y_m / EARTH_RADIUS_M)))
+    return math.degrees(x_m / EARTH_RADIUS_M), lat
+
+
+def to_mercator(lon: float, lat: float) -> tuple[float, float]:
+    """Web Mercator metres of a place in degrees."""
+    y_m = EARTH_RADIUS_M * math.asinh(math.tan(math.radians(lat)))
+    return math.radians(lon) * EARTH_RADIUS_M, y_m
+
+
+def gsd_m(lat: float, zoom: int, tile_px: int = TILE_PX) -> float:
+    """Metres of ground a pixel of a tile at latitude `lat` (degrees), on the sphere."""
+    check_zoom(zoom)
+    return math.cos(math.radians(lat)) * 2 * HALF_WORLD_M / (tile_px * (1 << zoom))
+
+
+def tile_gsd_m(tile: TileId) -> float:
+    """Metres of ground a pixel, at the tile's centre."""
+    _, south, _, north = tile_bounds_m(tile)
+    return gsd_m(to_lonlat(0.0, (south + north) / 2)[1], tile.z)
+
+
+def check_zoom(zoom: int, highest: int = MAX_ZOOM) -> None:
+    """Refuse a zoom outside the pyramid."""
+    if not 0 <= zoom <= highest:
+        raise ValueError(f"zoom must be between 0 and {highest}, got {zoom}")
+
+
+def check_bbox(bbox: Sequence[float | int]) -> Bounds:
+    """The bbox as four floats.
+
+    Raises:
+        ValueError: unless it is west, south, east, north in degrees; west may exceed east across
+            the antimeridian.
+    """
+    rule = "bbox must be (west, south, east, north) in degrees"
+    if len(bbox) != 4:
+        raise ValueError(f"{rule}, got {len(bbox)} values")
+    west, south, east, north = (float(edge) for edge in bbox)
+    if not all(-180 <= lon <= 180 for lon in (west, east)):
+        raise ValueError(f"{rule} with longitudes in -180..180, got {tuple(bbox)}")
+    if not -90 <= south < north <= 90:
+        raise ValueError(f"{rule} with -90 <= south < north <= 90, got {tuple(bbox)}")
+    if west == east:
+        raise ValueError(f"{rule} with west different from east, got {tuple(bbox)}")
+    return west, south, east, north
+
+
+def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
+    """The bbox, in two where it crosses the antimeridian (west greater than east)."""
+    west, south, east, north = check_bbox(bbox)
+    if west < east:
+        return [(west, south, east, north)]
+    return [(west, south, 180.0, north), (-180.0, south, east, north)]
+
+
+def tiles_of_bbox(bbox: Sequence[float | int], zoom: int) -> list[TileId]:
+    """Tiles whose inside meets the inside of the bbox, in Hilbert order."""
+    check_zoom(zoom)
+    found = set()
+    for west, south, east, north in split_bbox(bbox):
+        left, top = _fractional(west, north, zoom)
+        right, bottom = _fractional(east, south, zoom)
+        cols = range(_floor(left, zoom), _ceil(right, zoom))
+        rows = range(_floor(top, zoom), _ceil(bottom, zoom))
+        found |= {TileId(zoom, x, y) for x in cols for y in rows}
+    return sorted(found, key=lambda tile: tile.hilbert)
+
+
+def blocks_of(tiles: Sequence[TileId], levels: int = 2) -> dict[TileId, list[TileId]]:
+    """Tiles grouped by the parent `levels` up, parents and tiles in Hilbert order."""
+    blocks: dict[TileId, list[TileId]] = {}
+    for tile in sorted(tiles, key=lambda tile: tile.hilbert):
+        blocks.setdefault(tile.parent(levels), []).append(tile)
+    return blocks
+
+
+def hilbert_ids(
+    zoom: int, x: Int64[np.ndarray, " tiles"], y: Int64[np.ndarray, " tiles"]
+) -> Int64[np.ndarray, " tiles"]:
+    """PMTiles ids of tiles of one zoom: all coarser tiles, then the Hilbert curve of this one."""
+    check_zoom(zoom)
+    side = 1 << zoom
+    if ((x < 0) | (y < 0) | (x >= side) | (y >= side)).any():
+        raise ValueError(f"x and y must lie in 0..{side - 1} at zoom {zoom}, got {x} and {y}")
+    ids = np.full(x.shape, (4**zoom - 1) // 3, dtype=np.int64)
+    for bit in reversed(range(zoom)):
+        half = 1 << bit
+        right, low = x & half, y & half
+        ids += ((3 * right) ^ low) << bit
+        x, y = _turn(half, x, y, right, low)
+    return ids
+
+
+def tiles_of_ids(ids: Int64[np.ndarray, " tiles"]) -> Int64[np.ndarray, "tiles zxy=3"]:
+    """Zoom, x and y of PMTiles ids; the inverse of `hilbert_ids`."""
+    starts = np.array([(4**zoom - 1) // 3 for zoom in range(MAX_ZOOM + 2)], dtype=np.int64)
+    zooms = np.searchsorted(starts, ids, side="right") - 1
+    rest = ids - starts[zooms]
+    x, y = np.zeros_like(ids), np.zeros_like(ids)
+    for bit in range(int(zooms.max(initial=0))):
+        half, live = 1 << bit, bit < zooms
+        right = (rest >> 1) & 1
+        low = (rest ^ right) & 1
+        turned_x, turned_y = _turn(half, x, y, right, low)
+        x = np.where(live, turned_x + (right << bit), x)
+        y = np.where(live, turned_y + (low << bit), y)
+        rest = rest >> 2
+    return np.stack([zooms, x, y], axis=1)
+
+
+def _turn(half: int, x: np.ndarray, y: np.ndarray, right: np.ndarray, low: np.ndarray):
+    flip = (low == 0) & (right != 0)
+    x, y = np.where(flip, half - 1 - x, x), np.where(flip, half - 1 - y, y)
+    swap = low == 0
+    return np.where(swap, y, x), np.where(swap, x, y)
+
+
+def _fractional(lon: float, lat: float, zoom: int) -> tuple[float, float]:
+    x_m, y_m = to_mercator(lon, max(-MAX_LAT, min(MAX_LAT, lat)))
+    side = (1 << zoom) / (2 * HALF_WORLD_M)
+    return (x_m + HALF_WORLD_M) * side, (HALF_WORLD_M - y_m) * side
+
+
+def _floor(value: float, zoom: int) -> int:
+    """Rounded down, but an edge that is a tile's own up to rounding counts as that edge."""
+    return min((1 << zoom) - 1, max(0, math.floor(value + 1e-7)))
+
+
+def _ceil(value: float, zoom: int) -> int:
+    return min(1 << zoom, max(1, math.ceil(value - 1e-7)))
