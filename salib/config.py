@@ -1,9 +1,10 @@
-"""Sensors, frozen configurations and presets; the only place where sizes are written."""
+"""Sensors, frozen configurations and presets: the only place where sizes are written."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, replace
 
 SCHEMA = 1
 SENSOR_NAMES = ("radar", "lores", "hires")
+KINDS = {"scale_alibi": SENSOR_NAMES, "croma": ("radar", "lores")}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,3 +25,198 @@ SENSORS = {
     "lores": Sensor(name="lores", bands=("red", "green", "blue"), native_gsd_m=10.0),
     "hires": Sensor(name="hires", bands=("red", "green", "blue"), native_gsd_m=0.6),
 }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Levels:
+    """Mean and standard deviation of a sensor's levels, one value a band (D13)."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check that the two describe the same bands."""
+        if len(self.mean) != len(self.std) or not self.mean:
+            raise ValueError(f"levels must hold a mean and a std for each band, got {self}")
+        if min(self.std) <= 0:
+            raise ValueError(f"std must be positive, got {self.std}")
+
+
+def plain_levels(*, bands: int) -> Levels:
+    """Levels that leave the input as it is: mean 0, standard deviation 1."""
+    return Levels(mean=(0.0,) * bands, std=(1.0,) * bands)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Sizes and readings of one model; stored beside its weights.
+
+    Attributes:
+        kind: "scale_alibi" (three sensors, distance in metres) or "croma" (radar and lores,
+            distance in patches).
+        depth: layers of the optical encoders; the radar encoder and each cross-encoder have half.
+        patch_px: side of a patch in pixels.
+        reference_m: ground distance that counts as one step of bias (D2).
+        slopes: m(h) of each head, or empty for ALiBi's.
+        mask_ratio: fraction of patches hidden in pretraining, radar and lores.
+        hires_mask_ratio: the same for hires, drawn in blocks on the ground (D6).
+        hires_target: "area" averages the hires patch down to the lores grid, "full" keeps all its
+            sub-pixels as channels (D5).
+        joint_target: normalise all sensors' channels of a patch together, as CROMA's code does,
+            instead of each sensor's own (D4).
+        levels: standardisation of each sensor, in the order of the sensors.
+    """
+
+    kind: str
+    dim: int
+    depth: int
+    heads: int
+    patch_px: int
+    decoder_dim: int
+    decoder_depth: int
+    decoder_heads: int
+    mask_ratio: float
+    hires_mask_ratio: float
+    reference_m: float = 64.0
+    slopes: tuple[float, ...] = ()
+    hires_target: str = "area"
+    joint_target: bool = False
+    levels: tuple[Levels, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the rules that the model relies on."""
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {tuple(KINDS)}, got {self.kind!r}")
+        for dim, heads in ((self.dim, self.heads), (self.decoder_dim, self.decoder_heads)):
+            if dim % heads:
+                raise ValueError(f"heads must divide the width, got {heads} heads and {dim}")
+        if self.decoder_dim % 4:
+            raise ValueError(f"decoder_dim must be a multiple of 4, got {self.decoder_dim}")
+        for ratio in (self.mask_ratio, self.hires_mask_ratio):
+            if not 0 < ratio < 1:
+                raise ValueError(f"mask_ratio must lie between 0 and 1, got {ratio}")
+        if self.reference_m <= 0:
+            raise ValueError(f"reference_m must be positive, got {self.reference_m}")
+        if self.slopes and (len(self.slopes) != self.heads or min(self.slopes) <= 0):
+            raise ValueError(f"slopes must be {self.heads} positive values, got {self.slopes}")
+        if self.hires_target not in ("area", "full"):
+            raise ValueError(f"hires_target must be area or full, got {self.hires_target!r}")
+        if self.levels and len(self.levels) != len(self.sensors):
+            raise ValueError(f"levels must be one a sensor {self.sensors}, got {len(self.levels)}")
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Names of the sensors that the model encodes, in fusion order."""
+        return KINDS[self.kind]
+
+    @property
+    def sensor_levels(self) -> dict[str, Levels]:
+        """Standardisation by sensor."""
+        plain = tuple(plain_levels(bands=len(SENSORS[name].bands)) for name in self.sensors)
+        return dict(zip(self.sensors, self.levels or plain, strict=True))
+
+    def to_json(self) -> dict:
+        """Plain values, with the version of the layout."""
+        return {"schema": SCHEMA, **asdict(self)}
+
+    @classmethod
+    def from_json(cls, stored: dict) -> "ModelConfig":
+        """Inverse of `to_json`.
+
+        Raises:
+            ValueError: if the stored layout is of another version or names other fields.
+        """
+        values = dict(stored)
+        schema = values.pop("schema", None)
+        if schema != SCHEMA:
+            raise ValueError(
+                f"schema of a model's config.json must be {SCHEMA}, got {schema}: "
+                "the folder was written by another version of salib; pretrain it again"
+            )
+        try:
+            levels = tuple(
+                Levels(mean=tuple(level["mean"]), std=tuple(level["std"]))
+                for level in values.pop("levels")
+            )
+            return cls(**values | {"levels": levels, "slopes": tuple(values.pop("slopes"))})
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"config.json must hold the fields of ModelConfig: {error}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """One pretraining run.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: places a step, over all ranks.
+        learning_rate: peak of a linear warm-up and cosine decay (D14).
+        weight_decay: of AdamW, on matrices only.
+        crop_px: side of the lores crop that becomes an input, smallest and largest; drawn once a
+            sample, so every encoder sees a range of ground sample distances (D18).
+        image_px: side of the lores and radar input; hires has twice as many pixels.
+        jitter: standard deviation of the gain and offset drawn for each image and band.
+        precision: "bf16" or "float32".
+    """
+
+    steps: int
+    batch: int
+    learning_rate: float
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    crop_px: tuple[int, int]
+    image_px: int
+    jitter: float = 0.1
+    precision: str = "bf16"
+
+    def __post_init__(self) -> None:
+        """Check the rules that the loop relies on."""
+        for name in ("steps", "batch", "learning_rate", "image_px"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        if not 0 < self.crop_px[0] <= self.crop_px[1]:
+            raise ValueError(f"crop_px must be (smallest, largest), got {self.crop_px}")
+        if self.precision not in ("bf16", "float32"):
+            raise ValueError(f"precision must be bf16 or float32, got {self.precision!r}")
+
+
+_TINY = ModelConfig(
+    kind="scale_alibi",
+    dim=128,
+    depth=4,
+    heads=4,
+    patch_px=8,
+    decoder_dim=64,
+    decoder_depth=1,
+    decoder_heads=4,
+    mask_ratio=0.5,
+    hires_mask_ratio=0.75,
+)
+_BASE = ModelConfig(
+    kind="scale_alibi",
+    dim=768,
+    depth=12,
+    heads=16,
+    patch_px=16,
+    decoder_dim=512,
+    decoder_depth=1,
+    decoder_heads=8,
+    mask_ratio=0.4,
+    hires_mask_ratio=0.4,
+)
+PRESETS = {
+    "tiny": _TINY,
+    "small": replace(_BASE, dim=384, depth=6, heads=6, decoder_dim=256, patch_px=8),
+    "base": _BASE,
+}
+
+
+def preset(name: str, *, kind: str = "scale_alibi") -> ModelConfig:
+    """Configuration of a preset, for Scale-ALiBi or for the CROMA it is compared with.
+
+    Raises:
+        ValueError: if there is no such preset or kind.
+    """
+    if name not in PRESETS:
+        raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {name!r}")
+    return replace(PRESETS[name], kind=kind)

@@ -1,0 +1,22 @@
+"""The models: tokens that carry their place, encoders, cross-encoders, decoder (Fig. 1)."""
+
+from salib.model.fusion import Croma, Fusion, Pretraining, ScaleAlibi, build_model
+from salib.model.published import from_published, load_croma
+from salib.model.store import load_model, save_model
+from salib.model.tokens import Mask, Tokens, draw_mask, patchify
+
+__all__ = [
+    "Croma",
+    "Fusion",
+    "Mask",
+    "Pretraining",
+    "ScaleAlibi",
+    "Tokens",
+    "build_model",
+    "draw_mask",
+    "from_published",
+    "load_croma",
+    "load_model",
+    "patchify",
+    "save_model",
+]

@@ -1,0 +1,118 @@
+"""Transformer layers; attention takes its bias from the places of its tokens."""
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from salib.attention import attend_biased
+
+SelfBias = Float[Tensor, "batch heads queries queries"] | None
+CrossBias = Float[Tensor, "batch heads queries keys"] | None
+
+
+class Attention(nn.Module):
+    """Pre-norm attention of a stream to itself or to a context."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        """Weights without a bias on queries, keys and values, as in CROMA."""
+        super().__init__()
+        self.heads = heads
+        self.norm = nn.LayerNorm(dim)
+        self.queries = nn.Linear(dim, dim, bias=False)
+        self.keys_values = nn.Linear(dim, 2 * dim, bias=False)
+        self.out = nn.Linear(dim, dim)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch queries dim"],
+        bias: CrossBias,
+        context: Float[Tensor, "batch keys dim"] | None = None,
+    ) -> Float[Tensor, "batch queries dim"]:
+        """Eq. (1) for all heads; `context` None means x itself."""
+        x = self.norm(x)
+        context = x if context is None else self.norm(context)
+        q = rearrange(self.queries(x), "b n (h d) -> b h n d", h=self.heads)
+        k, v = rearrange(self.keys_values(context), "b n (s h d) -> s b h n d", s=2, h=self.heads)
+        mixed = attend_biased(q, k.to(q.dtype), v.to(q.dtype), bias)
+        return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+class FeedForward(nn.Sequential):
+    """Norm, one hidden layer of four times the width, GELU."""
+
+    def __init__(self, dim: int) -> None:
+        """Four times as wide inside."""
+        super().__init__(
+            nn.LayerNorm(dim), nn.Linear(dim, 4 * dim), nn.GELU(), nn.Linear(4 * dim, dim)
+        )
+
+
+class Layer(nn.Module):
+    """Self-attention, attention to a context if there is one, feed-forward."""
+
+    def __init__(self, dim: int, heads: int, *, cross: bool) -> None:
+        """`cross` adds the attention to a context."""
+        super().__init__()
+        self.self_attention = Attention(dim, heads)
+        self.cross_attention = Attention(dim, heads) if cross else None
+        self.feed_forward = FeedForward(dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        self_bias: SelfBias,
+        context: Tensor | None = None,
+        cross_bias: CrossBias = None,
+    ) -> Tensor:
+        """Each part adds to the stream."""
+        x = x + self.self_attention(x, self_bias)
+        if self.cross_attention is not None:
+            x = x + self.cross_attention(x, cross_bias, context)
+        return x + self.feed_forward(x)
+
+
+class Transformer(nn.Module):
+    """A stack of layers that share one bias, and a last norm."""
+
+    def __init__(self, dim: int, heads: int, depth: int, *, cross: bool = False) -> None:
+        """`cross` makes it a cross-encoder."""
+        super().__init__()
+        self.layers = nn.ModuleList([Layer(dim, heads, cross=cross) for _ in range(depth)])
+        self.norm = nn.LayerNorm(dim)
+
+    def forward(
+        self,
+        x: Tensor,
+        self_bias: SelfBias,
+        context: Tensor | None = None,
+        cross_bias: CrossBias = None,
+    ) -> Tensor:
+        """Run all layers."""
+        for layer in self.layers:
+            x = layer(x, self_bias, context, cross_bias)
+        return self.norm(x)
+
+
+class Decoder(nn.Module):
+    """A small ViT that guesses the pixels of every sensor at every coarse patch."""
+
+    def __init__(self, dim_in: int, dim: int, heads: int, depth: int, values: int) -> None:
+        """`values` is the number of pixels times channels a patch, all sensors together."""
+        super().__init__()
+        self.enter = nn.Linear(dim_in, dim)
+        self.mask_token = nn.Parameter(torch.empty(dim).normal_(std=0.02))
+        self.transformer = Transformer(dim, heads, depth)
+        self.leave = nn.Linear(dim, values)
+
+    def forward(
+        self,
+        x: Float[Tensor, "batch kept dim"],
+        keep: Tensor,
+        place: Float[Tensor, "batch tokens decoder_dim"],
+    ) -> Float[Tensor, "batch tokens values"]:
+        """Put tokens where they belong, a mask token elsewhere, and decode without a bias."""
+        x = self.enter(x)
+        index = keep.unsqueeze(-1).expand_as(x)
+        whole = self.mask_token.to(x.dtype).expand_as(place).scatter(1, index, x)
+        return self.leave(self.transformer(whole + place, None))

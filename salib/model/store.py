@@ -1,0 +1,55 @@
+"""A trained model as a folder: weights as safetensors, configuration as JSON, never a pickle."""
+
+import json
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from salib.artifact import atomic_file
+from salib.config import ModelConfig
+from salib.model.fusion import Fusion, build_model
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+
+
+def save_model(model: Fusion, folder: str | Path) -> Path:
+    """Write model.safetensors, then config.json: a folder with a configuration is whole."""
+    folder = Path(folder)
+    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    with atomic_file(folder / WEIGHTS) as part:
+        save_file(weights, part)
+    with atomic_file(folder / CONFIG) as part:
+        part.write_text(json.dumps(model.config.to_json(), indent=1) + "\n")
+    return folder
+
+
+def load_model(folder: str | Path) -> Fusion:
+    """Read a model folder, ready to embed.
+
+    Raises:
+        ValueError: if a file is missing or truncated, or the folder was written in another layout.
+    """
+    folder = Path(folder)
+    for name in (CONFIG, WEIGHTS):
+        if not (folder / name).is_file():
+            raise ValueError(
+                f"model folder must hold {CONFIG} and {WEIGHTS}, got {folder} without {name}: "
+                "write one with `salib pretrain`"
+            )
+    try:
+        config = ModelConfig.from_json(json.loads((folder / CONFIG).read_text()))
+        weights = load_file(folder / WEIGHTS)
+    except (json.JSONDecodeError, SafetensorError) as error:
+        raise ValueError(
+            f"model folder must be whole, got {folder} with an unreadable file ({error}): "
+            "copy it again or pretrain again"
+        ) from error
+    model = build_model(config, seed=0)
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    stored = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != stored:
+        differing = sorted(dict(expected.items() ^ stored.items()))[:3]
+        raise ValueError(f"weights must fit {CONFIG}, got other names or shapes: {differing}")
+    model.load_state_dict(weights)
+    return model.eval()
