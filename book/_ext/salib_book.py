@@ -1,0 +1,236 @@
+"""The one Sphinx extension of the book: what the ledger holds, put into pages.
+
+Roles `num` and `procedural`, directives `ledger-figure`, `ledger-table` and `procedural`. A key
+that no notebook wrote is a warning, and the book is built with warnings as errors.
+"""
+
+import html
+import json
+import os
+from pathlib import Path
+from typing import Any, ClassVar
+
+from docutils import nodes
+from docutils.parsers.rst import directives
+from sphinx import addnodes
+from sphinx.application import Sphinx
+from sphinx.util import logging
+from sphinx.util.docutils import SphinxDirective, SphinxRole
+
+logger = logging.getLogger(__name__)
+BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
+
+
+class number_node(nodes.inline):
+    """A number with its card."""
+
+
+def read_ledger(results: Path, profile: str) -> dict[str, dict[str, Any]]:
+    """Every entry of a profile by key, joined with its page's own fields.
+
+    Raises:
+        ValueError: if two notebooks wrote the same key.
+    """
+    entries: dict[str, dict[str, Any]] = {}
+    for path in sorted((results / profile / "ledger").glob("*.json")):
+        page = json.loads(path.read_text(encoding="utf-8"))
+        shared = {name: page[name] for name in ("notebook", "profile", "seed", "provenance")}
+        for key, entry in page["entries"].items():
+            if key in entries:
+                other = entries[key]["notebook"]
+                raise ValueError(f"{key} must be written once, got {other} and {page['notebook']}")
+            entries[key] = {**entry, **shared}
+    return entries
+
+
+def card(entry: dict[str, Any]) -> str:
+    """What a reader sees on pointing at a number, one fact a line."""
+    origin = entry["provenance"]
+    commit = (origin["commit"] or "unknown")[:10] + (
+        " with local changes" if origin["dirty"] else ""
+    )
+    facts = {
+        "value": entry.get("value"),
+        "not computed": entry.get("reason"),
+        "95 % interval": "{} to {}".format(*entry["ci"]) if entry.get("ci") else None,
+        "n": entry.get("n"),
+        "images": entry.get("data"),
+        "seed": entry["seed"],
+        "profile": entry["profile"],
+        "notebook": entry["notebook"],
+        "commit": commit,
+        "device": origin["device"],
+    }
+    return "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None)
+
+
+class Looked:
+    """Shared by roles and directives: an entry by key, or a warning that stops the build."""
+
+    def entry(self, key: str, *kinds: str) -> dict[str, Any] | None:
+        """The entry, or None after a warning."""
+        config = self.env.app.config
+        entry = self.env.app.salib_ledger.get(key)
+        if entry and entry["kind"] in (*kinds, "missing"):
+            return entry
+        fault = f"is a {entry['kind']}, not a {kinds[0]}" if entry else "was written by no notebook"
+        logger.warning(
+            "ledger key %r %s (looked in results/%s/ledger)",
+            key,
+            fault,
+            config.salib_profile,
+            location=self.get_location(),
+        )
+        return None
+
+
+class NumRole(SphinxRole, Looked):
+    """{num}`key` or {num}`key|.2f`: a number of the ledger, linked to the notebook that made it."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Make the link; the notebook's page is resolved like any other page."""
+        key, _, fmt = (part.strip() for part in self.text.partition("|"))
+        entry = self.entry(key, "number")
+        if entry is None:
+            return [nodes.inline(text=f"?{key}?")], []
+        text = "not computed" if entry["kind"] == "missing" else entry["text"]
+        if fmt and entry["kind"] == "number":
+            text = format(entry["value"], fmt) + (f" {entry['unit']}" if entry["unit"] else "")
+        shown = number_node("", text, card=card(entry), classes=["sa-num"])
+        link = addnodes.pending_xref(
+            "",
+            shown,
+            refdomain="std",
+            reftype="doc",
+            reftarget=f"/notebooks/{entry['notebook']}",
+            refdoc=self.env.docname,
+            refexplicit=True,
+            refwarn=True,
+        )
+        return [link], []
+
+
+class ProceduralRole(SphinxRole):
+    """{procedural}`words`: a badge that says the thing beside it is made from procedural images."""
+
+    def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
+        """Make the badge."""
+        return [nodes.inline("", self.text, classes=["sa-badge", "sa-procedural"])], []
+
+
+class Procedural(SphinxDirective):
+    """A line above a figure or table made from procedural images; text is optional."""
+
+    optional_arguments = 1
+    final_argument_whitespace = True
+    default = "Made from procedural images: no pixel of it was seen by a satellite."
+
+    def run(self) -> list[nodes.Node]:
+        """Make the line."""
+        text = self.arguments[0] if self.arguments else self.default
+        badge = nodes.inline("", "procedural", classes=["sa-badge", "sa-procedural"])
+        return [nodes.paragraph("", "", badge, nodes.Text(f" {text}"), classes=["sa-note"])]
+
+
+class Entry(SphinxDirective, Looked):
+    """What figures and tables share: a key, a caption, a name to refer to."""
+
+    required_arguments = 1
+    option_spec: ClassVar[dict] = {"name": directives.unchanged}
+
+    def caption(self, entry: dict[str, Any]) -> list[nodes.Node]:
+        """The caption as Markdown, then a badge that says what images it was made from."""
+        parsed, _ = self.state.inline_text(entry["caption"], self.lineno)
+        badge = BADGES.get(entry["data"])
+        if badge:
+            classes = ["sa-badge", f"sa-{entry['data']}"]
+            parsed += [nodes.Text(" "), nodes.inline("", badge, classes=classes)]
+        return parsed
+
+    def absent(self, entry: dict[str, Any]) -> list[nodes.Node]:
+        """One line in place of what was not computed."""
+        text = f"Not computed: {entry['reason']}"
+        line = nodes.paragraph("", text, classes=["sa-missing"])
+        self.add_name(line)
+        return [line]
+
+
+class LedgerFigure(Entry):
+    """A figure of the ledger under one caption and number, in a light and a dark variant."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the figure."""
+        entry = self.entry(self.arguments[0], "figure")
+        if entry is None or entry["kind"] == "missing":
+            return self.absent(entry) if entry else []
+        folder = os.path.relpath(self.config.salib_results, self.env.srcdir)
+        pictures = nodes.container()
+        for theme, file in entry["files"].items():
+            name = f"sa-{theme}" if len(entry["files"]) == 2 else "sa-paper"
+            uri = f"/{Path(folder).as_posix()}/{entry['profile']}/figures/{file}"
+            pictures += nodes.image(uri=uri, alt=entry["caption"], classes=[name])
+        caption = nodes.caption(entry["caption"], "", *self.caption(entry))
+        figure = nodes.figure("", pictures, caption, classes=["sa-figure"])
+        self.set_source_info(figure)
+        self.add_name(figure)
+        return [figure]
+
+
+class LedgerTable(Entry):
+    """A table of the ledger under its caption; wide ones scroll inside their own box."""
+
+    def run(self) -> list[nodes.Node]:
+        """Make the table."""
+        entry = self.entry(self.arguments[0], "table")
+        if entry is None or entry["kind"] == "missing":
+            return self.absent(entry) if entry else []
+        caption = nodes.paragraph("", "", *self.caption(entry), classes=["sa-caption"])
+        markup = f'<div class="sa-table" tabindex="0">{entry["html"]}</div>'
+        box = nodes.container("", caption, nodes.raw("", markup, format="html"))
+        self.add_name(box)
+        return [box]
+
+
+def visit_number(writer: Any, node: number_node) -> None:
+    """Open the number; the card is drawn by the style sheet from data-card."""
+    facts = html.escape(node["card"], quote=True)
+    spoken = html.escape(f"{node.astext()} ({node['card']})".replace("\n", "; "), quote=True)
+    writer.body.append(f'<span class="sa-num" data-card="{facts}" aria-label="{spoken}">')
+
+
+def depart_number(writer: Any, node: number_node) -> None:
+    """Close the number."""
+    writer.body.append("</span>")
+
+
+def load(app: Sphinx) -> None:
+    """Read the ledger once a build."""
+    app.salib_ledger = read_ledger(Path(app.config.salib_results), app.config.salib_profile)
+
+
+def keep_local(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Drop thebe and whatever else a page would fetch from another host."""
+    for kind in ("script_files", "css_files"):
+        context[kind] = [file for file in context[kind] if not _is_foreign(file)]
+
+
+def _is_foreign(file: Any) -> bool:
+    name = str(getattr(file, "filename", None) or file)
+    body = str(getattr(file, "attributes", {}).get("body") or "")
+    return name.startswith(("http:", "https:", "//")) or "thebe" in (name + body).lower()
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register everything."""
+    root = Path(app.srcdir).parent
+    app.add_config_value("salib_profile", os.environ.get("SALIB_PROFILE", "smoke"), "env", str)
+    app.add_config_value("salib_results", str(root / "results"), "env", str)
+    app.add_node(number_node, html=(visit_number, depart_number))
+    app.add_role("num", NumRole())
+    app.add_role("procedural", ProceduralRole())
+    app.add_directive("ledger-figure", LedgerFigure)
+    app.add_directive("ledger-table", LedgerTable)
+    app.add_directive("procedural", Procedural)
+    app.connect("builder-inited", load)
+    app.connect("html-page-context", keep_local, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,261 @@
+"""The only way a notebook hands a number, table or figure to the book.
+
+A page of the ledger is `results/<profile>/ledger/<notebook>.json`. What two runs of one seed must
+agree on stands under `entries` and is summed up by `sha256`; where and with what it was computed
+stands apart, under `provenance`.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import math
+import os
+import platform
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Literal
+
+from salib.artifact import atomic_file
+
+Data = Literal["procedural", "real", "paper", "none"]
+
+SCHEMA = 1
+PACKAGES = ("salib", "torch", "numpy", "scikit-learn", "pandas", "matplotlib", "geobench")
+KEY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+INK = {"light": "#1f2328", "dark": "#e6edf3"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """HTML that a notebook displays as the output of a cell."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+class Ledger:
+    """The page of one notebook; nothing reaches the disk before `close`.
+
+    Args:
+        notebook: stem of the notebook's file, such as "05_table2".
+        profile: name of the profile that set the parameters.
+        seed: the integer that seeds the run.
+        root: the repository's root, from which notebooks run.
+    """
+
+    def __init__(self, notebook: str, profile: str, seed: int, *, root: str | Path = ".") -> None:
+        """Open an empty page."""
+        self.notebook, self.profile, self.seed, self.root = notebook, profile, seed, Path(root)
+        self.entries: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, bytes] = {}
+
+    @property
+    def path(self) -> Path:
+        """Where `close` writes."""
+        return self.root / "results" / self.profile / "ledger" / f"{self.notebook}.json"
+
+    def number(
+        self,
+        key: str,
+        value: Any,
+        fmt: str | None = None,
+        *,
+        ci: tuple[float, float] | None = None,
+        n: int | None = None,
+        unit: str | None = None,
+        data: Data = "procedural",
+    ) -> str:
+        """Record one number (or word) and return it as the book will print it.
+
+        Args:
+            key: name within the book, such as "table2.scale_alibi.mean"; prose says {num}`key`.
+            value: an int, a finite float or a string; NumPy and torch scalars are converted.
+            fmt: format specification such as ".1f"; `str` without it.
+            ci: lower and upper end of the 95 % interval.
+            n: how many observations it rests on.
+            unit: printed after the number, such as "%".
+            data: what images it was made from.
+
+        Raises:
+            ValueError: if the key is malformed or taken, or the value or interval is not finite.
+        """
+        value = _plain(key, value)
+        interval = None if ci is None else [_plain(key, end) for end in ci]
+        text = f"{value:{fmt or ''}}" + (f" {unit}" if unit else "")
+        entry = {"kind": "number", "value": value, "text": text, "fmt": fmt, "unit": unit}
+        self._add(key, {**entry, "ci": interval, "n": n, "data": data})
+        return text
+
+    def table(self, key: str, table: Any, caption: str = "", *, data: Data = "procedural") -> Shown:
+        """Record a table and return it for display.
+
+        Args:
+            key: name within the book.
+            table: a DataFrame, a pandas Styler or finished HTML.
+            caption: one or two sentences, in the book's Markdown.
+            data: what images it was made from.
+        """
+        if hasattr(table, "set_uuid"):
+            markup = table.set_uuid(re.sub(r"\W", "-", key)).to_html()
+        else:
+            markup = table if isinstance(table, str) else table.to_html(border=0)
+        self._add(key, {"kind": "table", "html": markup, "caption": caption, "data": data})
+        return Shown(f'<div class="sa-table">{markup}</div>')
+
+    def figure(self, key: str, figure: Any, caption: str, *, data: Data = "procedural") -> Shown:
+        """Record a figure as SVG, the same bytes for the same drawing, and return it for display.
+
+        Args:
+            key: name within the book; also the stem of the file.
+            figure: a function without arguments that draws and returns a matplotlib figure. It is
+                called once with dark ink for the light theme and once with light ink for the dark
+                theme, on a transparent ground, so it must draw the same each time. A finished
+                figure is kept on its own ground.
+            caption: one or two sentences, in the book's Markdown.
+            data: what images it was made from.
+        """
+        if callable(figure) and not hasattr(figure, "savefig"):
+            drawn = {theme: _themed_svg(figure, key, theme) for theme in INK}
+        else:
+            drawn = {"light": _svg(figure, key, transparent=False)}
+        files = {theme: f"{key}.{theme}.svg" for theme in drawn}
+        sums = {theme: hashlib.sha256(drawn[theme]).hexdigest() for theme in drawn}
+        entry = {"kind": "figure", "files": files, "sha256": sums, "caption": caption, "data": data}
+        self._add(key, entry)
+        self._files.update({files[theme]: drawn[theme] for theme in drawn})
+        return Shown(_figure_html(drawn, caption))
+
+    def missing(self, key: str, reason: str) -> Shown:
+        """Record that an entry could not be made, and why; the book says so in its place."""
+        self._add(key, {"kind": "missing", "reason": reason})
+        return Shown(f'<p class="sa-missing">Not computed: {html.escape(reason)}</p>')
+
+    def close(self) -> Path:
+        """Write figures, then the page, and return the page's path."""
+        figures = self.root / "results" / self.profile / "figures"
+        for name, svg in self._files.items():
+            with atomic_file(figures / name) as part:
+                part.write_bytes(svg)
+        source = self.root / "notebooks" / f"{self.notebook}.ipynb"
+        page = {
+            "schema": SCHEMA,
+            "notebook": self.notebook,
+            "profile": self.profile,
+            "seed": self.seed,
+            "source": source_of(source) if source.is_file() else None,
+            "entries": dict(sorted(self.entries.items())),
+            "sha256": _digest(self.entries),
+            "provenance": _provenance(self.root),
+        }
+        with atomic_file(self.path) as part:
+            part.write_text(json.dumps(page, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return self.path
+
+    def _add(self, key: str, entry: dict[str, Any]) -> None:
+        if not KEY.fullmatch(key):
+            raise ValueError(f"key must be lower-case words joined by . _ or -, got {key!r}")
+        if key in self.entries:
+            raise ValueError(f"key must be new to this notebook, got {key!r} a second time")
+        self.entries[key] = entry
+
+
+def source_of(notebook: str | Path) -> str:
+    """Sha256 over the source of a notebook's code cells, as it stands in `notebooks/`."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    return _digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
+
+
+def is_stale(notebook: str | Path, page: str | Path) -> bool:
+    """Whether a notebook's code has changed since it wrote this page of the ledger."""
+    return json.loads(Path(page).read_text(encoding="utf-8"))["source"] != source_of(notebook)
+
+
+def _plain(key: str, value: Any) -> int | float | str:
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, int | float | str) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise ValueError(f"value of {key} must be a finite number or a string, got {value!r}")
+    return value
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _svg(figure: Any, key: str, *, transparent: bool) -> bytes:
+    from matplotlib import pyplot, rc_context
+
+    out = io.BytesIO()
+    with rc_context({"svg.hashsalt": key, "svg.fonttype": "path"}):
+        figure.savefig(
+            out, format="svg", bbox_inches="tight", transparent=transparent, metadata={"Date": None}
+        )
+    pyplot.close(figure)
+    return out.getvalue()
+
+
+def _themed_svg(draw: Callable[[], Any], key: str, theme: str) -> bytes:
+    from matplotlib import rc_context
+
+    ink = INK[theme]
+    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    style: Any = dict.fromkeys((*inked, "patch.edgecolor", "hatch.color"), ink)
+    style |= {"figure.facecolor": "none", "axes.facecolor": "none", "legend.framealpha": 0.0}
+    with rc_context(style):
+        return _svg(draw(), key, transparent=True)
+
+
+def _figure_html(drawn: dict[str, bytes], caption: str) -> str:
+    # The dark image hides itself, so that outside the book only one is seen.
+    pictures = []
+    for theme, svg in drawn.items():
+        name = f"sa-{theme}" if len(drawn) == 2 else "sa-paper"
+        hidden = ' style="display:none"' if theme == "dark" else ""
+        source = base64.b64encode(svg).decode()
+        pictures.append(
+            f'<img class="{name}"{hidden} alt="{html.escape(caption)}" '
+            f'src="data:image/svg+xml;base64,{source}">'
+        )
+    images, text = "".join(pictures), html.escape(caption)
+    return f'<figure class="sa-figure"><div>{images}</div><figcaption>{text}</figcaption></figure>'
+
+
+def _provenance(root: Path) -> dict[str, Any]:
+    torch = sys.modules.get("torch")
+    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
+    return {
+        **_commit(root),
+        "device": gpu or f"CPU, {platform.machine()}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _commit(root: Path) -> dict[str, Any]:
+    try:
+        commit = _git(root, "rev-parse", "HEAD")
+        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "-uno"))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "dirty": None}
+
+
+def _git(root: Path, *words: str) -> str:
+    command = ["git", "-C", str(root), *words]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
