@@ -1,0 +1,6 @@
+"""The procedural Earth: a landscape as a function of (seed, place), and three sensors over it."""
+
+from salib.world.landscape import THEMES
+from salib.world.triples import Triple, montage_chips, render_triple
+
+__all__ = ["THEMES", "Triple", "montage_chips", "render_triple"]

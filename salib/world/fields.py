@@ -1,0 +1,226 @@
+"""A stock of periodic textures, sampled at world coordinates so that a field is a function of place.
+
+The stock is fixed; a seed enters only through where, at which scale and at which angle a texture
+is laid on the ground. Each texture is a pyramid, so coarse pixels see area averages.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, Int32, UInt16
+
+SIDE = 512
+PARCEL_SIDE = 1024
+EXPONENTS = (0.6, 1.0, 1.3, 1.6, 2.0, 2.4, 3.0)
+_STOCK_SEED = 20241113
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """A window of ground pixels: north-west corner in metres east and south, and its sampling."""
+
+    x_m: float
+    y_m: float
+    gsd_m: float
+    rows: int
+    cols: int
+
+    def box(self, top: int, bottom: int, left: int, right: int) -> "Grid":
+        """Return the window of some rows and columns of this one."""
+        return Grid(
+            x_m=self.x_m + left * self.gsd_m,
+            y_m=self.y_m + top * self.gsd_m,
+            gsd_m=self.gsd_m,
+            rows=bottom - top,
+            cols=right - left,
+        )
+
+    def shifted(self, x_m: float, y_m: float) -> "Grid":
+        """Return this window seen from the origin (x_m, y_m)."""
+        return Grid(
+            x_m=self.x_m - x_m,
+            y_m=self.y_m - y_m,
+            gsd_m=self.gsd_m,
+            rows=self.rows,
+            cols=self.cols,
+        )
+
+    @property
+    def xs(self) -> Float32[np.ndarray, " cols"]:
+        """Metres east of the pixel centres."""
+        return (self.x_m + (np.arange(self.cols) + 0.5) * self.gsd_m).astype(np.float32)
+
+    @property
+    def ys(self) -> Float32[np.ndarray, " rows"]:
+        """Metres south of the pixel centres."""
+        return (self.y_m + (np.arange(self.rows) + 0.5) * self.gsd_m).astype(np.float32)
+
+    def turned(
+        self, angle: float
+    ) -> tuple[Float32[np.ndarray, "rows cols"], Float32[np.ndarray, "rows cols"]]:
+        """Metres along two axes turned by `angle` radians."""
+        cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        xs, ys = self.xs[None], self.ys[:, None]
+        return cos * xs + sin * ys, cos * ys - sin * xs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lay:
+    """How a texture lies on the ground: metres a texel, angle, and offset in texels."""
+
+    texel_m: float
+    angle: float
+    u: float
+    v: float
+
+    @classmethod
+    def draw(cls, rng: np.random.Generator, texel_m: float) -> "Lay":
+        """Draw angle and offset."""
+        angle, u, v = rng.random(3)
+        return cls(texel_m=texel_m, angle=2 * np.pi * angle, u=1024 * u, v=1024 * v)
+
+    def matrix(self, grid: Grid, shrink: float, side: int) -> Float32[np.ndarray, "2 3"]:
+        """Affine map from pixel indices to texels of a pyramid level."""
+        unit = 1 / (self.texel_m * shrink)
+        cos, sin = np.cos(self.angle) * unit, np.sin(self.angle) * unit
+        x, y = grid.x_m + grid.gsd_m / 2, grid.y_m + grid.gsd_m / 2
+        u = (cos * x + sin * y + self.u / shrink) % side
+        v = (cos * y - sin * x + self.v / shrink) % side
+        step = grid.gsd_m
+        rows = [[cos * step, sin * step, u - 0.5], [-sin * step, cos * step, v - 0.5]]
+        return np.array(rows, np.float32)
+
+
+@cache
+def noise_pyramid(index: int) -> list[Float32[np.ndarray, "side side"]]:
+    """Fractal noise of unit variance with amplitude spectrum k^-EXPONENTS[index]."""
+    rng = np.random.default_rng([_STOCK_SEED, index])
+    spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE)))
+    wave = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]) * SIDE
+    wave[0, 0] = np.inf
+    field = np.fft.irfft2(spectrum * np.maximum(wave, 3.0) ** -EXPONENTS[index], (SIDE, SIDE))
+    return _pyramid((field / field.std()).astype(np.float32))
+
+
+@cache
+def relief_pyramid() -> list[Float32[np.ndarray, "side side"]]:
+    """Hillshade of unit variance of a fractal terrain lit along the texture's first axis."""
+    terrain = noise_pyramid(EXPONENTS.index(2.0))[0].astype(np.float64)
+    ridged = terrain - 0.7 * np.abs(terrain)
+    slope = np.roll(ridged, 1, 1) - np.roll(ridged, -1, 1)
+    return _pyramid((slope / slope.std()).astype(np.float32))
+
+
+@cache
+def leaves_pyramid(index: int) -> list[Float32[np.ndarray, "side side"]]:
+    """Dead leaves: overlapping discs, lit from one side, unit variance (crowns, boulders)."""
+    rng = np.random.default_rng([_STOCK_SEED, 100 + index])
+    field = np.zeros((SIDE, SIDE), np.float32)
+    radii = np.exp(rng.normal(np.log(3.0 + 1.5 * index), 0.35, 9000))
+    for radius in radii:
+        x, y = rng.random(2) * SIDE
+        level = float(rng.normal())
+        for dx in (0, SIDE):
+            for dy in (0, SIDE):
+                at = (int(16 * (x + dx - SIDE / 2)), int(16 * (y + dy - SIDE / 2)))
+                lit = (int(at[0] + 5 * radius), int(at[1] + 5 * radius))
+                cv2.circle(field, at, int(16 * radius), level - 0.7, -1, cv2.LINE_8, 4)
+                cv2.circle(field, lit, int(10 * radius), level + 0.7, -1, cv2.LINE_8, 4)
+    field = (field - field.mean()) / field.std()
+    return _pyramid(field)
+
+
+@cache
+def parcels(
+    index: int,
+) -> tuple[UInt16[np.ndarray, "side side"], list[Float32[np.ndarray, "side side"]]]:
+    """Parcel numbers, and distance to the parcel's edge in texels.
+
+    Even indices are rectangles cut in two again and again, odd ones Voronoi cells.
+    """
+    rng = np.random.default_rng([_STOCK_SEED, 200 + index])
+    ids = _cuts(rng, index) if index % 2 == 0 else _voronoi(rng, 260)
+    edge = np.zeros(ids.shape, np.uint8)
+    for axis in (0, 1):
+        change = ids != np.roll(ids, 1, axis)
+        edge |= change | np.roll(change, -1, axis)
+    inner = np.pad(1 - edge, 64, mode="wrap")
+    distance = cv2.distanceTransform(inner, cv2.DIST_L2, 5)[64:-64, 64:-64]
+    return ids, _pyramid(np.ascontiguousarray(distance))
+
+
+def sample(
+    pyramid: list[Float32[np.ndarray, "side side"]], grid: Grid, lay: Lay
+) -> Float32[np.ndarray, "rows cols"]:
+    """Texture at the pixels of a window."""
+    level = int(np.clip(np.log2(max(grid.gsd_m / lay.texel_m, 1.0)) + 0.25, 0, len(pyramid) - 1))
+    field = pyramid[level]
+    return cv2.warpAffine(
+        field,
+        lay.matrix(grid, 2.0**level, field.shape[0]),
+        (grid.cols, grid.rows),
+        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_WRAP,
+    )
+
+
+def noise(grid: Grid, rng: np.random.Generator, exponent: float, texel_m: float) -> np.ndarray:
+    """Fractal noise of unit variance laid at random; `exponent` is one of EXPONENTS."""
+    return sample(noise_pyramid(EXPONENTS.index(exponent)), grid, Lay.draw(rng, texel_m))
+
+
+def parcel_numbers(index: int, grid: Grid, lay: Lay) -> Int32[np.ndarray, "rows cols"]:
+    """Parcel number at the pixels of a window, without interpolation."""
+    ids = cv2.warpAffine(
+        parcels(index)[0],
+        lay.matrix(grid, 1.0, PARCEL_SIDE),
+        (grid.cols, grid.rows),
+        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
+        borderMode=cv2.BORDER_WRAP,
+    )
+    return ids.astype(np.int32)
+
+
+def _pyramid(field: Float32[np.ndarray, "side side"]) -> list[Float32[np.ndarray, "side side"]]:
+    levels = [field]
+    while levels[-1].shape[0] > 32:
+        fine = levels[-1]
+        levels.append((fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4)
+    return levels
+
+
+def _cuts(rng: np.random.Generator, index: int) -> UInt16[np.ndarray, "side side"]:
+    ids = np.zeros((PARCEL_SIDE, PARCEL_SIDE), np.uint16)
+    waiting, count = [(0, 0, PARCEL_SIDE, PARCEL_SIDE)], 0
+    smallest, slender = ((40, 2.2), (26, 5.0), (64, 1.6), (34, 3.2))[index // 2 % 4]
+    while waiting:
+        top, left, bottom, right = waiting.pop()
+        height, width = bottom - top, right - left
+        longer = max(height, width)
+        small = height * width < smallest**2 * (1 + 6 * rng.random() ** 2)
+        if small or longer < 2 * smallest / slender:
+            ids[top:bottom, left:right] = count
+            count += 1
+            continue
+        ratio = float(np.clip(rng.normal(0.5, 0.14), 0.25, 0.75))
+        across = height > width if rng.random() < 1 - 0.13 * slender else height < width
+        side = height if across else width
+        cut = int(side * ratio)
+        if min(cut, side - cut) < smallest / slender:
+            across = not across
+            cut = int((height if across else width) * ratio)
+        if across:
+            waiting += [(top, left, top + cut, right), (top + cut, left, bottom, right)]
+        else:
+            waiting += [(top, left, bottom, left + cut), (top, left + cut, bottom, right)]
+    return ids
+
+
+def _voronoi(rng: np.random.Generator, count: int) -> UInt16[np.ndarray, "side side"]:
+    from scipy.spatial import cKDTree
+
+    tree = cKDTree(rng.random((count, 2)) * PARCEL_SIDE, boxsize=PARCEL_SIDE)
+    rows, cols = np.indices((PARCEL_SIDE, PARCEL_SIDE)) + 0.5
+    return tree.query(np.stack([rows, cols], -1))[1].astype(np.uint16)
