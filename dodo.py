@@ -114,9 +114,8 @@ def make_book() -> None:
             "--keep-going",
             "-q",
         ]
-        subprocess.run(
-            [*command, *options], check=True, env={**os.environ, "SALIB_PROFILE": PROFILE}
-        )
+        if subprocess.run([*command, *options], stdout=subprocess.DEVNULL).returncode:
+            raise RuntimeError("the book must build without warnings; they stand above")
         for path in (part / "_build").iterdir():
             path.rename(part / path.name)
         (part / "_build").rmdir()

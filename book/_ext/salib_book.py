@@ -96,10 +96,9 @@ class NumRole(SphinxRole, Looked):
         text = "not computed" if entry["kind"] == "missing" else entry["text"]
         if fmt and entry["kind"] == "number":
             text = format(entry["value"], fmt) + (f" {entry['unit']}" if entry["unit"] else "")
-        shown = number_node("", text, card=card(entry), classes=["sa-num"])
         link = addnodes.pending_xref(
             "",
-            shown,
+            nodes.inline(text=text),
             refdomain="std",
             reftype="doc",
             reftarget=f"/notebooks/{entry['notebook']}",
@@ -107,7 +106,7 @@ class NumRole(SphinxRole, Looked):
             refexplicit=True,
             refwarn=True,
         )
-        return [link], []
+        return [number_node("", "", link, card=card(entry), classes=["sa-num"])], []
 
 
 class ProceduralRole(SphinxRole):
@@ -195,7 +194,9 @@ def visit_number(writer: Any, node: number_node) -> None:
     """Open the number; the card is drawn by the style sheet from data-card."""
     facts = html.escape(node["card"], quote=True)
     spoken = html.escape(f"{node.astext()} ({node['card']})".replace("\n", "; "), quote=True)
-    writer.body.append(f'<span class="sa-num" data-card="{facts}" aria-label="{spoken}">')
+    writer.body.append(
+        f'<span class="sa-num" role="group" data-card="{facts}" aria-label="{spoken}">'
+    )
 
 
 def depart_number(writer: Any, node: number_node) -> None:

@@ -1,0 +1,230 @@
+"""The frame: dependencies agree, imports point upstream, notebooks keep their contract."""
+
+import ast
+import hashlib
+import itertools
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+ROOT = Path(__file__).parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+PROFILES = sorted((ROOT / "profiles").glob("*.yml"))
+
+EVERY = {"artifact"}
+MAY_IMPORT = {
+    "artifact": set(),
+    "config": set(),
+    "bias": set(),
+    "attention": {"bias"},
+    "model": {"config", "bias", "attention"},
+    "losses": set(),
+    "curate": {"config"},
+    "world": {"config"},
+    "data": {"config", "curate.archive"},
+    "train": {"config", "data", "model", "losses"},
+    "evaluate": {"config", "data", "model"},
+    "tables": set(),
+    "figures": set(),
+    "ledger": set(),
+}
+RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
+RASTER |= {"requests", "rio_cogeo", "shapely"}
+RASTER_IMPORTERS = {"curate", "world"}
+
+
+def sources():
+    return sorted((ROOT / "salib").rglob("*.py"))
+
+
+def module_of(path):
+    return ".".join(path.relative_to(ROOT / "salib").with_suffix("").parts)
+
+
+def imports_of(path):
+    """Dotted names that a file imports; `from a import b` counts as a.b."""
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path} must import salib by its full name"
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def within(name, allowed):
+    return any(f"{name}.".startswith(f"{prefix}.") for prefix in allowed)
+
+
+def pinned():
+    lines = (ROOT / "requirements.lock").read_text().splitlines()
+    return [Requirement(line) for line in lines if line and not line.startswith("#")]
+
+
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def wanted():
+    """Every requirement of the package and its extras, by canonical name."""
+    groups = [project()["dependencies"], *project()["optional-dependencies"].values()]
+    listed = [Requirement(line) for line in itertools.chain(*groups)]
+    return {canonicalize_name(requirement.name): requirement for requirement in listed}
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_of)
+def test_imports_point_upstream(path):
+    module = module_of(path)
+    part = module.split(".")[0]
+    if part in ("cli", "__init__"):
+        return
+    allowed = MAY_IMPORT[part] | EVERY | {part}
+    ours = {name.removeprefix("salib.") for name in imports_of(path) if name.startswith("salib.")}
+    assert {name for name in ours if not within(name, allowed)} == set()
+
+
+@pytest.mark.parametrize("path", sources(), ids=module_of)
+def test_only_curate_and_world_import_raster_and_catalog_packages(path):
+    if module_of(path).split(".")[0] not in RASTER_IMPORTERS:
+        assert {name.split(".")[0] for name in imports_of(path)} & RASTER == set()
+
+
+def test_every_foreign_import_is_a_declared_dependency():
+    provided = metadata.packages_distributions()
+    for path in sources():
+        tops = {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names
+        for top in tops - {"salib"}:
+            names = {canonicalize_name(name) for name in provided.get(top, [top])}
+            assert names & wanted().keys(), f"{path.name} imports {top}"
+
+
+def test_the_package_imports_without_reading_packages_it_calls_optional():
+    code = "import sys, salib, salib.ledger; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"matplotlib", "rasterio", "umap"} & set(run.stdout.split())
+
+
+def test_the_lock_pins_each_dependency_once_and_exactly():
+    names = [canonicalize_name(pin.name) for pin in pinned()]
+    assert len(names) == len(set(names))
+    for pin in pinned():
+        assert re.fullmatch(r"==[^+*,]+", str(pin.specifier)), f"{pin} must be one exact version"
+    assert {"geobench", "salib"} & set(names) == set()
+
+
+def test_the_lock_meets_what_the_package_and_geobench_ask_for():
+    versions = {canonicalize_name(p.name): str(p.specifier)[2:] for p in pinned()}
+    asked = list(wanted().values())
+    asked += [Requirement(line) for line in metadata.requires("geobench") if "extra" not in line]
+    for requirement in asked:
+        name = canonicalize_name(requirement.name)
+        if name != "geobench":
+            assert requirement.specifier.contains(versions[name]), (
+                f"{requirement}: {versions[name]}"
+            )
+
+
+def test_conda_installs_the_same_lock_the_same_geobench_and_this_package():
+    listed = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    pip = next(item["pip"] for item in listed if isinstance(item, dict))
+    assert "-r requirements.lock" in pip
+    assert "-e ." in pip
+    assert str(wanted()["geobench"]).split(";")[0].strip() in pip
+    assert "pip" in listed
+    python = next(Requirement(f"python=={item[7:]}") for item in listed if "python=" in str(item))
+    oldest = Requirement(f"python{project()['requires-python']}").specifier
+    assert oldest.contains(str(python.specifier)[2:])
+
+
+def test_make_installs_the_geobench_that_the_package_names():
+    assert (
+        f" {str(wanted()['geobench']).split(';')[0].strip()}\n" in (ROOT / "Makefile").read_text()
+    )
+
+
+def test_vendored_files_are_those_listed_with_their_sha256_and_licence():
+    vendor = ROOT / "book" / "_assets" / "vendor"
+    listed = json.loads((vendor / "versions.json").read_text())
+    sums = {name: sum_ for package in listed.values() for name, sum_ in package["files"].items()}
+    present = {str(p.relative_to(vendor)): p for p in vendor.rglob("*") if p.is_file()}
+    present.pop("versions.json")
+    assert {n: hashlib.sha256(p.read_bytes()).hexdigest() for n, p in present.items()} == sums
+    assert all(f"{package}/LICENSE" in sums for package in listed)
+
+
+def code_cells(notebook):
+    cells = json.loads(notebook.read_text())["cells"]
+    return [cell for cell in cells if cell["cell_type"] == "code"]
+
+
+def parameters(notebook):
+    """Names and defaults in the cell tagged parameters, which must be the only one."""
+    (cell,) = [c for c in code_cells(notebook) if "parameters" in c["metadata"].get("tags", [])]
+    assert "remove-cell" in cell["metadata"]["tags"], "the page shows what was injected instead"
+    body = ast.parse("".join(cell["source"])).body
+    assert all(isinstance(node, ast.Assign) for node in body)
+    return {node.targets[0].id: ast.literal_eval(node.value) for node in body}
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_stripped_and_its_cell_ids_are_stable(notebook):
+    content = json.loads(notebook.read_text())
+    numbers = [cell["id"].removeprefix(f"{notebook.stem}-") for cell in content["cells"]]
+    assert all(re.fullmatch(r"\d\d[a-z]?", number) for number in numbers)
+    assert len(numbers) == len(set(numbers))
+    assert all(not c["outputs"] and c["execution_count"] is None for c in code_cells(notebook))
+    assert content["metadata"]["kernelspec"]["name"] == "python3"
+    assert content["cells"][0]["cell_type"] == "markdown"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_calls_and_the_library_does(notebook):
+    sources = ["".join(cell["source"]) for cell in code_cells(notebook)]
+    code = "\n".join(sources)
+    assert not re.search(r"\bnn\.|\bpip\b|filterwarnings|/work|/home|^[%!]", code, re.MULTILINE)
+    assert sum(bool(line.strip()) for line in code.splitlines()) <= 60
+    tree = ast.parse(code)
+    assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    assert all(node.end_lineno - node.lineno < 10 for node in functions)
+    first = {type(node) for node in ast.parse(sources[0]).body}
+    assert first <= {ast.Import, ast.ImportFrom}, "the first code cell imports"
+
+
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_alone_runs_as_the_smoke_profile_has_it(notebook):
+    smoke = yaml.safe_load((ROOT / "profiles" / "smoke.yml").read_text())
+    for name, default in parameters(notebook).items():
+        assert smoke[name] == default, f"{notebook.stem} has {name} = {default!r}"
+
+
+@pytest.mark.parametrize("profile", PROFILES, ids=lambda path: path.stem)
+def test_each_key_of_a_profile_is_a_parameter_of_some_notebook(profile):
+    keys = yaml.safe_load(profile.read_text())
+    declared = set().union(*(parameters(notebook) for notebook in NOTEBOOKS))
+    assert keys.keys() == declared
+    assert keys["profile"] == profile.stem
+
+
+def test_every_test_that_the_reading_page_names_exists():
+    named = re.findall(r"`(tests/[\w/.]+)(?:::(\w+))?`", (ROOT / "book/reading.md").read_text())
+    assert named
+    for file, function in named:
+        source = (ROOT / file).read_text()
+        assert not function or f"def {function}(" in source, f"{file} must define {function}"
+
+
+def test_the_reading_page_has_a_section_for_each_row_that_the_library_cites():
+    page = (ROOT / "book/reading.md").read_text()
+    cited = {row for path in sources() for row in re.findall(r"\bD(\d{1,2})\b", path.read_text())}
+    assert {row for row in cited if f"(d{row})=" not in page} == set()

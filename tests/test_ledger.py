@@ -1,0 +1,130 @@
+"""The ledger: what it keeps, what it refuses, and that one seed gives one page."""
+
+import json
+import math
+import xml.etree.ElementTree as ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import pyplot
+
+from salib.ledger import Ledger, is_stale, source_of
+
+plain = {"profile": "smoke", "seed": 7}
+
+
+def draw():
+    figure, axes = pyplot.subplots(figsize=(3, 2))
+    axes.plot([2, 3, 5], [7, 11, 13], label="primes")
+    axes.set_xlabel("place")
+    axes.fill_between([2, 3, 5], [1, 2, 3], hatch="//")
+    return figure
+
+
+def write(root, number=0.7):
+    ledger = Ledger("05_table2", root=root, **plain)
+    ledger.number("table2.mean", number, ".1%", ci=(0.6, 0.8), n=101)
+    ledger.table("table2.main", pd.DataFrame({"k-NN": [0.5]}).style.highlight_max(), "Rows.")
+    ledger.figure("table2.curve", draw, "A curve.")
+    return ledger.close()
+
+
+def write_notebook(path, code, prose="words"):
+    path.parent.mkdir(exist_ok=True)
+    cells = [
+        {"cell_type": "markdown", "source": [prose]},
+        {"cell_type": "code", "source": [code]},
+    ]
+    path.write_text(json.dumps({"cells": cells}))
+
+
+def test_two_runs_of_one_seed_write_the_same_entries_and_figures(tmp_path):
+    pages = [json.loads(write(tmp_path / name).read_text()) for name in ("a", "b")]
+    assert pages[0]["entries"] == pages[1]["entries"]
+    assert pages[0]["sha256"] == pages[1]["sha256"]
+    drawn = sorted((tmp_path / "a").rglob("*.svg"))
+    assert [path.name for path in drawn] == ["table2.curve.dark.svg", "table2.curve.light.svg"]
+    for path in drawn:
+        assert path.read_bytes() == (tmp_path / "b" / path.relative_to(tmp_path / "a")).read_bytes()
+
+
+def test_another_value_changes_the_sum_but_where_it_ran_does_not(tmp_path):
+    first = json.loads(write(tmp_path / "a").read_text())
+    assert first["sha256"] != json.loads(write(tmp_path / "b", 0.71).read_text())["sha256"]
+    assert "commit" in first["provenance"]
+    assert "commit" not in json.dumps(first["entries"])
+
+
+def test_a_page_says_what_an_auditor_asks_for(tmp_path):
+    page = json.loads(write(tmp_path).read_text())
+    assert (page["notebook"], page["profile"], page["seed"]) == ("05_table2", "smoke", 7)
+    entry = page["entries"]["table2.mean"]
+    assert (entry["value"], entry["ci"], entry["n"]) == (0.7, [0.6, 0.8], 101)
+    assert entry["data"] == "procedural"
+    assert {"device", "python", "versions", "commit", "dirty"} <= page["provenance"].keys()
+
+
+@pytest.mark.parametrize(
+    ("value", "fmt", "unit", "text"),
+    [(np.float32(0.5), ".2f", None, "0.50"), (np.int64(4096), ",", "tiles", "4,096 tiles")],
+)
+def test_numpy_scalars_print_as_python_numbers(tmp_path, value, fmt, unit, text):
+    assert Ledger("n", root=tmp_path, **plain).number("a.b", value, fmt, unit=unit) == text
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, [1.0], None])
+def test_what_is_no_finite_number_is_refused_by_key(tmp_path, value):
+    with pytest.raises(ValueError, match=r"value of a\.b must be a finite number"):
+        Ledger("n", root=tmp_path, **plain).number("a.b", value)
+
+
+@pytest.mark.parametrize("key", ["", "A", "a b", "../a", "a..b", "a/b"])
+def test_a_key_that_is_no_file_name_is_refused(tmp_path, key):
+    with pytest.raises(ValueError, match="key must be lower-case words"):
+        Ledger("n", root=tmp_path, **plain).number(key, 1)
+
+
+def test_a_key_is_written_once(tmp_path):
+    ledger = Ledger("n", root=tmp_path, **plain)
+    ledger.missing("a", "no data")
+    with pytest.raises(ValueError, match="key must be new"):
+        ledger.number("a", 1)
+
+
+def test_nothing_reaches_the_disk_before_close(tmp_path):
+    ledger = Ledger("n", root=tmp_path, **plain)
+    ledger.figure("a", draw, "A curve.")
+    assert list(tmp_path.iterdir()) == []
+    assert ledger.close().is_file()
+
+
+def test_a_figure_has_dark_ink_on_light_pages_and_light_ink_on_dark_ones(tmp_path):
+    write(tmp_path)
+    for theme, ink, other in (("light", "#1f2328", "#e6edf3"), ("dark", "#e6edf3", "#1f2328")):
+        svg = (tmp_path / f"results/smoke/figures/table2.curve.{theme}.svg").read_text()
+        assert ElementTree.fromstring(svg).tag.endswith("svg")
+        assert ink in svg
+        assert other not in svg
+        assert "#ffffff" not in svg
+        assert "<dc:date>" not in svg
+
+
+def test_a_finished_figure_is_kept_on_its_own_ground_and_closed(tmp_path):
+    ledger = Ledger("n", root=tmp_path, **plain)
+    shown = ledger.figure("a", draw(), "A & B.")
+    assert pyplot.get_fignums() == []
+    assert "A &amp; B." in shown.html
+    ledger.close()
+    assert [path.name for path in tmp_path.rglob("*.svg")] == ["a.light.svg"]
+
+
+def test_a_page_is_stale_when_code_changes_and_not_when_prose_does(tmp_path):
+    notebook = tmp_path / "notebooks" / "05_table2.ipynb"
+    write_notebook(notebook, "a = 2")
+    page = write(tmp_path)
+    assert json.loads(page.read_text())["source"] == source_of(notebook)
+    write_notebook(notebook, "a = 2", prose="other words")
+    assert not is_stale(notebook, page)
+    write_notebook(notebook, "a = 3")
+    assert is_stale(notebook, page)
