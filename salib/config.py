@@ -220,3 +220,14 @@ def preset(name: str, *, kind: str = "scale_alibi") -> ModelConfig:
     if name not in PRESETS:
         raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {name!r}")
     return replace(PRESETS[name], kind=kind)
+
+
+TRAINING = {
+    "tiny": TrainConfig(steps=400, batch=128, learning_rate=1e-3, crop_px=(48, 96), image_px=64),
+    "small": TrainConfig(
+        steps=20_000, batch=64, learning_rate=5e-4, crop_px=(96, 256), image_px=128
+    ),
+    "base": TrainConfig(
+        steps=228_900, batch=32, learning_rate=1e-4, crop_px=(256, 256), image_px=256, jitter=0.0
+    ),
+}

@@ -1,0 +1,198 @@
+"""Tiles to batches: joint samples of radar, lores and hires that cover the same ground."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from salib.config import SENSOR_NAMES, Levels, TrainConfig
+from salib.curate.archive import Archive
+
+CHANNELS = {"radar": [1, 2], "lores": [0, 1, 2], "hires": [0, 1, 2]}
+SIDE = {"radar": 1, "lores": 1, "hires": 2}
+TILE_PX = 256
+CACHE_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of the same places by sensor, 8-bit levels 0..255, and metres of ground a pixel."""
+
+    images: Mapping[str, Float[Tensor, "batch bands height width"]]
+    gsd_m: Mapping[str, Float[Tensor, " batch"]]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of ground within a sample: lores pixels of the tile, then a turn or flip."""
+
+    top: int
+    left: int
+    side_px: int
+    turn: int
+
+
+class Samples:
+    """The joint samples of a curated folder; decoded tiles are kept while memory allows."""
+
+    def __init__(
+        self, folder: str | Path, *, split: str | None = None, min_valid: float = 0.99
+    ) -> None:
+        """Open the index and the three archives.
+
+        Args:
+            folder: what `curate` wrote.
+            split: "train" or "valid"; None takes both.
+            min_valid: least fraction of valid pixels, in every sensor.
+
+        Raises:
+            ValueError: if a file is missing or truncated, or no sample is left.
+        """
+        folder = Path(folder)
+        index = folder / "index.parquet"
+        if not index.is_file():
+            raise ValueError(
+                f"folder must hold index.parquet and three archives, got {folder}: "
+                "make them with `salib curate`"
+            )
+        rows = pd.read_parquet(index).sort_values("tile_id", kind="stable")
+        valid = rows[[f"valid_frac_{name}" for name in SENSOR_NAMES]].min(axis=1) >= min_valid
+        self.rows = rows[valid & (rows.split == split if split else True)].reset_index(drop=True)
+        if self.rows.empty:
+            raise ValueError(
+                f"folder must hold samples with split={split} and {min_valid:.0%} valid pixels, "
+                f"got none of {len(rows)} in {folder}"
+            )
+        self._zxy = [
+            tuple(map(int, place)) for place in zip(*(self.rows[a] for a in "zxy"), strict=True)
+        ]
+        self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
+        self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in SENSOR_NAMES}
+        self._cache: dict[tuple[int, str], np.ndarray] = {}
+        self._free = CACHE_BYTES
+
+    def __len__(self) -> int:
+        """Number of places."""
+        return len(self.rows)
+
+    def image(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
+        """One sensor's whole tile; hires is put together from the four tiles one level finer."""
+        found = self._cache.get((place, sensor))
+        if found is None:
+            found = self._decode(place, sensor)
+            if self._free >= found.nbytes:
+                self._cache[place, sensor] = found
+                self._free -= found.nbytes
+        return found
+
+    def gsd_m(self, place: int, sensor: str) -> float:
+        """Metres of ground a pixel of the whole tile."""
+        return self._gsd_m[place] / SIDE[sensor]
+
+    def levels(self, *, places: int = 256) -> tuple[Levels, ...]:
+        """Mean and standard deviation of each sensor's bands over evenly spaced places (D13)."""
+        chosen = np.linspace(0, len(self) - 1, min(places, len(self))).astype(int)
+        found = []
+        for name in SENSOR_NAMES:
+            pixels = [
+                self.image(i, name)[::4, ::4].reshape(-1, len(CHANNELS[name])) for i in chosen
+            ]
+            values = np.concatenate(pixels).astype(np.float64)
+            std = np.maximum(values.std(axis=0), 1.0)
+            found.append(
+                Levels(
+                    mean=tuple(values.mean(axis=0).round(3).tolist()),
+                    std=tuple(std.round(3).tolist()),
+                )
+            )
+        return tuple(found)
+
+    def _decode(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
+        z, x, y = self._zxy[place]
+        archive, channels = self.archives[sensor], CHANNELS[sensor]
+        if sensor != "hires":
+            return np.ascontiguousarray(archive.get(z, x, y)[..., channels])
+        image = np.empty((2 * TILE_PX, 2 * TILE_PX, len(channels)), np.uint8)
+        for south in (0, 1):
+            for east in (0, 1):
+                tile = archive.get(z + 1, 2 * x + east, 2 * y + south)[..., channels]
+                top, left = south * TILE_PX, east * TILE_PX
+                image[top : top + TILE_PX, left : left + TILE_PX] = tile
+        return image
+
+
+def stream(seed: int, name: str, step: int) -> torch.Generator:
+    """The random stream of one step, spawned by name from a run's seed."""
+    entropy = np.random.SeedSequence([seed, *name.encode(), step]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
+
+
+def draw_batch(
+    samples: Samples,
+    config: TrainConfig,
+    *,
+    seed: int,
+    step: int,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Batch:
+    """Places, crops and radiometry of one step.
+
+    A crop is the same ground for all sensors; its side is drawn, so that every encoder meets a
+    range of ground sample distances, each stated truly in `gsd_m` (D18). Gains are drawn for each
+    sensor apart. A step's batch does not depend on the number of ranks; a rank gets its share.
+
+    Raises:
+        ValueError: if the ranks do not divide the batch.
+    """
+    if config.batch % ranks:
+        raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
+    generator = stream(seed, "batches", step)
+    places = torch.randint(len(samples), (config.batch,), generator=generator).tolist()
+    crops = [_draw_crop(config, generator) for _ in places]
+    gains = {
+        name: _draw_gains(config, len(CHANNELS[name]), generator).numpy() for name in SENSOR_NAMES
+    }
+    mine = range(rank, config.batch, ranks)
+    images, gsd_m = {}, {}
+    for name in SENSOR_NAMES:
+        side = config.image_px * SIDE[name]
+        cut = [cut_crop(samples.image(places[i], name), crops[i], SIDE[name], side) for i in mine]
+        levels = np.stack(cut).astype(np.float32) * gains[name][list(mine)]
+        images[name] = torch.from_numpy(levels.clip(0, 255)).permute(0, 3, 1, 2).contiguous()
+        zoomed = [samples.gsd_m(places[i], name) * crops[i].side_px / config.image_px for i in mine]
+        gsd_m[name] = torch.tensor(zoomed)
+    return Batch(images, gsd_m)
+
+
+def cut_crop(
+    image: UInt8[np.ndarray, "height width bands"], crop: Crop, factor: int, side_px: int
+) -> UInt8[np.ndarray, "side side bands"]:
+    """The crop's ground in one sensor, resampled to side_px, turned or flipped."""
+    top, left, side = crop.top * factor, crop.left * factor, crop.side_px * factor
+    part = image[top : top + side, left : left + side]
+    if side != side_px:
+        method = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
+        part = cv2.resize(part, (side_px, side_px), interpolation=method)
+    turned = np.rot90(part, crop.turn % 4)
+    return np.ascontiguousarray(turned if crop.turn < 4 else turned[:, ::-1])
+
+
+def _draw_crop(config: TrainConfig, generator: torch.Generator) -> Crop:
+    smallest, largest = config.crop_px
+    size, top, left, turn = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+    side = round(smallest * (largest / smallest) ** size)
+    room = TILE_PX - side + 1
+    return Crop(int(top * room), int(left * room), side, int(turn * 8))
+
+
+def _draw_gains(config: TrainConfig, bands: int, generator: torch.Generator) -> Tensor:
+    whole = torch.randn(config.batch, 1, generator=generator)
+    band = torch.randn(config.batch, bands, generator=generator)
+    return (config.jitter * (whole + 0.3 * band)).exp()[:, None, None, :]

@@ -1,0 +1,191 @@
+"""The one pretraining loop: `python -m salib.train`, `torchrun -m salib.train`."""
+
+import argparse
+import json
+import math
+import os
+import time
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+from tqdm import tqdm
+
+from salib.artifact import atomic_dir, file_digest, is_kept, source_digest, stamp
+from salib.config import SENSOR_NAMES, TRAINING, ModelConfig, TrainConfig, preset
+from salib.data import Batch, Samples, draw_batch, stream
+from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
+from salib.model import Fusion, Mask, build_model, save_model
+
+LOG, TIMING = "log.csv", "timing.json"
+
+
+def pretrain(
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    *,
+    tiles: str | Path,
+    out: str | Path,
+    seed: int,
+    report: Callable[[str], None] = print,
+) -> Path:
+    """Pretrain on curated tiles; a finished run of the same inputs is kept and returned at once.
+
+    The folder holds the model (see `salib.load_model`), log.csv (losses a step) and timing.json.
+    The standardisation of the inputs is measured on the training samples. With the same seed, all
+    models see the same places, crops and masks. Under `torchrun` each rank takes its share.
+
+    Args:
+        tiles: folder written by `curate`.
+        out: model folder, written whole at the end by rank 0.
+        report: called with one line when a kept run is reused.
+
+    Raises:
+        ValueError: if the tiles cannot be read, or the loss stops being finite.
+    """
+    tiles, out = Path(tiles), Path(out)
+    key = {
+        "model": model_config.to_json(),
+        "train": asdict(train_config),
+        "seed": seed,
+        "tiles": file_digest(tiles / "index.parquet") if tiles.is_dir() else None,
+        "source": source_digest("salib.train"),
+    }
+    if is_kept(out, key):
+        report(f"kept: {out} was pretrained from the same data, configuration and code")
+        return out
+    rank, ranks = _join_ranks()
+    samples = Samples(tiles, split="train")
+    levels = dict(zip(SENSOR_NAMES, samples.levels(), strict=True))
+    levels = tuple(levels[name] for name in model_config.sensors)
+    model = build_model(replace(model_config, levels=levels), seed).to(_device())
+    rows, seconds = _run(model, train_config, samples, seed=seed, rank=rank, ranks=ranks)
+    if rank == 0:
+        with atomic_dir(out) as part:
+            save_model(model.cpu(), part)
+            pd.DataFrame(rows).to_csv(part / LOG, index=False, float_format="%.6g")
+            timing = {"seconds": seconds, "images_per_second": 0.0, "device": _device().type}
+            timing["images_per_second"] = train_config.steps * train_config.batch / seconds
+            (part / TIMING).write_text(json.dumps(timing) + "\n")
+            stamp(part, key)
+    return out
+
+
+def step_losses(
+    model: nn.Module, batch: Batch, masks: dict[str, Mask], *, joint_target: bool
+) -> tuple[Tensor, Tensor]:
+    """Contrastive and reconstruction loss of one batch, Eqs. (3) and (4)."""
+    out = model(batch.images, batch.gsd_m, masks)
+    target = normalise_targets(out.target, joint=joint_target)
+    return (
+        contrastive_loss(out.projections, out.temperature),
+        reconstruction_loss(out.predicted, target, out.hidden),
+    )
+
+
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Linear warm-up, then half a cosine down to zero."""
+    warm = max(1, round(config.warmup * config.steps))
+    if step < warm:
+        return config.learning_rate * (step + 1) / warm
+    done = (step - warm) / max(1, config.steps - warm)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+def _run(
+    model: Fusion, config: TrainConfig, samples: Samples, *, seed: int, rank: int, ranks: int
+) -> tuple[list[dict[str, float]], float]:
+    device = _device()
+    wrapped = DistributedDataParallel(model) if ranks > 1 else model
+    optimizer = _optimizer(model, config)
+    grid = config.image_px // model.config.patch_px
+    rows, began = [], time.perf_counter()
+    bar = tqdm(range(config.steps), desc=model.config.kind, disable=None if rank == 0 else True)
+    for step in bar:
+        batch = draw_batch(samples, config, seed=seed, step=step, rank=rank, ranks=ranks)
+        masks = model.draw_masks(
+            config.batch, rows=grid, cols=grid, generator=stream(seed, "masks", step)
+        )
+        mine = {n: Mask(*(_share(m, rank, ranks, device) for m in _pair(masks[n]))) for n in masks}
+        placed = Batch(
+            {name: batch.images[name].to(device) for name in masks},
+            {name: batch.gsd_m[name].to(device) for name in masks},
+        )
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate(config, step)
+        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            contrastive, reconstruction = step_losses(
+                wrapped, placed, mine, joint_target=model.config.joint_target
+            )
+        loss = total_loss(contrastive, reconstruction)
+        if not torch.isfinite(loss):
+            raise ValueError(f"loss must stay finite, got {loss.item()} at step {step}")
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        values = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
+        rows.append({"step": step, "lr": learning_rate(config, step), **values})
+        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+    return rows, time.perf_counter() - began
+
+
+def _pair(mask: Mask) -> tuple[Tensor, Tensor]:
+    return mask.keep, mask.hidden
+
+
+def _share(values: Tensor, rank: int, ranks: int, device: torch.device) -> Tensor:
+    return values[rank::ranks].to(device)
+
+
+def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
+    matrices = [p for p in model.parameters() if p.ndim > 1]
+    others = [p for p in model.parameters() if p.ndim <= 1]
+    groups = [
+        {"params": matrices, "weight_decay": config.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
+
+
+def _device() -> torch.device:
+    if torch.cuda.is_available():
+        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
+    return torch.device("cpu")
+
+
+def _join_ranks() -> tuple[int, int]:
+    ranks = int(os.environ.get("WORLD_SIZE", 1))
+    if ranks == 1:
+        return 0, 1
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    return torch.distributed.get_rank(), ranks
+
+
+def main() -> None:
+    """Pretrain from the command line; see `salib pretrain --help` for the same with a profile."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tiles", type=Path, required=True, help="folder written by salib curate")
+    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
+    parser.add_argument("--preset", default="base")
+    parser.add_argument("--kind", default="scale_alibi", choices=("scale_alibi", "croma"))
+    parser.add_argument("--seed", type=int, default=0)
+    chosen = parser.parse_args()
+    config = preset(chosen.preset, kind=chosen.kind)
+    pretrain(
+        config,
+        TRAINING[chosen.preset],
+        tiles=chosen.tiles,
+        out=chosen.out,
+        seed=chosen.seed,
+        report=tqdm.write,
+    )
+
+
+if __name__ == "__main__":
+    main()
