@@ -61,7 +61,7 @@ def tile_bounds_m(tile: TileId) -> Bounds:
 def to_lonlat(x_m: float, y_m: float) -> tuple[float, float]:
     """Longitude and latitude in degrees of a place in Web Mercator metres."""
     lat = math.degrees(math.atan(math.sinh(y_m / EARTH_RADIUS_M)))
-    return math.degrees(x_m / EARTH_RADIUS_M), lat
+    return max(-180.0, min(180.0, math.degrees(x_m / EARTH_RADIUS_M))), lat
 
 
 def to_mercator(lon: float, lat: float) -> tuple[float, float]:
@@ -70,7 +70,7 @@ def to_mercator(lon: float, lat: float) -> tuple[float, float]:
     return math.radians(lon) * EARTH_RADIUS_M, y_m
 
 
-def gsd_m(lat: float, zoom: int, tile_px: int = TILE_PX) -> float:
+def gsd_m(lat: float | int, zoom: int, tile_px: int = TILE_PX) -> float:
     """Metres of ground a pixel of a tile at latitude `lat` (degrees), on the sphere."""
     check_zoom(zoom)
     return math.cos(math.radians(lat)) * 2 * HALF_WORLD_M / (tile_px * (1 << zoom))

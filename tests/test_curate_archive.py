@@ -1,0 +1,246 @@
+"""PMTiles archives: round trip, agreement with the reference reader, damage, processes."""
+
+import hashlib
+import io
+import multiprocessing
+import pickle
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+from pmtiles.reader import MmapSource, Reader, all_tiles
+from pmtiles.tile import Compression, TileType
+from pmtiles.writer import Writer
+
+from salib.curate.archive import Archive, write_archive
+from salib.curate.codec import decode, encode_png, image_format
+from salib.curate.grid import TileId
+
+META = {"attribution": "Procedural", "procedural": True}
+
+
+def picture(seed, bands=4):
+    return np.random.default_rng(seed).integers(0, 256, (256, 256, bands), dtype=np.uint8)
+
+
+def with_pillow(image, kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def tiles():
+    places = [TileId(14, 3714 + x, 6291 + y) for x in range(3) for y in range(5)]
+    places += [TileId(15, 7429, 12583), TileId(15, 7428, 12582)]
+    return {place: picture(seed) for seed, place in enumerate(places)}
+
+
+@pytest.fixture
+def path(tmp_path, tiles):
+    encoded = ((tile, encode_png(image)) for tile, image in tiles.items())
+    return write_archive(tmp_path / "small.pmtiles", encoded, metadata=META)
+
+
+@pytest.mark.parametrize("bands", [1, 3, 4])
+def test_png_keeps_levels_and_their_order_as_pillow_sees_them(bands):
+    image = picture(3, bands)
+    data = encode_png(image)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(data))), image.squeeze())
+    np.testing.assert_array_equal(decode(data), image)
+
+
+def test_what_was_written_is_read(path, tiles):
+    archive = Archive(path)
+    assert archive.zooms == (14, 15)
+    assert set(archive.tiles()) == set(tiles)
+    assert set(archive.tiles(15)) == {tile for tile in tiles if tile.z == 15}
+    assert archive.metadata == META
+    assert archive.verify() == len(archive) == len(tiles)
+    for tile, image in tiles.items():
+        np.testing.assert_array_equal(archive.get(*tile), image)
+
+
+def test_the_reference_reader_agrees(path, tiles):
+    with path.open("rb") as file:
+        reader = Reader(MmapSource(file))
+        header = reader.header()
+        assert header["clustered"]
+        assert header["tile_type"] == TileType.PNG
+        assert header["tile_compression"] == Compression.NONE
+        assert (header["min_zoom"], header["max_zoom"]) == (14, 15)
+        assert header["addressed_tiles_count"] == len(tiles)
+        assert reader.metadata() == META
+        for tile, image in tiles.items():
+            np.testing.assert_array_equal(decode(reader.get(*tile)), image)
+        assert reader.get(14, 1, 1) is None
+
+
+def test_header_bounds_hold_every_tile(path):
+    header = Archive(path).header
+    assert header["min_lon_e7"] < -98.37e7 < header["max_lon_e7"]
+    assert header["max_lon_e7"] - header["min_lon_e7"] == pytest.approx(3 * 360e7 / 2**14, abs=2)
+
+
+def test_archives_of_the_reference_writer_are_read(tmp_path, tiles):
+    path = tmp_path / "theirs.pmtiles"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        for tile in sorted(tiles, key=lambda tile: tile.hilbert):
+            writer.write_tile(tile.hilbert, encode_png(tiles[tile]))
+        header = {"tile_type": TileType.PNG, "tile_compression": Compression.NONE}
+        writer.finalize(header, META)
+    archive = Archive(path)
+    for tile, image in tiles.items():
+        np.testing.assert_array_equal(archive.get(*tile), image)
+
+
+def test_bytes_do_not_depend_on_the_order_of_tiles(tmp_path, path, tiles):
+    encoded = [(tile, encode_png(image)) for tile, image in tiles.items()]
+    again = write_archive(tmp_path / "again.pmtiles", encoded[::-1], metadata=META)
+    assert again.read_bytes() == path.read_bytes()
+
+
+def test_directories_with_leaves_are_read_as_the_reference_reader_does(tmp_path):
+    rng = np.random.default_rng(5)
+    start = TileId(16, 15_000, 25_000)
+    places = [TileId(16, start.x + x, start.y + y) for x in range(131) for y in range(127)]
+    kept = [places[n] for n in rng.permutation(len(places))[: len(places) * 2 // 3]]
+    stub = encode_png(picture(0)[:2, :2])
+    tiles = [(tile, stub + rng.bytes(rng.integers(1, 1500))) for tile in kept]
+    archive = Archive(write_archive(tmp_path / "many.pmtiles", tiles, metadata={}))
+    assert archive.header["leaf_directory_length"] > 0
+    with archive.path.open("rb") as file:
+        theirs = dict(all_tiles(MmapSource(file)))
+    assert theirs == {tuple(tile): data for tile, data in tiles}
+    assert {tile: archive.read(*tile) for tile in archive.tiles()} == dict(tiles)
+
+
+def test_equal_contents_are_stored_once_and_runs_are_expanded(tmp_path):
+    black = encode_png(np.zeros((256, 256, 3), np.uint8))
+    parent = TileId(9, 131, 197)
+    tiles = [(child, black) for child in parent.children(2)]
+    archive = Archive(write_archive(tmp_path / "black.pmtiles", tiles, metadata={}))
+    assert archive.header["tile_entries_count"] == archive.header["tile_contents_count"] == 1
+    assert archive.header["tile_data_length"] == len(black)
+    assert set(archive.tiles()) == set(parent.children(2))
+    assert not archive.get(*parent.children(2)[7]).any()
+
+
+def test_a_place_given_twice_is_refused_and_nothing_is_left(tmp_path, tiles):
+    tile = next(iter(tiles))
+    pair = [(tile, encode_png(tiles[tile]))] * 2
+    with pytest.raises(ValueError, match=r"each place once, got \(14, 3714, 6291\) twice"):
+        write_archive(tmp_path / "twice.pmtiles", pair, metadata={})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("data", [b"<html>404</html>", b""])
+def test_bytes_that_are_no_image_are_refused(tmp_path, data):
+    with pytest.raises(ValueError, match="must be PNG, JPEG or WebP"):
+        write_archive(tmp_path / "html.pmtiles", [(TileId(1, 0, 0), data)], metadata={})
+
+
+def test_an_archive_of_nothing_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="at least one tile"):
+        write_archive(tmp_path / "none.pmtiles", [], metadata={})
+
+
+def test_a_failure_while_tiles_come_keeps_the_old_archive(tmp_path, path):
+    before = path.read_bytes()
+
+    def failing():
+        yield TileId(3, 1, 1), encode_png(picture(1))
+        raise OSError("disk")
+
+    with pytest.raises(OSError, match="disk"):
+        write_archive(path, failing(), metadata={})
+    assert path.read_bytes() == before
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_jpeg_and_webp_in_a_png_archive_are_told_by_content(tmp_path):
+    smooth = cv2.GaussianBlur(picture(7, 3), (0, 0), 9)
+    smooth[..., 0] //= 2
+    data = {
+        TileId(5, 8, 11): encode_png(smooth),
+        TileId(5, 9, 11): with_pillow(smooth, "JPEG", quality=95),
+        TileId(5, 9, 12): with_pillow(smooth, "WEBP", lossless=True),
+    }
+    archive = Archive(write_archive(tmp_path / "mixed.pmtiles", data.items(), metadata={}))
+    assert [image_format(archive.read(*tile)) for tile in data] == ["png", "jpeg", "webp"]
+    assert archive.verify() == 3
+    for tile in data:
+        assert np.abs(archive.get(*tile).astype(int) - smooth).max() < 12
+    np.testing.assert_array_equal(archive.get(5, 9, 12), smooth)
+
+
+def test_an_absent_tile_is_a_key_error(path):
+    archive = Archive(path)
+    assert (14, 1, 1) not in archive
+    assert (14, 3714, 6291) in archive
+    with pytest.raises(KeyError, match="14/1/1"):
+        archive.get(14, 1, 1)
+
+
+@pytest.mark.parametrize("kept", [1.0, 0.9, 0.5, 0.01])
+def test_a_truncated_archive_is_refused_on_opening(tmp_path, path, kept):
+    whole = path.read_bytes()
+    short = tmp_path / "short.pmtiles"
+    short.write_bytes(whole[: int(len(whole) * kept) - 1])
+    with pytest.raises(ValueError, match=r"archive must be whole \(\d+ bytes\)"):
+        Archive(short)
+
+
+@pytest.mark.parametrize("data", [b"", b"PMTiles\x02" + bytes(200), b"<html>" + bytes(200)])
+def test_another_format_is_refused(tmp_path, data):
+    other = tmp_path / "other.pmtiles"
+    other.write_bytes(data)
+    with pytest.raises(ValueError, match="must be PMTiles version 3"):
+        Archive(other)
+
+
+def test_a_missing_archive_is_refused_with_what_to_do(tmp_path):
+    with pytest.raises(ValueError, match=r"archive must exist, got .*none\.pmtiles: curate"):
+        Archive(tmp_path / "none.pmtiles")
+
+
+def test_verify_names_the_damaged_tile(tmp_path, path, capfd):
+    archive = Archive(path)
+    data = bytearray(path.read_bytes())
+    spot = data.index(archive.read(15, 7429, 12583)) + 5000
+    data[spot] ^= 255
+    damaged = tmp_path / "damaged.pmtiles"
+    damaged.write_bytes(data)
+    with pytest.raises(ValueError, match=r"damaged\.pmtiles, tile 15/7429/12583"):
+        Archive(damaged).verify()
+    capfd.readouterr()
+
+
+def test_an_image_cut_short_is_refused():
+    for data in (encode_png(picture(1)), with_pillow(picture(1, 3), "JPEG")):
+        with pytest.raises(ValueError, match="without an end"):
+            decode(data[: len(data) // 2])
+
+
+def digest(archive):
+    total = hashlib.sha256()
+    for tile in archive.tiles():
+        total.update(archive.get(*tile).tobytes())
+    return total.hexdigest()
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+def test_workers_read_what_the_parent_reads(path, method):
+    archive = Archive(path)
+    with multiprocessing.get_context(method).Pool(2) as pool:
+        assert set(pool.map(digest, [archive] * 3)) == {digest(archive)}
+
+
+def test_a_pickled_archive_reads_after_the_first_is_closed(path, tiles):
+    archive = Archive(path)
+    copy = pickle.loads(pickle.dumps(archive))
+    archive.close()
+    tile = next(iter(tiles))
+    np.testing.assert_array_equal(copy.get(*tile), tiles[tile])
