@@ -26,10 +26,11 @@ def lonlat(x, y, epsg):
 
 def spots(shape, cols, rows, sigma, peak):
     """Gaussians of height `peak` at fractional places, outer corner of the first pixel (0, 0)."""
-    y, x = np.mgrid[: shape[0], : shape[1]] + 0.5
+    x, y = np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5
     image = np.full(shape, float(BACKGROUND))
     for col, row in zip(cols, rows, strict=True):
-        image += peak * np.exp(-((x - col) ** 2 + (y - row) ** 2) / (2 * sigma**2))
+        down, across = (np.exp(-((at - c) ** 2) / (2 * sigma**2)) for at, c in ((y, row), (x, col)))
+        image += peak * np.outer(down, across)
     return image
 
 

@@ -1,0 +1,246 @@
+"""Alignment on planted markers, overviews, validity, quantisation, mosaics."""
+
+import numpy as np
+import pytest
+from curate_scenes import (
+    BACKGROUND,
+    RadarGeometry,
+    lonlat,
+    make_item,
+    spots,
+    texture,
+    utm,
+    utm_footprint,
+    write_catalog,
+    write_grd,
+    write_utm,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from salib.curate.catalog import open_catalog, search
+from salib.curate.grid import TileId, tiles_of_bbox
+from salib.curate.raster import BlockReader, Span
+from salib.curate.render import mosaic, sar_to_8bit
+
+ZONES = {32614: (-98.4, 38.5), 32619: (-70.2, 45.4)}
+HALF_WORLD_M = 20037508.342789244
+
+
+def mercator_pixel(lon, lat, span):
+    """Place in a span's image, by the textbook formula, (0, 0) the outer corner."""
+    side = 256 * 2.0**span.z
+    col = (np.asarray(lon) + 180) / 360 * side - 256 * span.x
+    merc = np.log(np.tan(np.pi / 4 + np.radians(lat) / 2))
+    return col, (1 - merc / np.pi) / 2 * side - 256 * span.y
+
+
+def centroid(image, col, row, radius):
+    left, top = int(col) - radius, int(row) - radius
+    part = image[top : top + 2 * radius + 1, left : left + 2 * radius + 1].astype(float)
+    y, x = np.mgrid[: part.shape[0], : part.shape[1]] + 0.5
+    part = part - np.median(part)
+    return left + (part * x).sum() / part.sum(), top + (part * y).sum() / part.sum()
+
+
+def rms_px(image, lon, lat, span, radius):
+    cols, rows = mercator_pixel(lon, lat, span)
+    inside = np.minimum(cols, rows) > radius + 2
+    inside &= (cols < image.shape[1] - radius - 2) & (rows < image.shape[0] - radius - 2)
+    places = np.column_stack([cols, rows])[inside]
+    assert len(places) >= 9
+    found = np.array([centroid(image, *place, radius) for place in places])
+    return float(np.sqrt(((found - places) ** 2).sum(axis=1).mean()))
+
+
+def span_of(lon, lat, zoom):
+    """Tiles that hold the places; an origin that is off the block's corner."""
+    return Span.around(tiles_of_bbox((min(lon), min(lat), max(lon), max(lat)), zoom))
+
+
+def lattice(count, size, seed):
+    """Fractional pixel places on a jittered lattice that keeps them apart."""
+    rng = np.random.default_rng(seed)
+    spots_at = (np.arange(count) + 0.5) * size / count
+    cols, rows = np.meshgrid(spots_at, spots_at)
+    jitter = rng.uniform(-1, 1, (2, count * count))
+    return cols.ravel() + jitter[0], rows.ravel() + jitter[1]
+
+
+@pytest.mark.parametrize("epsg", ZONES)
+@pytest.mark.parametrize("zoom", [14, 15, 16])
+def test_markers_in_a_utm_scene_come_out_where_they_are(tmp_path, epsg, zoom):
+    west, north = (round(value) + 3.7 for value in utm(*ZONES[epsg], epsg))
+    cols, rows = lattice(7, 211, seed=zoom)
+    image = spots((211, 211), cols, rows, sigma=1.6, peak=200)
+    path = tmp_path / "visual.tif"
+    write_utm(path, np.round([image] * 3).astype(np.uint8), epsg, west, north, 10)
+    lon, lat = lonlat(west + 10 * cols, north - 10 * rows, epsg)
+    span = span_of(lon, lat, zoom)
+    values, valid = BlockReader((str(path),), bands=3, cubic=True).read(span)
+    pixel_m = 40075016.7 * np.cos(np.radians(ZONES[epsg][1])) / (256 << zoom)
+    radius = int(8 * 10 / pixel_m)
+    error = rms_px(np.where(valid, values[..., 1], BACKGROUND), lon, lat, span, radius)
+    assert error <= 0.05
+
+
+@pytest.mark.parametrize("epsg", ZONES)
+@pytest.mark.parametrize("zoom", [14, 15, 16])
+def test_markers_in_an_aerial_image_come_out_through_its_overviews(tmp_path, epsg, zoom):
+    west, north = (round(value) + 0.3 for value in utm(*ZONES[epsg], epsg))
+    gsd = 1.0
+    size = 1907
+    cols, rows = lattice(6, size, seed=zoom)
+    image = spots((size, size), cols, rows, sigma=9, peak=200)
+    path = tmp_path / "image.tif"
+    bands = np.round([image] * 4).astype(np.uint8)
+    write_utm(path, bands, epsg, west, north, gsd, overviews=(2, 4, 8))
+    lon, lat = lonlat(west + gsd * cols, north - gsd * rows, epsg)
+    span = span_of(lon, lat, zoom)
+    reader = BlockReader((str(path),), bands=3, cubic=False)
+    values, valid = reader.read(span)
+    pixel_m = 40075016.7 * np.cos(np.radians(ZONES[epsg][1])) / (256 << zoom)
+    error = rms_px(np.where(valid, values[..., 2], BACKGROUND), lon, lat, span, int(45 / pixel_m))
+    assert error <= 0.05
+
+
+@pytest.mark.parametrize("epsg", ZONES)
+@pytest.mark.parametrize("zoom", [14, 15, 16])
+def test_markers_in_a_swath_with_control_points_come_out_where_they_are(tmp_path, epsg, zoom):
+    geometry = RadarGeometry(epsg, *utm(*ZONES[epsg], epsg), angle_deg=-11, bend=3e-6)
+    cols, rows = lattice(7, 223, seed=zoom)
+    cols, rows = cols + 400, rows + 300
+    image = spots((600, 700), cols, rows, sigma=1.6, peak=900)
+    paths = [tmp_path / "vv.tif", tmp_path / "vh.tif"]
+    for path in paths:
+        write_grd(path, np.round(image), geometry)
+    lon, lat = geometry.place(cols, rows)
+    span = span_of(lon, lat, zoom)
+    reader = BlockReader(tuple(map(str, paths)), bands=2, cubic=True)
+    values, valid = reader.read(span)
+    levels = sar_to_8bit(values)[..., 0]
+    pixel_m = 40075016.7 * np.cos(np.radians(ZONES[epsg][1])) / (256 << zoom)
+    error = rms_px(np.where(valid, levels, levels.min()), lon, lat, span, int(80 / pixel_m))
+    assert error <= 0.15
+    assert reader.residual_px < 0.01
+
+
+def test_a_span_read_alone_equals_its_part_of_a_larger_span(tmp_path):
+    west, north = utm(*ZONES[32614], 32614)
+    path = tmp_path / "visual.tif"
+    bands = np.array([texture((500, 400), band) for band in range(3)]).astype(np.uint8)
+    write_utm(path, bands, 32614, west, north, 10)
+    tiles = tiles_of_bbox((-98.39, 38.47, -98.36, 38.49), 14)
+    reader = BlockReader((str(path),), bands=3, cubic=True)
+    span = Span.around(tiles)
+    whole, _ = reader.read(span)
+    for tile in tiles[:3]:
+        part, _ = reader.read(Span.around([tile]))
+        top, left = (tile.y - span.y) * 256, (tile.x - span.x) * 256
+        difference = np.abs(part - whole[top : top + 256, left : left + 256].astype(int))
+        assert np.mean(difference > 1) < 1e-3
+
+
+def test_outside_the_scene_and_on_nodata_nothing_is_valid(tmp_path):
+    west, north = utm(*ZONES[32614], 32614)
+    path = tmp_path / "visual.tif"
+    bands = np.full((3, 300, 300), 90, np.uint8)
+    bands[:, 100:200, 100:200] = 0
+    write_utm(path, bands, 32614, west, north, 10, nodata=0)
+    span = span_of(
+        *np.array(lonlat(west + np.r_[-900, 3900], north + np.r_[900, -3900], 32614)), 14
+    )
+    values, valid = BlockReader((str(path),), bands=3, cubic=False).read(span)
+    assert set(np.unique(values[valid])) == {90}
+    pixel_m = 40075016.7 * np.cos(np.radians(38.5)) / (256 << 14)
+    assert valid.sum() * (pixel_m / 10) ** 2 == pytest.approx(8e4, rel=0.03)
+    far, none = BlockReader((str(path),), bands=3, cubic=False).read(Span(14, 3000, 6000, 1, 2))
+    assert far.shape == (512, 256, 3)
+    assert not none.any()
+
+
+def test_radar_is_valid_where_both_polarisations_are(tmp_path):
+    geometry = RadarGeometry(32614, *utm(*ZONES[32614], 32614), angle_deg=0, bend=0)
+    vv, vh = np.full((2, 300, 310), 500)
+    vv[:, :100] = 0
+    vh[200:] = 0
+    paths = [tmp_path / "vv.tif", tmp_path / "vh.tif"]
+    for path, dn in zip(paths, (vv, vh), strict=True):
+        write_grd(path, dn, geometry)
+    lon, lat = geometry.place([0, 310], [0, 300])
+    _, valid = BlockReader(tuple(map(str, paths)), bands=2, cubic=True).read(span_of(lon, lat, 14))
+    pixel_m = 40075016.7 * np.cos(np.radians(38.5)) / (256 << 14)
+    assert valid.sum() * (pixel_m / 10) ** 2 == pytest.approx(210 * 200, rel=0.03)
+
+
+@given(hnp.arrays(np.uint16, st.tuples(st.integers(1, 7), st.integers(1, 5))))
+def test_quantisation_is_floor_of_256_over_1000_saturated_or_wrapped(dn):
+    exact = [[int(value) * 256 // 1000 for value in row] for row in dn]
+    expected = np.minimum(exact, 255)
+    np.testing.assert_array_equal(sar_to_8bit(dn), expected)
+    clipped = np.where(dn > 1000, 1.0, dn / 1000)
+    wrapped = (clipped * 256).astype(np.int64) % 256
+    np.testing.assert_array_equal(sar_to_8bit(dn, quant="released"), wrapped)
+
+
+def test_quantisation_over_all_numbers_is_monotone_and_saturates_or_wraps_to_black():
+    dn = np.arange(1 << 16, dtype=np.uint16)
+    paper, released = sar_to_8bit(dn), sar_to_8bit(dn, quant="released")
+    assert (np.diff(paper.astype(int)) >= 0).all()
+    assert paper[0] == 0
+    assert (paper[999:] == 255).all()
+    assert (released[1000:] == 0).all()
+    np.testing.assert_array_equal(paper[:1000], released[:1000])
+
+
+def test_an_unknown_quant_is_refused():
+    with pytest.raises(ValueError, match="quant must be one of paper, released, got 'db'"):
+        sar_to_8bit(np.zeros((2, 3), np.uint16), quant="db")
+
+
+def two_lores_scenes(folder):
+    """Left scene of level 50, right one of level 200, the clearer one right; they overlap."""
+    west, north = utm(*ZONES[32614], 32614)
+    items = []
+    for name, shift, level, cloud in (("left", 0, 50, 8.0), ("right", 2000, 200, 1.0)):
+        path = folder / f"{name}.tif"
+        bands = np.full((3, 300, 300), level, np.uint8)
+        write_utm(path, bands, 32614, west + shift, north, 10, nodata=0)
+        area = utm_footprint(32614, west + shift, north, 3000, 3000)
+        items.append(make_item("lores", name, area, "2022-06-11", {"visual": path}, cloud))
+    return search(open_catalog(write_catalog(folder, items)), "lores")
+
+
+def test_a_mosaic_takes_each_pixel_from_the_best_scene_that_has_it(tmp_path):
+    scenes = two_lores_scenes(tmp_path)
+    assert [scene.id for scene in scenes] == ["right", "left"]
+    west, south, east, north = scenes[1].footprint.union(scenes[0].footprint).bounds
+    image = mosaic(scenes, Span.around(tiles_of_bbox((west, south, east, north), 14)))
+    for number, level in enumerate((200, 50)):
+        assert set(np.unique(image.rgba[image.source == number][:, :3])) == {level}
+    assert not image.rgba[image.source < 0].any()
+    assert (image.rgba[image.source >= 0][:, 3] == 255).all()
+    pixel_m = 40075016.7 * np.cos(np.radians(38.5)) / (256 << 14)
+    counts = [(image.source == number).sum() * (pixel_m / 10) ** 2 for number in (0, 1)]
+    assert counts == pytest.approx([300 * 300, 200 * 300], rel=0.03)
+
+
+def test_a_file_that_is_no_raster_is_refused(tmp_path):
+    path = tmp_path / "visual.tif"
+    path.write_bytes(b"<html>")
+    with pytest.raises(ValueError, match="asset must be a readable raster"):
+        BlockReader((str(path),), bands=3, cubic=True)
+
+
+def test_too_few_bands_are_refused(tmp_path):
+    path = tmp_path / "grey.tif"
+    write_utm(path, np.ones((1, 64, 64), np.uint8), 32614, 5e5, 4e6, 10)
+    with pytest.raises(ValueError, match="must have 3 bands, got 1"):
+        BlockReader((str(path),), bands=3, cubic=True)
+
+
+def test_the_finer_span_is_the_same_ground():
+    tiles = [TileId(14, 3714 + x, 6291 + y) for x in range(3) for y in range(2)]
+    finer = [child for tile in tiles for child in tile.children()]
+    assert Span.around(tiles).finer() == Span.around(finer)
