@@ -29,6 +29,7 @@ Data = Literal["procedural", "real", "paper", "none"]
 SCHEMA = 1
 PACKAGES = ("salib", "torch", "numpy", "scikit-learn", "pandas", "matplotlib", "geobench")
 KEY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
 INK = {"light": "#1f2328", "dark": "#e6edf3"}
 
 
@@ -109,7 +110,8 @@ class Ledger:
         else:
             markup = table if isinstance(table, str) else table.to_html(border=0)
         self._add(key, {"kind": "table", "html": markup, "caption": caption, "data": data})
-        return Shown(f'<div class="sa-table">{markup}</div>')
+        text = f'<p class="sa-caption">{_caption(caption, data)}</p>'
+        return Shown(f'{text}<div class="sa-table">{markup}</div>')
 
     def figure(self, key: str, figure: Any, caption: str, *, data: Data = "procedural") -> Shown:
         """Record a figure as SVG, the same bytes for the same drawing, and return it for display.
@@ -132,7 +134,7 @@ class Ledger:
         entry = {"kind": "figure", "files": files, "sha256": sums, "caption": caption, "data": data}
         self._add(key, entry)
         self._files.update({files[theme]: drawn[theme] for theme in drawn})
-        return Shown(_figure_html(drawn, caption))
+        return Shown(_figure_html(drawn, caption, data))
 
     def missing(self, key: str, reason: str) -> Shown:
         """Record that an entry could not be made, and why; the book says so in its place."""
@@ -215,19 +217,23 @@ def _themed_svg(draw: Callable[[], Any], key: str, theme: str) -> bytes:
         return _svg(draw(), key, transparent=True)
 
 
-def _figure_html(drawn: dict[str, bytes], caption: str) -> str:
+def _caption(caption: str, data: Data) -> str:
+    math = r'<span class="math">\\(\1\\)</span>'
+    text = re.sub(r"\$(.+?)\$", math, html.escape(caption, quote=False))
+    badge = f'<span class="sa-badge sa-{data}">{BADGES[data]}</span>' if data in BADGES else ""
+    return f"{text} {badge}".strip()
+
+
+def _figure_html(drawn: dict[str, bytes], caption: str, data: Data) -> str:
     # The dark image hides itself, so that outside the book only one is seen.
-    pictures = []
+    images = ""
     for theme, svg in drawn.items():
-        name = f"sa-{theme}" if len(drawn) == 2 else "sa-paper"
+        name = f"sa-{theme}" if len(drawn) == len(INK) else "sa-paper"
         hidden = ' style="display:none"' if theme == "dark" else ""
-        source = base64.b64encode(svg).decode()
-        pictures.append(
-            f'<img class="{name}"{hidden} alt="{html.escape(caption)}" '
-            f'src="data:image/svg+xml;base64,{source}">'
-        )
-    images, text = "".join(pictures), html.escape(caption)
-    return f'<figure class="sa-figure"><div>{images}</div><figcaption>{text}</figcaption></figure>'
+        source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+        images += f'<img class="{name}"{hidden} alt="{html.escape(caption)}" src="{source}">'
+    text = f"<figcaption>{_caption(caption, data)}</figcaption>"
+    return f'<figure class="sa-figure"><div>{images}</div>{text}</figure>'
 
 
 def _provenance(root: Path) -> dict[str, Any]:

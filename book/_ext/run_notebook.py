@@ -117,4 +117,4 @@ def _settled(output: dict[str, Any]) -> dict[str, Any] | None:
     lines = "".join(output["text"]).split("\n")
     lines = [line.rstrip("\r").rpartition("\r")[2] for line in lines]
     text = "\n".join(line for line in lines if not PROGRESS.search(line))
-    return {**output, "text": text} if text.strip() else None
+    return {**output, "text": text.lstrip("\n")} if text.strip() else None

@@ -17,8 +17,9 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
+from salib.ledger import BADGES, INK
+
 logger = logging.getLogger(__name__)
-BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
 
 
 class number_node(nodes.inline):
@@ -165,7 +166,7 @@ class LedgerFigure(Entry):
         folder = os.path.relpath(self.config.salib_results, self.env.srcdir)
         pictures = nodes.container()
         for theme, file in entry["files"].items():
-            name = f"sa-{theme}" if len(entry["files"]) == 2 else "sa-paper"
+            name = f"sa-{theme}" if len(entry["files"]) == len(INK) else "sa-paper"
             uri = f"/{Path(folder).as_posix()}/{entry['profile']}/figures/{file}"
             pictures += nodes.image(uri=uri, alt=entry["caption"], classes=[name])
         caption = nodes.caption(entry["caption"], "", *self.caption(entry))
