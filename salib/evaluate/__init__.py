@@ -1,0 +1,29 @@
+"""Evaluation: tasks, inputs, features, probes, intervals, rows."""
+
+from salib.evaluate.columns import Encoder, paper_encoders
+from salib.evaluate.inputs import input_rules
+from salib.evaluate.protocol import PROTOCOLS, Protocol
+from salib.evaluate.run import evaluate
+from salib.evaluate.tasks import (
+    Task,
+    geobench_task,
+    geobench_tasks,
+    missing_real,
+    read_split,
+    real_tasks,
+)
+
+__all__ = [
+    "PROTOCOLS",
+    "Encoder",
+    "Protocol",
+    "Task",
+    "evaluate",
+    "geobench_task",
+    "geobench_tasks",
+    "input_rules",
+    "missing_real",
+    "paper_encoders",
+    "read_split",
+    "real_tasks",
+]

@@ -1,0 +1,159 @@
+"""The labelled tasks we probe: GEO-Bench folders, EuroSAT and UC Merced."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Int64, UInt8
+
+from salib.evaluate import chip_zips, geobench_reader
+from salib.evaluate.inputs import rule_of, to_levels
+
+SPLITS = geobench_reader.SPLITS
+Source = Literal["geobench", "eurosat", "ucmerced"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A single-label classification task on disk.
+
+    Args:
+        path: task folder (GEO-Bench) or zip file.
+        procedural: whether its images were made by `salib.world`; every row says so.
+        gsd_m: metres of ground a pixel as published.
+        sensor: the sensor whose native pixel is nearer to the task's, for display.
+    """
+
+    name: str
+    source: Source
+    path: Path
+    procedural: bool
+    class_names: tuple[str, ...]
+    gsd_m: float
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes."""
+        return len(self.class_names)
+
+    @property
+    def sensor(self) -> str:
+        """The sensor this task looks like: "hires" below 2.5 m a pixel, else "lores"."""
+        return "hires" if self.gsd_m < 2.5 else "lores"
+
+
+def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
+    """A GEO-Bench classification task from its folder.
+
+    Raises:
+        ValueError: if there is no input rule for it, or the folder is damaged.
+    """
+    folder = Path(folder)
+    rule = rule_of(folder.name)
+    facts = geobench_reader.describe(folder)
+    geobench_reader.sample_names(folder)
+    return Task(
+        name=folder.name,
+        source="geobench",
+        path=folder,
+        procedural=procedural,
+        class_names=facts.class_names,
+        gsd_m=rule.native_gsd_m,
+    )
+
+
+def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
+    """All classification tasks below a GEO-Bench folder, by name.
+
+    Args:
+        folder: the folder that holds `classification_v1.0`.
+
+    Raises:
+        ValueError: if there is none, or a task is damaged.
+    """
+    root = Path(folder) / "classification_v1.0"
+    folders = sorted(path for path in root.glob("*") if path.is_dir() and path.name[0] not in "._")
+    if not folders:
+        raise ValueError(f"folder must hold classification_v1.0/<task>, got {folder} without")
+    return [geobench_task(path, procedural=procedural) for path in folders]
+
+
+def real_tasks(folder: str | Path) -> list[Task]:
+    """The real labelled tasks present in a data folder: EuroSAT, then UC Merced."""
+    found = []
+    for source, layout in chip_zips.CHIP_ZIPS.items():
+        path = Path(folder) / layout.file
+        if path.is_file():
+            found.append(chip_task(path, source=source))
+    return found
+
+
+def missing_real(folder: str | Path | None) -> list[str]:
+    """One line for each real task that `folder` lacks, saying what to do."""
+    return [
+        f"{source} skipped: put {layout.file} into the folder named by SALIB_DATA_DIR"
+        for source, layout in chip_zips.CHIP_ZIPS.items()
+        if folder is None or not (Path(folder) / layout.file).is_file()
+    ]
+
+
+def chip_task(path: str | Path, *, source: chip_zips.ChipSource) -> Task:
+    """EuroSAT or UC Merced from its zip.
+
+    Raises:
+        ValueError: if the zip is damaged.
+    """
+    return Task(
+        name=source,
+        source=source,
+        path=Path(path),
+        procedural=False,
+        class_names=tuple(chip_zips.members(path)),
+        gsd_m=rule_of(source).native_gsd_m,
+    )
+
+
+def iter_split(task: Task, split: str) -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], int]]:
+    """RGB levels at native size and the label of each item of a split, one at a time.
+
+    Raises:
+        ValueError: if a file is damaged or a label outside the task's classes.
+    """
+    rule = rule_of(task.name)
+    if task.source == "geobench":
+        items = geobench_reader.raw_samples(task.path, split, rule.bands)
+    else:
+        layout = chip_zips.CHIP_ZIPS[task.source]
+        items = chip_zips.chips(task.path, chip_zips.split_members(task.path, layout, split))
+    for raw, label in items:
+        if not 0 <= label < task.n_classes:
+            raise ValueError(f"label must be below {task.n_classes} in {task.name}, got {label}")
+        yield to_levels(raw, rule), label
+
+
+def read_split(
+    task: Task, split: str
+) -> tuple[list[UInt8[np.ndarray, "_ _ 3"]], Int64[np.ndarray, " items"]]:
+    """All images (sizes may differ) and labels of a split; see `iter_split`."""
+    items = list(iter_split(task, split))
+    return [image for image, _ in items], np.array([label for _, label in items], np.int64)
+
+
+def check_disjoint(task: Task) -> None:
+    """Refuse a task whose test items were seen in training.
+
+    Raises:
+        ValueError: if two splits share an item, as in GEO-Bench's five-sample test fixtures.
+    """
+    if task.source != "geobench":
+        return
+    names = geobench_reader.sample_names(task.path)
+    for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
+        shared = set(names[first]) & set(names[second])
+        if shared:
+            raise ValueError(
+                f"splits of {task.name} must be disjoint, got {len(shared)} items in both "
+                f"{first} and {second}"
+            )
