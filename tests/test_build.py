@@ -1,0 +1,246 @@
+"""What stands between notebooks and pages: the graph of tasks and the Sphinx extension."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from matplotlib import pyplot
+
+from salib.ledger import Ledger
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+import run_notebook  # noqa: E402
+import salib_book  # noqa: E402
+
+CONF = """
+extensions = ["myst_parser", "salib_book"]
+myst_enable_extensions = ["colon_fence", "dollarmath"]
+numfig = True
+html_js_files = ["https://example.org/a.js", "b.js"]
+"""
+PROSE = """# Page
+
+Right in {num}`t.mean` and {num}`t.mean|.3f` of {num}`t.none`, see {numref}`curve`; {procedural}`x`.
+
+:::{ledger-figure} t.curve
+:name: curve
+:::
+
+:::{ledger-table} t.rows
+:::
+
+:::{ledger-figure} t.none
+:::
+
+:::{procedural}
+:::
+"""
+
+
+def sphinx(tmp_path, prose):
+    """Build a page of the book beside a ledger of one notebook; return the run and the HTML."""
+    ledger = Ledger("05_table2", "smoke", 3, root=tmp_path)
+    ledger.number("t.mean", 0.71234, ".1%", ci=(0.5, 0.75), n=1009)
+    ledger.table("t.rows", "<table><tr><td>17</td></tr></table>", "Rows of *it*.", data="real")
+    ledger.figure("t.curve", lambda: pyplot.figure(figsize=(2, 1)), "A curve.")
+    ledger.missing("t.none", "needs SALIB_DATA_DIR")
+    ledger.close()
+    source = tmp_path / "book"
+    (source / "notebooks").mkdir(parents=True)
+    (source / "conf.py").write_text(CONF)
+    (source / "index.md").write_text(prose + "\n:::{toctree}\nnotebooks/05_table2\n:::\n")
+    (source / "notebooks" / "05_table2.md").write_text("# Table 2\n")
+    run = subprocess.run(
+        [sys.executable, "-m", "sphinx", "-qWb", "html", "--keep-going", source, tmp_path / "out"],
+        env={**os.environ, "PYTHONPATH": str(ROOT / "book" / "_ext"), "SALIB_PROFILE": "smoke"},
+        capture_output=True,
+        text=True,
+    )
+    page = tmp_path / "out" / "index.html"
+    return run, page.read_text() if page.is_file() else ""
+
+
+def test_what_the_ledger_holds_stands_in_the_page_with_its_origin(tmp_path):
+    run, page = sphinx(tmp_path, PROSE)
+    assert run.returncode == 0, run.stderr
+    text = re.sub(r"<[^>]+>", "", page)
+    assert "Right in 71.2% and 0.712 of not computed, see Fig. 1" in text
+    assert "95 % interval: 0.5 to 0.75\nn: 1009\nimages: procedural\nseed: 3" in page
+    assert page.count('href="notebooks/05_table2.html"') >= 3
+    for theme in ("light", "dark"):
+        (file,) = re.findall(rf'class="sa-{theme}" src="([^"]+)"', page)
+        assert (tmp_path / "out" / file).is_file()
+    assert "<td>17</td>" in page
+    assert "Rows of <em>it</em>. <span" in page
+    assert "Not computed: needs SALIB_DATA_DIR" in text
+    assert page.count('class="sa-badge sa-procedural"') == 3
+    assert page.count('class="sa-badge sa-real"') == 1
+
+
+def test_no_page_asks_another_host_for_a_script(tmp_path):
+    _, page = sphinx(tmp_path, "# Page\n")
+    assert "example.org" not in page
+    assert "b.js" in page
+
+
+def test_keys_that_are_not_there_stop_the_build_and_are_named_with_their_lines(tmp_path):
+    faults = {
+        "{num}`t.other`": "'t.other' was written by no notebook",
+        "{num}`t.rows`": "'t.rows' is a table, not a number",
+        ":::{ledger-figure} t.mean\n:::": "'t.mean' is a number, not a figure",
+    }
+    run, _ = sphinx(tmp_path, "# Page\n\n" + "\n\n".join(faults))
+    assert run.returncode != 0
+    for line, message in zip((3, 5, 7), faults.values(), strict=True):
+        assert re.search(rf"index\.md:{line}: WARNING: ledger key {message}", run.stderr), (
+            run.stderr
+        )
+
+
+def test_two_notebooks_that_write_one_key_are_both_named(tmp_path):
+    for notebook in ("03_model", "05_table2"):
+        ledger = Ledger(notebook, "smoke", 3, root=tmp_path)
+        ledger.number("t.mean", 1)
+        ledger.close()
+    with pytest.raises(ValueError, match=r"t\.mean must be written once, got 03_model and 05_t"):
+        salib_book.read_ledger(tmp_path / "results", "smoke")
+
+
+def test_progress_bars_times_and_random_ids_do_not_reach_a_page():
+    bar = "\r  0%|          | 0/30 [00:00<?, ?it/s]\r100%|####| 30/30 [00:02<00:00, 12.5it/s]\n"
+    streams = [
+        {"output_type": "stream", "name": "stderr", "text": bar},
+        {"output_type": "stream", "name": "stderr", "text": bar + "UserWarning: 5 of 7\n"},
+        {"output_type": "stream", "name": "stdout", "text": "step 1\rstep 2\n50 % done\n"},
+    ]
+    cell = {
+        "cell_type": "code",
+        "id": "1f2e",
+        "metadata": {
+            "tags": ["injected-parameters"],
+            "papermill": {"start_time": "now"},
+            "execution": {"iopub.execute_input": "now"},
+        },
+        "outputs": streams,
+    }
+    executed = {"cells": [cell], "metadata": {"papermill": {}, "kernelspec": {"name": "python3"}}}
+    page = run_notebook.normalise(executed, "05_table2")
+    texts = [output["text"] for output in page["cells"][0]["outputs"]]
+    assert texts == ["UserWarning: 5 of 7\n", "step 2\n50 % done\n"]
+    assert page["cells"][0]["id"] == "05_table2-injected"
+    assert page["cells"][0]["metadata"] == {"tags": ["injected-parameters"]}
+    assert page["metadata"] == {"kernelspec": {"name": "python3"}}
+
+
+class Project:
+    """A small copy of the repository with one notebook in it."""
+
+    def __init__(self, root):
+        self.root = root
+        shutil.copytree(ROOT / "book" / "_ext", root / "book" / "_ext")
+        for name in ("dodo.py", "requirements.lock", "profiles/smoke.yml"):
+            (root / name).parent.mkdir(exist_ok=True)
+            shutil.copy(ROOT / name, root / name)
+        (root / "salib").mkdir()
+        (root / "salib" / "__init__.py").write_text("")
+        for name in ("artifact", "ledger"):
+            shutil.copy(ROOT / "salib" / f"{name}.py", root / "salib")
+        (root / "notebooks").mkdir()
+        self.page = root / "build" / "pages" / "smoke" / "01_curation.ipynb"
+
+    def write(self, code, prose="words"):
+        """A notebook that records one number."""
+        head = "from salib.ledger import Ledger"
+        lines = f'ledger = Ledger("01_curation", profile, seed)\nledger.number("c.n", {code})'
+        blocks = [(head, []), ("seed = 5\nprofile = ''", ["parameters"]), (lines, [])]
+        blocks.append(("ledger.close()", []))
+        cells = [{"cell_type": "markdown", "id": "a-01", "metadata": {}, "source": prose}]
+        for number, (source, tags) in enumerate(blocks, start=2):
+            cell = {"cell_type": "code", "id": f"a-0{number}", "metadata": {"tags": tags}}
+            cells.append({**cell, "source": source, "outputs": [], "execution_count": None})
+        kernel = {"kernelspec": {"name": "python3", "language": "python", "display_name": "P"}}
+        content = {"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}
+        (self.root / "notebooks" / "01_curation.ipynb").write_text(json.dumps(content))
+
+    def doit(self, *words, profile="smoke"):
+        """Exit code and output of the task graph."""
+        run = subprocess.run(
+            [sys.executable, "-m", "doit", *(words or ["notebook:01_curation"])],
+            cwd=self.root,
+            env={**os.environ, "SALIB_PROFILE": profile},
+            capture_output=True,
+            text=True,
+        )
+        return run.returncode, run.stdout + run.stderr
+
+    def is_due(self):
+        """Whether the notebook would run now."""
+        code, said = self.doit("list", "--all", "--status", "notebook:01_curation")
+        assert code == 0, said
+        return bool(re.search(r"^R +notebook:01_curation", said, re.MULTILINE))
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """A project whose notebook has run once."""
+    project = Project(tmp_path_factory.mktemp("project"))
+    project.write("2")
+    code, said = project.doit()
+    assert code == 0, said
+    return project
+
+
+def test_a_notebook_runs_with_the_profile_and_then_rests(project):
+    ledger = json.loads((project.root / "results/smoke/ledger/01_curation.json").read_text())
+    assert (ledger["profile"], ledger["seed"]) == ("smoke", 0)
+    assert ledger["entries"]["c.n"]["value"] == 2
+    assert not project.is_due()
+
+
+def test_a_failing_notebook_shows_its_traceback_and_leaves_the_last_page(project):
+    before = project.page.read_bytes()
+    project.write("1 / 0")
+    code, said = project.doit()
+    assert code != 0
+    assert "ZeroDivisionError" in said
+    assert project.page.read_bytes() == before
+    assert project.is_due()
+    project.write("2")
+    assert not project.is_due(), "the last good page is of this very notebook"
+
+
+def test_prose_and_imported_modules_make_a_page_due_and_other_modules_do_not(project):
+    (project.root / "salib" / "other.py").write_text("a = 1\n")
+    assert not project.is_due()
+    project.write("2", prose="other words")
+    assert project.is_due()
+    project.write("2")
+    artifact = project.root / "salib" / "artifact.py"
+    before = artifact.read_text()
+    artifact.write_text(f"{before}\n# The ledger imports this module.\n")
+    assert project.is_due()
+    artifact.write_text(before)
+    assert not project.is_due()
+
+
+def test_a_killed_build_leaves_the_last_page_and_runs_again(project):
+    before = project.page.read_bytes()
+    project.write("__import__('os').kill(__import__('os').getppid(), 9)")
+    assert project.doit()[0] == -9
+    assert project.page.read_bytes() == before
+    project.write("3")
+    assert project.doit()[0] == 0
+    assert project.page.read_bytes() != before
+    assert not project.is_due()
+
+
+def test_an_unknown_profile_is_refused_with_the_known_ones(project):
+    code, said = project.doit(profile="huge")
+    assert code != 0
+    assert "PROFILE must be one of smoke, got 'huge'" in said
