@@ -16,6 +16,8 @@ from salib.curate.pack import HEADER_BYTES, write_archive
 
 __all__ = ["Archive", "write_archive"]
 
+Whole = int | np.integer
+
 
 def _pread(fd: int, offset: int, length: int) -> bytes:
     data = os.pread(fd, length, offset)
@@ -102,21 +104,21 @@ class Archive:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __contains__(self, tile: tuple[int, int, int]) -> bool:
-        return TileId(*tile).hilbert in self._row
+    def __contains__(self, tile: tuple[Whole, Whole, Whole]) -> bool:
+        return TileId(*map(int, tile)).hilbert in self._row
 
-    def read(self, z: int, x: int, y: int) -> bytes:
+    def read(self, z: Whole, x: Whole, y: Whole) -> bytes:
         """Encoded bytes of a tile.
 
         Raises:
             KeyError: if the archive has no such tile.
         """
-        row = self._row.get(TileId(z, x, y).hilbert)
+        row = self._row.get(TileId(int(z), int(x), int(y)).hilbert)
         if row is None:
             raise KeyError(f"{self.path} has no tile {z}/{x}/{y}")
         return _pread(self._fd, int(self._offsets[row]), int(self._lengths[row]))
 
-    def get(self, z: int, x: int, y: int) -> UInt8[np.ndarray, "height width bands"]:
+    def get(self, z: Whole, x: Whole, y: Whole) -> UInt8[np.ndarray, "height width bands"]:
         """Levels of a tile in RGB(A) order, decoded by content: PNG, JPEG or WebP.
 
         Raises:

@@ -1,0 +1,218 @@
+"""Search in a static catalogue, choice of assets, smallest cover."""
+
+import datetime as dt
+import itertools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pystac
+import pytest
+import shapely
+from curate_scenes import make_item, write_catalog
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from salib.curate import catalog as cat
+from salib.curate.cover import cover, covered_fraction, smallest_cover, tile_points
+from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
+
+WHOLE = shapely.box(-99, 38, -97, 39)
+
+
+def lores(name, day="2022-06-11", cloud=3.0, area=WHOLE, asset="visual"):
+    return make_item("lores", name, area, day, {asset: "/scenes/" + name + ".tif"}, cloud)
+
+
+def searched(folder, items, **options):
+    return [scene.id for scene in cat.search(opened(folder, items), "lores", **options)]
+
+
+def opened(folder, items):
+    return cat.open_catalog(write_catalog(folder, items))
+
+
+def test_scenes_come_clearest_first_then_newest_then_by_id(tmp_path):
+    items = [
+        lores("d", cloud=2.0, day="2022-06-01"),
+        lores("c", cloud=2.0, day="2022-07-01"),
+        lores("b", cloud=2.0, day="2022-06-01"),
+        lores("a", cloud=9.0, day="2023-06-01"),
+        lores("e", cloud=0.5, day="2021-06-01"),
+    ]
+    assert searched(tmp_path, items) == ["e", "c", "b", "d", "a"]
+    assert searched(tmp_path / "again", items[::-1]) == ["e", "c", "b", "d", "a"]
+
+
+def test_cloudy_unstated_foreign_and_unusable_items_are_left_out(tmp_path):
+    items = [
+        lores("clear"),
+        lores("cloudy", cloud=10.1),
+        lores("unstated", cloud=None),
+        lores("unusable", asset="thumbnail"),
+        make_item("hires", "aerial", WHOLE, "2022-06-11", {"visual": "/scenes/x.tif"}),
+    ]
+    assert searched(tmp_path, items) == ["clear"]
+    assert searched(tmp_path, items, max_cloud=20.0) == ["clear", "cloudy"]
+
+
+@pytest.mark.parametrize(
+    ("dates", "expected"),
+    [
+        (None, {"may", "june", "july"}),
+        ("2022-06-11", {"june"}),
+        ("2022-05-02/2022-06-11", {"may", "june"}),
+        ("2022-06-12/..", {"july"}),
+        ("../2022-06-10", {"may"}),
+        ("2022-06-11T00:00:00Z/2022-07-11T00:00:00Z", {"june", "july"}),
+    ],
+)
+def test_dates_hold_both_ends_as_whole_days(tmp_path, dates, expected):
+    days = {"may": "2022-05-02", "june": "2022-06-11", "july": "2022-07-11"}
+    items = [lores(name, day=day) for name, day in days.items()]
+    assert set(searched(tmp_path, items, dates=dates)) == expected
+
+
+@pytest.mark.parametrize("dates", ["June", "2022-06-11/2022-06-10", "2022-13-01/.."])
+def test_malformed_dates_are_refused(dates):
+    with pytest.raises(ValueError, match="dates must"):
+        cat.parse_dates(dates)
+
+
+def test_one_day_ends_before_the_next_begins():
+    first, last = cat.parse_dates("2022-06-11")
+    assert first == dt.datetime(2022, 6, 11, tzinfo=dt.UTC)
+    assert dt.timedelta(days=1) - dt.timedelta(seconds=1) < last - first < dt.timedelta(days=1)
+
+
+def test_a_bbox_across_the_antimeridian_finds_both_sides(tmp_path):
+    items = [
+        lores("west", area=shapely.box(178, 50, 179.5, 52)),
+        lores("east", area=shapely.box(-179.9, 50, -179, 52)),
+        lores("far", area=shapely.box(-20, 50, -19, 52)),
+    ]
+    assert set(searched(tmp_path, items, bbox=(179, 51, -179.5, 51.5))) == {"west", "east"}
+
+
+@pytest.mark.parametrize(
+    ("options", "counts"),
+    [
+        ({"bbox": (0, 0, 1, 1)}, "has 2, 0 of them in bbox .* 0 of those in dates"),
+        ({"dates": "2020-01-01"}, "has 2, 2 of them in bbox None, 0 of those in dates 2020-01-01"),
+        ({"max_cloud": 1.0}, r"2 of those in dates None, none with at most 1\.0 % cloud"),
+    ],
+)
+def test_an_empty_search_says_what_took_the_scenes_away(tmp_path, options, counts):
+    with pytest.raises(ValueError, match="sentinel-2-l2a search must find a scene") as error:
+        searched(tmp_path, [lores("a"), lores("b", cloud=4.0)], **options)
+    assert error.match(counts)
+
+
+def test_a_missing_or_foreign_catalogue_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"catalog must be a catalog\.json on disk"):
+        cat.open_catalog(tmp_path)
+    (tmp_path / "catalog.json").write_text(json.dumps({"hello": 1}))
+    with pytest.raises(ValueError, match="catalog must be STAC JSON"):
+        cat.open_catalog(tmp_path)
+    (tmp_path / "catalog.json").write_text("{")
+    with pytest.raises(ValueError, match="catalog must be STAC JSON"):
+        cat.open_catalog(tmp_path)
+
+
+def test_a_missing_file_is_refused_before_any_work(tmp_path):
+    scenes = cat.search(opened(tmp_path, [lores("a")]), "lores")
+    with pytest.raises(ValueError, match="asset of a must exist, got no file"):
+        cat.check_files(scenes)
+
+
+def test_the_digest_sees_items_and_files_and_not_the_place(tmp_path):
+    def digest(folder, level, name="a"):
+        folder.mkdir()
+        (folder / "x.tif").write_bytes(bytes([level]) * 9973)
+        item = make_item("lores", name, WHOLE, "2022-06-11", {"visual": folder / "x.tif"}, 1.0)
+        return cat.catalog_digest(opened(folder, [item]))
+
+    first = digest(tmp_path / "1", 7)
+    assert digest(tmp_path / "2", 7) == first
+    assert digest(tmp_path / "3", 8) != first
+    assert digest(tmp_path / "4", 7, name="b") != first
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:Could not parse bucket:UserWarning")
+def test_real_items_parse_and_give_their_assets():
+    if "SALIB_DATA_DIR" not in os.environ:
+        pytest.skip("SALIB_DATA_DIR is not set")
+    folder = Path(os.environ["SALIB_DATA_DIR"]) / "stac_items"
+    sensors = {"sentinel-1-rtc": "radar"} | {name: key for key, name in cat.COLLECTIONS.items()}
+    chosen, refused = [], []
+    for path in sorted(folder.glob("*/*.json")):
+        item = pystac.Item.from_file(str(path))
+        try:
+            chosen.append(cat.choose_assets(item, sensors[path.parent.name]))
+        except ValueError as error:
+            refused.append((item.properties["sar:polarizations"], str(error)))
+    assert len(chosen) + len(refused) == 81
+    assert all(href.lower().endswith((".tif", ".tiff", ".jp2")) for pair in chosen for href in pair)
+    assert all("VV" not in polarizations for polarizations, _ in refused)
+    assert len(refused) == 2
+
+
+def test_an_unknown_sensor_is_refused(tmp_path):
+    item = lores("a")[1]
+    with pytest.raises(ValueError, match="sensor must be one of radar, lores, hires, got 'sonar'"):
+        cat.choose_assets(item, "sonar")
+
+
+def brute(inside):
+    """Smallest set, then smallest sum of row numbers, by trying all."""
+    everything = inside.any(axis=0)
+    best = None
+    for taken in itertools.product([False, True], repeat=len(inside)):
+        rows = np.flatnonzero(taken)
+        if (inside[rows].any(axis=0) == everything).all():
+            rank = (len(rows), rows.sum())
+            best = min(best, rank) if best else rank
+    return best
+
+
+@settings(max_examples=60, deadline=None)
+@given(hnp.arrays(bool, st.tuples(st.integers(1, 7), st.integers(1, 11))))
+def test_the_cover_is_as_small_as_the_best_of_all_subsets(inside):
+    rows = np.flatnonzero(smallest_cover(inside))
+    assert (inside[rows].any(axis=0) == inside.any(axis=0)).all()
+    assert (len(rows), rows.sum()) == brute(inside)
+
+
+def test_a_cover_of_many_scenes_is_found_in_order_and_names_bare_tiles(tmp_path):
+    rng = np.random.default_rng(11)
+    items = [lores("base", area=shapely.box(-98.9, 38.1, -98.2, 38.7), cloud=1.0)]
+    for number in range(120):
+        west, south = rng.uniform(-98.9, -98.0), rng.uniform(38.1, 38.6)
+        area = shapely.box(west, south, west + 0.3, south + 0.2)
+        items.append(lores(f"s{number}", area=area, cloud=float(rng.uniform(1.5, 9))))
+    scenes = cat.search(opened(tmp_path, items), "lores")
+    tiles = tiles_of_bbox((-98.8, 38.2, -98.3, 38.6), 12)
+    outside = TileId(12, 0, 1500)
+    found = cover(scenes, [*tiles, outside])
+    assert [scene.id for scene in found.scenes] == ["base"]
+    assert found.uncovered == (outside,)
+    assert cover(scenes, [*tiles, outside]) == found
+
+
+def test_points_of_a_tile_lie_within_it():
+    tiles = [TileId(12, 930, 1570), TileId(9, 3, 7)]
+    points = tile_points(tiles).reshape(2, -1, 2)
+    for tile, places in zip(tiles, points, strict=True):
+        west, south, east, north = tile_bounds(tile)
+        assert ((places > (west, south)) & (places < (east, north))).all()
+        np.testing.assert_allclose(places.mean(axis=0), ((west + east) / 2, (south + north) / 2))
+
+
+def test_covered_fraction_is_the_part_within_the_area():
+    tile = TileId(12, 930, 1570)
+    west, south, east, north = tile_bounds(tile)
+    area = shapely.box(west - 1, south - 1, west + 0.3 * (east - west), north + 1)
+    assert covered_fraction(area, [tile, TileId(12, 0, 0)]) == pytest.approx([0.3, 0.0])

@@ -1,0 +1,228 @@
+"""The whole of curate(): outputs, interruption, processes, second calls, bad input."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import geopandas
+import numpy as np
+import pytest
+import shapely
+from curate_scenes import write_small_world
+
+from salib.artifact import file_digest
+from salib.curate import Archive, curate
+from salib.curate.grid import TileId, gsd_m, tile_bounds
+from salib.curate.index import split_by_block
+from salib.curate.run import make_plan, open_catalog, outputs
+from salib.curate.shards import commit
+
+ZOOM = 14
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    return write_small_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="module")
+def out(catalog, tmp_path_factory):
+    return curate(catalog, tmp_path_factory.mktemp("tiles") / "out", zoom=ZOOM)
+
+
+@pytest.fixture(scope="module")
+def index(out):
+    return geopandas.read_parquet(out / "index.parquet")
+
+
+def digests(folder):
+    return {name: file_digest(folder / name) for name in outputs()}
+
+
+def test_only_outputs_and_their_stamp_are_left(out):
+    assert {path.name for path in out.iterdir()} == {*outputs(), "made_from.json"}
+
+
+def test_every_joint_sample_is_whole_in_all_three_archives(out, index):
+    radar, lores, hires = (Archive(out / f"{name}.pmtiles") for name in ("radar", "lores", "hires"))
+    assert radar.zooms == lores.zooms == (ZOOM,)
+    assert hires.zooms == (ZOOM, ZOOM + 1)
+    assert len(index) > 10
+    for row in index.itertuples():
+        tile = TileId(row.z, row.x, row.y)
+        assert row.tile_id == tile.hilbert
+        for archive in (radar, lores, hires):
+            image = archive.get(*tile)
+            assert image.shape == (256, 256, 4)
+            assert (image[..., 3] == 255).mean() >= 0.95
+        assert not radar.get(*tile)[..., 0].any()
+        assert all(child in hires for child in tile.children())
+
+
+def test_the_index_tells_place_gsd_time_and_origin(out, index):
+    row = index.iloc[len(index) // 2]
+    tile = TileId(int(row.z), int(row.x), int(row.y))
+    assert row.geometry.equals(shapely.box(*tile_bounds(tile)))
+    assert index.crs == "EPSG:4326"
+    middle = (tile_bounds(tile)[1] + tile_bounds(tile)[3]) / 2
+    assert row.gsd_m == pytest.approx(gsd_m(middle, ZOOM), rel=1e-6)
+    assert index.tile_id.is_monotonic_increasing
+    assert index.tile_id.is_unique
+    for name, prefix in (("radar", "S1_"), ("lores", "S2_"), ("hires", "naip_")):
+        assert index[f"valid_frac_{name}"].between(0.95, 1).all()
+        assert str(index[f"datetime_{name}"].dt.tz) == "UTC"
+        ids = set(np.concatenate(index[f"scene_ids_{name}"].to_list()))
+        assert ids == {prefix + "0", prefix + "1"}
+    assert set(index.split) <= {"train", "valid"}
+
+
+def test_metadata_says_procedural_and_gives_the_radar_model_residual(out):
+    for name in ("radar", "lores", "hires"):
+        metadata = Archive(out / f"{name}.pmtiles").metadata
+        assert metadata["procedural"] is True
+        assert metadata["attribution"].startswith("Procedural")
+    assert set(Archive(out / "radar.pmtiles").metadata["gcp_residual_px"]) == {"S1_0", "S1_1"}
+
+
+def test_finer_hires_tiles_average_to_the_coarser_one(out, index):
+    hires = Archive(out / "hires.pmtiles")
+    row = index.iloc[3]
+    tile = TileId(int(row.z), int(row.x), int(row.y))
+    rows = [[hires.get(*tile.children()[2 * r + c]) for c in range(2)] for r in range(2)]
+    fine = np.concatenate([np.concatenate(pair, axis=1) for pair in rows], axis=0)[..., :3]
+    means = fine.reshape(256, 2, 256, 2, 3).mean(axis=(1, 3))
+    coarse = hires.get(*tile)[..., :3].astype(float)
+    assert np.corrcoef(means.ravel(), coarse.ravel())[0, 1] > 0.98
+
+
+def test_a_second_call_reads_nothing_and_changes_nothing(catalog, out, monkeypatch):
+    before = {path: path.stat().st_mtime_ns for path in out.iterdir()}
+    monkeypatch.setattr("salib.curate.run.make_plan", lambda *a, **k: pytest.fail("planned again"))
+    assert curate(catalog, out, zoom=ZOOM) == out
+    assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == before
+
+
+def test_two_processes_give_the_bytes_of_one(catalog, out, tmp_path):
+    curate(catalog, tmp_path / "two", zoom=ZOOM, processes=2)
+    assert digests(tmp_path / "two") == digests(out)
+
+
+SCRIPT = "import sys; from salib.curate import curate; curate(*sys.argv[1:], zoom=14)"
+
+
+def test_a_killed_run_resumes_to_the_same_bytes(catalog, out, tmp_path, monkeypatch):
+    folder = tmp_path / "killed"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(catalog), str(folder)], stderr=subprocess.DEVNULL
+    )
+    while not (kept := list(folder.glob(".shards/*/*.parquet"))):
+        assert process.poll() is None
+        time.sleep(0.002)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/*/[0-9]*.parquet")}
+    assert not any((folder / name).exists() for name in outputs())
+    done = []
+    monkeypatch.setattr("salib.curate.run.commit", lambda block: done.append(commit(block)))
+    curate(catalog, folder, zoom=ZOOM)
+    assert kept
+    assert not set(kept) & set(done)
+    assert digests(folder) == digests(out)
+
+
+def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_path, monkeypatch):
+    folder = tmp_path / "finish"
+    with monkeypatch.context() as patch:
+        patch.setattr("salib.curate.run.write_archive", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            curate(catalog, folder, zoom=ZOOM)
+    assert [path.name for path in folder.iterdir()] == [".shards"]
+    monkeypatch.setattr("salib.curate.run.commit", lambda block: pytest.fail("rendered again"))
+    curate(catalog, folder, zoom=ZOOM)
+    assert digests(folder) == digests(out)
+
+
+def test_other_arguments_replace_the_output(catalog, out, tmp_path):
+    folder = tmp_path / "again"
+    row = geopandas.read_parquet(out / "index.parquet").iloc[0]
+    bbox = row.geometry.bounds
+    curate(catalog, folder, zoom=ZOOM, bbox=bbox)
+    one = geopandas.read_parquet(folder / "index.parquet")
+    assert one.tile_id.tolist() == [row.tile_id]
+    first = Archive(folder / "radar.pmtiles").get(row.z, row.x, row.y)
+    curate(catalog, folder, zoom=ZOOM, bbox=bbox, quant="released")
+    released = Archive(folder / "radar.pmtiles").get(row.z, row.x, row.y)
+    differs = (first != released).any(axis=2)
+    assert differs.any()
+    assert (first[differs].max(axis=1) == 255).all()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"zoom": 3}, "zoom must be between 8 and 20, got 3"),
+        ({"quant": "db"}, "quant must be one of paper, released, got 'db'"),
+        ({"processes": 0}, "processes must be at least 1, got 0"),
+        ({"bbox": (1, 2, 3)}, "bbox must be .* got 3 values"),
+        ({"bbox": (10, 10, 11, 11)}, "search must find a scene"),
+        ({"bbox": (-98.4, 38.499, -98.399, 38.5)}, "bbox must hold a tile of zoom 14"),
+        ({"zoom": 8}, "bbox must hold a tile of zoom 8 .* raise zoom"),
+        ({"dates": "2019-01-01/2019-02-01"}, "search must find a scene"),
+        ({"dates": "soon"}, "dates must be"),
+    ],
+)
+def test_bad_arguments_are_refused_and_leave_nothing(catalog, tmp_path, options, says):
+    with pytest.raises(ValueError, match=says):
+        curate(catalog, tmp_path / "out", **{"zoom": ZOOM} | options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_catalogue_is_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"catalog must be a catalog\.json on disk"):
+        curate(tmp_path / "catalog.json", tmp_path / "out", zoom=ZOOM)
+
+
+def test_a_missing_scene_file_is_refused(tmp_path):
+    catalog = write_small_world(tmp_path / "world", km=3)
+    (tmp_path / "world" / "s1-0-vh.tif").unlink()
+    with pytest.raises(ValueError, match="asset of S1_0 must exist"):
+        curate(catalog, tmp_path / "out", zoom=ZOOM)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_changed_item_is_curated_again(tmp_path):
+    catalog = write_small_world(tmp_path / "world", km=3)
+    folder = curate(catalog, tmp_path / "out", zoom=ZOOM)
+    before = json.loads((folder / "made_from.json").read_text())
+    item = next((tmp_path / "world").glob("**/S2_0.json"))
+    item.write_text(item.read_text().replace('"eo:cloud_cover": 3.0', '"eo:cloud_cover": 9.0'))
+    curate(catalog, folder, zoom=ZOOM)
+    after = json.loads((folder / "made_from.json").read_text())
+    assert {key for key in before if before[key] != after[key]} == {"catalog"}
+    assert Archive(folder / "lores.pmtiles").metadata["scenes"] == ["S2_1", "S2_0"]
+
+
+def test_the_plan_takes_no_scene_it_does_not_need(catalog):
+    plan = make_plan(open_catalog(catalog), zoom=ZOOM, bbox=(-98.4, 38.45, -98.36, 38.49))
+    assert [scene.id for scene in plan.scenes["lores"]] == ["S2_0"]
+
+
+def test_neighbours_share_a_split_and_a_fifth_at_most_is_held_out():
+    tiles = [TileId(14, 3700 + x, 6200 + y) for x in range(67) for y in range(53)]
+    splits = split_by_block(tiles)
+    blocks = {}
+    for tile, split in splits.items():
+        blocks.setdefault(tile.parent(4), set()).add(split)
+    assert all(len(found) == 1 for found in blocks.values())
+    held = sum(split == "valid" for split in splits.values())
+    assert 0.05 * len(tiles) < held <= 0.2 * len(tiles)
+    assert split_by_block(tiles[::-1]) == splits
+
+
+def test_two_equal_blocks_give_one_to_each_split_and_one_block_trains():
+    pair = [TileId(14, 16 * 200 + x, 16 * 300) for x in range(32)]
+    assert sorted(set(split_by_block(pair).values())) == ["train", "valid"]
+    assert set(split_by_block(pair[:16]).values()) == {"train"}
