@@ -75,8 +75,10 @@ class Roofs:
         facing = np.cos(2 * (lattice.angle - _RADAR_LOOK)) ** 4
         table[4] += 8 * facing - 1
         parts = (half_u, half_v, off_u, off_v)
-        return cls(**dict(zip(("half_u", "half_v", "off_u", "off_v"), _as32(parts), strict=True)),
-                   table=table)
+        return cls(
+            **dict(zip(("half_u", "half_v", "off_u", "off_v"), _as32(parts), strict=True)),
+            table=table,
+        )
 
 
 def _as32(parts: tuple[np.ndarray, ...]) -> list[np.ndarray]:
@@ -169,8 +171,10 @@ def _avenues(paint: Paint, grid: Grid, rng: Rng, keep: Mask) -> None:
 
 def industrial(grid: Grid, rng: Rng) -> Paint:
     """Halls of 40 to 130 m between yards, car parks and verges."""
-    table = palette(rng, ("asphalt", "concrete", "yard", "grass", "gravel", "asphalt"), 1024)
-    paint, _, edge = mosaic(grid, rng, int(rng.choice([0, 4, 2])), float(rng.uniform(1.5, 3)), table)
+    table = palette(
+        rng, ("asphalt", "concrete", "yard", "grass", "gravel", "asphalt"), 1024, unity=0.3
+    )
+    paint, _, edge = mosaic(grid, rng, int(rng.choice([0, 4])), float(rng.uniform(1.3, 3)), table)
     shade(paint, 1 + 0.08 * noise(grid, rng, 0.6, 4.0) + 0.06 * noise(grid, rng, 1.3, 5.0))
     road = inside(float(rng.uniform(4, 8)) - edge, grid.gsd_m)
     roofs = (

@@ -1,4 +1,4 @@
-"""A stock of periodic textures, sampled at world coordinates so that a field is a function of place.
+"""Periodic textures, sampled at world coordinates so that a field is a function of place.
 
 The stock is fixed; a seed enters only through where, at which scale and at which angle a texture
 is laid on the ground. Each texture is a pyramid, so coarse pixels see area averages.
@@ -9,7 +9,8 @@ from functools import cache
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Int32, UInt16
+from jaxtyping import Float32, Float64, Int32, UInt16
+from scipy.spatial import cKDTree
 
 SIDE = 512
 PARCEL_SIDE = 1024
@@ -48,14 +49,24 @@ class Grid:
         )
 
     @property
+    def east(self) -> Float64[np.ndarray, " cols"]:
+        """Metres east of the pixel centres, exact far from the origin."""
+        return self.x_m + (np.arange(self.cols) + 0.5) * self.gsd_m
+
+    @property
+    def south(self) -> Float64[np.ndarray, " rows"]:
+        """Metres south of the pixel centres, exact far from the origin."""
+        return self.y_m + (np.arange(self.rows) + 0.5) * self.gsd_m
+
+    @property
     def xs(self) -> Float32[np.ndarray, " cols"]:
-        """Metres east of the pixel centres."""
-        return (self.x_m + (np.arange(self.cols) + 0.5) * self.gsd_m).astype(np.float32)
+        """Metres east of the pixel centres; for windows near their origin."""
+        return self.east.astype(np.float32)
 
     @property
     def ys(self) -> Float32[np.ndarray, " rows"]:
-        """Metres south of the pixel centres."""
-        return (self.y_m + (np.arange(self.rows) + 0.5) * self.gsd_m).astype(np.float32)
+        """Metres south of the pixel centres; for windows near their origin."""
+        return self.south.astype(np.float32)
 
     def turned(
         self, angle: float
@@ -219,8 +230,6 @@ def _cuts(rng: np.random.Generator, index: int) -> UInt16[np.ndarray, "side side
 
 
 def _voronoi(rng: np.random.Generator, count: int) -> UInt16[np.ndarray, "side side"]:
-    from scipy.spatial import cKDTree
-
     tree = cKDTree(rng.random((count, 2)) * PARCEL_SIDE, boxsize=PARCEL_SIDE)
     rows, cols = np.indices((PARCEL_SIDE, PARCEL_SIDE)) + 0.5
     return tree.query(np.stack([rows, cols], -1))[1].astype(np.uint16)

@@ -4,7 +4,6 @@ A material is (red, green, blue) in 8-bit levels of a usual true-colour stretch,
 negative), and VV and VH backscatter in dB. Near infrared follows from red and NDVI.
 """
 
-import cv2
 import numpy as np
 from jaxtyping import Float32
 
@@ -70,10 +69,19 @@ def tinted(rng: Rng, name: str, gain: float = 0.14, hue: float = 0.022) -> Mater
 
 
 def palette(
-    rng: Rng, names: tuple[str, ...], count: int, gain: float = 0.08, hue: float = 0.02
+    rng: Rng,
+    names: tuple[str, ...],
+    count: int,
+    gain: float = 0.08,
+    hue: float = 0.02,
+    unity: float = 0.0,
 ) -> Float32[np.ndarray, "6 count"]:
-    """`count` materials, each one of `names` (repeat a name to favour it) with jitter."""
+    """`count` materials, each one of `names` (repeat a name to favour it) with jitter.
+
+    `unity` pulls them towards their mean.
+    """
     base = np.stack([tinted(rng, name) for name in names])
+    base += np.float32(unity) * (base.mean(0) - base)
     out = base[rng.integers(len(names), size=count)].T.copy()
     out[:3] *= np.exp(gain * rng.normal(size=count) + hue * rng.normal(size=(3, count)))
     out[3] += rng.normal(0, 0.04, count)
@@ -111,10 +119,3 @@ def smooth(field: np.ndarray, low: float, width: float) -> Mask:
     """Ramp from 0 at `low` to 1 at `low + width`."""
     out = (field - np.float32(low)) * np.float32(1 / width)
     return np.clip(out, 0, 1, out=out)
-
-
-def blur(paint: Paint, sigma_px: float) -> Paint:
-    """Gaussian point spread of `sigma_px` pixels on each band."""
-    if sigma_px < 0.2:
-        return paint
-    return np.stack([cv2.GaussianBlur(band, (0, 0), sigma_px) for band in paint])

@@ -66,7 +66,7 @@ def mosaic(
 def arable(grid: Grid, rng: Rng) -> Paint:
     """Large fields of one or two soils with some crops, drill lines and farm tracks."""
     soils = _SOILS[rng.integers(len(_SOILS))]
-    crops = tuple(rng.choice(_CROPS, 2)) [: int(rng.integers(1, 3))]
+    crops = tuple(rng.choice(_CROPS, 2))[: int(rng.integers(1, 3))]
     kind = int(rng.choice([0, 0, 1, 2, 4]))
     table = palette(rng, soils + soils[:2] + crops, 1024, gain=0.10, hue=0.022)
     texel = float(np.exp(rng.normal(np.log(4.4), 0.35)))
@@ -105,7 +105,7 @@ def orchard(grid: Grid, rng: Rng) -> Paint:
     soils = _SOILS[rng.integers(len(_SOILS))]
     extra = tuple(rng.choice(["shrub", "maquis", "dry_grass", "young_crop", "crop"], 3))
     kind = int(rng.choice([0, 2, 2, 4, 1]))
-    table = palette(rng, soils + extra, 1024, gain=0.10, hue=0.018)
+    table = palette(rng, soils + extra, 1024, gain=0.10, hue=0.018, unity=0.5)
     texel = float(np.exp(rng.normal(np.log(1.5), 0.35)))
     paint, ids, edge = mosaic(grid, rng, kind, texel, table)
     tree = tinted(rng, str(rng.choice(["maquis", "forest", "shrub"])))
@@ -127,7 +127,7 @@ def pasture(grid: Grid, rng: Rng) -> Paint:
     """Meadows that differ little, behind hedges and scattered trees."""
     names = (("grass",), ("meadow",), ("grass", "meadow"), ("grass", "dry_grass"), ("meadow",))
     picked = names[rng.integers(len(names))]
-    table = palette(rng, picked * 2 + ("crop",), 1024, gain=0.07, hue=0.015)
+    table = palette(rng, picked * 2 + ("crop",), 1024, gain=0.07, hue=0.015, unity=0.4)
     kind = int(rng.choice([0, 1, 1, 4, 1]))
     texel = float(np.exp(rng.normal(np.log(3.4), 0.4)))
     paint, _, edge = mosaic(grid, rng, kind, texel, table)
@@ -173,7 +173,11 @@ def shrub(grid: Grid, rng: Rng) -> Paint:
     )[rng.integers(8)]
     paint = flat(grid, tinted(rng, names[0], gain=0.24, hue=0.03))
     cover = noise(grid, rng, float(rng.choice([1.0, 1.3, 1.6, 2.0])), float(rng.uniform(3, 9)))
-    mix(paint, tinted(rng, names[1], gain=0.24, hue=0.03), smooth(cover, rng.uniform(-0.8, 1.2), 1.2))
+    mix(
+        paint,
+        tinted(rng, names[1], gain=0.24, hue=0.03),
+        smooth(cover, rng.uniform(-0.8, 1.2), 1.2),
+    )
     relief = sample(relief_pyramid(), grid, Lay.draw(rng, float(rng.uniform(5, 20))))
     steep = 0.03 + 0.22 * rng.random() ** 2
     tufts = sample(leaves_pyramid(0), grid, Lay.draw(rng, 1.3))

@@ -1,4 +1,4 @@
-"""The plane as a deterministic function of (seed, place): regions of one theme, crossed by lines."""
+"""The plane as a function of (seed, place): regions of one theme, crossed by lines."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -100,9 +100,7 @@ def _candidates(seed: int, grid: Grid) -> list[Region]:
     first_i, last_i = _span(grid.x_m, width)
     first_j, last_j = _span(grid.y_m, height)
     sites = [
-        region(seed, i, j)
-        for i in range(first_i, last_i + 1)
-        for j in range(first_j, last_j + 1)
+        region(seed, i, j) for i in range(first_i, last_i + 1) for j in range(first_j, last_j + 1)
     ]
     place = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
     middle = np.array([grid.x_m + width / 2, grid.y_m + height / 2])

@@ -111,8 +111,7 @@ def overlay(paint: Paint, grid: Grid, seed: int, dry: Mask) -> None:
 
 
 def _draw(paint: Paint, grid: Grid, line: Path, dry: Mask) -> None:
-    along = (grid.xs if line.axis == ALONG_X else grid.ys).astype(np.float64)
-    lower = (grid.ys if line.axis == ALONG_X else grid.xs)
+    along, lower = (grid.east, grid.south) if line.axis == ALONG_X else (grid.south, grid.east)
     place, slope = line.across(along)
     squeeze = 1 / np.hypot(1, slope)
     reach = line.kind.reach_m / squeeze.min()
@@ -121,14 +120,16 @@ def _draw(paint: Paint, grid: Grid, line: Path, dry: Mask) -> None:
         return
     top, bottom = int(near[0]), int(near[-1]) + 1
     view, wet = (paint, dry) if line.axis == ALONG_X else (paint.swapaxes(1, 2), dry.T)
-    offset = (lower[top:bottom, None] - place[None]) * squeeze[None]
+    middle = place.mean()
+    offset = (lower[top:bottom, None] - middle).astype(np.float32)
+    offset = (offset - (place - middle)[None].astype(np.float32)) * squeeze[None].astype(np.float32)
     strip = view[:, top:bottom]
-    _PAINTERS[line.kind.name](
-        strip, offset.astype(np.float32), along, line, grid.gsd_m, wet[top:bottom]
-    )
+    _PAINTERS[line.kind.name](strip, offset, along, line, grid.gsd_m, wet[top:bottom])
 
 
-def _river(strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask) -> None:
+def _river(
+    strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask
+) -> None:
     water, bank, wood = line.colours
     turn = along * (2 * np.pi / (700 + 900 * line.traits[0]))
     half = (line.half_m * (1 + 0.25 * np.sin(turn)))[None].astype(np.float32)
@@ -137,15 +138,19 @@ def _river(strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: flo
     ragged = (0.5 + 0.5 * np.sin(turn * 7.3) * np.sin(turn * 2.9))[None].astype(np.float32)
     mix(strip, wood, inside(half + fringe * ragged - away, gsd_m) * dry)
     mix(strip, bank, inside(half + np.float32(6 * line.traits[2] ** 2) - away, gsd_m) * dry)
-    mix(strip, water, inside(half - away, gsd_m))
+    mix(strip, water, inside(half - away, gsd_m) * dry)
 
 
-def _lane(strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask) -> None:
+def _lane(
+    strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask
+) -> None:
     colour = line.colours[int(line.traits[0] < 0.5)]
     mix(strip, colour, inside(line.half_m - np.abs(offset), gsd_m) * dry)
 
 
-def _road(strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask) -> None:
+def _road(
+    strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask
+) -> None:
     away = np.abs(offset)
     colour = line.colours[int(line.traits[0] < 0.4)]
     mix(strip, line.colours[2], inside(line.half_m + 4 * line.traits[1] - away, gsd_m) * dry)

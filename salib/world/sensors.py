@@ -52,12 +52,12 @@ def to_levels(bands: np.ndarray) -> UInt8[np.ndarray, "rows cols bands"]:
     return np.ascontiguousarray(np.clip(bands + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))
 
 
-def halve(bands: Float32[np.ndarray, "bands rows cols"], factor: int) -> np.ndarray:
-    """Area average over squares of `factor` pixels."""
-    count, rows, cols = bands.shape
-    size = (cols // factor, rows // factor)
-    planes = [cv2.resize(band, size, interpolation=cv2.INTER_AREA) for band in bands]
-    return np.stack(planes).reshape(count, rows // factor, cols // factor)
+def average(bands: Float32[np.ndarray, "bands rows cols"], cols: int) -> np.ndarray:
+    """Area average onto `cols` columns, and rows in proportion."""
+    rows = round(bands.shape[1] * cols / bands.shape[2])
+    return np.stack(
+        [cv2.resize(band, (cols, rows), interpolation=cv2.INTER_AREA) for band in bands]
+    )
 
 
 def spread(bands: Float32[np.ndarray, "bands rows cols"], sigma_px: float) -> np.ndarray:
@@ -82,13 +82,18 @@ def grained(rng: Rng, bands: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def amplitude(
-    rng: Rng, decibels: Float32[np.ndarray, "2 rows cols"], *, looks: float = LOOKS
+    rng: Rng, power: Float32[np.ndarray, "2 rows cols"], *, looks: float = LOOKS
 ) -> UInt16[np.ndarray, "2 rows cols"]:
     """GRD amplitude in DN from mean backscatter, with multiplicative gamma speckle of `looks`."""
-    power = 10 ** (decibels / np.float32(10)) + np.float32(10 ** (NOISE_DB / 10))
+    power = power + np.float32(10 ** (NOISE_DB / 10))
     speckle = rng.standard_gamma(looks, power.shape, np.float32) / np.float32(looks)
     dn = np.float32(DN_AT_0_DB) * np.sqrt(power * speckle)
     return np.clip(dn + 0.5, 1, 65535).astype(np.uint16)
+
+
+def backscatter(paint: Paint) -> Float32[np.ndarray, "2 rows cols"]:
+    """Mean backscatter VV and VH as power; averages over ground in this unit, not in dB."""
+    return np.exp(paint[4:] * np.float32(np.log(10) / 10))
 
 
 def radar_levels(dn: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from salib.world import sensors
 from salib.world.fields import Grid
-from salib.world.landscape import THEMES, paint, region
+from salib.world.landscape import THEMES, paint, region, theme_mask
 from salib.world.lines import ALONG_X, KINDS, path
 
 _MARGIN_PX = 8
@@ -45,16 +45,19 @@ def render_triple(
     if not 0.2 <= lores_gsd_m <= 60:
         raise ValueError(f"lores_gsd_m must lie in 0.2..60 m, got {lores_gsd_m}")
     fine_m, side, edge = lores_gsd_m / 2, 2 * (lores_px + _MARGIN_PX), _MARGIN_PX
-    grid = Grid(x_m=x_m - edge * fine_m, y_m=y_m - edge * fine_m, gsd_m=fine_m, rows=side, cols=side)
+    grid = Grid(
+        x_m=x_m - edge * fine_m, y_m=y_m - edge * fine_m, gsd_m=fine_m, rows=side, cols=side
+    )
     rng = np.random.default_rng([seed, 11, _key(x_m), _key(y_m), _key(lores_gsd_m)])
     ground = paint(seed, grid)
     hires = sensors.optical(ground, sensors.Weather.draw(rng, strength=0.8))
     hires = sensors.grained(rng, hires[:, edge:-edge, edge:-edge], rng.uniform(0.5, 2.0))
-    coarse = sensors.halve(sensors.spread(ground[[0, 1, 2, 4, 5]], 2 * rng.uniform(0.3, 0.6)), 2)
+    seen = np.concatenate([ground[:3], sensors.backscatter(ground)])
+    coarse = sensors.average(sensors.spread(seen, 2 * rng.uniform(0.3, 0.6)), lores_px + edge)
     coarse = coarse[:, edge // 2 : -edge // 2, edge // 2 : -edge // 2]
     lores = sensors.Weather.draw(rng).apply(_cloud(rng, coarse[:3]))
     lores = sensors.grained(rng, lores, rng.uniform(0.3, 1.4))
-    dn = sensors.amplitude(rng, coarse[3:] + np.float32(rng.normal(0, 0.6)))
+    dn = sensors.amplitude(rng, coarse[3:] * np.float32(np.exp(0.14 * rng.normal())))
     radar = np.ascontiguousarray(sensors.radar_levels(dn).transpose(1, 2, 0))
     return Triple(radar=radar, lores=sensors.to_levels(lores), hires=sensors.to_levels(hires))
 
@@ -74,7 +77,9 @@ def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "cou
     }
 
 
-def places(seed: int, theme: str, count: int, *, side_m: float = 640.0) -> list[tuple[float, float]]:
+def places(
+    seed: int, theme: str, count: int, *, side_m: float = 640.0
+) -> list[tuple[float, float]]:
     """North-west corners of squares that show a theme, or a "river" or "motorway".
 
     Raises:
@@ -98,6 +103,9 @@ def places(seed: int, theme: str, count: int, *, side_m: float = 640.0) -> list[
             along = i * 1000.0
             x, y = along, float(line.across(np.array([along]))[0, 0])
             x, y = (x, y) if line.axis == ALONG_X else (y, x)
+            spot = Grid(x_m=x, y_m=y, gsd_m=1.0, rows=1, cols=1)
+            if theme_mask(seed, spot, "water").any():
+                continue
         found.append((x + off[0] - side_m / 2, y + off[1] - side_m / 2))
     return found
 

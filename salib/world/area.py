@@ -1,0 +1,85 @@
+"""The square block of map tiles that scenes must cover, in UTM, and its footprints."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from pyproj import Transformer
+
+EQUATOR_M = 40_075_016.685578488
+_FALSE_NORTH_M = 10_000_000.0
+_EDGE_M = 300.0
+SNAP_M = 60.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Area:
+    """A rectangle in UTM; the world's plane has x = easting and y = 10,000 km - northing."""
+
+    epsg: int
+    west_m: float
+    north_m: float
+    width_m: float
+    height_m: float
+    bbox: tuple[float, float, float, float]
+
+    @property
+    def plane(self) -> tuple[float, float]:
+        """North-west corner in the world's plane."""
+        return self.west_m, _FALSE_NORTH_M - self.north_m
+
+    def lonlat(self, east_north: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
+        """Longitude and latitude of places in UTM."""
+        back = Transformer.from_crs(self.epsg, 4326, always_xy=True)
+        return np.stack(back.transform(east_north[:, 0], east_north[:, 1]), -1)
+
+    def ring(self, corners: Float[np.ndarray, "n 2"]) -> list[list[float]]:
+        """Closed ring in longitude and latitude, each side in four pieces."""
+        sides = [
+            corners[i] + (np.roll(corners, -1, 0)[i] - corners[i]) * share
+            for i in range(len(corners))
+            for share in (0.0, 0.25, 0.5, 0.75)
+        ]
+        ring = self.lonlat(np.array([*sides, sides[0]]))
+        return [[round(float(lon), 7), round(float(lat), 7)] for lon, lat in ring]
+
+
+def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> Area:
+    """Area that covers `tiles` x `tiles` map tiles around a place, with a margin of 300 m.
+
+    Raises:
+        ValueError: if the tiles leave the UTM zone of the place or the map.
+    """
+    if not -80 <= lat <= 84:
+        raise ValueError(f"lat must lie in -80..84 (UTM), got {lat}")
+    count = 2**zoom
+    col = math.floor((lon + 180) / 360 * count) - tiles // 2
+    row = math.floor((0.5 - math.asinh(math.tan(math.radians(lat))) / (2 * math.pi)) * count)
+    row -= tiles // 2
+    if min(col, row) < 0 or max(col, row) + tiles > count:
+        raise ValueError(f"tiles must fit the map at zoom {zoom}, got {tiles} around {lon}, {lat}")
+    west, east = (value / count * 360 - 180 for value in (col, col + tiles))
+    north, south = (_latitude(value / count) for value in (row, row + tiles))
+    zone = math.floor((lon + 180) / 6) + 1
+    if not zone * 6 - 186 <= west < east <= zone * 6 - 180:
+        raise ValueError(
+            f"tiles must stay inside one UTM zone, got {west:.3f}..{east:.3f} degrees; move lon"
+        )
+    epsg = (32600 if lat >= 0 else 32700) + zone
+    there = Transformer.from_crs(4326, epsg, always_xy=True)
+    left, low, right, high = there.transform_bounds(west, south, east, north, densify_pts=41)
+    left, low = (math.floor((value - _EDGE_M) / SNAP_M) * SNAP_M for value in (left, low))
+    right, high = (math.ceil((value + _EDGE_M) / SNAP_M) * SNAP_M for value in (right, high))
+    return Area(
+        epsg=epsg,
+        west_m=left,
+        north_m=high,
+        width_m=right - left,
+        height_m=high - low,
+        bbox=(west, south, east, north),
+    )
+
+
+def _latitude(share: float) -> float:
+    return math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * share))))
