@@ -117,7 +117,9 @@ def write_grd(path, dn, geometry):
 
 
 def make_item(sensor, name, footprint, day, assets, cloud=None):
-    properties = {} if cloud is None else {"eo:cloud_cover": cloud}
+    properties = {"platform": "procedural"}
+    if cloud is not None:
+        properties["eo:cloud_cover"] = cloud
     item = pystac.Item(
         name,
         shapely.geometry.mapping(footprint),
@@ -130,10 +132,8 @@ def make_item(sensor, name, footprint, day, assets, cloud=None):
     return sensor, item
 
 
-def write_catalog(folder, items, *, procedural=True):
+def write_catalog(folder, items):
     catalog = pystac.Catalog("small", "scenes made for a test")
-    if procedural:
-        catalog.extra_fields["procedural"] = True
     for sensor, name in COLLECTIONS.items():
         extent = pystac.Extent(
             pystac.SpatialExtent([[-180, -90, 180, 90]]),

@@ -160,6 +160,13 @@ def test_real_items_parse_and_give_their_assets():
     assert len(refused) == 2
 
 
+def test_a_scene_is_procedural_where_its_platform_says_so(tmp_path):
+    made_up, seen = lores("made-up"), lores("seen", cloud=4.0)
+    seen[1].properties["platform"] = "sentinel-2a"
+    scenes = cat.search(opened(tmp_path, [made_up, seen]), "lores")
+    assert [scene.procedural for scene in scenes] == [True, False]
+
+
 def test_an_unknown_sensor_is_refused(tmp_path):
     item = lores("a")[1]
     with pytest.raises(ValueError, match="sensor must be one of radar, lores, hires, got 'sonar'"):

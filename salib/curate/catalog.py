@@ -26,7 +26,10 @@ ASSETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """One acquisition of one sensor: where, when, how cloudy (percent), and its files."""
+    """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
+
+    `procedural` is true where the item's platform says that no sensor ever saw this ground.
+    """
 
     id: str
     sensor: str
@@ -34,6 +37,7 @@ class Scene:
     cloud: float
     footprint: BaseGeometry
     hrefs: tuple[str, ...]
+    procedural: bool
 
 
 def open_catalog(path: str | Path) -> pystac.Catalog:
@@ -164,6 +168,7 @@ def _scenes(catalog: pystac.Catalog, sensor: str) -> Iterable[Scene]:
             cloud=float(item.properties.get("eo:cloud_cover", unknown)),
             footprint=shapely.geometry.shape(item.geometry),
             hrefs=hrefs,
+            procedural=item.properties.get("platform") == "procedural",
         )
 
 

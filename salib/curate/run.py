@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -93,7 +93,7 @@ def curate(
     shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     blocks = make_blocks(plan, shards, quant)
     execute([block for block in blocks if not block.path.is_file()], len(blocks), processes)
-    _finish(out, plan, [block.path for block in blocks], procedural=is_procedural(stac))
+    _finish(out, plan, [block.path for block in blocks])
     stamp(out, key)
     shutil.rmtree(out / SHARDS)
     return out
@@ -158,20 +158,6 @@ def execute(blocks: Sequence[Block], total: int, processes: int = 1) -> None:
         pass
 
 
-def is_procedural(catalog: pystac.Catalog) -> bool:
-    """Whether the catalogue, or any collection or item of it, says it is procedural."""
-    parts: Iterable[pystac.STACObject] = (catalog, *catalog.get_children())
-    return any(_says_procedural(part) for part in parts) or any(
-        item.properties.get("procedural") for item in catalog.get_items(recursive=True)
-    )
-
-
-def _says_procedural(part: pystac.STACObject) -> bool:
-    assert isinstance(part, pystac.Catalog)
-    keywords = getattr(part, "keywords", None) or []
-    return bool(part.extra_fields.get("procedural")) or "procedural" in keywords
-
-
 def _committed(blocks: Sequence[Block], processes: int) -> Iterator[Path]:
     if processes == 1 or len(blocks) < 2:
         yield from map(commit, blocks)
@@ -183,7 +169,7 @@ def _committed(blocks: Sequence[Block], processes: int) -> Iterator[Path]:
         pool.shutdown(cancel_futures=True)
 
 
-def _finish(out: Path, plan: Plan, paths: Sequence[Path], *, procedural: bool) -> None:
+def _finish(out: Path, plan: Plan, paths: Sequence[Path]) -> None:
     """Shards to archives and, last, the index; what an earlier call left goes first."""
     index = joint_samples(read_rows(paths), plan.zoom)
     for name in (MADE_FROM, INDEX, *outputs()):
@@ -191,15 +177,14 @@ def _finish(out: Path, plan: Plan, paths: Sequence[Path], *, procedural: bool) -
     for sensor in SENSOR_NAMES:
         zooms = (plan.zoom, plan.zoom + 1) if sensor == "hires" else (plan.zoom,)
         tiles = (pair for zoom in zooms for pair in read_tiles(paths, sensor, zoom))
-        write_archive(
-            out / f"{sensor}.pmtiles", tiles, metadata=_metadata(plan, sensor, procedural)
-        )
+        write_archive(out / f"{sensor}.pmtiles", tiles, metadata=_metadata(plan, sensor))
     with atomic_file(out / INDEX) as part:
         index.to_parquet(part)
 
 
-def _metadata(plan: Plan, sensor: str, procedural: bool) -> dict:
+def _metadata(plan: Plan, sensor: str) -> dict:
     scenes = plan.scenes[sensor]
+    procedural = any(scene.procedural for scene in scenes)
     metadata = {
         "name": sensor,
         "attribution": PROCEDURAL if procedural else ATTRIBUTION[sensor],
