@@ -1,0 +1,95 @@
+"""Figures made of images: samples side by side, and chips of each theme."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from matplotlib.figure import Figure
+
+from salib.figures.style import WIDTH_IN, no_frame, panels
+
+COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
+
+
+def false_colour(
+    radar: UInt8[np.ndarray, "height width 2"],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Radar as the paper stores it: red empty, green VV, blue VH."""
+    return np.concatenate([np.zeros_like(radar[..., :1]), radar], axis=-1)
+
+
+def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
+    """Fig. 3: samples in rows, in columns radar, lores, hires, and hires with twice the pixels.
+
+    Args:
+        triples: one mapping a sample: 8-bit images `radar` (VV, VH), `lores`, `hires`, `hires4x`
+            (red, green, blue) and `title`.
+
+    Raises:
+        ValueError: if there is no sample.
+    """
+    if not triples:
+        raise ValueError("triples must hold one sample or more, got none")
+    height = (WIDTH_IN - 0.6) / len(COLUMNS)
+    figure, axes = panels(len(triples), len(COLUMNS), height_in=height * len(triples) + 0.5)
+    for row, triple in zip(axes, triples, strict=True):
+        for axis, (name, heading) in zip(row, COLUMNS.items(), strict=True):
+            image = triple[name]
+            axis.imshow(false_colour(image) if name == "radar" else image)
+            axis.set_xlabel(f"{image.shape[1]} px", fontsize=7, labelpad=2)
+            no_frame(axis)
+            if axis in axes[0]:
+                axis.set_title(heading, fontsize=10)
+        row[0].set_ylabel(triple["title"], fontsize=8)
+    return figure
+
+
+def montage(
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
+    *,
+    heads: tuple[str, str] = ("procedural", "real"),
+) -> Figure:
+    """Chips of each theme: made ones on the left, real ones, where there are any, on the right.
+
+    Args:
+        rows: label, made chips (count, height, width, 3), and real chips or None.
+        heads: what stands above the two halves.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    if not rows:
+        raise ValueError("rows must hold one theme or more, got none")
+    made = [chips for _, chips, _ in rows]
+    real = [chips for _, _, chips in rows if chips is not None]
+    most = [max(map(len, half), default=0) for half in (made, real)]
+    halves = 2 if real else 1
+    chip = (WIDTH_IN - 1.4) / max(1, sum(most[:halves]))
+    figure, axes = panels(
+        len(rows),
+        halves,
+        height_in=min(chip, 0.9) * len(rows) + 0.4,
+        width_ratios=most[:halves],
+    )
+    for strip, (label, *chips) in zip(axes, rows, strict=True):
+        for axis, images in zip(strip, chips, strict=False):
+            no_frame(axis)
+            if images is not None:
+                axis.imshow(_strip(images))
+        strip[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    for axis, head in zip(axes[0], heads, strict=False):
+        axis.set_title(head, fontsize=9)
+    return figure
+
+
+def _strip(chips: np.ndarray) -> UInt8[np.ndarray, "height width 4"]:
+    """Chips in a row with a transparent gap between them."""
+    count, height, width, _ = chips.shape
+    gap = max(1, width // 16)
+    strip = np.zeros((height, count * (width + gap) - gap, 4), np.uint8)
+    for i, chip in enumerate(chips):
+        left = i * (width + gap)
+        strip[:, left : left + width, :3] = chip
+        strip[:, left : left + width, 3] = 255
+    return strip
