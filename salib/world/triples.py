@@ -78,7 +78,7 @@ def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "cou
 
 
 def places(
-    seed: int, theme: str, count: int, *, side_m: float = 640.0
+    seed: int, theme: str, count: int, *, side_m: float = 640.0, salt: int = 0
 ) -> list[tuple[float, float]]:
     """North-west corners of squares that show a theme, or a "river" or "motorway".
 
@@ -87,7 +87,7 @@ def places(
     """
     if theme not in (*THEMES, "river", "motorway"):
         raise ValueError(f"theme must be one of {(*THEMES, 'river', 'motorway')}, got {theme!r}")
-    rng = np.random.default_rng([seed, 13, *theme.encode()])
+    rng = np.random.default_rng([seed, 13, *theme.encode(), salt])
     found: list[tuple[float, float]] = []
     while len(found) < count:
         i, j = (int(value) for value in rng.integers(-2000, 2000, 2))
