@@ -32,9 +32,9 @@ class Protocol:
     hidden: int = 2048
     learning_rates: tuple[float, ...] = (3e-4, 3e-3)
     weight_decays: tuple[float, ...] = (1e-2,)
-    epochs: int = 40
-    patience: int = 4
-    batch: int = 128
+    epochs: int = 20
+    patience: int = 2
+    batch: int = 256
     resamples: int = 1000
     confidence: float = 0.95
 
@@ -62,6 +62,7 @@ PROTOCOLS = {
         match="none",
         learning_rates=(1e-3,),
         weight_decays=(0.0,),
-        patience=40,
+        epochs=50,
+        patience=50,
     ),
 }

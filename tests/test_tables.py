@@ -1,0 +1,134 @@
+"""Tables hold the paper's numbers, ours beside them, and verdicts by rules set in advance."""
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from salib import tables
+
+PAPER = Path(__file__).parents[1] / "paper"
+# Table 2 as printed, cell by cell: SA-high, SA-low, CROMA, and the column in bold.
+PRINTED = {
+    ("neural", "m-pv4ger"): (83.27, 87.77, 88.53, "CROMA"),
+    ("neural", "m-euronet"): (23.92, 31.48, 49.04, "CROMA"),
+    ("neural", "m-forestnet"): (23.51, 27.83, 28.27, "CROMA"),
+    ("neural", "m-brick-kiln"): (70.27, 70.07, 75.13, "CROMA"),
+    ("kmeans", "m-pv4ger"): (50.00, 52.83, 50.07, "SA-low"),
+    ("kmeans", "m-forestnet"): (8.98, 8.28, 10.84, "CROMA"),
+    ("kmeans", "m-euronet"): (11.91, 12.12, 8.34, "SA-low"),
+    ("kmeans", "m-brick-kiln"): (50.86, 51.83, 49.62, "SA-low"),
+    ("kmeans_umap", "m-pv4ger"): (49.57, 48.36, 51.65, "CROMA"),
+    ("kmeans_umap", "m-forestnet"): (9.18, 8.88, 8.18, "SA-high"),
+    ("kmeans_umap", "m-euronet"): (9.32, 11.32, 9.36, "SA-low"),
+    ("kmeans_umap", "m-brick-kiln"): (52.07, 45.40, 51.66, "SA-high"),
+    ("knn", "m-pv4ger"): (92.39, 91.89, 92.29, "SA-high"),
+    ("knn", "m-forestnet"): (38.26, 37.26, 35.44, "SA-high"),
+    ("knn", "m-euronet"): (58.70, 64.40, 66.30, "CROMA"),
+    ("knn", "m-brick-kiln"): (75.37, 74.97, 76.47, "CROMA"),
+}
+TASKS = ("m-pv4ger", "m-forestnet", "m-eurosat", "m-brick-kiln")
+
+
+def rows(lead=0.0, *, procedural=True, source="geobench", tasks=TASKS) -> pd.DataFrame:
+    """Rows where the SA columns lead CROMA by `lead`, a little more on each next task."""
+    base = {"SA-high": 0.5 + lead, "SA-low": 0.5 + lead, "CROMA": 0.5}
+    base |= {"SA-low untrained": 0.31, "image statistics": 0.37, "random convolution": 0.41}
+    made = [
+        (task, probe, model, value + 0.001 * index * (model[:2] == "SA"))
+        for index, task in enumerate(tasks)
+        for probe in tables.PROBE_NAMES
+        for model, value in base.items()
+    ] + [(task, "none", "majority class", 0.23) for task in tasks]
+    frame = pd.DataFrame(made, columns=["task", "probe", "model", "value"])
+    frame["kind"] = ["untrained" if "untrained" in model else "trained" for model in frame["model"]]
+    return frame.assign(
+        source=source,
+        procedural=procedural,
+        ci_low=frame["value"] - 0.02,
+        ci_high=frame["value"] + 0.02,
+    )
+
+
+def test_table2_csv_holds_the_numbers_and_the_bold_cells_of_the_paper():
+    printed = pd.read_csv(PAPER / "table2.csv")
+    found = {}
+    for line in printed.to_dict("records"):
+        best = max(tables.MODELS, key=lambda name: line[name])
+        values = tuple(line[name] for name in tables.MODELS)
+        found[line["probe"], line["printed_name"]] = (*values, best)
+    assert found == PRINTED
+    bold = [best for *_, best in found.values()]
+    assert (bold.count("CROMA"), len(bold) - bold.count("CROMA")) == (8, 8)
+
+
+def test_table1_csv_holds_the_numbers_of_the_paper_and_ours_follow():
+    index = pd.DataFrame({"z": [15] * 7 + [17] * 3})
+    table = tables.table1(index, PAPER / "table1.csv")
+    printed = [("small", 15, 21497), ("full", 15, 146502), ("micro", 17, 188060)]
+    expected = [*printed, ("ours", 15, 7), ("ours", 17, 3)]
+    assert list(zip(table.index, table["Base Y"], table["Samples"], strict=True)) == expected
+    assert "procedural" in table["Description"].iloc[-1]
+
+
+def test_table2_bolds_the_best_of_ours_and_the_same_cells_as_the_paper():
+    html = tables.table2(rows(0.1), PAPER / "table2.csv").to_html()
+    assert "procedural" in html
+    assert "60.0 [58.0, 62.0]" in html
+    frame = tables.table2(rows(0.1), PAPER / "table2.csv")
+    frame._compute()
+    bold = {cell for cell, css in frame.ctx.items() if ("font-weight", "bold") in css}
+    printed = pd.read_csv(PAPER / "table2.csv").to_dict("records")
+    for number, line in enumerate(printed):
+        winner = PRINTED[line["probe"], line["printed_name"]][-1]
+        paper_bold = [tables.MODELS[c - 3] for r, c in bold if r == number and 3 <= c < 6]
+        assert paper_bold == [winner]
+        assert {c for r, c in bold if r == number and c < 3} == {0, 1}
+
+
+def test_table2_html_is_the_same_each_time_and_says_na_without_rows():
+    first = tables.table2(rows(0.1), PAPER / "table2.csv").to_html()
+    assert first == tables.table2(rows(0.1), PAPER / "table2.csv").to_html()
+    fewer = rows(0.1)
+    fewer = fewer[fewer["probe"] != "kmeans_umap"]
+    assert "n/a" in tables.table2(fewer, PAPER / "table2.csv").to_html()
+
+
+def test_a_cell_with_two_rows_is_refused():
+    twice = pd.concat([rows(), rows()])
+    with pytest.raises(ValueError, match="one row a cell"):
+        tables.table2(twice, PAPER / "table2.csv")
+
+
+def test_real_table_keeps_procedural_rows_out():
+    with pytest.raises(ValueError, match="SALIB_DATA_DIR"):
+        tables.real_table(rows())
+    real = rows(0.1, procedural=False, source="eurosat", tasks=("eurosat",))
+    html = tables.real_table(pd.concat([rows(), real])).to_html()
+    assert "eurosat" in html
+    assert "m-pv4ger" not in html
+
+
+@pytest.mark.parametrize(
+    ("lead", "improvement", "similar"),
+    [
+        (0.10, "reproduced", "reproduced"),
+        (-0.01, "not reproduced", "reproduced"),
+        (-0.10, "not reproduced", "not reproduced"),
+    ],
+)
+def test_verdicts_follow_the_rule_and_only_real_rows_judge_the_paper(lead, improvement, similar):
+    claims = PAPER / "claims.yml"
+    real = tables.verdicts(rows(lead, procedural=False), claims)
+    made = tables.verdicts(rows(lead), claims)
+    assert real.loc["improvement", "verdict"] == improvement
+    assert real.loc["similar-or-better", "verdict"] == similar
+    assert made.loc["improvement", "verdict"] == "not run"
+    assert made.loc["improvement", "verdict_procedural"] == improvement
+    assert set(made.loc[["dataset-sizes", "short-of-published-croma"], "verdict"]) == {"not run"}
+
+
+def test_quotes_of_the_claims_are_not_empty_and_ids_are_unique():
+    table = tables.verdicts(rows(), PAPER / "claims.yml")
+    assert table.index.is_unique
+    assert table["quote"].str.len().min() > 10
