@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol as Interface
+from typing import runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 FILTER_PX = 5
 
 
+@runtime_checkable
 class Embedder(Interface):
     """Anything that embeds images of one sensor: one vector an image, the mean of its tokens."""
 

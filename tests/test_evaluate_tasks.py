@@ -1,0 +1,265 @@
+"""Tasks are read as stored; damaged or hostile ones are refused with one clear error."""
+
+import hashlib
+import io
+import json
+import os
+import pickle
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from geobench.dataset import Band, Partition, Sample, SpectralBand
+from geobench.label import Classification, MultiLabelClassification
+from geobench.task import TaskSpecifications
+from PIL import Image
+
+from salib.evaluate import geobench_task, geobench_tasks, input_rules, read_split, real_tasks
+from salib.evaluate.chip_zips import CHIP_ZIPS, ChipZip, split_members
+from salib.evaluate.geobench_reader import raw_samples
+from salib.evaluate.inputs import RULES, to_input, to_levels
+from salib.evaluate.tasks import check_disjoint, chip_task
+
+RGB = ("red", "green", "blue")
+REAL = pytest.mark.skipif("SALIB_DATA_DIR" not in os.environ, reason="SALIB_DATA_DIR is not set")
+HEIGHT, WIDTH = 11, 13
+
+
+class Attack:
+    """Unpickling this with pickle.loads would make a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.path}",)
+
+
+def write_task(folder, *, name="m-eurosat", label_type=None, sizes=(5, 2, 3)) -> Path:
+    """A GEO-Bench task of int16 values, written by geobench's own writers."""
+    rng = np.random.default_rng(7)
+    root = folder / "classification_v1.0" / name
+    root.mkdir(parents=True)
+    bands = [
+        SpectralBand(full, (alias,), 10.0, wave)
+        for full, alias, wave in (
+            ("02 - Blue", "blue", 0.49),
+            ("03 - Green", "green", 0.56),
+            ("04 - Red", "red", 0.665),
+            ("08 - NIR", "nir", 0.842),
+        )
+    ]
+    partition = Partition()
+    number = 0
+    for split, size in zip(("train", "valid", "test"), sizes, strict=True):
+        for _ in range(size):
+            data = rng.integers(0, 4000, (len(bands), HEIGHT, WIDTH)).astype(np.int16)
+            layers = [Band(d, info, 10.0) for d, info in zip(data, bands, strict=True)]
+            sample = Sample(layers, int(rng.integers(3)), f"id_{number:04d}")
+            sample.write(str(root))
+            partition.add(split, sample.sample_name)
+            number += 1
+    partition.save(str(root), "default")
+    TaskSpecifications(
+        name,
+        bands,
+        10.0,
+        benchmark_name="classification_v1.0",
+        patch_size=(HEIGHT, WIDTH),
+        n_time_steps=1,
+        label_type=label_type or Classification(3, ["a", "b", "c"]),
+    ).save(str(root))
+    return root
+
+
+def write_zip(path, counts, *, size=(7, 5)) -> None:
+    """A zip of solid chips whose grey level tells the number in the name."""
+    with zipfile.ZipFile(path, "w") as archive:
+        for label, count in counts.items():
+            for number in range(count):
+                buffer = io.BytesIO()
+                Image.new("RGB", size, (number, 2 * number, 3)).save(buffer, "PNG")
+                archive.writestr(f"Top/Images/{label}/{label}{number}.png", buffer.getvalue())
+        archive.writestr("Top/readme.txt", "no image")
+
+
+def test_reader_gives_the_stored_values_in_the_order_red_green_blue(tmp_path):
+    root = write_task(tmp_path)
+    names = json.loads((root / "default_partition.json").read_text())
+    for split in ("train", "valid", "test"):
+        items = list(raw_samples(root, split, RGB))
+        assert len(items) == len(names[split])
+        for (raw, label), name in zip(items, names[split], strict=True):
+            with h5py.File(root / f"{name}.hdf5") as file:
+                stored = [np.asarray(file[b]) for b in ("04 - Red", "03 - Green", "02 - Blue")]
+            np.testing.assert_array_equal(raw, np.stack(stored, -1))
+            assert raw.dtype == np.int16
+            assert 0 <= label < 3
+
+
+def test_read_split_applies_the_stretch_of_the_rule_pixel_by_pixel(tmp_path):
+    root = write_task(tmp_path)
+    task = geobench_task(root, procedural=True)
+    images, labels = read_split(task, "test")
+    raw = list(raw_samples(root, "test", RGB))
+    assert task.procedural
+    assert task.class_names == ("a", "b", "c")
+    assert labels.tolist() == [label for _, label in raw]
+    for image, (values, _) in zip(images, raw, strict=True):
+        for place in np.ndindex(values.shape):
+            level = min(255.0, max(0.0, float(values[place]) / RULES["m-eurosat"].level_255 * 255))
+            assert abs(int(image[place]) - level) <= 0.5
+
+
+@pytest.mark.parametrize("where", ["task_specs.pkl", "sample"])
+def test_a_hostile_pickle_is_refused_and_runs_nothing(tmp_path, where):
+    root, proof = write_task(tmp_path), tmp_path / "ran"
+    attack = pickle.dumps({"label": Attack(proof)} if where == "sample" else Attack(proof))
+    if where == "sample":
+        with h5py.File(root / "id_0000.hdf5", "r+") as file:
+            file.attrs["pickle"] = str(attack)
+    else:
+        (root / where).write_bytes(attack)
+    with pytest.raises(ValueError, match=r"UnsafePickleError.*system"):
+        read_split(geobench_task(root, procedural=True), "train")
+    assert not proof.exists()
+
+
+def test_damaged_folders_each_give_one_clear_error(tmp_path):
+    def task(name):
+        return write_task(tmp_path / name)
+
+    root = task("no-partition")
+    (root / "default_partition.json").unlink()
+    with pytest.raises(ValueError, match=r"must hold default_partition\.json"):
+        geobench_task(root, procedural=True)
+    root = task("no-file")
+    (root / "id_0003.hdf5").unlink()
+    with pytest.raises(ValueError, match="'id_0003'"):
+        geobench_task(root, procedural=True)
+    root = task("no-specs")
+    (root / "task_specs.pkl").unlink()
+    with pytest.raises(ValueError, match=r"task_specs\.pkl must be a readable"):
+        geobench_task(root, procedural=True)
+    root = task("truncated")
+    data = (root / "id_0001.hdf5").read_bytes()
+    (root / "id_0001.hdf5").write_bytes(data[: len(data) * 2 // 3])
+    with pytest.raises(ValueError, match=r"id_0001\.hdf5 must be a readable"):
+        read_split(geobench_task(root, procedural=True), "train")
+    with pytest.raises(ValueError, match=r"classification_v1\.0"):
+        geobench_tasks(tmp_path, procedural=True)
+
+
+def test_tasks_without_a_rule_or_of_another_kind_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="task must be one of"):
+        geobench_task(write_task(tmp_path / "a", name="m-unknown"), procedural=True)
+    many = write_task(tmp_path / "b", label_type=MultiLabelClassification(3))
+    with pytest.raises(ValueError, match="single-label"):
+        geobench_task(many, procedural=True)
+
+
+def test_splits_that_share_items_cannot_be_evaluated(tmp_path):
+    root = write_task(tmp_path)
+    task = geobench_task(root, procedural=True)
+    check_disjoint(task)
+    path = root / "default_partition.json"
+    names = json.loads(path.read_text())
+    path.write_text(json.dumps({**names, "test": names["test"] + names["train"][:1]}))
+    with pytest.raises(ValueError, match="1 items in both train and test"):
+        check_disjoint(task)
+
+
+def test_zip_split_equals_the_rule_by_a_loop(tmp_path):
+    path = tmp_path / "chips.zip"
+    write_zip(path, {"bee": 11, "ant": 13})
+    layout = ChipZip(file="chips.zip", train=5, valid=3, test=None)
+    for split, (start, stop) in {"train": (0, 5), "valid": (5, 8), "test": (8, 99)}.items():
+        expected = []
+        for label, (name, count) in enumerate((("ant", 13), ("bee", 11))):
+            files = [f"{name}{number}.png" for number in range(count)]
+            files.sort(key=lambda file: hashlib.sha256(file.encode()).hexdigest())
+            expected += [(f"Top/Images/{name}/{file}", label) for file in files[start:stop]]
+        assert split_members(path, layout, split) == expected
+
+
+def test_zip_chips_are_decoded_to_rgb_at_their_own_size(tmp_path):
+    path = tmp_path / CHIP_ZIPS["ucmerced"].file
+    write_zip(path, {"ant": 61, "bee": 63})
+    task = chip_task(path, source="ucmerced")
+    images, labels = read_split(task, "test")
+    members = split_members(path, CHIP_ZIPS["ucmerced"], "test")
+    assert labels.tolist() == [0, 1, 1, 1]
+    for image, (name, _) in zip(images, members, strict=True):
+        number = int("".join(c for c in Path(name).stem if c.isdigit()))
+        np.testing.assert_array_equal(image, np.full((5, 7, 3), (number, 2 * number, 3)))
+    assert [found.name for found in real_tasks(tmp_path)] == ["ucmerced"]
+
+
+def test_damaged_or_small_zips_are_refused(tmp_path):
+    path = tmp_path / CHIP_ZIPS["ucmerced"].file
+    write_zip(path, {"ant": 60})
+    with pytest.raises(ValueError, match=r"more than 60 chips .* got 60"):
+        read_split(chip_task(path, source="ucmerced"), "test")
+    path.write_bytes(path.read_bytes()[:500])
+    with pytest.raises(ValueError, match="must be a whole zip"):
+        real_tasks(tmp_path)
+
+
+@pytest.mark.parametrize("image_px", [29, 64, 256])
+def test_gsd_keeps_the_ground_that_the_image_covers(image_px):
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (53, 61, 3)).astype(np.uint8)
+    resized, gsd_m = to_input(image, native_gsd_m=0.3, image_px=image_px)
+    assert resized.shape == (image_px, image_px, 3)
+    assert gsd_m * image_px == pytest.approx(53 * 0.3)
+
+
+def test_shrinking_averages_over_area_and_same_size_changes_nothing():
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (33, 33, 3)).astype(np.uint8)
+    small, _ = to_input(image, native_gsd_m=1.0, image_px=11)
+    means = image.reshape(11, 3, 11, 3, 3).mean((1, 3))
+    assert np.abs(small - means).max() <= 0.5 + 1e-6
+    same, gsd_m = to_input(image, native_gsd_m=1.7, image_px=33)
+    np.testing.assert_array_equal(same, image)
+    assert gsd_m == 1.7
+    assert set(input_rules().index) == set(RULES)
+    with pytest.raises(ValueError, match="finite"):
+        to_levels(np.full((3, 2, 3), np.nan), RULES["m-eurosat"])
+
+
+@pytest.mark.real
+@REAL
+def test_real_samples_equal_geobench_own_arrays():
+    root = Path(os.environ["SALIB_DATA_DIR"]) / "geobench_real"
+    (task,) = geobench_tasks(root, procedural=False)
+    items = list(raw_samples(task.path, "test", RGB))
+    assert len(items) == 5
+    for number, (raw, label) in enumerate(items):
+        with h5py.File(task.path / f"id_{number:04d}.hdf5") as file:
+            stored = [np.asarray(file[b]) for b in ("04 - Red", "03 - Green", "02 - Blue")]
+        np.testing.assert_array_equal(raw, np.stack(stored, -1))
+        assert task.class_names[label] == "Industrial Buildings"
+    with pytest.raises(ValueError, match="disjoint"):
+        check_disjoint(task)
+
+
+@pytest.mark.real
+@REAL
+def test_real_archives_give_the_documented_sizes():
+    eurosat, ucmerced = real_tasks(os.environ["SALIB_DATA_DIR"])
+    sizes = {
+        (task.name, split): len(split_members(task.path, CHIP_ZIPS[task.name], split))
+        for task in (eurosat, ucmerced)
+        for split in ("train", "valid", "test")
+    }
+    assert list(sizes.values()) == [2000, 1000, 1000, 840, 420, 630]
+    images, labels = read_split(eurosat, "valid")
+    assert {image.shape for image in images} == {(64, 64, 3)}
+    assert np.bincount(labels).tolist() == [100] * 10
+    with zipfile.ZipFile(eurosat.path) as archive:
+        name, _ = split_members(eurosat.path, CHIP_ZIPS["eurosat"], "valid")[0]
+        decoded = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
+    assert np.abs(images[0].astype(int) - decoded).max() <= 4
