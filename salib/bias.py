@@ -75,5 +75,17 @@ def scale_alibi_bias(
     return -slopes[:, None, None] * steps.unsqueeze(-3)
 
 
+def effective_tokens(
+    logits: Float[Tensor, "*batch queries keys"],
+) -> Float[Tensor, "*batch queries"]:
+    """How many keys each query attends to: the exponential of the entropy of its softmax.
+
+    It is the number of keys when all logits of a row are equal, and 1 when one of them swamps the
+    others. Given a bias, it is what a head sees by distance alone.
+    """
+    shares = logits.log_softmax(dim=-1)
+    return (-(shares.exp() * shares).sum(dim=-1)).exp()
+
+
 def _geometric(heads: int) -> list[float]:
     return [2 ** (-8 * (head + 1) / heads) for head in range(heads)]

@@ -4,14 +4,31 @@ Text, ticks and frames take the current ink (rcParams), fills are mid-tones, and
 to the page, so that one drawing serves a light and a dark theme.
 """
 
-from salib.figures.pictures import false_colour, figure3, montage
+from salib.figures.diagram import figure1
+from salib.figures.ground import (
+    against_distance,
+    attended_keys,
+    bias_maps,
+    entropy_against_gsd,
+    figure2,
+    slopes_and_reach,
+)
+from salib.figures.pictures import false_colour, figure3, gallery, montage
 from salib.figures.rows import distributions, loss_curves, table2_intervals
 
 __all__ = [
+    "against_distance",
+    "attended_keys",
+    "bias_maps",
     "distributions",
+    "entropy_against_gsd",
     "false_colour",
+    "figure1",
+    "figure2",
     "figure3",
+    "gallery",
     "loss_curves",
     "montage",
+    "slopes_and_reach",
     "table2_intervals",
 ]

@@ -5,11 +5,13 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import UInt8
+from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from salib.figures.style import WIDTH_IN, no_frame, panels
 
 COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
+MASK = ListedColormap(["#d9dce1", "#4c86c6"])
 
 
 def false_colour(
@@ -80,6 +82,33 @@ def montage(
         strip[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
     for axis, head in zip(axes[0], heads, strict=False):
         axis.set_title(head, fontsize=9)
+    return figure
+
+
+def gallery(pictures: Mapping[str, np.ndarray], *, cols: int = 4) -> Figure:
+    """Pictures or True/False grids under their names, all drawn at one size.
+
+    Args:
+        pictures: 8-bit images (height, width, 3), or masks (rows, cols) whose True is filled.
+        cols: pictures in a row.
+
+    Raises:
+        ValueError: if there is no picture.
+    """
+    if not pictures:
+        raise ValueError("pictures must hold one or more, got none")
+    cols = min(cols, len(pictures))
+    rows = -(-len(pictures) // cols)
+    figure, axes = panels(rows, cols, height_in=rows * (WIDTH_IN / max(3, cols) + 0.15))
+    for axis, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
+        if picture.ndim == 3:
+            axis.imshow(picture)
+        else:
+            axis.imshow(picture, cmap=MASK, vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(name, fontsize=8)
+        no_frame(axis)
+    for axis in axes.flat[len(pictures) :]:
+        axis.set_visible(False)
     return figure
 
 

@@ -36,7 +36,7 @@ def distributions(index: pd.DataFrame) -> Figure:
         when = pd.DatetimeIndex(pd.to_datetime(index[f"datetime_{name}"], utc=True))
         _points(dates, when.tz_localize(None).to_numpy(), row, SENSOR_COLOURS[name])
     valid.set_xlabel("valid pixels, %")
-    dates.set_xlabel("date of the scene")
+    dates.set_title("date of the scene", fontsize=9)
     locator = AutoDateLocator(maxticks=5)
     dates.xaxis.set_major_locator(locator)
     dates.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -49,12 +49,12 @@ def distributions(index: pd.DataFrame) -> Figure:
     return figure
 
 
-def loss_curves(logs: Mapping[str, pd.DataFrame], *, smooth_steps: float = 20.0) -> Figure:
+def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure:
     """Both losses of each run: the raw value faint, its moving average over it.
 
     Args:
         logs: by model, the columns step, contrastive and reconstruction.
-        smooth_steps: span of the exponential average, in logged rows.
+        window: logged rows that are averaged, half on each side.
 
     Raises:
         ValueError: if there is no log.
@@ -64,7 +64,7 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], *, smooth_steps: float = 20.0)
     figure, axes = panels(1, len(LOSSES), height_in=2.8)
     for axis, (loss, title) in zip(axes[0], LOSSES.items(), strict=True):
         for colour, (name, log) in zip(SERIES, logs.items(), strict=False):
-            smooth = log[loss].ewm(span=smooth_steps).mean()
+            smooth = log[loss].rolling(window, center=True, min_periods=1).mean()
             axis.plot(log["step"], log[loss], color=colour, alpha=0.25, linewidth=0.8)
             axis.plot(log["step"], smooth, color=colour, linewidth=1.6, label=name)
         axis.set(title=title, xlabel="step")

@@ -1,0 +1,137 @@
+"""What the text as printed and the released code compute where this library departs from them.
+
+Each function is named after its row of the table in design.md (a page of the book) and serves the
+experiment behind that row. Nothing else uses them.
+"""
+
+from collections.abc import Mapping
+from itertools import combinations
+from math import sqrt
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from salib.bias import effective_tokens, ground_distance, patch_centres, scale_alibi_bias
+from salib.losses import contrastive_loss
+
+
+def d1_attended_keys(
+    *, draws: int, keys: int, dim: int, multiply: bool, generator: torch.Generator
+) -> Float[Tensor, "draws queries"]:
+    """Effective number of keys of each query, for unit normal queries and keys without a bias.
+
+    Args:
+        draws: independent sets of as many queries as keys.
+        multiply: scale q.k by sqrt(dim) as Eq. (1) is printed, instead of dividing by it.
+    """
+    q, k = torch.randn(2, draws, keys, dim, generator=generator)
+    return effective_tokens(q @ k.mT * (sqrt(dim) if multiply else 1 / sqrt(dim)))
+
+
+def d2_step_bias(*, gsd_m: float, patch_px: int, slope: float, reference_m: float = 1.0) -> float:
+    """Bias between two neighbouring patches; `reference_m` 1 is Eq. (2) in bare metres."""
+    patch_m = torch.tensor([gsd_m * patch_px])
+    xy = patch_centres(1, 2, patch_m)
+    return scale_alibi_bias(xy, xy, torch.tensor([slope]), reference_m)[0, 0, 0, 1].item()
+
+
+def d3_printed_loss(
+    projections: Mapping[str, Float[Tensor, "batch dim"]], temperature: float
+) -> Float[Tensor, ""]:
+    """Eq. (3) to the letter: no logarithm, and a denominator that sums the numerators.
+
+    The fractions of a pair of sensors add up to 1 whatever the vectors are, so this is the
+    constant -1 / (pairs x batch).
+    """
+    z = {name: F.normalize(value, dim=-1) for name, value in projections.items()}
+    pairs = list(combinations(z, 2))
+    total = torch.zeros(())
+    for one, other in pairs:
+        scores = ((z[one] * z[other]).sum(dim=-1) / temperature).exp()
+        total = total + (scores / scores.sum()).sum()
+    batch = len(next(iter(z.values())))
+    return -total / (len(pairs) ** 2 * batch)
+
+
+def d3_released_loss(
+    projections: Mapping[str, Float[Tensor, "batch dim"]], temperature: Float[Tensor, ""]
+) -> Float[Tensor, ""]:
+    """The released loss: radar with lores in both directions, and hires with itself."""
+    hires = F.normalize(projections["hires"], dim=-1)
+    itself = F.cross_entropy(hires @ hires.T / temperature, torch.arange(len(hires)))
+    coarse = {name: projections[name] for name in ("radar", "lores")}
+    return (2 * contrastive_loss(coarse, temperature) + itself) / 3
+
+
+def d4_printed_error(
+    predicted: Float[Tensor, "tokens values"], target: Float[Tensor, "tokens values"]
+) -> Float[Tensor, ""]:
+    """Eq. (5) to the letter: the sum of target minus normalised prediction, signs kept.
+
+    A normalised prediction sums to 0 in each patch, so the prediction drops out.
+    """
+    variance, mean = torch.var_mean(predicted, dim=-1, keepdim=True)
+    return (target - (predicted - mean) / (variance + 1e-6).sqrt()).sum()
+
+
+def d6_pooled_mask(
+    batch: int, *, rows: int, cols: int, mask_ratio: float, generator: torch.Generator
+) -> tuple[Bool[Tensor, "batch finerows finecols"], Bool[Tensor, "batch rows cols"]]:
+    """The released hires mask: drawn on the fine grid, then max-pooled to the coarse one.
+
+    Args:
+        rows: of the coarse grid; the fine one has twice as many.
+        cols: the same.
+
+    Returns:
+        What is hidden on the fine and on the coarse grid.
+    """
+    fine = 4 * rows * cols
+    order = torch.rand(batch, fine, generator=generator).argsort(dim=1)
+    hidden = torch.ones(batch, fine).scatter(1, order[:, : int(fine * (1 - mask_ratio))], 0.0)
+    grid = hidden.unflatten(1, (2 * rows, 2 * cols))
+    return grid.bool(), F.max_pool2d(grid, 2).bool()
+
+
+def d8_released_bias(rows: int, cols: int, slope: float) -> Float[Tensor, "queries keys"]:
+    """The released bias between a coarse grid and one twice as fine.
+
+    Every fourth column of the fine grid's own table is kept and what remains is flattened; the
+    entry of query q and key k is then read at q x (coarse patches) + k, although a row of queries
+    now spans four times as many keys.
+    """
+    coarse = rows * cols
+    xy = patch_centres(2 * rows, 2 * cols, torch.tensor([0.5]))
+    table = scale_alibi_bias(xy, xy, torch.tensor([slope]), 1.0)[0, 0]
+    flat = table[:, ::4].flatten()
+    places = torch.arange(coarse)[:, None] * coarse + torch.arange(4 * coarse)
+    return flat[places]
+
+
+def d9_released_diagonal(
+    batch: int,
+    *,
+    rows: int,
+    cols: int,
+    mask_ratio: float,
+    slope: float,
+    generator: torch.Generator,
+) -> Float[Tensor, "batch kept"]:
+    """Bias of each token to itself inside the released cross-encoder.
+
+    Self-attention there takes the table from kept radar to kept lores patches, two draws that have
+    nothing to do with each other, where the distance of a token to itself is 0.
+    """
+    kept = int(rows * cols * (1 - mask_ratio))
+    draws = torch.rand(2, batch, rows * cols, generator=generator).argsort(dim=-1)[..., :kept]
+    radar, lores = patch_centres(rows, cols, torch.ones(1))[0][draws]
+    return -slope * torch.linalg.vector_norm(radar - lores, dim=-1)
+
+
+def coarse_to_fine_distance(rows: int, cols: int, patch_m: float) -> Float[Tensor, "queries keys"]:
+    """True distance in metres between a coarse grid and one twice as fine on the same ground."""
+    coarse = patch_centres(rows, cols, torch.tensor([patch_m]))
+    fine = patch_centres(2 * rows, 2 * cols, torch.tensor([patch_m / 2]))
+    return ground_distance(coarse, fine)[0]

@@ -1,0 +1,131 @@
+"""The released code's readings, against the numbers of design.md and against loops."""
+
+import math
+
+import pytest
+import torch
+
+from salib import audit, losses
+from salib.bias import effective_tokens
+
+
+def seeded(seed=3):
+    return torch.Generator().manual_seed(seed)
+
+
+def places(*names, batch=11, dim=7):
+    return {name: torch.randn(batch, dim, generator=seeded(i)) for i, name in enumerate(names)}
+
+
+def correlation(a, b):
+    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
+
+
+def test_effective_tokens_of_equal_logits_is_their_number():
+    assert effective_tokens(torch.full((2, 3, 17), -4.0)) == pytest.approx(
+        torch.full((2, 3), 17.0).numpy(), rel=1e-5
+    )
+
+
+def test_effective_tokens_is_the_exponential_of_the_entropy():
+    shares = [0.5, 0.25, 0.125, 0.125]
+    entropy = -sum(share * math.log(share) for share in shares)
+    found = effective_tokens(torch.tensor([shares]).log() + 9.0)
+    assert found.item() == pytest.approx(math.exp(entropy), rel=1e-5)
+
+
+def test_d1_product_attends_to_about_one_key_and_division_to_most():
+    sizes = {"draws": 48, "keys": 256, "dim": 48}
+    product = audit.d1_attended_keys(**sizes, multiply=True, generator=seeded()).mean().item()
+    division = audit.d1_attended_keys(**sizes, multiply=False, generator=seeded()).mean().item()
+    assert product == pytest.approx(1.13, abs=0.015)
+    # Unit normal logits: ln N - 1/2 is the entropy of a log-normal weighting.
+    assert division == pytest.approx(256 * math.exp(-0.5), rel=0.05)
+
+
+def test_d2_bare_metres_swamp_the_logits():
+    gsd_m = 40_075_016.686 / 256 / 2**15 * math.cos(math.radians(37))
+    bias = audit.d2_step_bias(gsd_m=gsd_m, patch_px=8, slope=2**-0.5)
+    assert bias == pytest.approx(-21.6, abs=0.05)
+    own = audit.d2_step_bias(gsd_m=4.0, patch_px=16, slope=2**-0.5, reference_m=64.0)
+    assert own == pytest.approx(-(2**-0.5))
+
+
+@pytest.mark.parametrize("names", [("radar", "lores"), ("radar", "lores", "hires")])
+def test_d3_printed_loss_is_one_constant_whatever_the_vectors(names):
+    pairs = math.comb(len(names), 2)
+    for batch in (3, 11):
+        found = audit.d3_printed_loss(places(*names, batch=batch), 0.07).item()
+        assert found == pytest.approx(-1 / (pairs * batch), rel=1e-5)
+
+
+def test_d3_printed_loss_is_minus_one_for_one_pair_of_one_place():
+    assert audit.d3_printed_loss(places("radar", "lores", batch=1), 0.07).item() == pytest.approx(
+        -1.0
+    )
+
+
+def test_d3_released_loss_ignores_a_repairing_of_hires_and_ours_does_not():
+    one = torch.randn(11, 7, generator=seeded())
+    aligned = {name: one.clone() for name in ("radar", "lores", "hires")}
+    repaired = {**aligned, "hires": one.roll(1, dims=0)}
+    temperature = torch.tensor(0.07)
+    released = [audit.d3_released_loss(z, temperature).item() for z in (aligned, repaired)]
+    ours = [losses.contrastive_loss(z, temperature).item() for z in (aligned, repaired)]
+    assert released[0] == pytest.approx(released[1], abs=1e-6)
+    assert ours[1] > ours[0] + 1
+
+
+def test_d3_released_loss_equals_the_mean_of_its_three_cross_entropies():
+    z = places("radar", "lores", "hires")
+    unit = {name: value / value.norm(dim=1, keepdim=True) for name, value in z.items()}
+    terms = []
+    for a, b in (("lores", "radar"), ("radar", "lores"), ("hires", "hires")):
+        for i in range(11):
+            scores = [float(unit[a][i] @ unit[b][j]) / 0.07 for j in range(11)]
+            terms.append(math.log(sum(map(math.exp, scores))) - scores[i])
+    found = audit.d3_released_loss(z, torch.tensor(0.07)).item()
+    assert found == pytest.approx(sum(terms) / len(terms), rel=1e-4)
+
+
+def test_d4_printed_error_does_not_depend_on_the_prediction():
+    target = torch.randn(5, 13, generator=seeded())
+    good, bad = target.clone(), torch.randn(5, 13, generator=seeded(1)) * 50
+    for predicted in (good, bad):
+        found = audit.d4_printed_error(predicted, target).item()
+        assert found == pytest.approx(target.sum().item(), abs=1e-3)
+
+
+def test_d6_pooling_hides_087_of_the_coarse_patches_at_a_ratio_of_04():
+    fine, coarse = audit.d6_pooled_mask(40, rows=17, cols=19, mask_ratio=0.4, generator=seeded())
+    assert fine.float().mean().item() == pytest.approx(0.4, abs=0.001)
+    assert coarse.float().mean().item() == pytest.approx(1 - 0.6**4, abs=0.005)
+    blocks = fine.reshape(40, 17, 2, 19, 2).any(dim=4).any(dim=2)
+    assert bool((coarse == blocks).all())
+
+
+def test_d8_released_bias_correlates_006_with_distance_and_ours_fully():
+    distance = audit.coarse_to_fine_distance(4, 4, 1.0)
+    released = audit.d8_released_bias(4, 4, slope=1.0)
+    assert abs(correlation(released, -distance)) == pytest.approx(0.06, abs=0.01)
+    nearest = [
+        distance[q, released[q].argmax()].item() == pytest.approx(distance[q].min().item())
+        for q in range(16)
+    ]
+    assert sum(nearest) == 1
+
+
+def test_d8_true_distance_matches_a_loop():
+    found = audit.coarse_to_fine_distance(2, 3, 10.0)
+    for q in range(6):
+        for k in range(24):
+            a = (10 * (q % 3 + 0.5), 10 * (q // 3 + 0.5))
+            b = (5 * (k % 6 + 0.5), 5 * (k // 6 + 0.5))
+            assert found[q, k].item() == pytest.approx(math.dist(a, b), rel=1e-5)
+
+
+def test_d9_released_diagonal_averages_minus_six_where_it_should_be_zero():
+    found = audit.d9_released_diagonal(
+        64, rows=16, cols=16, mask_ratio=0.5, slope=2**-0.5, generator=seeded()
+    )
+    assert found.mean().item() == pytest.approx(-6, abs=0.2)
