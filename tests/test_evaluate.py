@@ -147,7 +147,7 @@ def test_shuffled_labels_score_chance():
         assert abs((predicted == parts[2][1]).mean() - 1 / 3) < 5 * (2 / 9 / 601) ** 0.5
 
 
-def test_neural_probe_is_repeatable_leaves_the_global_state_and_depends_on_its_seed():
+def test_neural_probe_is_repeatable_and_leaves_the_global_state():
     parts = [blobs(seed, spread=2.0) for seed in range(3)]
     state = torch.get_rng_state()
     first, second = (_all_probes(*parts[0], *parts[1], parts[2][0])["neural"] for _ in range(2))
