@@ -97,7 +97,7 @@ class Samples:
 
     def levels(self, *, places: int = 256) -> tuple[Levels, ...]:
         """Mean and standard deviation of each sensor's bands over evenly spaced places (D13)."""
-        chosen = np.linspace(0, len(self) - 1, min(places, len(self))).astype(int)
+        chosen = np.linspace(0, len(self) - 1, min(places, len(self))).astype(int).tolist()
         found = []
         for name in SENSOR_NAMES:
             pixels = [

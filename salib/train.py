@@ -60,8 +60,8 @@ def pretrain(
         return out
     rank, ranks = _join_ranks()
     samples = Samples(tiles, split="train")
-    levels = dict(zip(SENSOR_NAMES, samples.levels(), strict=True))
-    levels = tuple(levels[name] for name in model_config.sensors)
+    measured = zip(SENSOR_NAMES, samples.levels(), strict=True)
+    levels = tuple(found for name, found in measured if name in model_config.sensors)
     model = build_model(replace(model_config, levels=levels), seed).to(_device())
     rows, seconds = _run(model, train_config, samples, seed=seed, rank=rank, ranks=ranks)
     if rank == 0:
@@ -98,12 +98,13 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 def _run(
     model: Fusion, config: TrainConfig, samples: Samples, *, seed: int, rank: int, ranks: int
-) -> tuple[list[dict[str, float]], float]:
+) -> tuple[list[dict[str, int | float]], float]:
     device = _device()
     wrapped = DistributedDataParallel(model) if ranks > 1 else model
     optimizer = _optimizer(model, config)
     grid = config.image_px // model.config.patch_px
-    rows, began = [], time.perf_counter()
+    rows: list[dict[str, int | float]] = []
+    began = time.perf_counter()
     bar = tqdm(range(config.steps), desc=model.config.kind, disable=None if rank == 0 else True)
     for step in bar:
         batch = draw_batch(samples, config, seed=seed, step=step, rank=rank, ranks=ranks)

@@ -1,0 +1,116 @@
+"""Batches: three sensors of one ground, true ground sample distances, streams by seed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from salib.config import SENSOR_NAMES, TRAINING
+from salib.data import CHANNELS, SIDE, Crop, Samples, cut_crop, draw_batch
+
+CONFIG = replace(TRAINING["tiny"], batch=6, crop_px=(24, 80), image_px=40, jitter=0.0)
+
+
+def test_three_sensors_of_a_sample_cover_the_same_ground(tiles):
+    samples = Samples(tiles)
+    for place in range(len(samples)):
+        lores, hires = samples.image(place, "lores"), samples.image(place, "hires")
+        halved = hires.reshape(256, 2, 256, 2, 3).astype(float).mean(axis=(1, 3))
+        assert np.abs(halved[2:-2, 2:-2, :2] - lores[2:-2, 2:-2, :2]).max() <= 1.0
+        radar = samples.image(place, "radar")
+        assert (radar[..., 0] == lores[..., 1]).all()
+        assert (radar[..., 1] == lores[..., 2]).all()
+
+
+def test_split_and_validity_choose_samples(tiles):
+    assert len(Samples(tiles)) == 5
+    assert len(Samples(tiles, split="train")) == 4
+    assert len(Samples(tiles, split="train", min_valid=0.4)) == 5
+    assert len(Samples(tiles, split="valid")) == 1
+
+
+def test_gsd_of_a_batch_is_that_of_its_crops(tiles):
+    samples = Samples(tiles)
+    batch = draw_batch(samples, CONFIG, seed=0, step=0)
+    torch.testing.assert_close(batch.gsd_m["radar"], batch.gsd_m["lores"])
+    torch.testing.assert_close(batch.gsd_m["hires"] * 2, batch.gsd_m["lores"])
+    low, high = 8.0 * 24 / 40, 8.0 * 80 / 40
+    assert batch.gsd_m["lores"].min() >= low
+    assert batch.gsd_m["lores"].max() <= high
+    assert len(set(batch.gsd_m["lores"].tolist())) > 1
+    for name in SENSOR_NAMES:
+        side = CONFIG.image_px * SIDE[name]
+        assert batch.images[name].shape == (6, len(CHANNELS[name]), side, side)
+
+
+def test_slope_of_the_picture_agrees_with_the_stated_gsd(tiles):
+    """The red ramp rises 60 levels a tile, so its slope measures metres a pixel."""
+    samples = Samples(tiles)
+    batch = draw_batch(samples, CONFIG, seed=3, step=1)
+    for name in ("lores", "hires"):
+        for image, gsd in zip(batch.images[name], batch.gsd_m[name].tolist(), strict=True):
+            steps = torch.cat([image[:2].diff(dim=-1).flatten(), image[:2].diff(dim=-2).flatten()])
+            slope = steps.abs()[(steps.abs() > 0) & (steps.abs() < 30)].sum() / (
+                image.shape[-1] * (image.shape[-1] - 1) * 2
+            )
+            expected = 60 * gsd / (8.0 * 256)
+            assert float(slope) == pytest.approx(expected, rel=0.25, abs=0.05)
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_every_turn_is_one_of_the_eight_symmetries(turn):
+    image = np.arange(5 * 5 * 2, dtype=np.uint8).reshape(5, 5, 2)
+    turned = cut_crop(image, Crop(0, 0, 5, turn), 1, 5)
+    symmetries = [
+        np.rot90(flipped, quarter) for flipped in (image, image[:, ::-1]) for quarter in range(4)
+    ]
+    assert sum(np.array_equal(turned, s) for s in symmetries) == 1
+    others = {cut_crop(image, Crop(0, 0, 5, t), 1, 5).tobytes() for t in range(8)}
+    assert len(others) == 8
+
+
+def test_same_seed_gives_the_same_bytes_and_another_does_not(tiles):
+    jittered = replace(CONFIG, jitter=0.1)
+    one, two = (draw_batch(Samples(tiles), jittered, seed=4, step=7) for _ in range(2))
+    other = draw_batch(Samples(tiles), jittered, seed=5, step=7)
+    later = draw_batch(Samples(tiles), jittered, seed=4, step=8)
+    for name in SENSOR_NAMES:
+        assert torch.equal(one.images[name], two.images[name])
+        assert not torch.equal(one.images[name], other.images[name])
+        assert not torch.equal(one.images[name], later.images[name])
+
+
+def test_ranks_share_out_one_batch(tiles):
+    samples = Samples(tiles)
+    whole = draw_batch(samples, CONFIG, seed=0, step=2)
+    parts = [draw_batch(samples, CONFIG, seed=0, step=2, rank=r, ranks=3) for r in range(3)]
+    for name in SENSOR_NAMES:
+        for rank, part in enumerate(parts):
+            assert torch.equal(part.images[name], whole.images[name][rank::3])
+            assert torch.equal(part.gsd_m[name], whole.gsd_m[name][rank::3])
+    with pytest.raises(ValueError, match="multiple of the ranks"):
+        draw_batch(samples, CONFIG, seed=0, step=0, rank=0, ranks=4)
+
+
+def test_levels_are_the_mean_and_deviation_of_the_pixels(tiles):
+    samples = Samples(tiles)
+    pixels = np.concatenate(
+        [samples.image(i, "hires")[::4, ::4].reshape(-1, 3) for i in range(len(samples))]
+    )
+    hires = dict(zip(SENSOR_NAMES, samples.levels(), strict=True))["hires"]
+    assert hires.mean == pytest.approx(pixels.mean(axis=0), abs=1e-3)
+    assert hires.std[:2] == pytest.approx(pixels.std(axis=0)[:2], abs=1e-3)
+
+
+def test_missing_or_truncated_files_are_named(tiles, tmp_path):
+    with pytest.raises(ValueError, match=r"index\.parquet"):
+        Samples(tmp_path)
+    for path in tiles.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    data = (tmp_path / "hires.pmtiles").read_bytes()
+    (tmp_path / "hires.pmtiles").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ValueError, match="must be whole"):
+        Samples(tmp_path)
+    with pytest.raises(ValueError, match="got none"):
+        Samples(tiles, split="test")

@@ -1,0 +1,145 @@
+"""The loop: the same seed twice, ranks, kept runs, learning."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+import torch
+
+from salib import TrainConfig, load_model, preset
+from salib.artifact import file_digest
+from salib.data import Samples, draw_batch, stream
+from salib.model import Mask, build_model
+from salib.train import learning_rate, pretrain, step_losses
+
+MODEL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
+TRAIN = TrainConfig(
+    steps=3, batch=4, learning_rate=1e-3, crop_px=(24, 48), image_px=32, precision="float32"
+)
+
+
+def digests(out):
+    return {p.name: file_digest(p) for p in out.iterdir() if p.name != "timing.json"}
+
+
+@pytest.mark.parametrize("kind", ["scale_alibi", "croma"])
+def test_one_seed_gives_identical_weights_and_another_does_not(tiles, tmp_path, kind):
+    runs = []
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        config = replace(MODEL, kind=kind)
+        out = pretrain(config, TRAIN, tiles=tiles, out=tmp_path / name, seed=seed)
+        runs.append(digests(out))
+    assert runs[0] == runs[1]
+    assert runs[0]["model.safetensors"] != runs[2]["model.safetensors"]
+
+
+def test_a_finished_run_is_kept_and_another_configuration_is_not(tiles, tmp_path):
+    said = []
+    out = tmp_path / "model"
+    for steps in (2, 2, 3):
+        config = replace(TRAIN, steps=steps)
+        pretrain(MODEL, config, tiles=tiles, out=out, seed=0, report=said.append)
+    assert len(said) == 1
+    assert len(pd.read_csv(out / "log.csv")) == 3
+
+
+def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("salib.train.stamp", stop)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    load_model(pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0))
+
+
+def test_two_ranks_train_the_model_of_one(tiles, tmp_path):
+    """Contrast over all ranks, with gradients: two ranks give the weights of a single process."""
+    alone = load_model(pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "one", seed=5))
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[3]); import test_train as t;"
+        "t.pretrain(t.MODEL, t.TRAIN, tiles=sys.argv[1], out=sys.argv[2], seed=5)"
+    )
+    script = tmp_path / "rank.py"
+    script.write_text(code)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    command += ["--nproc-per-node=2", str(script), str(tiles), str(tmp_path / "two")]
+    command.append(os.path.dirname(__file__))
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "JAXTYPING_DISABLE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[:3000]
+    both = load_model(tmp_path / "two")
+    logs = [pd.read_csv(tmp_path / name / "log.csv") for name in ("one", "two")]
+    assert logs[0].contrastive[0] == pytest.approx(logs[1].contrastive[0], rel=1e-4)
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(both.state_dict()[name], value, atol=2e-3, rtol=0, msg=name)
+
+
+def test_models_of_both_kinds_see_the_same_places_and_masks(tiles):
+    masks = {}
+    for kind in ("scale_alibi", "croma"):
+        model = build_model(replace(MODEL, kind=kind), 0)
+        masks[kind] = model.draw_masks(4, rows=3, cols=5, generator=stream(9, "masks", 2))
+    for name in ("radar", "lores"):
+        assert torch.equal(masks["croma"][name].keep, masks["scale_alibi"][name].keep)
+
+
+def test_repairing_any_one_sensor_raises_the_contrastive_loss_of_the_model(tiles):
+    """After a little training on one batch, each sensor's own place is its best match."""
+    model = build_model(MODEL, 0)
+    samples = Samples(tiles)
+    batch = draw_batch(samples, replace(TRAIN, batch=4, jitter=0.5), seed=1, step=0)
+    masks = model.draw_masks(4, rows=4, cols=4, generator=stream(1, "masks", 0))
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for _ in range(60):
+        contrastive, _ = step_losses(model, batch, masks, joint_target=False)
+        optimizer.zero_grad()
+        contrastive.backward()
+        optimizer.step()
+    with torch.no_grad():
+        right, _ = step_losses(model, batch, masks, joint_target=False)
+        for name in model.config.sensors:
+            turned = {**batch.images, name: batch.images[name].roll(1, dims=0)}
+            mask = {
+                **masks,
+                name: Mask(masks[name].keep.roll(1, dims=0), masks[name].hidden.roll(1, dims=0)),
+            }
+            wrong, _ = step_losses(model, replace(batch, images=turned), mask, joint_target=False)
+            assert wrong > right + 0.1, name
+
+
+def test_learning_rate_warms_up_and_decays_to_zero():
+    config = replace(TRAIN, steps=100, warmup=0.1)
+    rates = [learning_rate(config, step) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] < 1e-5
+    middle = 1e-3 * 0.5 * (1 + math.cos(math.pi * 45 / 90))
+    assert rates[55] == pytest.approx(middle)
+
+
+def test_diverging_runs_stop_with_the_step(tiles, tmp_path):
+    with pytest.raises(ValueError, match="loss must stay finite"):
+        pretrain(
+            MODEL,
+            replace(TRAIN, learning_rate=1e30, steps=20),
+            tiles=tiles,
+            out=tmp_path / "model",
+            seed=0,
+        )
+    assert not (tmp_path / "model").exists()
+
+
+def test_what_a_model_was_made_from_stands_beside_it(tiles, tmp_path):
+    out = pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=7)
+    made = json.loads((out / "made_from.json").read_text())
+    assert made["seed"] == 7
+    assert made["tiles"] == file_digest(tiles / "index.parquet")
