@@ -35,11 +35,10 @@ def figure2(
         _numbered(axis, name, grid)
     matrix = axes[0, 2]
     shown = matrix.imshow(bias, cmap=RAMP, aspect="auto")
-    for query, row in enumerate(bias):
-        for key, value in enumerate(row):
-            colour = _on_ramp((value - bias.min()) / max(1e-9, float(np.ptp(bias))))
-            text = f"{-value:.2f}"
-            matrix.text(key, query, text, ha="center", va="center", fontsize=6, color=colour)
+    for (query, key), value in np.ndenumerate(bias):
+        colour = _on_ramp(float(shown.norm(value)))
+        text = f"{-value:.2f}"
+        matrix.text(key, query, text, ha="center", va="center", fontsize=6, color=colour)
     matrix.set_xticks(range(expected[1]), [str(key + 1) for key in range(expected[1])])
     matrix.set_yticks(range(expected[0]), [str(query + 1) for query in range(expected[0])])
     matrix.tick_params(labelsize=7, length=0)
