@@ -238,7 +238,7 @@ def kiln_field(grid: Grid, rng: Rng) -> Paint:
     paint = arable(grid, rng) if rng.random() < 0.7 else bare(grid, rng)
     cell = float(rng.uniform(320, 520))
     angle, count = float(rng.uniform(0, np.pi)), 4096
-    lattice = Lattice(angle=angle, cell_u=cell, cell_v=cell, fill=1, height_m=0, roofs=())
+    lattice = Lattice(angle=angle, cell_u=cell, cell_v=cell, fill=1.0, height_m=0.0, roofs=())
     along, across, number = cells(grid, lattice)
     off = rng.uniform(-0.25, 0.25, (2, count)).astype(np.float32) * cell
     there = (rng.random(count) < 0.7).astype(np.float32)[number]

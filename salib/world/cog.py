@@ -12,7 +12,6 @@ from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.io import DatasetWriter
 from rasterio.transform import from_origin
-from rasterio.windows import Window
 
 BLOCK_PX = 512
 LOSSLESS = {"compress": "DEFLATE", "level": 1, "predictor": "YES"}
@@ -60,7 +59,7 @@ def cog(
 
 def _putter(file: DatasetWriter) -> Callable[[np.ndarray, int, int], None]:
     def put(block: np.ndarray, top: int, left: int) -> None:
-        file.write(block, window=Window(left, top, block.shape[2], block.shape[1]))
+        file.write(block, window=((top, top + block.shape[1]), (left, left + block.shape[2])))
 
     return put
 

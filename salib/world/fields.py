@@ -10,12 +10,14 @@ from functools import cache
 import cv2
 import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt16
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 SIDE = 512
 PARCEL_SIDE = 1024
 EXPONENTS = (0.6, 1.0, 1.3, 1.6, 2.0, 2.4, 3.0)
 _STOCK_SEED = 20241113
+
+Pyramid = list[Float32[np.ndarray, "_ _"]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +107,7 @@ class Lay:
 
 
 @cache
-def noise_pyramid(index: int) -> list[Float32[np.ndarray, "side side"]]:
+def noise_pyramid(index: int) -> Pyramid:
     """Fractal noise of unit variance with amplitude spectrum k^-EXPONENTS[index]."""
     rng = np.random.default_rng([_STOCK_SEED, index])
     spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE)))
@@ -116,7 +118,7 @@ def noise_pyramid(index: int) -> list[Float32[np.ndarray, "side side"]]:
 
 
 @cache
-def relief_pyramid() -> list[Float32[np.ndarray, "side side"]]:
+def relief_pyramid() -> Pyramid:
     """Hillshade of unit variance of a fractal terrain lit along the texture's first axis."""
     terrain = noise_pyramid(EXPONENTS.index(2.0))[0].astype(np.float64)
     ridged = terrain - 0.7 * np.abs(terrain)
@@ -125,7 +127,7 @@ def relief_pyramid() -> list[Float32[np.ndarray, "side side"]]:
 
 
 @cache
-def leaves_pyramid(index: int) -> list[Float32[np.ndarray, "side side"]]:
+def leaves_pyramid(index: int) -> Pyramid:
     """Dead leaves: overlapping discs, lit from one side, unit variance (crowns, boulders)."""
     rng = np.random.default_rng([_STOCK_SEED, 100 + index])
     field = np.zeros((SIDE, SIDE), np.float32)
@@ -146,7 +148,7 @@ def leaves_pyramid(index: int) -> list[Float32[np.ndarray, "side side"]]:
 @cache
 def parcels(
     index: int,
-) -> tuple[UInt16[np.ndarray, "side side"], list[Float32[np.ndarray, "side side"]]]:
+) -> tuple[UInt16[np.ndarray, "side side"], Pyramid]:
     """Parcel numbers, and distance to the parcel's edge in texels.
 
     Even indices are rectangles cut in two again and again, odd ones Voronoi cells.
@@ -162,9 +164,7 @@ def parcels(
     return ids, _pyramid(np.ascontiguousarray(distance))
 
 
-def sample(
-    pyramid: list[Float32[np.ndarray, "side side"]], grid: Grid, lay: Lay
-) -> Float32[np.ndarray, "rows cols"]:
+def sample(pyramid: Pyramid, grid: Grid, lay: Lay) -> Float32[np.ndarray, "rows cols"]:
     """Texture at the pixels of a window."""
     level = int(np.clip(np.log2(max(grid.gsd_m / lay.texel_m, 1.0)) + 0.25, 0, len(pyramid) - 1))
     field = pyramid[level]
@@ -194,7 +194,7 @@ def parcel_numbers(index: int, grid: Grid, lay: Lay) -> Int32[np.ndarray, "rows 
     return ids.astype(np.int32)
 
 
-def _pyramid(field: Float32[np.ndarray, "side side"]) -> list[Float32[np.ndarray, "side side"]]:
+def _pyramid(field: Float32[np.ndarray, "side side"]) -> Pyramid:
     levels = [field]
     while levels[-1].shape[0] > 32:
         fine = levels[-1]
@@ -230,6 +230,6 @@ def _cuts(rng: np.random.Generator, index: int) -> UInt16[np.ndarray, "side side
 
 
 def _voronoi(rng: np.random.Generator, count: int) -> UInt16[np.ndarray, "side side"]:
-    tree = cKDTree(rng.random((count, 2)) * PARCEL_SIDE, boxsize=PARCEL_SIDE)
+    tree = KDTree(rng.random((count, 2)) * PARCEL_SIDE, boxsize=PARCEL_SIDE)
     rows, cols = np.indices((PARCEL_SIDE, PARCEL_SIDE)) + 0.5
-    return tree.query(np.stack([rows, cols], -1))[1].astype(np.uint16)
+    return np.asarray(tree.query(np.stack([rows, cols], -1))[1], np.uint16)

@@ -96,26 +96,26 @@ def flat(grid: Grid, colour: Material) -> Paint:
     return out
 
 
-def mix(paint: Paint, colour: np.ndarray, mask: Mask) -> None:
+def mix(paint: Paint, colour: np.ndarray, mask: np.ndarray) -> None:
     """Lay a material, or another window, over `paint` where `mask` is 1, in place."""
     layer = colour[:, None, None] if colour.ndim == 1 else colour
     for band, new in zip(paint, layer, strict=True):
         band += mask * (new - band)
 
 
-def shade(paint: Paint, factor: Mask) -> None:
+def shade(paint: Paint, factor: np.ndarray) -> None:
     """Scale red, green and blue in place."""
     paint[:3] *= factor
 
 
 def inside(excess_m: np.ndarray, gsd_m: float) -> Mask:
     """Share of a pixel that lies inside, from metres inside (positive) or outside its edge."""
-    out = excess_m * np.float32(1 / gsd_m)
+    out = np.asarray(excess_m, np.float32) * np.float32(1 / gsd_m)
     out += 0.5
     return np.clip(out, 0, 1, out=out)
 
 
 def smooth(field: np.ndarray, low: float, width: float) -> Mask:
     """Ramp from 0 at `low` to 1 at `low + width`."""
-    out = (field - np.float32(low)) * np.float32(1 / width)
+    out = (np.asarray(field, np.float32) - np.float32(low)) * np.float32(1 / width)
     return np.clip(out, 0, 1, out=out)

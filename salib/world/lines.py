@@ -26,10 +26,17 @@ class Kind:
 
 
 KINDS = (
-    Kind(name="river", spacing_m=6800, reach_m=170, bends=((1500, 9000), (260, 2100), (90, 900))),
-    Kind(name="lane", spacing_m=3700, reach_m=12, bends=((260, 3100), (50, 700))),
-    Kind(name="road", spacing_m=5300, reach_m=30, bends=((700, 6100), (130, 1700))),
-    Kind(name="motorway", spacing_m=6900, reach_m=330, bends=((1500, 10100), (210, 3300))),
+    Kind(
+        name="river",
+        spacing_m=6800.0,
+        reach_m=170.0,
+        bends=((1500.0, 9000.0), (260.0, 2100.0), (90.0, 900.0)),
+    ),
+    Kind(name="lane", spacing_m=3700.0, reach_m=12.0, bends=((260.0, 3100.0), (50.0, 700.0))),
+    Kind(name="road", spacing_m=5300.0, reach_m=30.0, bends=((700.0, 6100.0), (130.0, 1700.0))),
+    Kind(
+        name="motorway", spacing_m=6900.0, reach_m=330.0, bends=((1500.0, 10100.0), (210.0, 3300.0))
+    ),
 )
 
 
@@ -79,7 +86,7 @@ def path(seed: int, kind: Kind, axis: int, index: int) -> Path:
         waves=waves,
         half_m=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
         colours=tuple(tinted(rng, name, gain=0.16, hue=0.02) for name in _COLOURS[kind.name]),
-        traits=tuple(rng.random(6)),
+        traits=tuple(rng.random(6).tolist()),
     )
 
 
@@ -190,7 +197,7 @@ def _ramps(
     radius = np.float32(50 + 70 * line.traits[5])
     lean = np.float32(0.6 * (line.traits[4] - 0.5))
     bridge = inside(6 - np.abs(near - lean * offset), gsd_m)
-    bridge *= inside(320 - np.abs(offset), gsd_m * 8)
+    bridge *= inside(320 - np.abs(offset), gsd_m * 8.0)
     for side in (-1, 1):
         ring = np.hypot(near + side * radius, offset - side * (radius + 2 * line.half_m + 6))
         mix(strip, surface, inside(ramp - np.abs(ring - radius), gsd_m) * there)

@@ -71,7 +71,7 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
         _array(paint, grid, rng, along, across, half)
     else:
         _skylights(paint, grid, rng, along, across, half)
-    built.crowns(paint, grid, rng, 0.12, float(rng.uniform(0.8, 2.5)))
+    built.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
     return paint
 
 
@@ -140,11 +140,11 @@ def loss_site(grid: Grid, rng: Rng, label: int) -> Paint:
     radius = np.hypot(grid.xs[None], grid.ys[:, None])
     size, ragged = rng.uniform(900, 2000), rng.uniform(200, 500)
     lost = smooth(
-        np.float32(size) - radius + noise(grid, rng, 1.6, 30.0) * np.float32(ragged), 0, 15
+        np.float32(size) - radius + noise(grid, rng, 1.6, 30.0) * np.float32(ragged), 0.0, 15.0
     )
     mix(paint, after, lost)
     white = np.array([250, 250, 250, 0, -10, -16], np.float32)
-    mix(paint, white, 0.7 * (1 - smooth(lost, 0, 0.2)))
+    mix(paint, white, 0.7 * (1 - smooth(lost, 0.0, 0.2)))
     return paint
 
 
@@ -156,7 +156,7 @@ def _plantation(
         kind = int(rng.choice([0, 4])) if regular > rng.random() else 1
         paint, ids, edge = land.mosaic(grid, rng, kind, block_m / 45, table)
         shade(paint, 1 + 0.08 * land.stripes(grid, rng, row_m, ids))
-        mix(paint, tinted(rng, "red_soil"), inside(14 - edge, grid.gsd_m))
+        mix(paint, tinted(rng, "red_soil"), inside(14.0 - edge, grid.gsd_m))
         shade(paint, 1 + 0.06 * noise(grid, rng, 0.6, 12.0))
         return paint
 
@@ -166,7 +166,7 @@ def _plantation(
 def _smallholding(grid: Grid, rng: Rng) -> Paint:
     names = ("young_crop", "crop", "tan_soil", "brown_soil", "straw", "forest")
     paint, _, edge = land.mosaic(grid, rng, 2, 3.5, built.palette(rng, names, 1024, unity=0.2))
-    mix(paint, tinted(rng, "forest"), inside(8 - edge, grid.gsd_m))
+    mix(paint, tinted(rng, "forest"), inside(8.0 - edge, grid.gsd_m))
     return paint
 
 
@@ -182,14 +182,14 @@ def _mixed(grid: Grid, rng: Rng) -> Paint:
 def _ponds(grid: Grid, rng: Rng) -> Paint:
     names = ("teal_water", "silt_water", "river_water")
     paint, _, edge = land.mosaic(grid, rng, 0, 5.0, built.palette(rng, names, 1024))
-    mix(paint, tinted(rng, "tan_soil"), inside(22 - edge, grid.gsd_m))
+    mix(paint, tinted(rng, "tan_soil"), inside(22.0 - edge, grid.gsd_m))
     return paint
 
 
 def _logging(grid: Grid, rng: Rng) -> Paint:
     paint = land.forest(grid, rng)
     track = np.abs(noise(grid, rng, 2.0, 22.0))
-    mix(paint, tinted(rng, "red_soil"), inside(12 - 420 * track, grid.gsd_m))
+    mix(paint, tinted(rng, "red_soil"), inside(12.0 - 420 * track, grid.gsd_m))
     gaps = smooth(noise(grid, rng, 0.6, 14.0), 1.0, 0.5)
     mix(paint, tinted(rng, "heath"), gaps)
     return paint
@@ -204,13 +204,13 @@ def _regrowth(grid: Grid, rng: Rng) -> Paint:
 
 
 _AFTER: dict[str, Callable[[Grid, Rng], Paint]] = {
-    "Oil palm plantation": _plantation("crop", 700, 90, 1.0),
-    "Timber plantation": _plantation("dark_crop", 420, 50, 1.0),
-    "Other large-scale plantations": _plantation("young_crop", 1100, 140, 1.0),
+    "Oil palm plantation": _plantation("crop", 700.0, 90.0, 1.0),
+    "Timber plantation": _plantation("dark_crop", 420.0, 50.0, 1.0),
+    "Other large-scale plantations": _plantation("young_crop", 1100.0, 140.0, 1.0),
     "Grassland shrubland": land.shrub,
     "Small-scale agriculture": _smallholding,
     "Small-scale mixed plantation": _mixed,
-    "Small-scale oil palm plantation": _plantation("crop", 220, 60, 0.0),
+    "Small-scale oil palm plantation": _plantation("crop", 220.0, 60.0, 0.0),
     "Mining": land.bare,
     "Fish pond": _ponds,
     "Logging": _logging,

@@ -33,7 +33,7 @@ class Weather:
         haze = strength * deep * np.array([1.0, 7.0, 34.0]) if blue < 0.2 else np.zeros(3)
         gain = gain * (1 - 0.12 * deep * (blue < 0.2))
         gamma = float(np.exp(0.07 * strength * rng.normal()))
-        return cls(gain=tuple(gain), haze=tuple(haze), gamma=gamma)
+        return cls(gain=_three(gain), haze=_three(haze), gamma=gamma)
 
     def apply(self, rgb: Float32[np.ndarray, "3 rows cols"]) -> Float32[np.ndarray, "3 rows cols"]:
         """Levels as this scene shows them."""
@@ -44,7 +44,9 @@ class Weather:
         return out + np.array(self.haze, np.float32)[:, None, None]
 
 
-CLEAR = Weather(gain=(1.0, 1.0, 1.0), haze=(0.0, 0.0, 0.0))
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue
 
 
 def to_levels(bands: np.ndarray) -> UInt8[np.ndarray, "rows cols bands"]:

@@ -69,7 +69,7 @@ def _look(
     for top in range(0, rows, _STRIP):
         strip = ground[:4, top : top + _STRIP].astype(np.float32)
         high = strip.shape[1]
-        grid = Grid(x_m=0, y_m=top * LORES_M, gsd_m=LORES_M, rows=high, cols=cols)
+        grid = Grid(x_m=0.0, y_m=top * LORES_M, gsd_m=LORES_M, rows=high, cols=cols)
         field = sample(noise_pyramid(EXPONENTS.index(1.6)), grid, lay)
         cover = np.clip((field + np.float32(amount)) / np.float32(0.8), 0, 1)
         rgb = weather.apply(strip[:3])

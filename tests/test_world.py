@@ -1,0 +1,239 @@
+"""The procedural Earth: a function of place, three consistent sensors, and real formats."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pystac
+import pytest
+import rasterio
+from pyproj import Transformer
+from rasterio.control import GroundControlPoint
+from rasterio.transform import GCPTransformer
+
+from salib.world import THEMES, montage_chips, render_triple, sensors, write_geobench, write_scenes
+from salib.world.area import area_of_tiles
+from salib.world.fields import Grid
+from salib.world.landscape import paint
+from salib.world.slant import two_scenes
+
+PLACE = (12_345.0, -9_870.0)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    return write_scenes(
+        tmp_path_factory.mktemp("earth") / "scenes", seed=5, zoom=15, tiles=2, processes=1
+    )
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    out = tmp_path_factory.mktemp("bench") / "geobench"
+    return write_geobench(out, seed=5, train=13, valid=3, test=2, processes=1)
+
+
+def read(command: str, folder: Path) -> str:
+    env = {**os.environ, "GEO_BENCH_DIR": str(folder), "PYTHONWARNINGS": "ignore"}
+    done = subprocess.run(
+        [sys.executable, "-c", command], env=env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_same_seed_and_place_give_the_same_bytes_and_another_seed_does_not():
+    one, two, other = (render_triple(seed, *PLACE) for seed in (3, 3, 4))
+    assert all(a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True))
+    assert all(a.tobytes() != b.tobytes() for a, b in zip(one, other, strict=True))
+    assert [image.shape for image in one] == [(64, 64, 2), (64, 64, 3), (128, 128, 3)]
+
+
+@pytest.mark.parametrize(("gsd_m", "top", "left"), [(2.5, 31, 17), (10.0, 13, 29)])
+def test_the_ground_is_a_function_of_place(gsd_m, top, left):
+    whole = Grid(x_m=PLACE[0], y_m=PLACE[1], gsd_m=gsd_m, rows=97, cols=113)
+    part = whole.box(top, 89, left, 103)
+    a, b = paint(7, whole)[:, top:89, left:103], paint(7, part)
+    assert np.mean(np.abs(a - b).max(0) < 1.0) > 0.995
+
+
+def test_a_coarse_window_is_the_average_of_a_fine_one():
+    fine = Grid(x_m=PLACE[0], y_m=PLACE[1], gsd_m=2.5, rows=404, cols=292)
+    coarse = Grid(x_m=PLACE[0], y_m=PLACE[1], gsd_m=10.0, rows=101, cols=73)
+    small = paint(7, fine)[0].reshape(101, 4, 73, 4).mean((1, 3))
+    assert np.corrcoef(small.ravel(), paint(7, coarse)[0].ravel())[0, 1] > 0.85
+
+
+def test_three_sensors_see_the_same_ground():
+    aligned, shifted, radar = [], [], []
+    for number in range(12):
+        triple = render_triple(3, 2_311.0 * number, 1_709.0 * number)
+        small = cv2.resize(triple.hires[..., 1], (64, 64), interpolation=cv2.INTER_AREA)
+        lores = triple.lores[..., 1]
+        aligned.append(np.corrcoef(small.ravel(), lores.ravel())[0, 1])
+        shifted.append(np.corrcoef(small[:-7].ravel(), lores[7:].ravel())[0, 1])
+        dark = sensors.radar_levels(np.full((1,), 100, np.uint16))[0]
+        radar.append((triple.radar[..., 0] > dark).mean())
+    assert np.median(aligned) > 0.8
+    assert np.median(aligned) > np.median(shifted) + 0.2
+    assert np.std(radar) > 0.02
+
+
+def test_hires_shows_more_detail_than_lores():
+    gains = []
+    for number in range(8):
+        hires = render_triple(3, 3_001.0 * number, 0.0).hires[..., 0].astype(float)
+        small = cv2.resize(hires, (64, 64), interpolation=cv2.INTER_AREA)
+        lost = hires - np.kron(small, np.ones((2, 2)))
+        gains.append(lost.std())
+    assert np.median(gains) > 2.5
+
+
+def test_speckle_over_flat_ground_is_gamma_with_4_4_looks():
+    rng = np.random.default_rng(0)
+    power = np.full((2, 307, 401), 0.1, np.float32)
+    dn = sensors.amplitude(rng, power).astype(float)
+    intensity = (dn / sensors.DN_AT_0_DB) ** 2
+    looks = intensity.mean() ** 2 / intensity.var()
+    assert looks == pytest.approx(4.4, rel=0.03)
+    assert intensity.mean() == pytest.approx(0.1 + 10 ** (sensors.NOISE_DB / 10), rel=0.01)
+
+
+def test_bright_radar_targets_saturate_instead_of_wrapping():
+    levels = sensors.radar_levels(np.array([0, 100, 999, 1000, 5000], np.uint16))
+    assert levels.tolist() == [0, 25, 255, 255, 255]
+
+
+def test_the_montage_names_every_theme():
+    chips = montage_chips(3, 1)
+    assert set(chips) == {*THEMES, "river", "motorway"}
+    assert len({chip.tobytes() for chip in chips.values()}) == len(chips)
+
+
+@pytest.mark.parametrize("bad", [{"lores_px": 0}, {"lores_gsd_m": 0.0}, {"seed": -1}])
+def test_a_bad_square_is_refused_by_name(bad):
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        render_triple(**{"seed": 1, "x_m": 0.0, "y_m": 0.0, **bad})
+
+
+def test_the_catalog_reads_as_self_contained_stac(catalog):
+    root = pystac.Catalog.from_file(str(catalog))
+    counts = {c.id: len(list(c.get_items())) for c in root.get_children()}
+    assert counts == {"sentinel-1-grd": 2, "sentinel-2-l2a": 3, "naip": 4}
+    clouds = [i.properties["eo:cloud_cover"] for i in root.get_child("sentinel-2-l2a").get_items()]
+    assert max(clouds) > 50 > sorted(clouds)[1]
+    for path in catalog.parent.rglob("*.json"):
+        for link in json.loads(path.read_text())["links"]:
+            assert not link["href"].startswith("/")
+    for item in root.get_items(recursive=True):
+        for asset in item.assets.values():
+            assert Path(asset.get_absolute_href()).is_file()
+
+
+def test_every_file_is_a_tiled_geotiff_with_overviews(catalog):
+    paths = sorted(catalog.parent.rglob("*.tif"))
+    assert len(paths) == 4 + 2 * 2 + 3 * 2
+    for path in paths:
+        with rasterio.open(path) as file:
+            layout = file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT")
+            assert layout == "COG"
+            assert set(file.block_shapes) == {(512, 512)}
+            assert file.overviews(1) or max(file.shape) <= 512
+
+
+def test_control_points_of_order_3_invert_to_a_tenth_of_a_pixel():
+    area = area_of_tiles(-98.0, 38.5, 14, 16)
+    for slant in two_scenes(area):
+        points = slant.points()
+        assert len(points) == 121
+        rows, cols = np.mgrid[50 : slant.rows : 331, 50 : slant.cols : 397].reshape(2, -1) + 0.5
+        lon, lat = area.lonlat(slant.utm(cols, rows)).T
+        fit = [GroundControlPoint(row=p.row, col=p.col, x=p.x, y=p.y) for p in points]
+        basis = np.stack([_powers(p.x, p.y, area) for p in fit])
+        design = np.stack([_powers(x, y, area) for x, y in zip(lon, lat, strict=True)])
+        for true, known in ((rows, [p.row for p in fit]), (cols, [p.col for p in fit])):
+            weights = np.linalg.lstsq(basis, np.array(known), rcond=None)[0]
+            assert np.abs(design @ weights - true).max() < 0.1
+        with GCPTransformer(points) as transform:
+            x, y = transform.xy(points[60].row, points[60].col, offset="ul")
+        assert (x, y) == pytest.approx((points[60].x, points[60].y), abs=1e-3)
+
+
+def _powers(lon: float, lat: float, area) -> np.ndarray:
+    x, y = 20 * (lon - area.bbox[0]) - 3, 20 * (lat - area.bbox[1]) - 3
+    return np.array([x**i * y**j for i in range(4) for j in range(4 - i)])
+
+
+def test_the_scenes_cover_every_tile_and_show_the_world_in_place(catalog):
+    area = area_of_tiles(-98.0, 38.5, 15, 2)
+    there = Transformer.from_crs(4326, area.epsg, always_xy=True)
+    lon, lat = np.meshgrid(
+        np.linspace(area.bbox[0], area.bbox[2], 23), np.linspace(area.bbox[1], area.bbox[3], 19)
+    )
+    east, north = there.transform(lon.ravel(), lat.ravel())
+    covered = np.zeros(east.size, bool)
+    for path in sorted((catalog.parent / "naip").rglob("*.tif")):
+        with rasterio.open(path) as file:
+            box = file.bounds
+            covered |= (
+                (box.left < east) & (east < box.right) & (box.bottom < north) & (north < box.top)
+            )
+            red = file.read(1, out_shape=(file.height // 4, file.width // 4)).astype(float)
+            grid = Grid(
+                x_m=box.left, y_m=1e7 - box.top, gsd_m=10.0, rows=red.shape[0], cols=red.shape[1]
+            )
+            truth = paint(5, grid)[0]
+        assert np.corrcoef(red.ravel(), truth.ravel())[0, 1] > 0.8
+    assert covered.all()
+
+
+def test_a_block_that_leaves_its_utm_zone_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="UTM zone"):
+        write_scenes(tmp_path / "no", seed=1, lon=-96.01, zoom=14, tiles=4)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_tasks_pass_geobench_own_reader(bench):
+    text = read(
+        "import json, geobench\n"
+        "from geobench.dataset import check_dataset_integrity as check\n"
+        "out = {}\n"
+        "for task in geobench.task_iterator('classification_v1.0'):\n"
+        "    data = task.get_dataset('train', band_names=[b.name for b in task.bands_info])\n"
+        "    check(data, samples=[data.get_sample(name) for name in data._sample_name_list])\n"
+        "    image, names = data[0].pack_to_3d([b.name for b in task.bands_info])\n"
+        "    few = task.get_dataset('train', partition_name='0.50x_train')\n"
+        "    out[task.dataset_name] = [list(image.shape), str(image.dtype), len(few),\n"
+        "        len(data.normalization_stats()[0]), len(task.get_label_map())]\n"
+        "print(json.dumps(out))",
+        bench,
+    )
+    assert json.loads(text) == {
+        "m-pv4ger": [[320, 320, 3], "uint8", 6, 3, 2],
+        "m-forestnet": [[332, 332, 6], "uint8", 12, 6, 12],
+        "m-eurosat": [[64, 64, 13], "int16", 10, 13, 10],
+        "m-brick-kiln": [[64, 64, 13], "float64", 6, 13, 2],
+    }
+
+
+@pytest.mark.real
+def test_the_eurosat_task_has_the_layout_of_real_samples(bench):
+    folder = os.environ.get("SALIB_DATA_DIR")
+    if not folder:
+        pytest.skip("SALIB_DATA_DIR is not set")
+    import h5py
+
+    real = Path(folder) / "geobench_real/classification_v1.0/m-eurosat"
+    ours = bench / "classification_v1.0/m-eurosat"
+    with h5py.File(real / "id_0000.hdf5") as a, h5py.File(ours / "train_00000.hdf5") as b:
+        assert list(a) == list(b)
+        assert [a[name].dtype for name in a] == [b[name].dtype for name in b]
+        assert [a[name].shape for name in a] == [b[name].shape for name in b]
+        assert b["09 - Water vapour"][:].mean() < 60 > a["09 - Water vapour"][:].mean()
+    stats = [json.loads((path / "band_stats.json").read_text()) for path in (real, ours)]
+    assert set(stats[0]) - {"label"} == set(stats[1])
+    assert set(stats[0]["04 - Red"]) == set(stats[1]["04 - Red"])
