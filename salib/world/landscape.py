@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from jaxtyping import Int32
 
-from salib.world import built, land
+from salib.world import built, land, rural
 from salib.world.fields import Grid, Lay, noise_pyramid, sample
 from salib.world.ground import Mask, Paint, Rng
 from salib.world.lines import overlay
@@ -24,9 +24,9 @@ _WEIGHTS: dict[str, tuple[Callable[[Grid, Rng], Paint], float]] = {
     "water": (land.water, 0.08),
     "bare": (land.bare, 0.02),
     "clearing": (land.clearing, 0.02),
-    "village": (built.village, 0.03),
-    "solar_farm": (built.solar_farm, 0.015),
-    "kiln_field": (built.kiln_field, 0.015),
+    "village": (rural.village, 0.03),
+    "solar_farm": (rural.solar_farm, 0.015),
+    "kiln_field": (rural.kiln_field, 0.015),
 }
 THEMES = tuple(_WEIGHTS)
 _SHARES = np.cumsum([share for _, share in _WEIGHTS.values()])

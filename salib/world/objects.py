@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from salib.world import built, land
+from salib.world import built, land, rural
 from salib.world.fields import Grid, Lay, leaves_pyramid, noise, sample
 from salib.world.ground import Mask, Paint, Rng, flat, inside, material, mix, shade, smooth, tinted
 
@@ -31,7 +31,7 @@ def kiln_site(grid: Grid, rng: Rng, label: int) -> Paint:
     along, across = grid.shifted(x, y).turned(angle)
     there = np.ones_like(along)
     if label:
-        built.kiln(paint, grid, rng, along, across, there)
+        rural.kiln(paint, grid, rng, along, across, there)
         return paint
     near = smooth(noise(grid, rng, 1.3, 5.0) - np.hypot(along, across) / np.float32(48), -1.5, 0.5)
     mix(paint, tinted(rng, str(rng.choice(["red_soil", "peach_soil", "gravel"]))), near)
@@ -71,7 +71,7 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
         _array(paint, grid, rng, along, across, half)
     else:
         _skylights(paint, grid, rng, along, across, half)
-    built.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
+    rural.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
     return paint
 
 
