@@ -127,6 +127,26 @@ class Samples:
         return image
 
 
+def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height width"]:
+    """An image file of 8-bit levels for one sensor, in the layout of a curated tile.
+
+    Optical images are RGB; a radar image is RGB with VV in green and VH in blue.
+
+    Raises:
+        ValueError: if the file is missing, is no image, or lacks the sensor's bands.
+    """
+    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
+    if image is None:
+        raise ValueError(f"path must be an image file that can be read, got {path}")
+    if image.dtype != np.uint8:
+        raise ValueError(f"{path} must hold 8-bit levels, got {image.dtype}")
+    bands = 1 if image.ndim == 2 else image.shape[2]
+    if bands < 3:
+        raise ValueError(f"{path} must have red, green and blue bands, got {bands}")
+    rgb = image[..., [2, 1, 0]][..., CHANNELS[sensor]]
+    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+
+
 def stream(seed: int, name: str, step: int) -> torch.Generator:
     """The random stream of one step, spawned by name from a run's seed."""
     entropy = np.random.SeedSequence([seed, *name.encode(), step]).generate_state(1, np.uint64)

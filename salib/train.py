@@ -129,10 +129,17 @@ def _run(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
-        values = {"contrastive": contrastive.item(), "reconstruction": reconstruction.item()}
+        both = _mean_over_ranks(torch.stack([contrastive.detach(), reconstruction.detach()]), ranks)
+        values = dict(zip(("contrastive", "reconstruction"), both.tolist(), strict=True))
         rows.append({"step": step, "lr": learning_rate(config, step), **values})
         bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
     return rows, time.perf_counter() - began
+
+
+def _mean_over_ranks(values: Tensor, ranks: int) -> Tensor:
+    if ranks > 1:
+        torch.distributed.all_reduce(values)
+    return values / ranks
 
 
 def _pair(mask: Mask) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,142 @@
+"""The command line: each stage of the notebooks on its own."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help="Scale-ALiBi: curate tiles, pretrain, embed, evaluate.",
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,
+)
+Seed = Annotated[int, typer.Option(help="One integer seeds the run.")]
+Preset = Annotated[str, typer.Option(help="tiny, small or base (the paper's).")]
+
+
+@app.command()
+def world(
+    out: Annotated[Path, typer.Argument(help="Folder for the scenes and catalog.json.")],
+    seed: Seed = 0,
+    zoom: Annotated[int, typer.Option(help="Zoom of the tiles that will be cut.")] = 14,
+    tiles: Annotated[int, typer.Option(help="Side of the covered square, in tiles.")] = 20,
+) -> None:
+    """Write scenes of the procedural Earth with a static STAC catalog."""
+    from salib.world import write_scenes
+
+    typer.echo(write_scenes(out, seed=seed, zoom=zoom, tiles=tiles))
+
+
+@app.command()
+def curate(
+    catalog: Annotated[Path, typer.Argument(help="A static STAC catalog.json.")],
+    out: Annotated[Path, typer.Option(help="Folder for the three archives and the index.")],
+    zoom: Annotated[int, typer.Option(help="Zoom Y of radar and lores; hires has Y and Y + 1.")],
+    bbox: Annotated[
+        tuple[float, float, float, float] | None,
+        typer.Option(help="West, south, east, north in degrees; by default all there is."),
+    ] = None,
+    dates: Annotated[str | None, typer.Option(help="Such as 2023-05-01/2023-09-30.")] = None,
+    quant: Annotated[str, typer.Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
+    processes: Annotated[int, typer.Option(help="Blocks rendered at once.")] = 1,
+) -> None:
+    """Cut aligned radar, lores and hires tiles into PMTiles archives."""
+    from salib.curate import curate as run
+
+    path = run(catalog, out, zoom=zoom, bbox=bbox, dates=dates, quant=quant, processes=processes)
+    typer.echo(path)
+
+
+@app.command()
+def pretrain(
+    tiles: Annotated[Path, typer.Argument(help="Folder written by salib curate.")],
+    out: Annotated[Path, typer.Option(help="Model folder to write.")],
+    preset: Preset = "base",
+    kind: Annotated[str, typer.Option(help="scale_alibi or croma.")] = "scale_alibi",
+    seed: Seed = 0,
+) -> None:
+    """Pretrain a model; with several processes use torchrun -m salib.train."""
+    from salib.config import TRAINING
+    from salib.config import preset as configuration
+    from salib.train import pretrain as run
+
+    config = configuration(preset, kind=kind)
+    typer.echo(run(config, TRAINING[preset], tiles=tiles, out=out, seed=seed, report=typer.echo))
+
+
+@app.command()
+def embed(
+    images: Annotated[list[Path], typer.Argument(help="PNG, JPEG or TIFF files of 8-bit levels.")],
+    model: Annotated[Path, typer.Option(help="Model folder.")],
+    gsd_m: Annotated[float, typer.Option(help="Metres of ground a pixel.")],
+    out: Annotated[Path, typer.Option(help="Parquet file: one row an image.")],
+    sensor: Annotated[str, typer.Option(help="radar (VV, VH), lores or hires (RGB).")] = "lores",
+) -> None:
+    """Represent images of one sensor by one vector each."""
+    import pandas as pd
+
+    from salib.artifact import atomic_file
+    from salib.data import read_image
+    from salib.model import load_model
+
+    loaded = load_model(model)
+    vectors = [loaded.embed(read_image(path, sensor)[None], sensor, gsd_m)[0] for path in images]
+    rows = pd.DataFrame(
+        {
+            "image": [str(path) for path in images],
+            "sensor": sensor,
+            "gsd_m": gsd_m,
+            "embedding": [vector.tolist() for vector in vectors],
+        }
+    )
+    with atomic_file(out) as part:
+        rows.to_parquet(part)
+    typer.echo(out)
+
+
+@app.command()
+def evaluate(
+    scale_alibi: Annotated[Path, typer.Option(help="Model folder of Scale-ALiBi.")],
+    croma: Annotated[Path, typer.Option(help="Model folder of CROMA.")],
+    out: Annotated[Path, typer.Option(help="Rows, as .csv or .parquet.")],
+    geobench: Annotated[
+        Path | None, typer.Option(help="GEO-Bench folder with classification_v1.0/.")
+    ] = None,
+    procedural: Annotated[bool, typer.Option(help="Its images are procedural.")] = False,
+    real: Annotated[
+        Path | None, typer.Option(help="Folder of EuroSAT_RGB.zip and UCMerced_LandUse.zip.")
+    ] = None,
+    protocol: Annotated[str, typer.Option(help="default, or paper (D15).")] = "default",
+    image_px: Annotated[int, typer.Option(help="Side of a lores input; hires has twice.")] = 256,
+    seed: Seed = 0,
+) -> None:
+    """Probe both models and the baselines on labelled tasks."""
+    from salib.evaluate import PROTOCOLS, geobench_tasks, paper_encoders, real_tasks
+    from salib.evaluate import evaluate as run
+    from salib.model import build_model, load_model
+
+    models = [load_model(path) for path in (scale_alibi, croma)]
+    encoders = paper_encoders(
+        *models,
+        untrained_scale_alibi=build_model(models[0].config, seed),
+        untrained_croma=build_model(models[1].config, seed),
+    )
+    tasks = geobench_tasks(geobench, procedural=procedural) if geobench else []
+    tasks += real_tasks(real) if real else []
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {protocol!r}")
+    run(encoders, tasks, protocol=PROTOCOLS[protocol], image_px=image_px, seed=seed, out=out)
+    typer.echo(out)
+
+
+def main() -> None:
+    """Run the command line; a wrong input prints its one line and exits with 2."""
+    try:
+        app()
+    except (ValueError, OSError) as error:
+        typer.echo(f"salib: {error}", err=True)
+        raise SystemExit(2) from error
+
+
+if __name__ == "__main__":
+    main()
