@@ -6,7 +6,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -93,6 +93,21 @@ def stamp(folder: str | Path, key: dict) -> None:
     """Record in `folder` what it was made from; written last."""
     with atomic_file(Path(folder) / MADE_FROM) as part:
         part.write_text(json.dumps(key, indent=1, sort_keys=True))
+
+
+def keep(folder: str | Path, make: Callable[..., object], **arguments: object) -> Path:
+    """Call `make(folder, **arguments)` unless the folder was completed from the same already.
+
+    Args:
+        make: a function of salib that writes the folder whole; its module and what that imports
+            count as part of the arguments.
+        arguments: plain values.
+    """
+    key = {"arguments": arguments, "source": source_digest(make.__module__)}
+    if not is_kept(folder, key):
+        make(folder, **arguments)
+        stamp(folder, key)
+    return Path(folder)
 
 
 def _sources(module: str) -> list[Path]:

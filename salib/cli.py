@@ -98,7 +98,7 @@ def embed(
 def evaluate(
     scale_alibi: Annotated[Path, typer.Option(help="Model folder of Scale-ALiBi.")],
     croma: Annotated[Path, typer.Option(help="Model folder of CROMA.")],
-    out: Annotated[Path, typer.Option(help="Rows, as .csv or .parquet.")],
+    out: Annotated[Path, typer.Option(help="Folder for rows.csv.")],
     geobench: Annotated[
         Path | None, typer.Option(help="GEO-Bench folder with classification_v1.0/.")
     ] = None,
@@ -111,21 +111,19 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Probe both models and the baselines on labelled tasks."""
-    from salib.evaluate import PROTOCOLS, geobench_tasks, paper_encoders, real_tasks
-    from salib.evaluate import evaluate as run
-    from salib.model import build_model, load_model
+    from salib.evaluate import compare
 
-    models = [load_model(path) for path in (scale_alibi, croma)]
-    encoders = paper_encoders(
-        *models,
-        untrained_scale_alibi=build_model(models[0].config, seed),
-        untrained_croma=build_model(models[1].config, seed),
+    compare(
+        out,
+        scale_alibi=scale_alibi,
+        croma=croma,
+        image_px=image_px,
+        seed=seed,
+        geobench=geobench,
+        procedural=procedural,
+        real=real,
+        protocol=protocol,
     )
-    tasks = geobench_tasks(geobench, procedural=procedural) if geobench else []
-    tasks += real_tasks(real) if real else []
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {protocol!r}")
-    run(encoders, tasks, protocol=PROTOCOLS[protocol], image_px=image_px, seed=seed, out=out)
     typer.echo(out)
 
 

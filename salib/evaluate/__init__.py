@@ -1,6 +1,7 @@
 """Evaluation: tasks, inputs, features, probes, intervals, rows."""
 
 from salib.evaluate.columns import Encoder, paper_encoders
+from salib.evaluate.comparison import compare
 from salib.evaluate.inputs import input_rules
 from salib.evaluate.protocol import PROTOCOLS, Protocol
 from salib.evaluate.run import evaluate
@@ -18,6 +19,7 @@ __all__ = [
     "Encoder",
     "Protocol",
     "Task",
+    "compare",
     "evaluate",
     "geobench_task",
     "geobench_tasks",

@@ -1,0 +1,71 @@
+"""Files and folders are whole or absent, and kept while nothing they depend on changed."""
+
+import pytest
+
+from salib.artifact import (
+    PACKAGE,
+    atomic_dir,
+    atomic_file,
+    is_kept,
+    keep,
+    module_files,
+    source_digest,
+    stamp,
+)
+
+
+def fail(part, error):
+    """Write half of something, then fail."""
+    (part / "value.txt" if part.is_dir() else part).write_text("half")
+    raise error
+
+
+def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path):
+    path = tmp_path / "deep" / "value.txt"
+    with atomic_file(path) as part:
+        part.write_text("old")
+    with pytest.raises(OSError, match="full"), atomic_file(path) as part:
+        fail(part, OSError("disk full"))
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_failing_folder_leaves_the_old_folder_and_no_other(tmp_path):
+    for text in ("old", "new"):
+        with atomic_dir(tmp_path / "made") as part:
+            (part / "value.txt").write_text(text)
+    with pytest.raises(KeyboardInterrupt), atomic_dir(tmp_path / "made") as part:
+        fail(part, KeyboardInterrupt())
+    assert (tmp_path / "made" / "value.txt").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "made"]
+
+
+def test_a_stamp_holds_for_its_key_alone(tmp_path):
+    assert not is_kept(tmp_path, {"seed": 1})
+    stamp(tmp_path, {"seed": 1, "size": (2, 3)})
+    assert is_kept(tmp_path, {"size": [2, 3], "seed": 1})
+    assert not is_kept(tmp_path, {"seed": 2, "size": (2, 3)})
+
+
+def test_a_folder_is_made_once_for_each_set_of_arguments(tmp_path):
+    calls = []
+
+    def make(folder, *, seed):
+        calls.append(seed)
+        with atomic_dir(folder) as part:
+            (part / "value.txt").write_text(str(seed))
+
+    make.__module__ = "salib.config"
+    for seed in (1, 1, 2, 2, 1):
+        keep(tmp_path / "made", make, seed=seed)
+        assert (tmp_path / "made" / "value.txt").read_text() == str(seed)
+    assert calls == [1, 2, 1]
+
+
+def test_a_module_depends_on_what_it_imports_and_nothing_downstream():
+    train = {path.relative_to(PACKAGE).as_posix() for path in module_files("salib.train")}
+    assert {"train.py", "data.py", "model/fusion.py", "bias.py", "curate/archive.py"} <= train
+    assert not train & {"cli.py", "ledger.py", "tables.py"}
+    assert source_digest("salib.bias") != source_digest("salib.losses")
+    with pytest.raises(ValueError, match="must be part of salib"):
+        module_files("salib.nothing")
