@@ -8,26 +8,31 @@ from collections.abc import Mapping
 from itertools import combinations
 from math import sqrt
 
+import pandas as pd
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
 from salib.bias import effective_tokens, ground_distance, patch_centres, scale_alibi_bias
+from salib.config import SENSOR_NAMES
 from salib.losses import contrastive_loss
 
 
 def d1_attended_keys(
-    *, draws: int, keys: int, dim: int, multiply: bool, generator: torch.Generator
-) -> Float[Tensor, "draws queries"]:
+    *, draws: int, keys: int, dim: int, generator: torch.Generator
+) -> dict[str, Float[Tensor, " queries"]]:
     """Effective number of keys of each query, for unit normal queries and keys without a bias.
 
     Args:
         draws: independent sets of as many queries as keys.
-        multiply: scale q.k by sqrt(dim) as Eq. (1) is printed, instead of dividing by it.
+
+    Returns:
+        "product", where q.k is multiplied by sqrt(dim) as Eq. (1) is printed, and "quotient".
     """
     q, k = torch.randn(2, draws, keys, dim, generator=generator)
-    return effective_tokens(q @ k.mT * (sqrt(dim) if multiply else 1 / sqrt(dim)))
+    scales = {"product": sqrt(dim), "quotient": 1 / sqrt(dim)}
+    return {name: effective_tokens(q @ k.mT * scale).flatten() for name, scale in scales.items()}
 
 
 def d2_step_bias(*, gsd_m: float, patch_px: int, slope: float, reference_m: float = 1.0) -> float:
@@ -35,6 +40,28 @@ def d2_step_bias(*, gsd_m: float, patch_px: int, slope: float, reference_m: floa
     patch_m = torch.tensor([gsd_m * patch_px])
     xy = patch_centres(1, 2, patch_m)
     return scale_alibi_bias(xy, xy, torch.tensor([slope]), reference_m)[0, 0, 0, 1].item()
+
+
+def d2_table(
+    gsds_m: Mapping[float, float], *, patch_px: int, slope: float, reference_m: float
+) -> pd.DataFrame:
+    """One step between neighbouring patches at several latitudes, in bare metres and as read.
+
+    Args:
+        gsds_m: metres a pixel by latitude.
+    """
+    rows = {
+        lat: {
+            "gsd_m": gsd_m,
+            "patch_m": patch_px * gsd_m,
+            "bare metres": d2_step_bias(gsd_m=gsd_m, patch_px=patch_px, slope=slope),
+            f"in steps of {reference_m:g} m": d2_step_bias(
+                gsd_m=gsd_m, patch_px=patch_px, slope=slope, reference_m=reference_m
+            ),
+        }
+        for lat, gsd_m in gsds_m.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("latitude")
 
 
 def d3_printed_loss(
@@ -63,6 +90,22 @@ def d3_released_loss(
     itself = F.cross_entropy(hires @ hires.T / temperature, torch.arange(len(hires)))
     coarse = {name: projections[name] for name in ("radar", "lores")}
     return (2 * contrastive_loss(coarse, temperature) + itself) / 3
+
+
+def d3_cases(
+    batch: int, dim: int, generator: torch.Generator
+) -> dict[str, dict[str, Float[Tensor, "batch dim"]]]:
+    """Worked inputs of Eq. (3): no information, perfect agreement, one sensor re-paired.
+
+    Re-paired means that each place gets the vector of its neighbour in the batch.
+    """
+    place = torch.randn(batch, dim, generator=generator)
+    aligned: dict[str, Tensor] = {name: place for name in SENSOR_NAMES}
+    blank: dict[str, Tensor] = {name: torch.ones_like(place) for name in SENSOR_NAMES}
+    cases = {"all vectors equal": blank, "each place agrees": aligned}
+    for name in SENSOR_NAMES:
+        cases[f"{name} re-paired"] = {**aligned, name: place.roll(1, dims=0)}
+    return cases
 
 
 def d4_printed_error(
@@ -110,13 +153,26 @@ def d8_released_bias(rows: int, cols: int, slope: float) -> Float[Tensor, "queri
     return flat[places]
 
 
+def d8_nearest(
+    bias: Float[Tensor, "queries keys"], distance_m: Float[Tensor, "queries keys"]
+) -> int:
+    """How many queries have their highest bias at a key that is nearest on the ground."""
+    found = distance_m.gather(1, bias.argmax(dim=1, keepdim=True))
+    return int((found <= distance_m.amin(dim=1, keepdim=True) + 1e-4).sum())
+
+
+def correlation(a: Float[Tensor, "rows cols"], b: Float[Tensor, "rows cols"]) -> float:
+    """Pearson's correlation over all entries."""
+    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
+
+
 def d9_released_diagonal(
     batch: int,
     *,
     rows: int,
     cols: int,
-    mask_ratio: float,
     slope: float,
+    mask_ratio: float = 0.5,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch kept"]:
     """Bias of each token to itself inside the released cross-encoder.

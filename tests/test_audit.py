@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,10 +16,6 @@ def seeded(seed=3):
 
 def places(*names, batch=11, dim=7):
     return {name: torch.randn(batch, dim, generator=seeded(i)) for i, name in enumerate(names)}
-
-
-def correlation(a, b):
-    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
 
 
 def test_effective_tokens_of_equal_logits_is_their_number():
@@ -35,9 +32,8 @@ def test_effective_tokens_is_the_exponential_of_the_entropy():
 
 
 def test_d1_product_attends_to_about_one_key_and_division_to_most():
-    sizes = {"draws": 48, "keys": 256, "dim": 48}
-    product = audit.d1_attended_keys(**sizes, multiply=True, generator=seeded()).mean().item()
-    division = audit.d1_attended_keys(**sizes, multiply=False, generator=seeded()).mean().item()
+    found = audit.d1_attended_keys(draws=48, keys=256, dim=48, generator=seeded())
+    product, division = (found[name].mean().item() for name in ("product", "quotient"))
     assert product == pytest.approx(1.13, abs=0.015)
     # Unit normal logits: ln N - 1/2 is the entropy of a log-normal weighting.
     assert division == pytest.approx(256 * math.exp(-0.5), rel=0.05)
@@ -49,6 +45,13 @@ def test_d2_bare_metres_swamp_the_logits():
     assert bias == pytest.approx(-21.6, abs=0.05)
     own = audit.d2_step_bias(gsd_m=4.0, patch_px=16, slope=2**-0.5, reference_m=64.0)
     assert own == pytest.approx(-(2**-0.5))
+
+
+def test_d2_table_gives_bare_metres_as_many_times_over_as_the_reference_has_metres():
+    table = audit.d2_table({25.0: 4.33, 49.0: 3.13}, patch_px=8, slope=0.5, reference_m=64.0)
+    assert list(table.index) == [25.0, 49.0]
+    assert table["bare metres"].tolist() == pytest.approx([-0.5 * 8 * 4.33, -0.5 * 8 * 3.13])
+    assert (table["bare metres"] / table["in steps of 64 m"]).tolist() == pytest.approx([64, 64])
 
 
 @pytest.mark.parametrize("names", [("radar", "lores"), ("radar", "lores", "hires")])
@@ -66,14 +69,20 @@ def test_d3_printed_loss_is_minus_one_for_one_pair_of_one_place():
 
 
 def test_d3_released_loss_ignores_a_repairing_of_hires_and_ours_does_not():
-    one = torch.randn(11, 7, generator=seeded())
-    aligned = {name: one.clone() for name in ("radar", "lores", "hires")}
-    repaired = {**aligned, "hires": one.roll(1, dims=0)}
-    temperature = torch.tensor(0.07)
-    released = [audit.d3_released_loss(z, temperature).item() for z in (aligned, repaired)]
-    ours = [losses.contrastive_loss(z, temperature).item() for z in (aligned, repaired)]
+    cases, temperature = audit.d3_cases(11, 7, seeded()), torch.tensor(0.07)
+    pair = [cases["each place agrees"], cases["hires re-paired"]]
+    released = [audit.d3_released_loss(z, temperature).item() for z in pair]
+    ours = [losses.contrastive_loss(z, temperature).item() for z in pair]
     assert released[0] == pytest.approx(released[1], abs=1e-6)
     assert ours[1] > ours[0] + 1
+
+
+def test_d3_repairing_any_one_sensor_raises_our_loss():
+    cases, temperature = audit.d3_cases(11, 7, seeded()), torch.tensor(0.07)
+    ours = {name: losses.contrastive_loss(z, temperature).item() for name, z in cases.items()}
+    for name in ("radar", "lores", "hires"):
+        assert ours[f"{name} re-paired"] > ours["each place agrees"] + 1
+    assert ours["all vectors equal"] == pytest.approx(math.log(11))
 
 
 def test_d3_released_loss_equals_the_mean_of_its_three_cross_entropies():
@@ -107,12 +116,27 @@ def test_d6_pooling_hides_087_of_the_coarse_patches_at_a_ratio_of_04():
 def test_d8_released_bias_correlates_006_with_distance_and_ours_fully():
     distance = audit.coarse_to_fine_distance(4, 4, 1.0)
     released = audit.d8_released_bias(4, 4, slope=1.0)
-    assert abs(correlation(released, -distance)) == pytest.approx(0.06, abs=0.01)
-    nearest = [
-        distance[q, released[q].argmax()].item() == pytest.approx(distance[q].min().item())
-        for q in range(16)
+    found = np.corrcoef(released.flatten().numpy(), -distance.flatten().numpy())[0, 1]
+    assert abs(found) == pytest.approx(0.06, abs=0.01)
+    assert audit.correlation(released, -distance) == pytest.approx(found, abs=1e-5)
+
+
+def test_d8_released_bias_has_its_maximum_at_the_nearest_key_for_one_query_of_16():
+    distance = audit.coarse_to_fine_distance(4, 4, 1.0)
+    assert audit.d8_nearest(audit.d8_released_bias(4, 4, slope=1.0), distance) == 1
+    assert audit.d8_nearest(-distance, distance) == 16
+
+
+def test_d8_released_bias_matches_its_indexing_written_as_a_loop():
+    found = audit.d8_released_bias(2, 2, slope=0.5)
+    flat = [
+        -0.5 * 0.5 * math.dist(divmod(row, 4), divmod(column, 4))
+        for row in range(16)
+        for column in range(0, 16, 4)
     ]
-    assert sum(nearest) == 1
+    for q in range(4):
+        for k in range(16):
+            assert found[q, k].item() == pytest.approx(flat[q * 4 + k], abs=1e-6)
 
 
 def test_d8_true_distance_matches_a_loop():

@@ -4,6 +4,7 @@ import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -114,7 +115,7 @@ def test_figure1_names_every_part_of_the_text():
 
 def test_figure2_shows_the_bias_and_prints_its_distances():
     bias = -RNG.uniform(0.1, 2, (4, 16)).astype(np.float32)
-    figure = figures.figure2(bias)
+    figure = figures.figure2(torch.from_numpy(bias))
     matrix = figure.axes[2]
     assert np.array_equal(shown(figure)[2], bias)
     assert [t.get_text() for t in matrix.texts] == [f"{-value:.2f}" for value in bias.flat]
@@ -242,12 +243,14 @@ def test_attended_keys_counts_every_query():
 
 
 def test_against_distance_draws_every_pair_in_every_panel():
-    distance = RNG.uniform(0, 99, 41)
-    bias = {"ours": -distance, "theirs": RNG.normal(size=41)}
+    distance = RNG.uniform(0, 99, (7, 11))
+    bias = {"ours": -distance, "theirs": RNG.normal(size=(7, 11))}
     figure = figures.against_distance(distance, bias)
     for axis, values in zip(figure.axes, bias.values(), strict=True):
         offsets = axis.collections[0].get_offsets()
-        assert np.allclose(np.asarray(offsets), np.stack([distance, values], axis=1))
+        assert np.allclose(
+            np.asarray(offsets), np.stack([distance, values], axis=-1).reshape(-1, 2)
+        )
 
 
 @pytest.mark.parametrize(

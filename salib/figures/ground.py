@@ -9,11 +9,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
-from salib.figures.style import OTHER, RAMP, SERIES, no_frame, open_frame, panels
+from salib.figures.style import OTHER, RAMP, SERIES, Array, no_frame, open_frame, panels
 
 
 def figure2(
-    bias: Float[np.ndarray, "queries keys"],
+    bias: Float[Array, "queries keys"],
     source: tuple[int, int] = (2, 2),
     context: tuple[int, int] = (4, 4),
 ) -> Figure:
@@ -29,7 +29,8 @@ def figure2(
     """
     expected = (source[0] * source[1], context[0] * context[1])
     if bias.shape != expected:
-        raise ValueError(f"bias must be {expected} for these grids, got {bias.shape}")
+        raise ValueError(f"bias must be {expected} for these grids, got {tuple(bias.shape)}")
+    bias = np.asarray(bias)
     figure, axes = panels(1, 3, height_in=2.0, width_ratios=(1, 1, 4.6))
     for axis, name, grid in zip(axes[0], "sc", (source, context), strict=False):
         _numbered(axis, name, grid)
@@ -49,9 +50,9 @@ def figure2(
 
 
 def bias_maps(
-    bias: Float[np.ndarray, "heads rows cols"],
-    slopes: Float[np.ndarray, " heads"],
-    query_xy: Float[np.ndarray, " 2"],
+    bias: Float[Array, "heads rows cols"],
+    slopes: Float[Array, " heads"],
+    query_xy: Float[Array, " 2"],
     side_m: float,
 ) -> Figure:
     """One query's bias over a square image of keys, a panel a head.
@@ -61,6 +62,7 @@ def bias_maps(
         query_xy: centre of the query patch, metres east and south.
         side_m: side of the image on the ground.
     """
+    bias = np.asarray(bias)
     cols = min(4, len(bias))
     rows = -(-len(bias) // cols)
     figure, axes = panels(rows, cols, height_in=1.9 * rows + 0.3, sharex=True, sharey=True)
@@ -79,9 +81,7 @@ def bias_maps(
     return figure
 
 
-def slopes_and_reach(
-    slopes: Mapping[str, Float[np.ndarray, " heads"]], reference_m: float
-) -> Figure:
+def slopes_and_reach(slopes: Mapping[str, Float[Array, " heads"]], reference_m: float) -> Figure:
     """Slope of every head, and the radius reference_m / m(h) at which it has cost one unit.
 
     Args:
@@ -91,7 +91,7 @@ def slopes_and_reach(
     figure, axes = panels(1, 2, height_in=2.6)
     for colour, (name, values) in zip(SERIES, slopes.items(), strict=False):
         heads = np.arange(1, len(values) + 1)
-        for axis, shown in zip(axes[0], (values, reference_m / values), strict=True):
+        for axis, shown in zip(axes[0], (values, reference_m / np.asarray(values)), strict=True):
             axis.plot(heads, shown, "o-", color=colour, markersize=4, linewidth=1, label=name)
     for axis, label in zip(axes[0], ("slope m(h)", "radius, m"), strict=True):
         axis.set(yscale="log", xlabel="head", ylabel=label)
@@ -101,9 +101,9 @@ def slopes_and_reach(
 
 
 def entropy_against_gsd(
-    gsd_m: Float[np.ndarray, " gsds"],
-    tokens: Float[np.ndarray, "heads gsds"],
-    slopes: Float[np.ndarray, " heads"],
+    gsd_m: Float[Array, " gsds"],
+    tokens: Float[Array, "heads gsds"],
+    slopes: Float[Array, " heads"],
     total: int,
 ) -> Figure:
     """How many of `total` tokens each head attends to by bias alone, against the GSD.
@@ -126,7 +126,7 @@ def entropy_against_gsd(
     return figure
 
 
-def attended_keys(keys: Mapping[str, Float[np.ndarray, " queries"]], total: int) -> Figure:
+def attended_keys(keys: Mapping[str, Float[Array, " queries"]], total: int) -> Figure:
     """How many keys each query attends to, by way of scaling the logits.
 
     Args:
@@ -137,7 +137,7 @@ def attended_keys(keys: Mapping[str, Float[np.ndarray, " queries"]], total: int)
     axis = axes[0, 0]
     edges = np.geomspace(1, total, 60)
     for colour, (name, values) in zip(SERIES, keys.items(), strict=False):
-        axis.hist(values, bins=edges, color=colour, alpha=0.75, label=name)
+        axis.hist(np.asarray(values), bins=edges, color=colour, alpha=0.75, label=name)
     axis.set(xscale="log", xlim=(0.95, total), xlabel=f"keys attended of {total}", ylabel="queries")
     open_frame(axis)
     axis.legend(fontsize=8, frameon=False)
@@ -145,7 +145,7 @@ def attended_keys(keys: Mapping[str, Float[np.ndarray, " queries"]], total: int)
 
 
 def against_distance(
-    distance_m: Float[np.ndarray, " pairs"], bias: Mapping[str, Float[np.ndarray, " pairs"]]
+    distance_m: Float[Array, "queries keys"], bias: Mapping[str, Float[Array, "queries keys"]]
 ) -> Figure:
     """Bias of each pair of patches against their distance on the ground, a panel a reading.
 
@@ -155,7 +155,9 @@ def against_distance(
     """
     figure, axes = panels(1, len(bias), height_in=2.6, width_in=5.4, sharex=True)
     for axis, colour, (name, values) in zip(axes[0], SERIES, bias.items(), strict=False):
-        axis.scatter(distance_m, values, s=5, color=colour, alpha=0.4, linewidths=0)
+        axis.scatter(
+            np.ravel(distance_m), np.ravel(values), s=5, color=colour, alpha=0.4, linewidths=0
+        )
         axis.set(title=name, xlabel="ground distance, m")
         open_frame(axis)
     axes[0, 0].set_ylabel("bias")
