@@ -16,7 +16,7 @@ from torch import Tensor
 
 from salib.bias import effective_tokens, ground_distance, patch_centres, scale_alibi_bias
 from salib.config import SENSOR_NAMES
-from salib.losses import contrastive_loss
+from salib.losses import contrastive_loss, normalise_patches, sensor_error
 
 
 def d1_attended_keys(
@@ -108,6 +108,22 @@ def d3_cases(
     return cases
 
 
+def d3_table(
+    cases: Mapping[str, Mapping[str, Float[Tensor, "batch dim"]]], temperature: float
+) -> pd.DataFrame:
+    """The contrastive loss of each case in three readings: as printed, as released, ours."""
+    sigma = torch.tensor(temperature)
+    rows = {
+        name: {
+            "printed": d3_printed_loss(z, temperature).item(),
+            "released": d3_released_loss(z, sigma).item(),
+            "ours": contrastive_loss(z, sigma).item(),
+        }
+        for name, z in cases.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index")
+
+
 def d4_printed_error(
     predicted: Float[Tensor, "tokens values"], target: Float[Tensor, "tokens values"]
 ) -> Float[Tensor, ""]:
@@ -117,6 +133,31 @@ def d4_printed_error(
     """
     variance, mean = torch.var_mean(predicted, dim=-1, keepdim=True)
     return (target - (predicted - mean) / (variance + 1e-6).sqrt()).sum()
+
+
+def d4_table(tokens: int, values: int, generator: torch.Generator) -> pd.DataFrame:
+    """The error of three guesses at a normalised target, all patches hidden: printed and ours."""
+    target = normalise_patches(torch.randn(1, tokens, values, generator=generator))
+    hidden = torch.ones(1, tokens, dtype=torch.bool)
+    guesses = {"the target": target, "its mean, 0": 0 * target, "its negative": -target}
+    rows = {
+        name: {
+            "printed": round(d4_printed_error(guess[0], target[0]).item(), 2),
+            "ours": sensor_error(guess, target, hidden).item(),
+        }
+        for name, guess in guesses.items()
+    }
+    return pd.DataFrame.from_dict(rows, orient="index") + 0.0
+
+
+def d5_targets(
+    hires: Float[Tensor, "bands height width"],
+) -> dict[str, Float[Tensor, "bands rows cols"]]:
+    """The hires target on the lores grid: averaged over the ground, and thinned out as released."""
+    return {
+        "averaged": F.avg_pool2d(hires, 2),
+        "every second pixel": hires[:, ::2, ::2],
+    }
 
 
 def d6_pooled_mask(

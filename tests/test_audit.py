@@ -105,6 +105,32 @@ def test_d4_printed_error_does_not_depend_on_the_prediction():
         assert found == pytest.approx(target.sum().item(), abs=1e-3)
 
 
+def test_d3_table_holds_each_reading_of_each_case():
+    cases = audit.d3_cases(8, 7, seeded())
+    table = audit.d3_table(cases, 0.07)
+    assert list(table.index) == list(cases)
+    assert table["printed"].tolist() == pytest.approx([-1 / 24] * 5)
+    assert table["ours"].iloc[0] == pytest.approx(math.log(8))
+    assert table.at["hires re-paired", "released"] == pytest.approx(
+        table.at["each place agrees", "released"], abs=1e-6
+    )
+
+
+def test_d4_table_shows_that_only_a_square_tells_guesses_apart():
+    table = audit.d4_table(5, 199, seeded())
+    assert table["printed"].tolist() == [0, 0, 0]
+    # Patches have variance 1 with 1/(n-1), so the mean square is (n-1)/n, four times it for -x.
+    assert table["ours"].tolist() == pytest.approx([0, 198 / 199, 4 * 198 / 199], abs=1e-4)
+
+
+def test_d5_thinning_turns_fine_stripes_into_a_flat_field_of_the_wrong_level():
+    stripes = torch.tensor([0.0, 200.0]).repeat(3, 6, 5)
+    found = audit.d5_targets(stripes)
+    assert found["averaged"].shape == found["every second pixel"].shape == (3, 3, 5)
+    assert bool((found["averaged"] == 100).all())
+    assert bool((found["every second pixel"] == 0).all())
+
+
 def test_d6_pooling_hides_087_of_the_coarse_patches_at_a_ratio_of_04():
     fine, coarse = audit.d6_pooled_mask(40, rows=17, cols=19, mask_ratio=0.4, generator=seeded())
     assert fine.float().mean().item() == pytest.approx(0.4, abs=0.001)

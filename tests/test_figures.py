@@ -135,6 +135,19 @@ def test_false_colour_leaves_red_empty_and_keeps_vv_and_vh():
     assert np.array_equal(colour[..., 1:], radar)
 
 
+def test_picture_paints_over_hidden_patches_and_leaves_the_rest():
+    levels = torch.randint(0, 256, (3, 6, 10), generator=torch.Generator().manual_seed(1)).float()
+    hidden = torch.tensor([[True, False], [False, False], [False, True]])
+    found = figures.picture(levels, hidden)
+    for row in range(6):
+        for col in range(10):
+            if hidden[row // 2, col // 5]:
+                assert len(set(found[row, col])) == 1
+            else:
+                assert found[row, col].tolist() == levels[:, row, col].tolist()
+    assert not figures.picture(levels[:2])[..., 0].any()
+
+
 def test_figure3_shows_each_sample_in_the_columns_of_the_paper():
     triples = [triple("east"), triple("west")]
     figure = figures.figure3(triples)

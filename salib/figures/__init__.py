@@ -13,7 +13,7 @@ from salib.figures.ground import (
     figure2,
     slopes_and_reach,
 )
-from salib.figures.pictures import false_colour, figure3, gallery, montage
+from salib.figures.pictures import false_colour, figure3, gallery, montage, picture
 from salib.figures.rows import distributions, loss_curves, table2_intervals
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "gallery",
     "loss_curves",
     "montage",
+    "picture",
     "slopes_and_reach",
     "table2_intervals",
 ]

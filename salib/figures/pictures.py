@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, Float, UInt8
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from salib.figures.style import WIDTH_IN, no_frame, panels
+from salib.figures.style import WIDTH_IN, Array, no_frame, panels
 
 COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
+GREY = 140
 MASK = ListedColormap(["#d9dce1", "#4c86c6"])
 
 
@@ -19,6 +20,24 @@ def false_colour(
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Radar as the paper stores it: red empty, green VV, blue VH."""
     return np.concatenate([np.zeros_like(radar[..., :1]), radar], axis=-1)
+
+
+def picture(
+    levels: Float[Array, "bands height width"], hidden: Bool[Array, "rows cols"] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture of one sensor's levels, radar in false colour, hidden patches grey.
+
+    Args:
+        levels: 0..255, two bands (VV, VH) or three (red, green, blue).
+        hidden: which patches of a grid over the image are painted over.
+    """
+    image = np.ascontiguousarray(np.asarray(levels).transpose(1, 2, 0)).round().astype(np.uint8)
+    image = false_colour(image) if image.shape[-1] == 2 else image
+    if hidden is not None:
+        grid = np.asarray(hidden)
+        tall, wide = image.shape[0] // grid.shape[0], image.shape[1] // grid.shape[1]
+        image[grid.repeat(tall, axis=0).repeat(wide, axis=1)] = GREY
+    return image
 
 
 def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
@@ -85,7 +104,7 @@ def montage(
     return figure
 
 
-def gallery(pictures: Mapping[str, np.ndarray], *, cols: int = 4) -> Figure:
+def gallery(pictures: Mapping[str, Array], *, cols: int = 4) -> Figure:
     """Pictures or True/False grids under their names, all drawn at one size.
 
     Args:
@@ -100,11 +119,11 @@ def gallery(pictures: Mapping[str, np.ndarray], *, cols: int = 4) -> Figure:
     cols = min(cols, len(pictures))
     rows = -(-len(pictures) // cols)
     figure, axes = panels(rows, cols, height_in=rows * (WIDTH_IN / max(3, cols) + 0.15))
-    for axis, (name, picture) in zip(axes.flat, pictures.items(), strict=False):
-        if picture.ndim == 3:
-            axis.imshow(picture)
+    for axis, (name, shown) in zip(axes.flat, pictures.items(), strict=False):
+        if shown.ndim == 3:
+            axis.imshow(shown)
         else:
-            axis.imshow(picture, cmap=MASK, vmin=0, vmax=1, interpolation="nearest")
+            axis.imshow(np.asarray(shown), cmap=MASK, vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(name, fontsize=8)
         no_frame(axis)
     for axis in axes.flat[len(pictures) :]:
