@@ -43,7 +43,7 @@ def d2_step_bias(*, gsd_m: float, patch_px: int, slope: float, reference_m: floa
 
 
 def d2_table(
-    gsds_m: Mapping[float, float], *, patch_px: int, slope: float, reference_m: float
+    gsds_m: Mapping[float | int, float], *, patch_px: int, slope: float, reference_m: float
 ) -> pd.DataFrame:
     """One step between neighbouring patches at several latitudes, in bare metres and as read.
 

@@ -241,10 +241,13 @@ def test_slopes_and_reach_draws_the_radius_of_each_slope():
     assert list(right.lines[0].get_ydata()) == [128.0, 512.0, 32.0]
 
 
-def test_entropy_against_gsd_draws_a_line_a_head():
-    gsd_m, tokens = np.geomspace(1, 50, 13), RNG.uniform(1, 64, (3, 13))
-    figure = figures.entropy_against_gsd(gsd_m, tokens, np.array([0.5, 0.2, 0.1]), 64)
-    for line, own in zip(figure.axes[0].lines, tokens, strict=False):
+def test_entropy_against_gsd_draws_a_line_a_head_even_with_more_heads_than_colours():
+    gsd_m, tokens = np.geomspace(1, 50, 13), RNG.uniform(1, 64, (16, 13))
+    figure = figures.entropy_against_gsd(gsd_m, tokens, np.geomspace(0.5, 0.01, 16), 64)
+    *heads, ceiling = figure.axes[0].lines
+    assert len(heads) == 16
+    assert set(ceiling.get_ydata()) == {64}
+    for line, own in zip(heads, tokens, strict=True):
         assert np.array_equal(line.get_ydata(), own)
         assert np.array_equal(line.get_xdata(), gsd_m)
 

@@ -1,6 +1,7 @@
 """Figures of the bias: Fig. 2, reach of the heads, bias over the ground."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 from jaxtyping import Float
@@ -8,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from salib.figures.style import OTHER, RAMP, SERIES, Array, no_frame, open_frame, panels
 
@@ -70,7 +72,7 @@ def bias_maps(
     for axis, head, slope in zip(axes.flat, bias, slopes, strict=False):
         axis.imshow(head, cmap=RAMP, norm=norm, extent=(0, side_m, side_m, 0))
         axis.plot(*query_xy, "+", color=SERIES[1], markersize=9)
-        axis.set_title(f"m(h) = {slope:.4g}", fontsize=9)
+        axis.set_title(f"m(h) = {slope:.3g}", fontsize=9)
         axis.tick_params(labelsize=7)
     for axis in axes.flat[len(bias) :]:
         axis.set_visible(False)
@@ -89,12 +91,13 @@ def slopes_and_reach(slopes: Mapping[str, Float[Array, " heads"]], reference_m: 
         reference_m: ground distance that counts as one step.
     """
     figure, axes = panels(1, 2, height_in=2.6)
-    for colour, (name, values) in zip(SERIES, slopes.items(), strict=False):
+    for colour, (name, values) in zip(cycle(SERIES), slopes.items(), strict=False):
         heads = np.arange(1, len(values) + 1)
         for axis, shown in zip(axes[0], (values, reference_m / np.asarray(values)), strict=True):
             axis.plot(heads, shown, "o-", color=colour, markersize=4, linewidth=1, label=name)
     for axis, label in zip(axes[0], ("slope m(h)", "radius, m"), strict=True):
         axis.set(yscale="log", xlabel="head", ylabel=label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         open_frame(axis)
     axes[0, 0].legend(fontsize=8, frameon=False)
     return figure
@@ -114,8 +117,8 @@ def entropy_against_gsd(
     """
     figure, axes = panels(1, 1, height_in=2.9, width_in=5.4)
     axis = axes[0, 0]
-    for colour, own, slope in zip(SERIES, tokens, slopes, strict=False):
-        axis.plot(gsd_m, own, color=colour, linewidth=1.6, label=f"{slope:.4g}")
+    for colour, own, slope in zip(cycle(SERIES), tokens, slopes, strict=False):
+        axis.plot(gsd_m, own, color=colour, linewidth=1.6, label=f"{slope:.3g}")
     axis.axhline(total, color=OTHER, linestyle=":", linewidth=1)
     axis.set(xscale="log", xlabel="gsd_m, m/px", ylabel="effective tokens", ylim=(0, 1.05 * total))
     axis.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
@@ -136,7 +139,7 @@ def attended_keys(keys: Mapping[str, Float[Array, " queries"]], total: int) -> F
     figure, axes = panels(1, 1, height_in=2.2, width_in=5.4)
     axis = axes[0, 0]
     edges = np.geomspace(1, total, 60)
-    for colour, (name, values) in zip(SERIES, keys.items(), strict=False):
+    for colour, (name, values) in zip(cycle(SERIES), keys.items(), strict=False):
         axis.hist(np.asarray(values), bins=edges, color=colour, alpha=0.75, label=name)
     axis.set(xscale="log", xlim=(0.95, total), xlabel=f"keys attended of {total}", ylabel="queries")
     open_frame(axis)
@@ -154,7 +157,7 @@ def against_distance(
         bias: by name of the reading.
     """
     figure, axes = panels(1, len(bias), height_in=2.6, width_in=5.4, sharex=True)
-    for axis, colour, (name, values) in zip(axes[0], SERIES, bias.items(), strict=False):
+    for axis, colour, (name, values) in zip(axes[0], cycle(SERIES), bias.items(), strict=False):
         axis.scatter(
             np.ravel(distance_m), np.ravel(values), s=5, color=colour, alpha=0.4, linewidths=0
         )

@@ -1,6 +1,7 @@
 """Figures made of tables: what was curated, how training went, what the probes found."""
 
 from collections.abc import Mapping
+from itertools import cycle
 
 import numpy as np
 import pandas as pd
@@ -63,7 +64,7 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure
         raise ValueError("logs must hold one run or more, got none")
     figure, axes = panels(1, len(LOSSES), height_in=2.8)
     for axis, (loss, title) in zip(axes[0], LOSSES.items(), strict=True):
-        for colour, (name, log) in zip(SERIES, logs.items(), strict=False):
+        for colour, (name, log) in zip(cycle(SERIES), logs.items(), strict=False):
             smooth = log[loss].rolling(window, center=True, min_periods=1).mean()
             axis.plot(log["step"], log[loss], color=colour, alpha=0.25, linewidth=0.8)
             axis.plot(log["step"], smooth, color=colour, linewidth=1.6, label=name)
