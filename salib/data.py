@@ -95,6 +95,14 @@ class Samples:
         """Metres of ground a pixel of the whole tile."""
         return self._gsd_m[place] / SIDE[sensor]
 
+    def triple(self, place: int) -> dict[str, UInt8[np.ndarray, "height width bands"] | str]:
+        """A place as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
+        z, x, y = self._zxy[place]
+        whole = {name: self.image(place, name) for name in SENSOR_NAMES}
+        coarse = self.archives["hires"].get(z, x, y)[..., CHANNELS["hires"]]
+        finer = {"hires": np.ascontiguousarray(coarse), "hires4x": whole["hires"]}
+        return whole | finer | {"title": f"tile {z}/{x}/{y}"}
+
     def levels(self, *, places: int = 256) -> tuple[Levels, ...]:
         """Mean and standard deviation of each sensor's bands over evenly spaced places (D13)."""
         chosen = np.linspace(0, len(self) - 1, min(places, len(self))).astype(int).tolist()

@@ -18,6 +18,13 @@ PROBE_NAMES = {
     "kmeans_umap": "k-Means + UMAP",
     "knn": "k-NN",
 }
+SUMMARY = {
+    "scale_alibi": "SA-low",
+    "croma": "CROMA",
+    "untrained": "SA-low untrained",
+    "random_conv": "random convolution",
+    "statistics": "image statistics",
+}
 Rows = pd.DataFrame | str | Path
 Row = dict[str, Any]
 
@@ -114,6 +121,44 @@ def real_table(rows: Rows) -> Styler:
         index=pd.MultiIndex.from_tuples(index, names=["task", "model"]),
     )
     return _styled(frame, np.array(bold), "real_table", "Accuracy in percent, real images.")
+
+
+def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
+    """Nearest-neighbour accuracy on one task by short name of the column.
+
+    Returns:
+        By the keys of SUMMARY, for what was run: value, ci (95 % interval) and n (test items).
+    """
+    chosen = [row for row in _table(rows) if row["task"] == task and row["probe"] == "knn"]
+    found = _single(chosen)
+    return {
+        short: {
+            "value": found[name]["value"],
+            "ci": (found[name]["ci_low"], found[name]["ci_high"]),
+            "n": int(found[name]["n_test"]),
+        }
+        for short, name in SUMMARY.items()
+        if name in found
+    }
+
+
+def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, float]:
+    """Nearest-neighbour accuracy averaged over the GEO-Bench tasks, by short name of the column.
+
+    Raises:
+        ValueError: if there are no such rows.
+    """
+    table = pd.DataFrame(_table(rows))
+    chosen = table.query("source == 'geobench' and procedural == @procedural")
+    names = sorted(set(chosen["task"]))
+    if not names:
+        raise ValueError(f"rows must hold GEO-Bench tasks with procedural={procedural}, got none")
+    each = [knn_accuracy(chosen, name) for name in names]
+    return {
+        short: float(np.mean([task[short]["value"] for task in each]))
+        for short in SUMMARY
+        if all(short in task for task in each)
+    }
 
 
 def _table(source: Rows) -> list[Row]:

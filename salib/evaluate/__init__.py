@@ -7,11 +7,13 @@ from salib.evaluate.protocol import PROTOCOLS, Protocol
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import (
     Task,
+    chips_by_class,
     geobench_task,
     geobench_tasks,
     missing_real,
     read_split,
     real_tasks,
+    sample_pictures,
 )
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "Encoder",
     "Protocol",
     "Task",
+    "chips_by_class",
     "compare",
     "evaluate",
     "geobench_task",
@@ -28,4 +31,5 @@ __all__ = [
     "paper_encoders",
     "read_split",
     "real_tasks",
+    "sample_pictures",
 ]

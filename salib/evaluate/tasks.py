@@ -141,6 +141,28 @@ def read_split(
     return [image for image, _ in items], np.array([label for _, label in items], np.int64)
 
 
+def chips_by_class(
+    folder: str | Path, *, count: int, source: chip_zips.ChipSource = "eurosat"
+) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
+    """The first chips of each class of an archive, for pictures; empty if it is not there."""
+    layout = chip_zips.CHIP_ZIPS[source]
+    path = Path(folder) / layout.file
+    if not path.is_file():
+        return {}
+    chosen = chip_zips.members(path)
+    return {
+        name: np.stack([image for image, _ in chip_zips.chips(path, [(m, 0) for m in found])])
+        for name, found in ((name, found[:count]) for name, found in chosen.items())
+    }
+
+
+def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
+    """The test images of a real GEO-Bench task folder as an encoder gets them, by class name."""
+    task = geobench_task(folder, procedural=False)
+    images = enumerate(iter_split(task, "test"), start=1)
+    return {f"{n}. {task.class_names[label]}": image for n, (image, label) in images}
+
+
 def check_disjoint(task: Task) -> None:
     """Refuse a task whose test items were seen in training.
 
