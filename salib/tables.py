@@ -127,7 +127,7 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
     """Nearest-neighbour accuracy on one task by short name of the column.
 
     Returns:
-        By the keys of SUMMARY, for what was run: value, ci (95 % interval) and n (test items).
+        By the keys of SUMMARY: value, ci (95 % interval) and n (test items); empty if not run.
     """
     chosen = [row for row in _table(rows) if row["task"] == task and row["probe"] == "knn"]
     found = _single(chosen)
@@ -137,8 +137,9 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
             "ci": (found[name]["ci_low"], found[name]["ci_high"]),
             "n": int(found[name]["n_test"]),
         }
-        for short, name in SUMMARY.items()
         if name in found
+        else {}
+        for short, name in SUMMARY.items()
     }
 
 
@@ -157,7 +158,7 @@ def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, float]:
     return {
         short: float(np.mean([task[short]["value"] for task in each]))
         for short in SUMMARY
-        if all(short in task for task in each)
+        if all(task[short] for task in each)
     }
 
 
