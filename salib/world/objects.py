@@ -1,4 +1,4 @@
-"""What stands in a task's middle: a kiln, a roof with or without panels, what replaced forest."""
+"""What stands in a task's middle: a roof with or without panels, what replaced forest."""
 
 from collections.abc import Callable
 
@@ -24,30 +24,6 @@ DRIVERS = (
 )
 
 
-def kiln_site(grid: Grid, rng: Rng, label: int) -> Paint:
-    """Fields or bare ground; label 1 has one kiln, label 0 only the trodden ground and sheds."""
-    paint = land.arable(grid, rng) if rng.random() < 0.75 else land.bare(grid, rng)
-    angle, x, y = rng.uniform(0, np.pi), *rng.uniform(-140, 140, 2)
-    along, across = grid.shifted(x, y).turned(angle)
-    there = np.ones_like(along)
-    if label:
-        rural.kiln(paint, grid, rng, along, across, there)
-        return paint
-    near = smooth(noise(grid, rng, 1.3, 5.0) - np.hypot(along, across) / np.float32(48), -1.5, 0.5)
-    mix(paint, tinted(rng, str(rng.choice(["red_soil", "peach_soil", "gravel"]))), near)
-    if rng.random() < 0.6:
-        box = [
-            inside(float(rng.uniform(12, 40)) - np.abs(axis), grid.gsd_m)
-            for axis in (along, across)
-        ]
-        mix(
-            paint,
-            tinted(rng, str(rng.choice(["red_roof", "dark_roof", "pale_soil"]))),
-            box[0] * box[1],
-        )
-    return paint
-
-
 def roof(grid: Grid, rng: Rng, label: int) -> Paint:
     """A house seen from 0.1 m: two slopes, tiles, garden, trees; label 1 has solar panels on it.
 
@@ -57,7 +33,7 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
     shade(paint, 1 + 0.10 * noise(grid, rng, 1.0, 0.12) + 0.08 * noise(grid, rng, 1.6, 0.3))
     angle, x, y = rng.uniform(0, np.pi), *rng.uniform(-5, 5, 2)
     along, across = grid.shifted(x, y).turned(angle)
-    half = rng.uniform(6, 12), rng.uniform(4, 7)
+    half = rng.uniform(8, 14), rng.uniform(5, 9)
     shadow = grid.shifted(x + 2.2 * built.SUN[0], y + 2.2 * built.SUN[1]).turned(angle)
     mix(paint, material("shade"), 0.8 * _box(*shadow, *half, grid.gsd_m))
     names = ["red_roof", "dark_roof", "grey_roof", "tan_roof", "white_roof"]
@@ -81,8 +57,8 @@ def _array(
     """Rows of modules with pale frames on one slope."""
     wide, high = rng.uniform(0.9, 1.1), rng.uniform(1.4, 1.8)
     rows = max(1, int((half[1] - 0.6) // high))
-    rows = int(rng.integers(1, rows + 1))
-    cols = int(rng.integers(3, max(4, int(1.5 * half[0]))))
+    rows = int(rng.integers(max(1, rows // 2), rows + 1))
+    cols = int(rng.integers(int(0.9 * half[0]), int(1.8 * half[0])))
     middle = 0.3 + rows * high / 2
     start = rng.uniform(-0.2, 0.2) * half[0]
     u, v = (
@@ -114,7 +90,7 @@ def _skylights(
         u, v = rng.uniform(-0.8, 0.8, 2) * np.array(half)
         box = _box(along - np.float32(u), across - np.float32(v), 0.4, 0.6, grid.gsd_m)
         mix(paint, tinted(rng, str(rng.choice(["panel", "white_roof", "shade"]))), box)
-    if rng.random() < 0.6:
+    if rng.random() < 0.3:
         u, v = rng.uniform(-0.3, 0.3) * half[0], 0.5 * half[1]
         size = rng.uniform(1.5, 0.6 * half[0]), rng.uniform(0.7, 0.45 * half[1])
         box = _box(along - np.float32(u), across - np.float32(v), *size, grid.gsd_m)

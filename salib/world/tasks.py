@@ -26,6 +26,7 @@ _EUROSAT = (
     ("Pasture", "pasture"),
     ("Forest", "forest"),
 )
+_WITHOUT_KILNS = ("arable", "arable", "bare", "orchard", "village", "pasture", "shrub", "forest")
 # Surface reflectance of a band as red, green, blue, near infrared and bare-soil shares; documented
 # stand-ins for a spectral library, in the units of the 8-bit levels.
 _S2_SHARES: dict[str, tuple[float, float, float, float]] = {
@@ -86,13 +87,22 @@ def _window(task: Task, x_m: float = 0.0, y_m: float = 0.0) -> Grid:
 
 
 def _of_world(
-    task: Task, seed: int, rng: np.random.Generator, label: int, number: int
-) -> np.ndarray:
-    theme = _EUROSAT[label][1]
-    spot = int(np.random.SeedSequence([seed, 37, number]).generate_state(1)[0])
-    (x, y), *_ = places(seed, theme, 1, salt=spot)
-    grid = Grid(x_m=x, y_m=y, gsd_m=task.gsd_m / 2, rows=2 * task.side_px, cols=2 * task.side_px)
-    return sensors.average(paint(seed, grid), task.side_px)
+    themes: tuple[tuple[str, ...], ...],
+) -> Callable[[Task, int, np.random.Generator, int, int], np.ndarray]:
+    """Windows of the world that show one of the label's themes; few others show lines too."""
+
+    def draw(
+        task: Task, seed: int, rng: np.random.Generator, label: int, number: int
+    ) -> np.ndarray:
+        theme = str(rng.choice(themes[label]))
+        spot = int(np.random.SeedSequence([seed, 37, number]).generate_state(1)[0])
+        (x, y), *_ = places(seed, theme, 1, salt=spot)
+        side = 2 * task.side_px
+        grid = Grid(x_m=x, y_m=y, gsd_m=task.gsd_m / 2, rows=side, cols=side)
+        lines = theme in ("river", "motorway") or rng.random() < 0.15
+        return sensors.average(paint(seed, grid, lines=lines), task.side_px)
+
+    return draw
 
 
 def _of_object(
@@ -156,7 +166,7 @@ TASKS = {
             classes=("no solar pv", "solar pv"),
             bands=tuple(make_rgb_bands(0.1)),
             dtype="uint8",
-            strength=1.6,
+            strength=1.0,
             draw=_of_object(objects.roof, 1),
             bring=_rgb,
         ),
@@ -167,7 +177,7 @@ TASKS = {
             classes=objects.DRIVERS,
             bands=_landsat_bands(),
             dtype="uint8",
-            strength=1.6,
+            strength=1.2,
             draw=_of_object(objects.loss_site, 1),
             bring=_landsat,
             when=date(2015, 7, 1),
@@ -179,8 +189,8 @@ TASKS = {
             classes=tuple(name for name, _ in _EUROSAT),
             bands=tuple(sentinel2_13_bands),
             dtype="int16",
-            strength=2.0,
-            draw=_of_world,
+            strength=1.2,
+            draw=_of_world(tuple((theme,) for _, theme in _EUROSAT)),
             bring=_sentinel2,
         ),
         Task(
@@ -190,8 +200,8 @@ TASKS = {
             classes=("not brick kiln", "brick kiln"),
             bands=tuple(sentinel2_13_bands),
             dtype="float64",
-            strength=1.6,
-            draw=_of_object(objects.kiln_site, 2),
+            strength=1.0,
+            draw=_of_world((_WITHOUT_KILNS, ("kiln_field",))),
             bring=_surface,
         ),
     )
