@@ -5,8 +5,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -105,9 +107,10 @@ def _run(
     grid = config.image_px // model.config.patch_px
     rows: list[dict[str, int | float]] = []
     began = time.perf_counter()
-    bar = tqdm(range(config.steps), desc=model.config.kind, disable=None if rank == 0 else True)
-    for step in bar:
-        batch = draw_batch(samples, config, seed=seed, step=step, rank=rank, ranks=ranks)
+    batches = _batches(samples, config, seed=seed, rank=rank, ranks=ranks)
+    options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
+    bar = tqdm(batches, total=config.steps, disable=rank != 0, **options)
+    for step, batch in enumerate(bar):
         masks = model.draw_masks(
             config.batch, rows=grid, cols=grid, generator=stream(seed, "masks", step)
         )
@@ -134,6 +137,20 @@ def _run(
         rows.append({"step": step, "lr": learning_rate(config, step), **values})
         bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
     return rows, time.perf_counter() - began
+
+
+def _batches(
+    samples: Samples, config: TrainConfig, *, seed: int, rank: int, ranks: int
+) -> Iterator[Batch]:
+    """Every step's batch; the next is drawn while the last is learnt."""
+    draw = partial(draw_batch, samples, config, seed=seed, rank=rank, ranks=ranks)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(draw, step=0)
+        for step in range(1, config.steps + 1):
+            batch = waiting.result()
+            if step < config.steps:
+                waiting = pool.submit(draw, step=step)
+            yield batch
 
 
 def _mean_over_ranks(values: Tensor, ranks: int) -> Tensor:

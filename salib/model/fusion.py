@@ -121,9 +121,13 @@ class Fusion(nn.Module):
         self,
         sensor: str,
         pixels: Float[Tensor, "batch bands height width"],
-        gsd_m: Float[Tensor, " batch"],
+        gsd_m: Float[Tensor, " #batch"],
     ) -> Tokens:
-        """Embed the patches of standardised images and note where they lie."""
+        """Embed the patches of standardised images and note where they lie.
+
+        Args:
+            gsd_m: metres a pixel, one an image, or a single one for all.
+        """
         patch_px = self.config.patch_px
         x = self.encoder(sensor).enter(patchify(pixels, patch_px))
         rows, cols = pixels.shape[-2] // patch_px, pixels.shape[-1] // patch_px
@@ -221,6 +225,8 @@ class Fusion(nn.Module):
             )
         device = self.slopes.device
         metres = torch.as_tensor(gsd_m, dtype=torch.float32, device=device).expand(len(images))
+        if len(images) and bool((metres == metres[0]).all()):
+            metres = metres[:1]  # one bias serves the batch
         if not bool((metres.isfinite() & (metres > 0)).all()):
             raise ValueError(f"gsd_m must be positive metres a pixel, got {gsd_m}")
         pixels = self.encoder(sensor).standardise(images.to(device).float())

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from salib.attention import attend_biased
 
-SelfBias = Float[Tensor, "batch heads queries queries"] | None
-CrossBias = Float[Tensor, "batch heads queries keys"] | None
+SelfBias = Float[Tensor, "#batch heads queries queries"] | None
+CrossBias = Float[Tensor, "#batch heads queries keys"] | None
 
 
 class Attention(nn.Module):

@@ -14,18 +14,19 @@ class Tokens:
 
     Attributes:
         x: features.
-        xy: patch centres, metres east and south of the image's north-west corner.
+        xy: patch centres, metres east and south of the image's north-west corner; one set for all
+            images where they share a ground sample distance.
     """
 
     x: Float[Tensor, "batch tokens dim"]
-    xy: Float[Tensor, "batch tokens 2"]
+    xy: Float[Tensor, "#batch tokens 2"]
 
     def take(self, keep: Int[Tensor, "batch kept"]) -> "Tokens":
         """The kept tokens, features and places together."""
         index = keep.unsqueeze(-1)
         return Tokens(
             self.x.gather(1, index.expand(-1, -1, self.x.shape[-1])),
-            self.xy.gather(1, index.expand(-1, -1, 2)),
+            self.xy.expand(len(keep), -1, -1).gather(1, index.expand(-1, -1, 2)),
         )
 
 
