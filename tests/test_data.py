@@ -9,6 +9,7 @@ import torch
 from salib.config import SENSOR_NAMES, TRAINING
 from salib.data import CHANNELS, SIDE, Crop, Samples, cut_crop, draw_batch
 
+ZOOM = 14
 CONFIG = replace(TRAINING["tiny"], batch=6, crop_px=(24, 80), image_px=40, jitter=0.0)
 
 
@@ -21,6 +22,14 @@ def test_three_sensors_of_a_sample_cover_the_same_ground(tiles):
         radar = samples.image(place, "radar")
         assert (radar[..., 0] == lores[..., 1]).all()
         assert (radar[..., 1] == lores[..., 2]).all()
+
+
+def test_a_triple_shows_one_place_at_both_hires_levels(tiles):
+    samples = Samples(tiles)
+    triple = samples.triple(3)
+    assert (triple["hires"] == triple["lores"]).all()
+    assert (triple["hires4x"] == samples.image(3, "hires")).all()
+    assert triple["title"] == f"tile {ZOOM}/{samples.rows.x[3]}/{samples.rows.y[3]}"
 
 
 def test_split_and_validity_choose_samples(tiles):

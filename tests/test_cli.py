@@ -1,0 +1,96 @@
+"""The command line, and the five lines of the README."""
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from salib import build_model, load_model, preset
+from salib.cli import app, main
+from salib.data import read_image
+from salib.model import save_model
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    config = replace(
+        preset("tiny"), dim=24, depth=2, heads=3, patch_px=4, decoder_dim=16, decoder_heads=2
+    )
+    return save_model(build_model(config, 0), tmp_path_factory.mktemp("model") / "scale_alibi")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (12, 20, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "picture.png"), levels[..., ::-1])
+    return tmp_path / "picture.png", levels
+
+
+def test_the_five_lines_of_the_readme_run(model):
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (code,) = [block for block in blocks if "load_model" in block]
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
+    found = {"images": torch.randint(0, 256, (2, 3, 12, 20), dtype=torch.uint8)}
+    exec(code.replace("runs/smoke/models/scale_alibi", str(model)), found)
+    assert found["image"].shape == (2, 24)
+    assert found["tokens"].shape == (2, 15, 24)
+    torch.testing.assert_close(found["tokens"].mean(dim=1), found["image"])
+
+
+def test_embed_writes_what_the_library_gives(model, picture, tmp_path):
+    path, levels = picture
+    out = tmp_path / "out.parquet"
+    arguments = ["embed", str(path), "--model", str(model), "--gsd-m", "5", "--out", str(out)]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    images = torch.from_numpy(levels.transpose(2, 0, 1).copy())[None]
+    expected = load_model(model).embed(images, "lores", 5.0)[0]
+    row = pd.read_parquet(out).iloc[0]
+    torch.testing.assert_close(torch.tensor(row["embedding"]).float(), expected)
+    assert row["sensor"] == "lores"
+
+
+def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
+    path, levels = picture
+    radar = read_image(path, "radar").numpy()
+    assert (radar[0] == levels[..., 1]).all()
+    assert (radar[1] == levels[..., 2]).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["embed", "none.png", "--model", "M", "--gsd-m", "5", "--out", "o.parquet"], "image file"),
+        (["embed", "P", "--model", "M", "--gsd-m", "0", "--out", "o.parquet"], "gsd_m must be"),
+        (["embed", "P", "--model", "none", "--gsd-m", "5", "--out", "o.parquet"], "model folder"),
+        (["curate", "none.json", "--zoom", "14", "--out", "tiles"], "none.json"),
+        (["pretrain", "none", "--preset", "tiny", "--out", "model"], "none"),
+    ],
+)
+def test_a_wrong_input_prints_one_line_and_exits_with_2(
+    arguments, message, model, picture, tmp_path, monkeypatch, capsys
+):
+    places = {"M": str(model), "P": str(picture[0])}
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["salib", *(places.get(word, word) for word in arguments)])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert message in lines[0]
+    assert {path.name for path in tmp_path.iterdir()} == {"picture.png"}
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys, salib.cli; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,78 @@
+"""Configurations: what is refused, what comes back, what the paper's preset says."""
+
+from dataclasses import replace
+
+import pytest
+
+from salib.config import PRESETS, TRAINING, Levels, ModelConfig, preset
+
+
+def test_the_papers_preset_learns_at_1e_minus_4_not_1e4():
+    assert TRAINING["base"].learning_rate == pytest.approx(1e-4)
+
+
+def test_the_papers_preset_has_the_papers_sizes():
+    base = PRESETS["base"]
+    assert (base.dim, base.depth, base.heads, base.reference_m) == (768, 12, 16, 64.0)
+    samples, epochs = 146_502, 50
+    assert TRAINING["base"].steps == pytest.approx(
+        samples * epochs / TRAINING["base"].batch, rel=1e-3
+    )
+
+
+def test_every_preset_has_its_training_and_an_image_that_patches_divide():
+    assert PRESETS.keys() == TRAINING.keys()
+    for name, config in PRESETS.items():
+        assert TRAINING[name].image_px % config.patch_px == 0
+
+
+def test_json_brings_every_field_back():
+    levels = (Levels(mean=(1.0, 2.0), std=(3.0, 4.0)),) * 2
+    config = replace(preset("tiny", kind="croma"), levels=levels, slopes=(2.0, 1.0, 0.5, 0.1))
+    assert ModelConfig.from_json(config.to_json()) == config
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "resnet"}, "kind must be one of"),
+        ({"heads": 5}, "heads must divide"),
+        ({"decoder_dim": 66, "decoder_heads": 2}, "multiple of 4"),
+        ({"mask_ratio": 1.0}, "mask_ratio must lie"),
+        ({"hires_mask_ratio": 0.0}, "mask_ratio must lie"),
+        ({"reference_m": 0.0}, "reference_m must be positive"),
+        ({"slopes": (1.0,)}, "slopes must be 4"),
+        ({"slopes": (1.0, -1.0, 1.0, 1.0)}, "slopes must be 4"),
+        ({"hires_target": "every second"}, "hires_target must be"),
+        ({"levels": (Levels(mean=(0.0,), std=(1.0,)),)}, "levels must be one a sensor"),
+    ],
+)
+def test_impossible_models_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(PRESETS["tiny"], **change)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"steps": 0}, "steps must be positive"),
+        ({"batch": -1}, "batch must be positive"),
+        ({"crop_px": (64, 32)}, "crop_px must be"),
+        ({"precision": "int8"}, "precision must be"),
+    ],
+)
+def test_impossible_runs_are_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        replace(TRAINING["tiny"], **change)
+
+
+def test_levels_need_a_positive_deviation_for_each_band():
+    with pytest.raises(ValueError, match="mean and a std"):
+        Levels(mean=(0.0, 0.0), std=(1.0,))
+    with pytest.raises(ValueError, match="std must be positive"):
+        Levels(mean=(0.0,), std=(0.0,))
+
+
+def test_unknown_presets_are_refused():
+    with pytest.raises(ValueError, match="preset must be one of"):
+        preset("huge")

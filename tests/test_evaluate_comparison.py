@@ -1,0 +1,60 @@
+"""Rows of a comparison are kept while models, tasks and code stay, and made anew otherwise."""
+
+from dataclasses import replace
+
+import pandas as pd
+import pytest
+from test_evaluate_tasks import write_zip
+
+from salib import build_model, preset
+from salib.evaluate import chips_by_class, comparison, real_tasks
+from salib.model import save_model
+
+SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
+
+
+@pytest.fixture
+def folders(tmp_path):
+    write_zip(tmp_path / "UCMerced_LandUse.zip", {"ant": 61, "bee": 63})
+    for kind in ("scale_alibi", "croma"):
+        save_model(build_model(replace(SMALL, kind=kind), 0), tmp_path / kind)
+    return tmp_path
+
+
+def test_rows_are_made_once_for_the_same_models_and_tasks(folders, monkeypatch):
+    asked = []
+
+    def count(encoders, tasks, *, out, **options):
+        asked.append((sorted(encoders), [task.name for task in tasks], options["seed"]))
+        pd.DataFrame({"call": [len(asked)]}).to_csv(out, index=False)
+
+    monkeypatch.setattr(comparison, "evaluate", count)
+    options = {"scale_alibi": folders / "scale_alibi", "croma": folders / "croma", "image_px": 8}
+    for seed, expected in ((0, 1), (0, 1), (1, 2), (1, 2)):
+        rows = comparison.compare(folders / "out", real=folders, seed=seed, **options)
+        assert rows["call"][0] == expected
+    save_model(build_model(replace(SMALL, kind="croma"), 5), folders / "croma")
+    assert comparison.compare(folders / "out", real=folders, seed=1, **options)["call"][0] == 3
+    columns = {"SA-high", "SA-low", "CROMA"}
+    assert set(asked[0][0]) == columns | {f"{name} untrained" for name in columns}
+    assert asked[0][1:] == (["ucmerced"], 0)
+
+
+def test_unknown_protocols_are_refused(folders):
+    with pytest.raises(ValueError, match="protocol must be one of"):
+        comparison.compare(
+            folders / "out",
+            scale_alibi=folders / "scale_alibi",
+            croma=folders / "croma",
+            image_px=8,
+            seed=0,
+            real=folders,
+            protocol="mine",
+        )
+
+
+def test_chips_for_pictures_come_class_by_class(folders):
+    found = chips_by_class(folders, count=3, source="ucmerced")
+    assert {name: chips.shape[0] for name, chips in found.items()} == {"ant": 3, "bee": 3}
+    assert chips_by_class(folders, count=3) == {}
+    assert [task.name for task in real_tasks(folders)] == ["ucmerced"]
