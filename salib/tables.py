@@ -197,7 +197,7 @@ def _percent(row: Row | None) -> str:
     if row is None:
         return "n/a"
     low, high = 100 * row["ci_low"], 100 * row["ci_high"]
-    return f"{100 * row['value']:.1f} [{low:.1f}, {high:.1f}]"
+    return f"{100 * row['value']:.1f} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
 
 
 def _short(row: Row | None) -> str:

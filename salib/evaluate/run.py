@@ -74,7 +74,7 @@ def evaluate(
     chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
     _check(models, tasks, out)
     rows = []
-    for task in tqdm(tasks, desc="evaluate", unit="task", disable=None):
+    for task in tqdm(tasks, desc="evaluate", unit="task"):
         splits = Splits(
             *(embed_split(task, name, models, image_px=image_px, seed=seed) for name in SPLITS)
         )
