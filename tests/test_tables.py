@@ -74,7 +74,7 @@ def test_table1_csv_holds_the_numbers_of_the_paper_and_ours_follow():
 def test_table2_bolds_the_best_of_ours_and_the_same_cells_as_the_paper():
     html = tables.table2(rows(0.1), PAPER / "table2.csv").to_html()
     assert "procedural" in html
-    assert "60.0 [58.0, 62.0]" in html
+    assert "60.0 [58.0,\xa062.0]" in html
     frame = tables.table2(rows(0.1), PAPER / "table2.csv")
     frame._compute()
     bold = {cell for cell, css in frame.ctx.items() if ("font-weight", "bold") in css}
