@@ -192,7 +192,7 @@ def test_a_notebook_is_stripped_and_its_cell_ids_are_stable(notebook):
 def test_a_notebook_calls_and_the_library_does(notebook):
     sources = ["".join(cell["source"]) for cell in code_cells(notebook)]
     code = "\n".join(sources)
-    assert not re.search(r"\bnn\.|\bpip\b|filterwarnings|/work|/home|^[%!]", code, re.MULTILINE)
+    assert not re.search(r"\bnn\.|\bpip\b|filterwarnings|/home|/tmp|^[%!]", code, re.MULTILINE)
     assert sum(bool(line.strip()) for line in code.splitlines()) <= 60
     tree = ast.parse(code)
     assert not [node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef)]
