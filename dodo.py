@@ -46,6 +46,12 @@ NOTEBOOKS = {
     "05_table2": [RUNS / "models" / name / artifact.MADE_FROM for name in ("scale_alibi", "croma")],
 }
 
+# What a notebook leaves for later ones; when it is gone the notebook runs again.
+LEAVES = {
+    "01_curation": [RUNS / "tiles" / artifact.MADE_FROM],
+    "04_pretraining": NOTEBOOKS["05_table2"],
+}
+
 DOIT_CONFIG = {
     "default_tasks": ["book"],
     "backend": "sqlite3",
@@ -64,7 +70,7 @@ def task_notebook():
             "name": stem,
             "actions": [(make_page, [stem])],
             "uptodate": [(is_kept, [page, notebook_key, stem])],
-            "targets": [page, RESULTS / "ledger" / f"{stem}.json"],
+            "targets": [page, RESULTS / "ledger" / f"{stem}.json", *LEAVES.get(stem, [])],
             "task_dep": [f"notebook:{name}" for name in earlier],
         }
         earlier.append(stem)
@@ -133,7 +139,10 @@ def notebook_key(stem: str) -> dict:
     notebook = Path("notebooks") / f"{stem}.ipynb"
     modules = run_notebook.imported_modules(notebook)
     sources = set().union(*map(artifact.module_files, modules)) | {ROOT / "requirements.lock"}
+    sources |= {ROOT / "book" / "_ext" / "run_notebook.py"}
     texts = [cell["source"] for cell in run_notebook.cells_of(notebook)]
+    if "paper/" in json.dumps(texts):
+        sources |= set((ROOT / "paper").iterdir())
     reads_real = any("SALIB_DATA_DIR" in path.read_text() for path in sources) or (
         "SALIB_DATA_DIR" in json.dumps(texts)
     )

@@ -38,7 +38,8 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces `path` only when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent))
+    _recover(path)
+    part = Path(tempfile.mkdtemp(prefix=f"{_own(path)}.", suffix=".part", dir=path.parent))
     part.chmod(0o755)
     try:
         yield part
@@ -49,6 +50,32 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _own(path: Path) -> str:
+    return f".{path.name}.{os.getpid()}"
+
+
+def _recover(path: Path) -> None:
+    """Clear away what killed processes left beside `path`; a folder set aside comes back."""
+    for left in sorted(path.parent.glob(f".{path.name}.*")):
+        owner = left.name.removeprefix(f".{path.name}.").split(".")[0]
+        if left.suffix not in (".part", ".old") or not owner.isdigit() or _is_running(int(owner)):
+            continue
+        if left.suffix == ".old" and not path.exists():
+            left.rename(path)
+        else:
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def file_digest(path: str | Path) -> str:

@@ -61,7 +61,7 @@ class Samples:
                 f"folder must hold index.parquet and three archives, got {folder}: "
                 "make them with `salib curate`"
             )
-        rows = pd.read_parquet(index).sort_values("tile_id", kind="stable")
+        rows = _read_index(index)
         valid = rows[[f"valid_frac_{name}" for name in SENSOR_NAMES]].min(axis=1) >= min_valid
         self.rows = rows[valid & (rows.split == split if split else True)].reset_index(drop=True)
         if self.rows.empty:
@@ -99,7 +99,7 @@ class Samples:
         """A place as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
         z, x, y = self._zxy[place]
         whole = {name: self.image(place, name) for name in SENSOR_NAMES}
-        coarse = self.archives["hires"].get(z, x, y)[..., CHANNELS["hires"]]
+        coarse = self._tile("hires", z, x, y)[..., CHANNELS["hires"]]
         finer = {"hires": np.ascontiguousarray(coarse), "hires4x": whole["hires"]}
         return whole | finer | {"title": f"tile {z}/{x}/{y}"}
 
@@ -123,16 +123,40 @@ class Samples:
 
     def _decode(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
         z, x, y = self._zxy[place]
-        archive, channels = self.archives[sensor], CHANNELS[sensor]
+        channels = CHANNELS[sensor]
         if sensor != "hires":
-            return np.ascontiguousarray(archive.get(z, x, y)[..., channels])
+            return np.ascontiguousarray(self._tile(sensor, z, x, y)[..., channels])
         image = np.empty((2 * TILE_PX, 2 * TILE_PX, len(channels)), np.uint8)
         for south in (0, 1):
             for east in (0, 1):
-                tile = archive.get(z + 1, 2 * x + east, 2 * y + south)[..., channels]
+                tile = self._tile(sensor, z + 1, 2 * x + east, 2 * y + south)[..., channels]
                 top, left = south * TILE_PX, east * TILE_PX
                 image[top : top + TILE_PX, left : left + TILE_PX] = tile
         return image
+
+    def _tile(self, sensor: str, z: int, x: int, y: int) -> UInt8[np.ndarray, "height width rgba"]:
+        try:
+            return self.archives[sensor].get(z, x, y)
+        except KeyError as error:
+            archive = self.archives[sensor].path
+            raise ValueError(
+                f"archive must hold every tile of the index, got {archive} without {z}/{x}/{y}: "
+                "curate again"
+            ) from error
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    """The index in Hilbert order, with the columns that samples need and true metres a pixel."""
+    rows = pd.read_parquet(path)
+    needed = ["tile_id", "z", "x", "y", "gsd_m", "split"]
+    absent = {*needed, *(f"valid_frac_{name}" for name in SENSOR_NAMES)} - set(rows.columns)
+    if absent:
+        raise ValueError(f"{path} must have the columns {sorted(absent)}: curate again")
+    if not (np.isfinite(rows["gsd_m"]) & (rows["gsd_m"] > 0)).all():
+        raise ValueError(
+            f"gsd_m in {path} must be positive metres a pixel, got {rows['gsd_m'].min()}"
+        )
+    return rows.sort_values("tile_id", kind="stable")
 
 
 def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height width"]:

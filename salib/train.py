@@ -54,7 +54,7 @@ def pretrain(
         "model": model_config.to_json(),
         "train": asdict(train_config),
         "seed": seed,
-        "tiles": file_digest(tiles / "index.parquet") if tiles.is_dir() else None,
+        "tiles": {path.name: file_digest(path) for path in sorted(tiles.glob("*.p[am]*"))},
         "source": source_digest("salib.train"),
     }
     if is_kept(out, key):
@@ -193,7 +193,7 @@ def _join_ranks() -> tuple[int, int]:
 
 
 def main() -> None:
-    """Pretrain from the command line; see `salib pretrain --help` for the same with a profile."""
+    """Pretrain from the command line; `salib pretrain --help` is the same in one process."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=Path, required=True, help="folder written by salib curate")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")

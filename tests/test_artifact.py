@@ -1,5 +1,8 @@
 """Files and folders are whole or absent, and kept while nothing they depend on changed."""
 
+import subprocess
+import sys
+
 import pytest
 
 from salib.artifact import (
@@ -37,6 +40,22 @@ def test_a_failing_folder_leaves_the_old_folder_and_no_other(tmp_path):
     with pytest.raises(KeyboardInterrupt), atomic_dir(tmp_path / "made") as part:
         fail(part, KeyboardInterrupt())
     assert (tmp_path / "made" / "value.txt").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [tmp_path / "made"]
+
+
+def test_what_a_killed_process_left_is_cleared_and_a_folder_set_aside_comes_back(tmp_path):
+    dead = subprocess.run(
+        [sys.executable, "-c", "import os; print(os.getpid())"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
+    for suffix in ("part", "old"):
+        (tmp_path / f".made.{dead}.xyz.{suffix}").mkdir()
+    (tmp_path / f".made.{dead}.xyz.old" / "value.txt").write_text("good")
+    with pytest.raises(OSError, match="full"), atomic_dir(tmp_path / "made") as part:
+        fail(part, OSError("disk full"))
+    assert (tmp_path / "made" / "value.txt").read_text() == "good"
     assert list(tmp_path.iterdir()) == [tmp_path / "made"]
 
 

@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from salib.curate.published import published_triple
+from salib.curate.published import missing_triple, published_triple
 
 
 @pytest.mark.real
 def test_published_sample_has_three_sensors_of_one_place_and_shows_the_wrap():
-    if not os.environ.get("SALIB_DATA_DIR"):
-        pytest.skip("SALIB_DATA_DIR is not set")
+    if reason := missing_triple(os.environ.get("SALIB_DATA_DIR")):
+        pytest.skip(reason)
     triple = published_triple(os.environ["SALIB_DATA_DIR"])
     assert triple["radar"].shape == (128, 128, 2)
     assert triple["lores"].shape == triple["hires"].shape == (128, 128, 3)
@@ -24,6 +24,8 @@ def test_published_sample_has_three_sensors_of_one_place_and_shows_the_wrap():
     assert wrapped.any()  # black in the middle of the brightest spot
 
 
-def test_a_folder_without_it_is_refused(tmp_path):
+def test_a_folder_without_it_is_refused_and_what_is_missing_can_be_asked(tmp_path):
+    for folder in (None, "", tmp_path):
+        assert "SALIB_DATA_DIR" in (missing_triple(folder) or "")
     with pytest.raises(ValueError, match=r"radar\.tif"):
         published_triple(tmp_path)

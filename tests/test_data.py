@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -123,3 +124,25 @@ def test_missing_or_truncated_files_are_named(tiles, tmp_path):
         Samples(tmp_path)
     with pytest.raises(ValueError, match="got none"):
         Samples(tiles, split="test")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda rows: rows.assign(gsd_m=0.0), "gsd_m in .* must be positive"),
+        (lambda rows: rows.assign(gsd_m=float("nan")), "gsd_m in .* must be positive"),
+        (lambda rows: rows.drop(columns="gsd_m"), "must have the columns"),
+        (lambda rows: rows.assign(x=rows.x + 1), "must hold every tile of the index"),
+    ],
+)
+def test_a_spoilt_index_is_refused(tiles, tmp_path, spoil, message):
+    for path in tiles.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    spoil(pd.read_parquet(tiles / "index.parquet")).to_parquet(tmp_path / "index.parquet")
+    with pytest.raises(ValueError, match=message):
+        _read_all(tmp_path)
+
+
+def _read_all(folder):
+    samples = Samples(folder)
+    return [samples.image(place, "lores") for place in range(len(samples))]

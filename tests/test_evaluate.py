@@ -178,15 +178,6 @@ def test_paired_interval_is_narrower_than_two_apart_and_zero_for_one_model():
     assert statistics.paired_difference(first, first, indices) == (0, 0, 0)
 
 
-def test_interval_over_seeds_has_no_width_when_seeds_agree():
-    rng = np.random.default_rng(0)
-    same = np.repeat(np.array([[0.3], [0.5]]), 3, axis=1)
-    interval = statistics.bootstrap_grid(same, rng)
-    assert interval == pytest.approx((0.4, 0.4, 0.4))
-    wide = statistics.bootstrap_tasks(np.array([0.1, 0.5, 0.9]), rng)
-    assert wide.low < wide.value < wide.high
-
-
 def test_image_statistics_equal_a_loop():
     images = np.random.default_rng(0).integers(0, 256, (3, 7, 5, 3)).astype(np.uint8)
     ours = features.image_statistics(images)

@@ -102,6 +102,9 @@ def test_croma_pretraining_pass_gives_published_losses():
 def test_croma_file_of_another_layout_is_refused(tmp_path):
     with pytest.raises(ValueError, match="which is not there"):
         load_croma(tmp_path / "CROMA_base.pt")
+    (tmp_path / "damaged.pt").write_bytes(b"PK half a file")
+    with pytest.raises(ValueError, match="whole file"):
+        load_croma(tmp_path / "damaged.pt")
     torch.save({"s1_encoder": {"strange": torch.zeros(1)}}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="CROMA's layout"):
         load_croma(tmp_path / "other.pt")
@@ -273,6 +276,8 @@ def test_unusable_model_folders_are_refused(tmp_path):
         ((torch.rand(1, 3, 8, 8), "lores", 0.0), "gsd_m must be positive"),
         ((torch.rand(1, 3, 8, 8), "lores", -4.0), "gsd_m must be positive"),
         ((torch.rand(1, 3, 8, 8), "lores", float("nan")), "gsd_m must be positive"),
+        ((torch.rand(3, 3, 8, 8), "lores", torch.ones(2)), "one an image of 3"),
+        ((torch.full((1, 3, 8, 8), float("nan")), "lores", 4.0), "must be finite"),
         ((torch.rand(1, 2, 8, 8), "lores", 4.0), "must have 3 bands"),
         ((torch.rand(3, 8, 8), "lores", 4.0), "must be \\(batch, bands"),
     ],

@@ -142,4 +142,15 @@ def test_what_a_model_was_made_from_stands_beside_it(tiles, tmp_path):
     out = pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=7)
     made = json.loads((out / "made_from.json").read_text())
     assert made["seed"] == 7
-    assert made["tiles"] == file_digest(tiles / "index.parquet")
+    assert made["tiles"] == {path.name: file_digest(path) for path in sorted(tiles.iterdir())}
+
+
+def test_other_pixels_under_the_same_index_are_learnt_anew(tiles, tmp_path):
+    said = []
+    for path in tiles.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    for source in (tiles, tiles, tmp_path):
+        if source is tmp_path:  # the radar archive of another world, the same places
+            (tmp_path / "radar.pmtiles").write_bytes((tiles / "lores.pmtiles").read_bytes() + b"x")
+        pretrain(MODEL, TRAIN, tiles=source, out=tmp_path / "m", seed=0, report=said.append)
+    assert len(said) == 1

@@ -11,6 +11,16 @@ TITLE = "tile 15/8654/13124"
 PARTS = {"radar": 2, "lores": 3, "hires": 3, "hir4x": 3}
 
 
+def missing_triple(data: str | Path | None) -> str | None:
+    """What is lacking of the published sample and where it comes from, or None if it is there."""
+    if data and all((Path(data) / TRIPLE / f"{part}.tif").is_file() for part in PARTS):
+        return None
+    return (
+        f"the paper's own sample skipped: put {TRIPLE}/ (a triple cut from the notebooks of "
+        "github.com/pkage/scale-alibi) into the folder named by SALIB_DATA_DIR"
+    )
+
+
 def published_triple(data: str | Path) -> dict[str, UInt8[np.ndarray, "height width bands"] | str]:
     """Radar (VV, VH), lores, hires and hires4x of tile 15/8654/13124, near Atlanta, and its title.
 

@@ -16,7 +16,7 @@ from tqdm import tqdm
 
 from salib.artifact import MADE_FROM, atomic_file, is_kept, source_digest, stamp
 from salib.config import SENSOR_NAMES
-from salib.curate.archive import write_archive
+from salib.curate.archive import Archive, write_archive
 from salib.curate.catalog import Scene, catalog_digest, check_files, open_catalog, search
 from salib.curate.cover import cover, covered_fraction
 from salib.curate.grid import TileId, blocks_of, check_bbox, tile_bounds, tiles_of_bbox
@@ -87,7 +87,7 @@ def curate(
         "catalog": catalog_digest(stac),
         "source": source_digest("salib.curate"),
     }
-    if is_kept(out, key) and all((out / name).is_file() for name in outputs()):
+    if is_kept(out, key) and _is_whole(out):
         return out
     plan = make_plan(stac, zoom=zoom, bbox=bbox, dates=dates)
     shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -97,6 +97,16 @@ def curate(
     stamp(out, key)
     shutil.rmtree(out / SHARDS)
     return out
+
+
+def _is_whole(out: Path) -> bool:
+    """Whether the index is there and no archive is missing or cut off."""
+    try:
+        for sensor in SENSOR_NAMES:
+            Archive(out / f"{sensor}.pmtiles").close()
+    except ValueError:
+        return False
+    return (out / INDEX).is_file()
 
 
 def outputs() -> list[str]:

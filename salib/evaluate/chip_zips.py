@@ -19,10 +19,12 @@ class ChipZip:
     """A labelled archive `.../<class>/<chip>` and the sizes of its splits a class.
 
     Args:
+        home: where the archive is published.
         test: chips a class in the test split; None takes all that are left.
     """
 
     file: str
+    home: str = ""
     train: int
     valid: int
     test: int | None
@@ -30,8 +32,16 @@ class ChipZip:
 
 ChipSource = Literal["eurosat", "ucmerced"]
 CHIP_ZIPS: dict[ChipSource, ChipZip] = {
-    "eurosat": ChipZip(file="EuroSAT_RGB.zip", train=200, valid=100, test=100),
-    "ucmerced": ChipZip(file="UCMerced_LandUse.zip", train=40, valid=20, test=None),
+    "eurosat": ChipZip(
+        file="EuroSAT_RGB.zip", home="zenodo.org/records/7711810", train=200, valid=100, test=100
+    ),
+    "ucmerced": ChipZip(
+        file="UCMerced_LandUse.zip",
+        home="weegee.vision.ucmerced.edu/datasets/landuse.html",
+        train=40,
+        valid=20,
+        test=None,
+    ),
 }
 
 

@@ -48,8 +48,9 @@ def compare(
     out = Path(out)
     tasks = geobench_tasks(geobench, procedural=procedural) if geobench else []
     tasks += real_tasks(real) if real else []
+    ours, theirs = load_model(scale_alibi), load_model(croma)
     key = {
-        "models": [file_digest(Path(path) / "model.safetensors") for path in (scale_alibi, croma)],
+        "models": [_digests(Path(path)) for path in (scale_alibi, croma)],
         "tasks": [_identity(task.path) for task in tasks],
         "image_px": image_px,
         "seed": seed,
@@ -58,7 +59,6 @@ def compare(
         "source": source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
-        ours, theirs = load_model(scale_alibi), load_model(croma)
         encoders = paper_encoders(
             ours,
             theirs,
@@ -76,6 +76,10 @@ def compare(
             )
             stamp(part, key)
     return pd.read_csv(out / ROWS)
+
+
+def _digests(model: Path) -> list[str]:
+    return [file_digest(model / name) for name in ("config.json", "model.safetensors")]
 
 
 def _identity(path: Path) -> list:

@@ -41,36 +41,6 @@ def paired_difference(
     )
 
 
-def bootstrap_grid(
-    values: Float64[np.ndarray, "tasks seeds"],
-    rng: np.random.Generator,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Mean over fixed tasks with the interval over seeds, each task resampled on its own.
-
-    Stratified as GEO-Bench does: tasks are the benchmark, seeds are the sample. With one seed
-    there is nothing to resample and the interval has no width.
-    """
-    tasks, seeds = values.shape
-    drawn = rng.integers(seeds, size=(resamples, tasks, seeds))
-    means = np.take_along_axis(values[None], drawn, axis=2).mean((1, 2))
-    return _interval(float(values.mean()), means, confidence)
-
-
-def bootstrap_tasks(
-    task_values: Float64[np.ndarray, " tasks"],
-    rng: np.random.Generator,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
-) -> Interval:
-    """Mean over tasks with the interval over tasks, as if others might have been drawn."""
-    indices = resample(len(task_values), resamples, rng)
-    return bootstrap_mean(task_values, indices, confidence)
-
-
 def _interval(
     value: float, means: Float64[np.ndarray, " resamples"], confidence: float
 ) -> Interval:

@@ -1,5 +1,6 @@
 """The labelled tasks we probe: GEO-Bench folders, EuroSAT and UC Merced."""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from salib.evaluate import chip_zips, geobench_reader
-from salib.evaluate.inputs import rule_of, to_levels
+from salib.evaluate.inputs import RULES, rule_of, to_levels
 
+logger = logging.getLogger(__name__)
 SPLITS = geobench_reader.SPLITS
+SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
 Source = Literal["geobench", "eurosat", "ucmerced"]
 
 
@@ -77,7 +80,11 @@ def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
     folders = sorted(path for path in root.glob("*") if path.is_dir() and path.name[0] not in "._")
     if not folders:
         raise ValueError(f"folder must hold classification_v1.0/<task>, got {folder} without")
-    return [geobench_task(path, procedural=procedural) for path in folders]
+    known = [path for path in folders if path.name in RULES]
+    if len(known) < len(folders):
+        skipped = ", ".join(path.name for path in folders if path not in known)
+        logger.info("no input rule for %s: not evaluated", skipped)
+    return [geobench_task(path, procedural=procedural) for path in known]
 
 
 def real_tasks(folder: str | Path) -> list[Task]:
@@ -93,7 +100,8 @@ def real_tasks(folder: str | Path) -> list[Task]:
 def missing_real(folder: str | Path | None) -> list[str]:
     """One line for each real task that `folder` lacks, saying what to do."""
     return [
-        f"{source} skipped: put {layout.file} into the folder named by SALIB_DATA_DIR"
+        f"{source} skipped: put {layout.file} ({layout.home}) into the folder "
+        "named by SALIB_DATA_DIR"
         for source, layout in chip_zips.CHIP_ZIPS.items()
         if folder is None or not (Path(folder) / layout.file).is_file()
     ]
@@ -156,9 +164,19 @@ def chips_by_class(
     }
 
 
+def missing_samples(folder: str | Path | None) -> str | None:
+    """What is lacking of the real m-eurosat samples and how to get them, or None."""
+    if folder and (Path(folder) / SAMPLES / "default_partition.json").is_file():
+        return None
+    return (
+        f"real m-eurosat samples skipped: put {SAMPLES}/ (tests/data of "
+        "github.com/ServiceNow/geo-bench-experiments) into the folder named by SALIB_DATA_DIR"
+    )
+
+
 def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
-    """The test images of a real GEO-Bench task folder as an encoder gets them, by class name."""
-    task = geobench_task(folder, procedural=False)
+    """The five real m-eurosat samples of a data folder as an encoder gets them, by class name."""
+    task = geobench_task(Path(folder) / SAMPLES, procedural=False)
     images = enumerate(iter_split(task, "test"), start=1)
     return {f"{n}. {task.class_names[label]}": image for n, (image, label) in images}
 

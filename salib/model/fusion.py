@@ -224,12 +224,19 @@ class Fusion(nn.Module):
                 f"images must be (batch, bands, height, width), got {tuple(images.shape)}"
             )
         device = self.slopes.device
-        metres = torch.as_tensor(gsd_m, dtype=torch.float32, device=device).expand(len(images))
+        try:
+            metres = torch.as_tensor(gsd_m, dtype=torch.float32, device=device).expand(len(images))
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"gsd_m must be one number, or one an image of {len(images)}, got {gsd_m!r}"
+            ) from error
         if len(images) and bool((metres == metres[0]).all()):
             metres = metres[:1]  # one bias serves the batch
         if not bool((metres.isfinite() & (metres > 0)).all()):
             raise ValueError(f"gsd_m must be positive metres a pixel, got {gsd_m}")
         pixels = self.encoder(sensor).standardise(images.to(device).float())
+        if not bool(pixels.isfinite().all()):
+            raise ValueError("images must be finite levels, got NaN or infinity")
         encoded = self.encode(sensor, self.tokenize(sensor, pixels, metres)).x.float()
         return encoded if tokens else encoded.mean(dim=1)
 

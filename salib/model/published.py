@@ -51,8 +51,14 @@ def load_croma(path: str | Path, *, heads: int | None = None) -> Croma:
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"path must be CROMA's weights, got {path}, which is not there")
-    parts = torch.load(path, map_location="cpu", weights_only=True)
-    return from_published({f"{p}.{k}": v for p, w in parts.items() for k, v in w.items()}, heads)
+    try:
+        parts = torch.load(path, map_location="cpu", weights_only=True)
+        flat = {f"{part}.{name}": v for part, found in parts.items() for name, v in found.items()}
+    except Exception as error:  # torch names no common ancestor for what a damaged file raises
+        raise ValueError(
+            f"path must be a whole file of CROMA's weights, got {path}: download it again"
+        ) from error
+    return from_published(flat, heads)
 
 
 def from_published(weights: Mapping[str, Tensor], heads: int | None = None) -> Croma:
