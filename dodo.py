@@ -8,6 +8,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -141,8 +142,8 @@ def notebook_key(stem: str) -> dict:
     sources = set().union(*map(artifact.module_files, modules)) | {ROOT / "requirements.lock"}
     sources |= {ROOT / "book" / "_ext" / "run_notebook.py"}
     texts = [cell["source"] for cell in run_notebook.cells_of(notebook)]
-    if "paper/" in json.dumps(texts):
-        sources |= set((ROOT / "paper").iterdir())
+    named = re.findall(r"(?:paper|results)/[\w./]+\.(?:csv|yml)", json.dumps(texts))
+    sources |= {path for path in (ROOT / name for name in named) if path.is_file()}
     reads_real = any("SALIB_DATA_DIR" in path.read_text() for path in sources) or (
         "SALIB_DATA_DIR" in json.dumps(texts)
     )

@@ -162,6 +162,43 @@ def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, float]:
     }
 
 
+def over_seeds(rows: Rows) -> pd.DataFrame:
+    """Accuracy in percent by column and task: mean over seeds and their standard deviation.
+
+    Args:
+        rows: of `benchmarks/learning.py`: seed, task, column, accuracy.
+    """
+    cells: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in _table(rows):
+        cells[row["column"]][row["task"]].append(100 * row["accuracy"])
+    return pd.DataFrame(
+        {
+            column: {
+                task: f"{np.mean(values):.1f} ({np.std(values, ddof=1):.1f})"
+                for task, values in tasks.items()
+            }
+            for column, tasks in cells.items()
+        }
+    ).T
+
+
+def gains(rows: Rows) -> pd.DataFrame:
+    """Points of accuracy that each column has over another, with the 95 % interval.
+
+    Args:
+        rows: of `benchmarks/learning.py`: column, less, points, ci_low, ci_high.
+    """
+    lines = [
+        {
+            "column": row["column"],
+            "over": row["less"],
+            "points": f"{row['points']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]",
+        }
+        for row in _table(rows)
+    ]
+    return pd.DataFrame(lines).set_index("column")
+
+
 def _table(source: Rows) -> list[Row]:
     if not isinstance(source, pd.DataFrame):
         path = Path(source)

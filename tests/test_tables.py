@@ -146,3 +146,25 @@ def test_summaries_average_over_the_geobench_tasks_and_miss_nothing_silently():
     assert not any(tables.knn_accuracy(table, "eurosat").values())
     with pytest.raises(ValueError, match="must hold GEO-Bench tasks"):
         tables.mean_accuracy(table, procedural=False)
+
+
+def test_over_seeds_gives_mean_and_sample_deviation():
+    table = tables.over_seeds(
+        pd.DataFrame(
+            {
+                "seed": [0, 1, 0, 1],
+                "task": ["a", "a", "b", "b"],
+                "column": "SA-low",
+                "accuracy": [0.5, 0.7, 0.3, 0.3],
+            }
+        )
+    )
+    assert table.loc["SA-low", "a"] == "60.0 (14.1)"
+    assert table.loc["SA-low", "b"] == "30.0 (0.0)"
+
+
+def test_gains_show_their_interval_with_its_sign():
+    row = {"column": "SA-low", "less": "CROMA", "points": -0.5, "ci_low": -1.25, "ci_high": 0.3}
+    table = tables.gains(pd.DataFrame([row]))
+    assert table.loc["SA-low", "over"] == "CROMA"
+    assert table.loc["SA-low", "points"] == "-0.5 [-1.2, +0.3]"
