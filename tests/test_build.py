@@ -155,9 +155,11 @@ class Project:
         self.page = root / "build" / "pages" / "smoke" / "01_curation.ipynb"
 
     def write(self, code, prose="words"):
-        """A notebook that records one number."""
-        head = "from salib.ledger import Ledger"
+        """A notebook that records one number and leaves what later ones read."""
+        head = "from salib.ledger import Ledger\nfrom pathlib import Path"
         lines = f'ledger = Ledger("01_curation", profile, seed)\nledger.number("c.n", {code})'
+        lines += '\nfolder = Path("runs/smoke/tiles")\nfolder.mkdir(parents=True, exist_ok=True)'
+        lines += '\n(folder / "made_from.json").write_text("{}")'
         blocks = [(head, []), ("seed = 5\nprofile = ''", ["parameters"]), (lines, [])]
         blocks.append(("ledger.close()", []))
         cells = [{"cell_type": "markdown", "id": "a-01", "metadata": {}, "source": prose}]
@@ -200,6 +202,14 @@ def test_a_notebook_runs_with_the_profile_and_then_rests(project):
     ledger = json.loads((project.root / "results/smoke/ledger/01_curation.json").read_text())
     assert (ledger["profile"], ledger["seed"]) == ("smoke", 0)
     assert ledger["entries"]["c.n"]["value"] == 2
+    assert not project.is_due()
+
+
+def test_a_notebook_whose_folder_is_gone_runs_again(project):
+    stamp = project.root / "runs/smoke/tiles/made_from.json"
+    stamp.unlink()
+    assert project.is_due()
+    stamp.write_text("{}")
     assert not project.is_due()
 
 

@@ -1,0 +1,148 @@
+"""Tables 1 and 2 beside the paper's, and the table of real tasks."""
+
+from collections import Counter
+
+import numpy as np
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from salib.tables.rows import BASELINES, MODELS, PROBE_NAMES, Row, Rows, one_a_cell, read_rows
+
+
+def table2(rows: Rows, paper: Rows) -> Styler:
+    """Table 2: ours beside the paper's, accuracy in percent with its 95 % interval.
+
+    The best of three models is bold, ours and the paper's apart. "untrained" is the best of the
+    untrained encoders under the same probe. A cell without a row says n/a.
+
+    Raises:
+        ValueError: if a cell has several rows (seeds or protocols): pick one first.
+    """
+    ours, printed = read_rows(rows), read_rows(paper)
+    origin = _origin(ours, {line["task"] for line in printed})
+    cells, bold, index = [], [], []
+    for line in printed:
+        found = _cell(ours, line["task"], line["probe"])
+        values = [found[name]["value"] if name in found else np.nan for name in MODELS]
+        theirs = [line[name] for name in MODELS]
+        cells.append(
+            [_percent(found.get(name)) for name in MODELS]
+            + [f"{value:.2f}" for value in theirs]
+            + [_short(found.get(name)) for name in BASELINES]
+        )
+        bold.append(_best(values) + _best(theirs) + [False] * len(BASELINES))
+        index.append((line["block"], line["printed_name"]))
+    columns = pd.MultiIndex.from_tuples(
+        [(f"ours, {origin}", name) for name in MODELS]
+        + [("paper", name) for name in MODELS]
+        + [(f"baselines, {origin}", name) for name in BASELINES]
+    )
+    frame = pd.DataFrame(
+        cells, columns=columns, index=pd.MultiIndex.from_tuples(index, names=["probe", "task"])
+    )
+    return _styled(frame, np.array(bold), "table2", f"Accuracy in percent, {origin} images.")
+
+
+def table1(
+    index_rows: Rows,
+    paper: Rows,
+    *,
+    name: str = "ours",
+    description: str = "procedural, curated here",
+) -> pd.DataFrame:
+    """Table 1: the paper's data sets, and the samples of a curated index (one row a tile).
+
+    Raises:
+        ValueError: if the index has no column `z`.
+    """
+    tiles = read_rows(index_rows)
+    if not all("z" in tile for tile in tiles):
+        raise ValueError(f"index_rows must have a column z, got {', '.join(tiles[0])}")
+    samples = Counter(tile["z"] for tile in tiles)
+    ours = [
+        {"name": name, "description": description, "base_y": zoom, "samples": count}
+        for zoom, count in sorted(samples.items())
+    ]
+    names = {"base_y": "Base Y", "name": "Name", "description": "Description"}
+    both = pd.DataFrame(read_rows(paper) + ours)
+    return both.rename(columns=names | {"samples": "Samples"}).set_index("Name")
+
+
+def realread_rows(rows: Rows) -> Styler:
+    """Accuracy on EuroSAT and UC Merced, a row for each column of `evaluate`, by probe.
+
+    Raises:
+        ValueError: if there are no real rows of these tasks.
+    """
+    real = [
+        row
+        for row in read_rows(rows)
+        if row["source"] in ("eurosat", "ucmerced") and not row["procedural"]
+    ]
+    if not real:
+        raise ValueError("rows must hold eurosat or ucmerced, got none; set SALIB_DATA_DIR")
+    cells, bold, index = [], [], []
+    for task in sorted({row["task"] for row in real}):
+        of_task = [row for row in real if row["task"] == task]
+        found = {
+            probe: one_a_cell([row for row in of_task if row["probe"] == probe])
+            for probe in (*PROBE_NAMES, "none")
+        }
+        for model in dict.fromkeys(row["model"] for row in of_task):
+            at = [found[probe].get(model, found["none"].get(model)) for probe in PROBE_NAMES]
+            cells.append([_percent(row) for row in at])
+            bold.append(
+                [_is_best(row, found[probe]) for probe, row in zip(PROBE_NAMES, at, strict=True)]
+            )
+            index.append((task, model))
+    frame = pd.DataFrame(
+        cells,
+        columns=list(PROBE_NAMES.values()),
+        index=pd.MultiIndex.from_tuples(index, names=["task", "model"]),
+    )
+    return _styled(frame, np.array(bold), "real_table", "Accuracy in percent, real images.")
+
+
+def _origin(rows: list[Row], tasks: set[str]) -> str:
+    kinds = {bool(row["procedural"]) for row in rows if row["task"] in tasks}
+    if len(kinds) > 1:
+        raise ValueError("rows must be all procedural or all real for one table, got both")
+    return "procedural" if True in kinds else "real"
+
+
+def _cell(rows: list[Row], task: str, probe: str) -> dict[str, Row]:
+    of_task = [row for row in rows if row["task"] == task]
+    found = one_a_cell([row for row in of_task if row["probe"] == probe])
+    untrained = [row for row in found.values() if row["kind"] == "untrained"]
+    if untrained:
+        found["untrained"] = max(untrained, key=lambda row: row["value"])
+    return found | one_a_cell([row for row in of_task if row["probe"] == "none"])
+
+
+def _percent(row: Row | None) -> str:
+    if row is None:
+        return "n/a"
+    low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+    return f"{100 * row['value']:.1f} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
+
+
+def _short(row: Row | None) -> str:
+    return "n/a" if row is None else f"{100 * row['value']:.1f}"
+
+
+def _is_best(row: Row | None, rivals: dict[str, Row]) -> bool:
+    best = max((rival["value"] for rival in rivals.values()), default=None)
+    return row is not None and row["probe"] != "none" and row["value"] == best
+
+
+def _best(values: list[float]) -> list[bool]:
+    if np.isnan(values).all():
+        return [False] * len(values)
+    return [bool(value == np.nanmax(values)) for value in values]
+
+
+def _styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:
+    css = pd.DataFrame(
+        np.where(bold, "font-weight: bold", ""), index=frame.index, columns=frame.columns
+    )
+    return Styler(frame, uuid=name, cell_ids=False, caption=caption).apply(lambda _: css, axis=None)
