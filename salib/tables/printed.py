@@ -68,7 +68,7 @@ def table1(
     return both.rename(columns=names | {"samples": "Samples"}).set_index("Name")
 
 
-def realread_rows(rows: Rows) -> Styler:
+def real_table(rows: Rows) -> Styler:
     """Accuracy on EuroSAT and UC Merced, a row for each column of `evaluate`, by probe.
 
     Raises:
