@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -141,6 +142,18 @@ def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_pat
             curate(catalog, folder, zoom=ZOOM)
     assert [path.name for path in folder.iterdir()] == [".shards"]
     monkeypatch.setattr("salib.curate.run.commit", lambda block: pytest.fail("rendered again"))
+    curate(catalog, folder, zoom=ZOOM)
+    assert digests(folder) == digests(out)
+
+
+@pytest.mark.parametrize("name", ["hires.pmtiles", "index.parquet"])
+def test_a_truncated_or_absent_output_is_made_again(catalog, out, tmp_path, name):
+    folder = shutil.copytree(out, tmp_path / "cut")
+    whole = (folder / name).read_bytes()
+    if name.endswith(".pmtiles"):
+        (folder / name).write_bytes(whole[: len(whole) // 2])
+    else:
+        (folder / name).unlink()
     curate(catalog, folder, zoom=ZOOM)
     assert digests(folder) == digests(out)
 

@@ -67,6 +67,14 @@ def within(name, allowed):
     return any(f"{name}.".startswith(f"{prefix}.") for prefix in allowed)
 
 
+def test_what_the_readme_points_to_exists():
+    text = (ROOT / "README.md").read_text()
+    targets = re.findall(r'(?:src|srcset)="([^"]+)"|\]\(([^)]+)\)', text)
+    paths = [first or second for first, second in targets]
+    assert paths
+    assert [path for path in paths if "://" not in path and not (ROOT / path).is_file()] == []
+
+
 def pinned():
     lines = (ROOT / "requirements.lock").read_text().splitlines()
     return [Requirement(line) for line in lines if line and not line.startswith("#")]
