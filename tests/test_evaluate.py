@@ -1,8 +1,10 @@
 """Probes agree with other libraries; intervals cover; two runs with one seed are one."""
 
 import io
+import platform
 import zipfile
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from sklearn.cluster import KMeans
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
+from salib import build_model, preset
 from salib.evaluate import PROTOCOLS, Encoder, evaluate, features, probes, statistics
 from salib.evaluate.chip_zips import CHIP_ZIPS
 from salib.evaluate.neural import neural
@@ -215,6 +218,28 @@ def test_embedding_restores_the_mode_and_does_not_depend_on_the_batch():
     assert model.training
 
 
+def test_bfloat16_embeddings_are_those_of_float32_within_their_rounding():
+    model = build_model(preset("tiny"), seed=0).eval()
+    images = np.random.default_rng(0).integers(0, 256, (5, 24, 40, 3)).astype(np.uint8)
+    look = {"sensor": "lores", "gsd_m": np.full(5, 7.0)}
+    exact, half = (
+        features.embed(model, images, precision=precision, **look)
+        for precision in ("float32", "bf16")
+    )
+    assert 0 < np.linalg.norm(half - exact) < 1e-2 * np.linalg.norm(exact)
+
+
+def test_precision_auto_is_what_the_processor_has_and_other_names_are_refused():
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    chosen = features.resolve_precision("auto", torch.device("cpu"))
+    if "avx512_bf16" in flags or "amx_bf16" in flags:
+        assert chosen == "bf16"
+    elif "x86" in platform.machine():
+        assert chosen == "float32"
+    with pytest.raises(ValueError, match="precision must be one of"):
+        features.resolve_precision("fp8", torch.device("cpu"))
+
+
 @pytest.fixture
 def task(tmp_path):
     path = tmp_path / CHIP_ZIPS["ucmerced"].file
@@ -250,6 +275,9 @@ def test_two_runs_with_one_seed_write_the_same_bytes_and_rows_stand_alone(task, 
     side = frame.drop_duplicates("model").set_index("model")
     assert side.loc["CROMA", "gsd_m"] == pytest.approx(0.3 * 9 / 8)
     assert side.loc["SA-high", "gsd_m"] == pytest.approx(0.3 * 9 / 16)
+    probed = frame[frame["model"] != "majority class"].groupby("model")["probe"].agg(set)
+    assert len(probed) == 5
+    assert all(found == {"knn", "kmeans", "kmeans_umap", "neural"} for found in probed)
     kinds = {"trained", "untrained", "baseline"}
     assert set(frame["kind"]) == kinds
     assert frame.loc[frame["model"] == "majority class", "value"].tolist() == [0.5]

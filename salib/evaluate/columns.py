@@ -12,7 +12,13 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
+from salib.evaluate.features import (
+    Embedder,
+    Precision,
+    embed,
+    image_statistics,
+    random_convolution,
+)
 from salib.evaluate.inputs import to_input
 from salib.evaluate.tasks import Task, iter_split
 
@@ -77,7 +83,13 @@ def paper_encoders(
 
 
 def embed_split(
-    task: Task, split: str, encoders: dict[str, Encoder], *, image_px: int, seed: int
+    task: Task,
+    split: str,
+    encoders: dict[str, Encoder],
+    *,
+    image_px: int,
+    seed: int,
+    precision: Precision = "float32",
 ) -> Split:
     """Features of a split for every column; images are read once, in a stream.
 
@@ -95,7 +107,8 @@ def embed_split(
             gsds[side].append(gsd_m)
             for name, encoder in encoders.items():
                 if image_px * encoder.zoom == side:
-                    vectors = embed(encoder.model, levels, sensor=encoder.sensor, gsd_m=gsd_m)
+                    look = {"sensor": encoder.sensor, "gsd_m": gsd_m, "precision": precision}
+                    vectors = embed(encoder.model, levels, **look)
                     features.setdefault(name, []).append(vectors)
             if side == image_px:
                 features.setdefault(STATISTICS, []).append(image_statistics(levels))

@@ -6,6 +6,7 @@ import pandas as pd
 
 from salib.artifact import MADE_FROM, atomic_dir, file_digest, is_kept, source_digest, stamp
 from salib.evaluate.columns import paper_encoders
+from salib.evaluate.features import Precision, device_of, resolve_precision
 from salib.evaluate.protocol import PROTOCOLS
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import geobench_tasks, real_tasks
@@ -25,6 +26,7 @@ def compare(
     procedural: bool = True,
     real: str | Path | None = None,
     protocol: str = "default",
+    precision: Precision = "auto",
 ) -> pd.DataFrame:
     """Probe both models, each of them untrained, and the baselines on every task that is there.
 
@@ -39,6 +41,7 @@ def compare(
         procedural: whether its images were made by `salib.world`.
         real: folder with EuroSAT_RGB.zip or UCMerced_LandUse.zip.
         protocol: "default", or "paper" (D15).
+        precision: of the encoders, see `salib.evaluate.features.embed`.
 
     Raises:
         ValueError: if the protocol is unknown, no task is there, or a file is damaged.
@@ -49,6 +52,7 @@ def compare(
     tasks = geobench_tasks(geobench, procedural=procedural) if geobench else []
     tasks += real_tasks(real) if real else []
     ours, theirs = load_model(scale_alibi), load_model(croma)
+    precision = resolve_precision(precision, device_of(ours))
     key = {
         "models": [_digests(Path(path)) for path in (scale_alibi, croma)],
         "tasks": [_identity(task.path) for task in tasks],
@@ -56,6 +60,7 @@ def compare(
         "seed": seed,
         "procedural": procedural,
         "protocol": protocol,
+        "precision": precision,
         "source": source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
@@ -72,6 +77,7 @@ def compare(
                 protocol=PROTOCOLS[protocol],
                 image_px=image_px,
                 seed=seed,
+                precision=precision,
                 out=part / ROWS,
             )
             stamp(part, key)

@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Literal, get_args, runtime_checkable
 from typing import Protocol as Interface
-from typing import runtime_checkable
 
 import numpy as np
 import torch
@@ -12,6 +12,7 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor, nn
 
 FILTER_PX = 5
+Precision = Literal["float32", "bf16", "auto"]
 
 
 @runtime_checkable
@@ -30,17 +31,24 @@ def embed(
     sensor: str,
     gsd_m: Float64[np.ndarray, " items"],
     batch: int = 64,
+    precision: Precision = "float32",
 ) -> Float32[np.ndarray, "items dim"]:
     """Plain mean tokens of each image, without gradients, in evaluation mode.
+
+    Args:
+        precision: "bf16" multiplies matrices in bfloat16 (autocast), "auto" does where that is
+            native to the processor or GPU (`resolve_precision`).
 
     Raises:
         ValueError: if there is no image, or the model returns values that are not finite.
     """
     if not len(images):
         raise ValueError("images must hold at least one image, got none")
-    device = _device(model)
+    device = device_of(model)
     parts = []
-    with torch.inference_mode(), _evaluating(model):
+    half = resolve_precision(precision, device) == "bf16"
+    autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
+    with torch.inference_mode(), _evaluating(model), autocast:
         for start in range(0, len(images), batch):
             levels = torch.from_numpy(images[start : start + batch]).to(device)
             gsd = torch.from_numpy(gsd_m[start : start + batch]).float().to(device)
@@ -49,6 +57,24 @@ def embed(
     if not np.isfinite(features).all():
         raise ValueError(f"embeddings of sensor {sensor!r} must be finite, got NaN or infinity")
     return features
+
+
+def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bf16"]:
+    """What "auto" stands for: "bf16" where the device multiplies bfloat16 itself.
+
+    Raises:
+        ValueError: if there is no such precision.
+    """
+    if precision in ("float32", "bf16"):
+        return precision
+    if precision != "auto":
+        raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
+    if device.type == "cuda":
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        found = torch.cpu.get_capabilities()
+        native = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return "bf16" if native else "float32"
 
 
 def image_statistics(
@@ -97,7 +123,8 @@ def _evaluating(model: Embedder) -> Iterator[None]:
             model.train(was_training)
 
 
-def _device(model: Embedder) -> torch.device:
+def device_of(model: Embedder) -> torch.device:
+    """Where the model's parameters lie."""
     if isinstance(model, nn.Module):
         for parameter in model.parameters():
             return parameter.device

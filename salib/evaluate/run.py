@@ -14,6 +14,7 @@ from tqdm import tqdm
 from salib.artifact import atomic_file
 from salib.evaluate import probes
 from salib.evaluate.columns import Encoder, Split, embed_split, stream
+from salib.evaluate.features import Precision, device_of, resolve_precision
 from salib.evaluate.neural import neural
 from salib.evaluate.protocol import PROTOCOLS, Protocol
 from salib.evaluate.statistics import bootstrap_mean, paired_difference, resample
@@ -24,7 +25,7 @@ MAJORITY = "majority class"
 COLUMNS = (
     *("task", "source", "procedural", "model", "kind", "sensor", "probe", "protocol", "metric"),
     *("value", "ci_low", "ci_high", "against", "difference", "difference_low", "difference_high"),
-    *("ari", "nmi", "n_train", "n_valid", "n_test", "gsd_m", "image_px", "seed"),
+    *("ari", "nmi", "n_train", "n_valid", "n_test", "gsd_m", "image_px", "precision", "seed"),
 )
 logger = logging.getLogger(__name__)
 
@@ -53,18 +54,19 @@ def evaluate(
     seed: int,
     out: str | Path | None = None,
     against: str = "CROMA",
+    precision: Precision = "float32",
 ) -> pd.DataFrame:
     """One row for each task, column and probe; the baselines always stand beside the models.
 
     Baselines: the untrained encoders among `models`, image statistics, random convolutional
-    features, and the majority class of the train split (probe "none"). UMAP, which costs more
-    than all other probes together, is run for the trained encoders only. `value` is accuracy on
-    the test split with its bootstrap interval; `difference` is accuracy minus that of column
-    `against` under the same probe on the same items, with its paired interval. A row depends on
-    the seed, its task and its column alone: others may be added or left out.
+    features, and the majority class of the train split (probe "none"). `value` is accuracy on the
+    test split with its bootstrap interval; `difference` is accuracy minus that of column `against`
+    under the same probe on the same items, with its paired interval. A row depends on the seed,
+    its task and its column alone: others may be added or left out.
 
     Args:
         image_px: image side; an encoder's own is `zoom` times it.
+        precision: of the encoders, see `embed`; rows hold it.
         out: `.csv` or `.parquet`, written whole or not at all.
 
     Raises:
@@ -74,12 +76,13 @@ def evaluate(
     chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
     _check(models, tasks, out)
     rows = []
+    looks = {"image_px": image_px, "seed": seed, "precision": precision}
     for task in tqdm(tasks, desc="evaluate", unit="task"):
-        splits = Splits(
-            *(embed_split(task, name, models, image_px=image_px, seed=seed) for name in SPLITS)
-        )
-        outcomes = _probe_task(task, models, splits, chosen, seed)
+        splits = Splits(*(embed_split(task, name, models, **looks) for name in SPLITS))
+        outcomes = _probe_task(task, splits, chosen, seed)
         rows += _rows(task, models, splits, outcomes, chosen, against, image_px, seed)
+    used = {name: _precision(precision, encoder) for name, encoder in models.items()}
+    rows = [row | {"precision": used.get(row["model"], "float32")} for row in rows]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
     if out is not None:
         with atomic_file(out) as part:
@@ -138,16 +141,14 @@ def _check(models: dict[str, Encoder], tasks: list[Task], out: str | Path | None
         check_disjoint(task)
 
 
+def _precision(precision: Precision, encoder: Encoder) -> str:
+    return resolve_precision(precision, device_of(encoder.model))
+
+
 def _probe_task(
-    task: Task, models: dict[str, Encoder], splits: Splits, protocol: Protocol, seed: int
+    task: Task, splits: Splits, protocol: Protocol, seed: int
 ) -> dict[tuple[str, str], Outcome]:
-    trained = {name for name, encoder in models.items() if encoder.trained}
-    cells = [
-        (column, what)
-        for column in splits.test.features
-        for what in PROBES
-        if what != "kmeans_umap" or column in trained
-    ]
+    cells = [(column, what) for column in splits.test.features for what in PROBES]
     majority = np.bincount(splits.train.labels).argmax()
     outcomes = {(MAJORITY, "none"): Outcome(np.full(len(splits.test.labels), majority))}
     for column, what in tqdm(cells, desc=task.name, unit="probe", leave=False, disable=None):
