@@ -46,7 +46,8 @@ def ground_distance(
     query_xy: Float[Tensor, "*#batch queries 2"], key_xy: Float[Tensor, "*#batch keys 2"]
 ) -> Float[Tensor, "*batch queries keys"]:
     """Euclidean distance in metres between patch centres: the distance of Eq. (2), read as D2."""
-    return torch.linalg.vector_norm(query_xy.unsqueeze(-2) - key_xy.unsqueeze(-3), dim=-1)
+    # Plain differences: the faster way over a matrix product loses digits between near neighbours.
+    return torch.cdist(query_xy, key_xy, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def scale_alibi_bias(

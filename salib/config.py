@@ -58,6 +58,9 @@ class ModelConfig:
         patch_px: side of a patch in pixels.
         reference_m: ground distance that counts as one step of bias (D2).
         slopes: m(h) of each head, or empty for ALiBi's.
+        learn_slopes: train the slopes with the rest, starting from `slopes`; the paper's are fixed.
+        sink: give attention a key that no patch owns (see `salib.attention.Geometry`); the paper
+            has none.
         mask_ratio: fraction of patches hidden in pretraining, radar and lores.
         hires_mask_ratio: the same for hires, drawn in blocks on the ground (D6).
         hires_target: "area" averages the hires patch down to the lores grid, "full" keeps all its
@@ -79,6 +82,8 @@ class ModelConfig:
     hires_mask_ratio: float
     reference_m: float = 64.0
     slopes: tuple[float, ...] = ()
+    learn_slopes: bool = False
+    sink: bool = False
     hires_target: str = "area"
     joint_target: bool = False
     levels: tuple[Levels, ...] = ()

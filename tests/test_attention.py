@@ -1,15 +1,22 @@
 """Eq. (1): loops, torch's own kernel, gradients, permutations."""
 
 import math
+import warnings
 
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
-from salib.attention import attend, resolve
+from salib.attention import Geometry, attend, attend_with, resolve
+from salib.attention import blocked as blocked_module
+from salib.attention import sdpa as sdpa_module
 from salib.bias import alibi_slopes, patch_centres, scale_alibi_bias
 
 BATCH, HEADS, DIM = 2, 3, 5
+FAST = ("sdpa", "blocked")
+ORACLE_HEADS = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24]  # the counts of the slopes oracle in test_bias
 
 
 def case(dtype=torch.float32, seed=0):
@@ -23,7 +30,7 @@ def case(dtype=torch.float32, seed=0):
     return q, k, v, q_xy, k_xy, alibi_slopes(HEADS).to(dtype), 40.0
 
 
-@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize("impl", ["reference", *FAST])
 def test_equals_eq_1_by_loops(impl):
     q, k, v, q_xy, k_xy, slopes, reference_m = case()
     mixed = attend(q, k, v, q_xy, k_xy, slopes, reference_m, impl=impl)
@@ -57,7 +64,7 @@ def test_equals_torchs_own_kernel_with_gradients():
         assert one.abs().max() > 0
 
 
-@pytest.mark.parametrize("impl", ["reference", "sdpa"])
+@pytest.mark.parametrize("impl", ["reference", *FAST])
 def test_gradients_equal_finite_differences(impl):
     q, k, v, q_xy, k_xy, slopes, reference_m = case(torch.float64, seed=2)
     leaves = [tensor.requires_grad_() for tensor in (q, k, v)]
@@ -116,8 +123,209 @@ def test_multiplying_by_sqrt_d_as_printed_attends_to_almost_one_key():
 
 
 def test_auto_says_what_it_chose_and_unknown_names_are_refused():
-    q = torch.zeros(1, 1, 5, 4)
-    assert resolve("auto", q, q) == "sdpa"
-    assert resolve("auto", q.bfloat16(), q.bfloat16()) == "reference"
+    q, xy = torch.zeros(1, 1, 5, 4), torch.zeros(5, 2)
+    geometry = Geometry(xy, xy, torch.ones(1), 64.0)
+    assert resolve("auto", q, q, q, geometry) == "sdpa"
+    assert resolve("auto", *[q.bfloat16()] * 3, geometry) == "reference"
     with pytest.raises(ValueError, match="impl must be auto or one of"):
-        resolve("fast", q, q)
+        resolve("fast", q, q, q, geometry)
+
+
+SHAPES = {  # queries' and keys' grids: primes, none square, unequal counts
+    "self": ((5, 7), (5, 7)),
+    "cross": ((3, 11), (7, 13)),
+    "one query": ((1, 1), (19, 3)),
+}
+
+
+def problem(name, heads=5, dtype=torch.float64, batch=3, shared=False, seed=0):
+    """q, k, v, a gradient, places and slopes; places differ in every sample unless shared."""
+    generator = torch.Generator().manual_seed(seed)
+    (rows, cols), (key_rows, key_cols) = SHAPES[name]
+    patch_m = torch.tensor([8.0, 13.0, 40.0])[: 1 if shared else batch]
+    q_xy = patch_centres(rows, cols, patch_m)
+    k_xy = q_xy if name == "self" else patch_centres(key_rows, key_cols, patch_m / 2)
+    q, grad = (torch.randn(batch, heads, rows * cols, 7, generator=generator) for _ in "qg")
+    k, v = (torch.randn(batch, heads, k_xy.shape[1], 7, generator=generator) for _ in "kv")
+    xy = [t.to(torch.float64) for t in (q_xy, k_xy)]
+    return [t.to(dtype) for t in (q, k, v, grad)], *xy, alibi_slopes(heads).double()
+
+
+def values_and_gradients(tensors, q_xy, k_xy, slopes, *, impl, sink=False, learn=False):
+    q, k, v, grad = tensors
+    kind = torch.float64 if q.dtype == torch.float64 else torch.float32
+    leaves = [t.detach().clone().requires_grad_() for t in (q, k, v)]
+    slopes = slopes.to(kind).clone().requires_grad_(learn)
+    places = (q_xy.to(kind), k_xy.to(kind), slopes, 64.0)
+    mixed = attend(*leaves, *places, impl=impl, sink=sink)
+    mixed.backward(grad.to(mixed.dtype))
+    found = [mixed.detach(), *(leaf.grad for leaf in leaves)]
+    return found + ([slopes.grad] if learn else [])
+
+
+@pytest.fixture(params=["dense", "in pieces"])
+def pieces(request, monkeypatch):
+    """Run the test with the whole bias, and with a few rows of it at a time."""
+    if request.param == "in pieces":
+        monkeypatch.setattr(sdpa_module, "DENSE_BYTES", 0)
+        monkeypatch.setattr(sdpa_module, "CHUNK_BYTES", 20_000)
+        monkeypatch.setattr(blocked_module, "BLOCK_BYTES", 20_000)
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("impl", FAST)
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("sink", [True, False])
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_values_and_gradients_are_those_of_the_definition(name, sink, shared, dtype, error, impl):
+    exact = problem(name, shared=shared)
+    rounded = [t.to(dtype) for t in exact[0]]
+    exact = ([t.double() for t in rounded], *exact[1:])
+    expected = values_and_gradients(*exact, impl="reference", sink=sink)
+    found = values_and_gradients(rounded, *exact[1:], impl=impl, sink=sink)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.double() - other).norm() <= error * other.norm()
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("impl", FAST)
+def test_learnt_slopes_get_the_gradient_of_the_definition(impl):
+    for sink in (False, True):
+        case = problem("cross")
+        expected = values_and_gradients(*case, impl="reference", sink=sink, learn=True)
+        found = values_and_gradients(*case, impl=impl, sink=sink, learn=True)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("impl", FAST)
+def test_gradients_with_slopes_and_sink_equal_finite_differences(impl):
+    (q, k, v, _), q_xy, k_xy, slopes = problem("cross", heads=2, batch=1)
+    leaves = [t.requires_grad_() for t in (q, k, v, slopes)]
+
+    def run(q, k, v, slopes):
+        return attend(q, k, v, q_xy, k_xy, slopes, 64.0, impl=impl, sink=True)
+
+    assert torch.autograd.gradcheck(run, leaves)
+
+
+@pytest.mark.parametrize("heads", ORACLE_HEADS)
+def test_every_number_of_heads_of_the_oracle_runs(heads):
+    case = problem("cross", heads=heads, batch=1)
+    expected = values_and_gradients(*case, impl="reference")
+    for impl in FAST:
+        found = values_and_gradients(*case, impl=impl)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("sink", [True, False])
+@pytest.mark.parametrize("name", SHAPES)
+def test_flex_equals_the_definition(name, sink):
+    (q, k, v, _), *places = problem(name)
+    q, k, v = (t.float() for t in (q, k, v))
+    places = [t.float() for t in places]
+    with warnings.catch_warnings():
+        # Uncompiled it is slow, which is what this warning says; the arithmetic is the same.
+        warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
+        found = attend(q, k, v, *places, 64.0, impl="flex", sink=sink)
+    expected = attend(q, k, v, *places, 64.0, impl="reference", sink=sink)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_flex_refuses_gradients_that_it_has_not():
+    (q, k, v, _), *places = problem("self")
+    with pytest.raises(ValueError, match=r"no backward pass on a CPU.*q \(3, 5, 35, 7\)"):
+        attend(q.requires_grad_(), k, v, *places, 64.0, impl="flex")
+
+
+def test_a_sink_leaves_attention_that_depends_on_ground_distance():
+    q = torch.zeros(2, 1, 4, 3)
+    v = torch.ones(2, 1, 4, 3)
+    xy = patch_centres(2, 2, torch.tensor([8.0, 80.0]))
+    mixed = attend(q, q, v, xy, xy, torch.ones(1), 64.0, sink=True)[:, 0, :, 0]
+    for sample, side in enumerate((8.0, 80.0)):
+        mass = sum(math.exp(-d / 64) for d in (0.0, side, side, side * math.sqrt(2)))
+        torch.testing.assert_close(mixed[sample], torch.full((4,), mass / (1 + mass)))
+    plain = attend(q, q, v, xy, xy, torch.ones(1), 64.0)
+    torch.testing.assert_close(plain, torch.ones_like(plain))
+
+
+def test_places_and_slopes_that_do_not_belong_are_refused_with_the_shapes():
+    q = torch.zeros(3, 2, 7, 5)
+    xy, slopes = torch.zeros(7, 2), torch.ones(2)
+    for places, message in (
+        (
+            (xy[:5], xy, slopes),
+            r"q_xy must be \(7, 2\) or \(3, 7, 2\) for q \(3, 2, 7, 5\).*\(5, 2\)",
+        ),
+        ((xy, xy[:5], slopes), r"k_xy must be \(7, 2\)"),
+        ((xy.expand(2, -1, -1), xy, slopes), r"q_xy must be .* got \(2, 7, 2\)"),
+        ((xy, xy, torch.ones(3)), r"slopes must be one a head, got 3 for 2 heads"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            attend_with(q, q, q, Geometry(*places, 64.0))
+    with pytest.raises(ValueError, match=r"of one batch.*\(1, 2, 7, 5\)"):
+        attend_with(q, q[:1], q[:1], Geometry(xy, xy, slopes, 64.0))
+    with pytest.raises(ValueError, match="one width"):
+        attend_with(q, q[..., :3], q, Geometry(xy, xy, slopes, 64.0))
+
+
+@pytest.mark.parametrize("reference_m", [0.0, -64.0, math.nan])
+def test_values_that_make_no_distance_are_refused(reference_m):
+    xy, slopes = torch.zeros(7, 2), torch.ones(2)
+    with pytest.raises(ValueError, match="reference_m must be positive"):
+        Geometry(xy, xy, slopes, reference_m)
+    with pytest.raises(ValueError, match="k_xy must be finite metres"):
+        Geometry(xy, xy + math.nan, slopes, 64.0)
+    with pytest.raises(ValueError, match="slopes must be positive"):
+        Geometry(xy, xy, -slopes, 64.0)
+
+
+@pytest.mark.parametrize("impl", FAST)
+def test_no_tensor_of_queries_by_keys_by_heads_is_made(monkeypatch, impl):
+    """Memory linear in tokens: the largest tensor of a pass is a fixed number of bytes."""
+    monkeypatch.setattr(sdpa_module, "DENSE_BYTES", 2**16)
+    monkeypatch.setattr(sdpa_module, "CHUNK_BYTES", 2**16)
+    monkeypatch.setattr(blocked_module, "BLOCK_BYTES", 2**16)
+    largest = {}
+    for tokens in (256, 1024):
+        q = torch.randn(1, 4, tokens, 3, requires_grad=True)
+        xy = patch_centres(1, tokens, torch.tensor([8.0]))
+        with Largest() as seen:
+            attend(q, q, q, xy, xy, torch.ones(4), 64.0, impl=impl).sum().backward()
+        largest[tokens] = seen.bytes
+    assert largest[1024] <= max(2**16, 4 * largest[256])
+    assert largest[1024] < 4 * 1024**2
+
+
+class Largest(TorchDispatchMode):
+    """Notes the largest tensor that any operation returns."""
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                self.bytes = max(self.bytes, tensor.untyped_storage().nbytes())
+        return out
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
+@pytest.mark.parametrize("name", SHAPES)
+@pytest.mark.parametrize("impl", ["flex", "sdpa"])
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
+def test_on_a_gpu_values_and_gradients_are_those_of_the_definition(name, impl, dtype, error):
+    generator = torch.Generator().manual_seed(0)
+    _, q_xy, k_xy, slopes = problem(name)
+    sizes = (q_xy.shape[1], k_xy.shape[1], k_xy.shape[1], q_xy.shape[1])
+    exact = [torch.randn(3, 5, n, 16, generator=generator).to(dtype).double() for n in sizes]
+    expected = values_and_gradients(exact, q_xy, k_xy, slopes, impl="reference")
+    places = [t.cuda() for t in (q_xy, k_xy, slopes)]
+    found = values_and_gradients([t.to(dtype).cuda() for t in exact], *places, impl=impl)
+    for one, other in zip(found, expected, strict=True):
+        assert (one.double().cpu() - other).norm() <= error * other.norm()

@@ -115,7 +115,7 @@ def test_croma_counts_patches_and_scale_alibi_counts_metres():
     gsd = torch.tensor([4.0, 8.0])
     scale, croma = (build_model(replace(SMALL, kind=kind), 0) for kind in ("scale_alibi", "croma"))
     metres, patches = (
-        model.bias(tokens, tokens)
+        model.geometry(tokens, tokens).bias()
         for model in (scale, croma)
         for tokens in [model.tokenize("lores", pixels, gsd)]
     )

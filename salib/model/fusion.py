@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salib.bias import alibi_slopes, patch_centres, scale_alibi_bias
+from salib.attention import Geometry
+from salib.bias import alibi_slopes, patch_centres
 from salib.config import Levels, ModelConfig
 from salib.model.layers import Decoder, FeedForward, Transformer
 from salib.model.tokens import Mask, Tokens, draw_mask, patchify, sincos
@@ -61,7 +62,8 @@ class Encoder(nn.Module):
 class Fusion(nn.Module):
     """What Scale-ALiBi and CROMA share; the sensors and the unit of distance set them apart."""
 
-    slopes: Tensor
+    impl = "auto"  # of attention in all layers, see `salib.attention.resolve`
+    fixed_slopes: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         """Build from a configuration; weights come from torch's global generator."""
@@ -70,7 +72,9 @@ class Fusion(nn.Module):
         dim, heads, half = config.dim, config.heads, config.depth // 2
         levels = config.sensor_levels
         slopes = torch.tensor(config.slopes) if config.slopes else alibi_slopes(heads)
-        self.register_buffer("slopes", slopes, persistent=False)
+        self.register_buffer("fixed_slopes", slopes, persistent=False)
+        if config.learn_slopes:
+            self.log_slopes = nn.Parameter(slopes.log())
         self.encoders = nn.ModuleDict(
             {n: Encoder(config, levels[n], half if n == "radar" else config.depth) for n in levels}
         )
@@ -137,15 +141,21 @@ class Fusion(nn.Module):
         """Side of a patch in metres on the ground."""
         return gsd_m * self.config.patch_px
 
-    def bias(self, queries: Tokens, keys: Tokens) -> Float[Tensor, "batch heads queries keys"]:
-        """Bias between two streams, Eq. (2)."""
-        with torch.autocast(queries.x.device.type, enabled=False):
-            return scale_alibi_bias(queries.xy, keys.xy, self.slopes, self.config.reference_m)
+    @property
+    def slopes(self) -> Float[Tensor, " heads"]:
+        """m(h) of each head."""
+        return self.log_slopes.exp() if self.config.learn_slopes else self.fixed_slopes
+
+    def geometry(self, queries: Tokens, keys: Tokens) -> Geometry:
+        """What distance between two streams costs, Eq. (2); made once, shared by their layers."""
+        config = self.config
+        places = (queries.xy, keys.xy, self.slopes, config.reference_m)
+        return Geometry(*places, impl=self.impl, sink=config.sink)
 
     def encode(self, sensor: str, tokens: Tokens) -> Tokens:
         """One sensor's encodings of the tokens that it is shown."""
         transformer = self.encoder(sensor).transformer
-        return Tokens(transformer(tokens.x, self.bias(tokens, tokens)), tokens.xy)
+        return Tokens(transformer(tokens.x, self.geometry(tokens, tokens)), tokens.xy)
 
     def pool(self, sensor: str, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """One vector an image: mean of the tokens, then a feed-forward."""
@@ -154,11 +164,11 @@ class Fusion(nn.Module):
     def fuse(self, encoded: Mapping[str, Tokens]) -> Tokens:
         """Joint encoding at the radar tokens' places (D7, D8, D9, D17)."""
         joint = encoded["radar"]
-        own = self.bias(joint, joint)
+        own = self.geometry(joint, joint)
         for name in self.config.sensors[1:]:
             context = encoded[name]
             cross = self.cross_encoders[name]
-            x = cross(joint.x, own, context.x, self.bias(joint, context))
+            x = cross(joint.x, own, context.x, self.geometry(joint, context))
             joint = Tokens(x, joint.xy)
         return joint
 
@@ -223,7 +233,7 @@ class Fusion(nn.Module):
             raise ValueError(
                 f"images must be (batch, bands, height, width), got {tuple(images.shape)}"
             )
-        device = self.slopes.device
+        device = self.log_scale.device
         try:
             metres = torch.as_tensor(gsd_m, dtype=torch.float32, device=device).expand(len(images))
         except (TypeError, ValueError, RuntimeError) as error:

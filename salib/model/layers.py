@@ -1,14 +1,12 @@
 """Transformer layers; attention takes its bias from the places of its tokens."""
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salib.attention import attend_biased
-
-SelfBias = Float[Tensor, "#batch heads queries queries"] | None
-CrossBias = Float[Tensor, "#batch heads queries keys"] | None
+from salib.attention import Geometry, attend_with
 
 
 class Attention(nn.Module):
@@ -26,15 +24,18 @@ class Attention(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "batch queries dim"],
-        bias: CrossBias,
+        geometry: Geometry | None,
         context: Float[Tensor, "batch keys dim"] | None = None,
     ) -> Float[Tensor, "batch queries dim"]:
-        """Eq. (1) for all heads; `context` None means x itself."""
+        """Eq. (1) for all heads; `context` None means x itself, `geometry` None no distance."""
         x = self.norm(x)
         context = x if context is None else self.norm(context)
         q = rearrange(self.queries(x), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.keys_values(context), "b n (s h d) -> s b h n d", s=2, h=self.heads)
-        mixed = attend_biased(q, k.to(q.dtype), v.to(q.dtype), bias)
+        if geometry is None:
+            mixed = F.scaled_dot_product_attention(q, k, v)
+        else:
+            mixed = attend_with(q, k, v, geometry)
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
@@ -61,19 +62,19 @@ class Layer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        self_bias: SelfBias,
+        here: Geometry | None,
         context: Tensor | None = None,
-        cross_bias: CrossBias = None,
+        across: Geometry | None = None,
     ) -> Tensor:
         """Each part adds to the stream."""
-        x = x + self.self_attention(x, self_bias)
+        x = x + self.self_attention(x, here)
         if self.cross_attention is not None:
-            x = x + self.cross_attention(x, cross_bias, context)
+            x = x + self.cross_attention(x, across, context)
         return x + self.feed_forward(x)
 
 
 class Transformer(nn.Module):
-    """A stack of layers that share one bias, and a last norm."""
+    """A stack of layers that share places, and a last norm."""
 
     def __init__(self, dim: int, heads: int, depth: int, *, cross: bool = False) -> None:
         """`cross` makes it a cross-encoder."""
@@ -84,13 +85,13 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Tensor,
-        self_bias: SelfBias,
+        here: Geometry | None,
         context: Tensor | None = None,
-        cross_bias: CrossBias = None,
+        across: Geometry | None = None,
     ) -> Tensor:
-        """Run all layers."""
+        """Run all layers; `here` lies between tokens of x, `across` from x to its context."""
         for layer in self.layers:
-            x = layer(x, self_bias, context, cross_bias)
+            x = layer(x, here, context, across)
         return self.norm(x)
 
 

@@ -1,0 +1,105 @@
+"""Embedding whole images: ours in float32 and bfloat16 beside the released encoder, in one run.
+
+    python benchmarks/embed.py --released ../scale-alibi
+
+The base model's lores encoder on 256 px and its hires encoder on 512 px, at patches of 16 and 8 px.
+Time is interleaved, memory comes from a process for each case. Rows go to
+results/performance/embed.csv.
+"""
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import measure
+import pandas as pd
+import torch
+
+from salib import build_model, preset
+from salib.evaluate.features import embed
+
+SENSORS = {"lores": (256, 4.0), "hires": (512, 2.0)}
+CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
+
+
+def case(name: str, folder: Path | None, sensor: str, patch: int, batch: int) -> Callable:
+    """Embed one batch."""
+    half = name.endswith("bf16")
+    side, gsd_m = SENSORS[sensor]
+    levels = torch.randint(0, 256, (batch, 3, side, side), dtype=torch.uint8)
+    model = build(name.startswith("released"), folder, patch)
+    if not name.startswith("released"):
+        pictures, gsds = levels.permute(0, 2, 3, 1).numpy(), torch.full((batch,), gsd_m).double()
+        precision = "bf16" if half else "float32"
+        look = {"sensor": sensor, "gsd_m": gsds.numpy(), "precision": precision}
+        return lambda: embed(model, pictures, **look)
+    encoder = model.hires_encoder if sensor == "hires" else model.optical_encoder
+    bias = model.attn_bias_hires if sensor == "hires" else model.attn_bias
+
+    def run() -> None:
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=half):
+            encoder(imgs=levels.float(), attn_bias=bias).mean(dim=1)
+
+    return run
+
+
+@functools.cache
+def build(is_released: bool, folder: Path | None, patch: int) -> torch.nn.Module:
+    """One model a side and patch."""
+    if not is_released:
+        return build_model(replace(preset("base"), patch_px=patch), seed=0).eval()
+    patches = (SENSORS["lores"][0] // patch) ** 2
+    return measure.released(folder).ScaleAlibi(patch_size=patch, num_patches=patches).eval()
+
+
+def main() -> None:
+    """Time all cases, then measure each one's memory."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
+    parser.add_argument("--patch", type=int, nargs="+", default=[16, 8])
+    parser.add_argument("--sensor", nargs="+", default=list(SENSORS), choices=SENSORS)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("results/performance"))
+    chosen = parser.parse_args()
+    measure.same_allocator()
+    torch.set_num_threads(chosen.threads)
+    if chosen.peak:
+        run = case(chosen.peak, chosen.released, chosen.sensor[0], chosen.patch[0], 1)
+        print(json.dumps({"peak_mib": measure.peak_mib(run)}))
+        return
+    names = [n for n in chosen.cases if chosen.released or not n.startswith("released")]
+    if not chosen.released:
+        measure.released(None)
+    tables = []
+    for patch in chosen.patch:
+        for sensor in chosen.sensor:
+            batch = 4 if patch == 16 else 1
+            print(f"{sensor}, patch {patch}, batch {batch}")
+            runs = {n: case(n, chosen.released, sensor, patch, batch) for n in names}
+            rows = measure.interleave(runs, chosen.rounds)
+            table = measure.summary(rows, "released float32")
+            arguments = [f"--patch={patch}", f"--sensor={sensor}", f"--threads={chosen.threads}"]
+            arguments += [f"--released={chosen.released}"] if chosen.released else []
+            table["peak_mib"] = [
+                measure.in_own_process(__file__, *arguments, f"--peak={n}")["peak_mib"]
+                for n in table["case"]
+            ]
+            table["images_a_cpu_s"] = batch / table["cpu_s"]
+            tables.append(table.assign(sensor=sensor, patch=patch, batch=batch))
+    found = measure.machine()
+    table = pd.concat(tables).assign(**found)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(chosen.out / "embed.csv", index=False, float_format="%.4g")
+    print(table.drop(columns=list(found)).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

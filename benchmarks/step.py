@@ -1,0 +1,159 @@
+"""One training step, forward and backward: ours beside the released code, in one run.
+
+    python benchmarks/step.py --released ../scale-alibi --patch 16 --batch 4
+    python benchmarks/step.py --released ../scale-alibi --patch 8 --batch 1
+
+The base model (768 wide, 12 layers, 16 heads) on a lores and radar image of 256 px and a hires one
+of 512 px with 40 % of patches hidden. The released model runs unmodified, in float32 and under
+bfloat16 autocast; ours in float32 and bfloat16. Time is interleaved, memory comes from a process
+for each case. Rows go to results/performance/step_p<patch>.csv.
+"""
+
+import argparse
+import functools
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import measure
+import torch
+
+from salib import build_model, preset
+from salib.config import ModelConfig
+from salib.data import Batch
+from salib.losses import total_loss
+from salib.train import step_losses
+
+LORES_PX, MASK_RATIO = 256, 0.4
+CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
+
+
+def images(batch: int) -> dict[str, torch.Tensor]:
+    """Random levels of the three sensors."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = {"radar": (2, LORES_PX), "lores": (3, LORES_PX), "hires": (3, 2 * LORES_PX)}
+    return {
+        name: 255 * torch.rand(batch, bands, side, side, generator=generator)
+        for name, (bands, side) in sizes.items()
+    }
+
+
+def case(name: str, folder: Path | None, patch: int, batch: int) -> Callable[[], object]:
+    """A step of one side in one precision."""
+    half = name.endswith("bf16")
+    pictures = images(batch)
+    model = build(name.startswith("released"), folder, patch)
+    if name.startswith("released"):
+        their = measure.released(folder)
+
+        def losses() -> torch.Tensor:
+            side = LORES_PX // patch
+            device = torch.device("cpu")
+            masks = [their.get_mask(batch, side**2, device, MASK_RATIO) for _ in range(2)]
+            fine = their.get_mask(batch, 4 * side**2, device, MASK_RATIO, downsize_for_mae=True)
+            return sum(model(*pictures.values(), *masks, fine, 0, 1))
+    else:
+        # 4 m and 2 m a pixel: tile pyramid levels 15 and 16 at mid latitude.
+        gsd_m = {n: torch.full((batch,), 2.0 if n == "hires" else 4.0) for n in pictures}
+
+        def losses() -> torch.Tensor:
+            side, generator = LORES_PX // patch, torch.Generator().manual_seed(1)
+            masks = model.draw_masks(batch, rows=side, cols=side, generator=generator)
+            return total_loss(
+                *step_losses(model, Batch(pictures, gsd_m), masks, joint_target=False)
+            )
+
+    def step() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = losses()
+        loss.backward()
+        model.zero_grad(set_to_none=True)
+
+    return step
+
+
+@functools.cache
+def build(is_released: bool, folder: Path | None, patch: int) -> torch.nn.Module:
+    """One model a side serves both precisions; four would not fit a laptop."""
+    if not is_released:
+        return build_model(config(patch), seed=0).train()
+    patches = (LORES_PX // patch) ** 2
+    return measure.released(folder).ScaleAlibi(patch_size=patch, num_patches=patches).train()
+
+
+def config(patch: int) -> ModelConfig:
+    """The paper's model at another patch size."""
+    return replace(
+        preset("base"), patch_px=patch, mask_ratio=MASK_RATIO, hires_mask_ratio=MASK_RATIO
+    )
+
+
+def step_gflop(patch: int) -> tuple[float, float]:
+    """Multiplications and additions of one sample's step in units of 1e9, and attention's share.
+
+    Matrix products of encoders and cross-encoders only; the backward pass counts twice the forward.
+    """
+    c = config(patch)
+    coarse = int((LORES_PX // patch) ** 2 * (1 - c.mask_ratio))
+    fine = 4 * coarse
+    half = c.depth // 2
+    linear = 24 * c.dim**2 * (half * coarse + c.depth * (coarse + fine))
+    attention = 4 * c.dim * (half * coarse**2 + c.depth * (coarse**2 + fine**2))
+    for keys in (coarse, fine):  # self-attention, cross-attention and feed-forward of a layer
+        linear += half * c.dim**2 * (28 * coarse + 4 * keys)
+        attention += half * 4 * c.dim * coarse * (coarse + keys)
+    return 3 * (linear + attention) / 1e9, attention / (linear + attention)
+
+
+def main() -> None:
+    """Time all cases, then measure each one's memory."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
+    parser.add_argument("--patch", type=int, default=16)
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("results/performance"))
+    chosen = parser.parse_args()
+    measure.same_allocator()
+    torch.set_num_threads(chosen.threads)
+    size = (chosen.released, chosen.patch, chosen.batch)
+    if chosen.peak:
+        step = case(chosen.peak, *size)
+        print(json.dumps({"peak_mib": measure.peak_mib(step)}))
+        return
+    names = [n for n in chosen.cases if chosen.released or not n.startswith("released")]
+    if not chosen.released:
+        measure.released(None)
+    rows = measure.interleave({n: case(n, *size) for n in names}, chosen.rounds)
+    table = measure.summary(rows, "released float32")
+    arguments = [
+        f"--patch={chosen.patch}",
+        f"--batch={chosen.batch}",
+        f"--threads={chosen.threads}",
+    ]
+    arguments += [f"--released={chosen.released}"] if chosen.released else []
+    table["peak_mib"] = [
+        measure.in_own_process(__file__, *arguments, f"--peak={n}")["peak_mib"]
+        for n in table["case"]
+    ]
+    gflop, share = step_gflop(chosen.patch)
+    found = measure.machine()
+    limits = {"float32": float(found["float32_gflops"]), "bf16": float(found["bf16_gflops"])}
+    table["gflops"] = chosen.batch * gflop / table["wall_s"]
+    table["of_limit"] = [
+        rate / limits[n.split()[1]] for n, rate in zip(table["case"], table["gflops"], strict=True)
+    ]
+    table = table.assign(patch=chosen.patch, batch=chosen.batch, attention_share=share, **found)
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    table.to_csv(chosen.out / f"step_p{chosen.patch}.csv", index=False, float_format="%.4g")
+    print(table.drop(columns=list(found)).round(3).to_string(index=False))
+
+
+if __name__ == "__main__":
+    main()

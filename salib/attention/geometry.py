@@ -1,0 +1,108 @@
+"""All of Scale-ALiBi attention that does not depend on queries, keys and values."""
+
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from salib.bias import ground_distance
+
+EVERY_ROW = slice(None)
+
+
+@dataclass(frozen=True, eq=False)
+class Geometry:
+    """Where queries and keys lie, and what distance costs; the layers of a stream share one.
+
+    It keeps coordinates, a few bytes a token. The bias of Eq. (2) is computed from them where it
+    is needed: by rows, or whole and then kept (`dense`) where that is small.
+
+    Args:
+        q_xy: centres of the query patches in metres east and south; shared by the batch or one
+            set a sample.
+        k_xy: centres of the key patches, from the same origin.
+        slopes: m(h), positive, one a head.
+        reference_m: ground distance that counts as one step of bias.
+        impl: "reference", "sdpa", "flex" or "auto" (see `salib.attention.resolve`).
+        sink: add a key that no patch owns, with logit 0 and value 0, after all others. Attention
+            then sums to less than one, by an amount that depends on ground distance, so that even
+            a flat picture tells its scale. An extension; the paper has none.
+    """
+
+    q_xy: Float[Tensor, "*#batch queries 2"]
+    k_xy: Float[Tensor, "*#batch keys 2"]
+    slopes: Float[Tensor, " heads"]
+    reference_m: float
+    impl: str = "auto"
+    sink: bool = False
+    _kept: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        """Check what would otherwise turn into NaN far from here.
+
+        Raises:
+            ValueError: if a coordinate is not finite, or reference_m or a slope not positive.
+        """
+        if not self.reference_m > 0:
+            raise ValueError(f"reference_m must be positive, got {self.reference_m}")
+        if not bool((self.slopes > 0).all()):
+            raise ValueError(f"slopes must be positive, got {self.slopes.tolist()}")
+        for name, xy in (("q_xy", self.q_xy), ("k_xy", self.k_xy)):
+            if not bool(xy.isfinite().all()):
+                raise ValueError(
+                    f"{name} must be finite metres, got NaN or infinity in {tuple(xy.shape)}"
+                )
+
+    def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """Refuse queries, keys and values that these places do not belong to.
+
+        Raises:
+            ValueError: if tokens, batch or heads differ; the message names the shapes.
+        """
+        shapes = {"q": tuple(q.shape), "k": tuple(k.shape), "v": tuple(v.shape)}
+        if q.ndim != 4 or k.ndim != 4 or k.shape[:-1] != v.shape[:-1] or q.shape[:2] != k.shape[:2]:
+            raise ValueError(
+                f"q, k, v must be (batch, heads, tokens, dim) of one batch, got {shapes}"
+            )
+        if q.shape[-1] != k.shape[-1]:
+            raise ValueError(f"q and k must have one width, got {shapes}")
+        if q.shape[1] != len(self.slopes):
+            raise ValueError(
+                f"slopes must be one a head, got {len(self.slopes)} for {q.shape[1]} heads of "
+                f"q {shapes['q']}"
+            )
+        for name, tokens, xy in (("q", q, self.q_xy), ("k", k, self.k_xy)):
+            batched = xy.ndim == 3 and xy.shape[0] not in (1, len(q))
+            if xy.ndim not in (2, 3) or batched or xy.shape[-2] != tokens.shape[-2]:
+                raise ValueError(
+                    f"{name}_xy must be ({tokens.shape[-2]}, 2) or ({len(q)}, {tokens.shape[-2]}, "
+                    f"2) for {name} {shapes[name]}, got {tuple(xy.shape)}"
+                )
+
+    @property
+    def keys(self) -> int:
+        """Keys that softmax runs over, the sink included."""
+        return self.k_xy.shape[-2] + self.sink
+
+    @property
+    def samples(self) -> int:
+        """1 where the batch shares its places, else the batch."""
+        return max(xy.shape[0] if xy.ndim == 3 else 1 for xy in (self.q_xy, self.k_xy))
+
+    def steps(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples queries keys"]:
+        """Distance of some queries to all keys in units of `reference_m`; 0 to the sink."""
+        q_xy, k_xy = (xy if xy.ndim == 3 else xy[None] for xy in (self.q_xy, self.k_xy))
+        steps = ground_distance(q_xy[:, rows], k_xy) / self.reference_m
+        return F.pad(steps, (0, 1)) if self.sink else steps
+
+    def bias(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples heads queries keys"]:
+        """-m(h) g(i, j) of Eqs. (1)-(2) for some queries."""
+        return -self.slopes[:, None, None] * self.steps(rows)[:, None]
+
+    def dense(self, dtype: torch.dtype) -> Float[Tensor, "samples heads queries keys"]:
+        """The whole bias, built at first use in a dtype and kept."""
+        if dtype not in self._kept:
+            self._kept[dtype] = self.bias().to(dtype)
+        return self._kept[dtype]

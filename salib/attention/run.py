@@ -1,0 +1,108 @@
+"""Attention by name: the definition, and what computes it faster."""
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from salib.attention.blocked import blocked
+from salib.attention.flex import flex
+from salib.attention.geometry import Geometry
+from salib.attention.sdpa import sdpa
+
+IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "flex")
+SMALL_KEYS = 128
+
+
+def attend(
+    q: Float[Tensor, "batch heads queries dim"],
+    k: Float[Tensor, "batch heads keys dim"],
+    v: Float[Tensor, "batch heads keys dim"],
+    q_xy: Float[Tensor, "*#batch queries 2"],
+    k_xy: Float[Tensor, "*#batch keys 2"],
+    slopes: Float[Tensor, " heads"],
+    reference_m: float,
+    *,
+    impl: str = "auto",
+    sink: bool = False,
+) -> Float[Tensor, "batch heads queries dim"]:
+    """Scale-ALiBi attention, Eqs. (1)-(2): self-, cross- and masked attention alike.
+
+    Gradients reach q, k, v, and slopes where these require one. Arguments other than q, k, v are
+    those of `Geometry`; layers that share places share one and call `attend_with`.
+
+    Args:
+        q: queries.
+        k: keys.
+        v: values.
+        q_xy: centres of the query patches in metres east and south; shared by the batch or
+            one set a sample.
+        k_xy: centres of the key patches, from the same origin.
+        slopes: m(h), positive, one a head.
+        reference_m: ground distance that counts as one step of bias.
+        impl: "reference", "sdpa", "blocked", "flex", or "auto" (see `resolve`).
+        sink: add a key with logit 0 and value 0 (see `Geometry`).
+
+    Raises:
+        ValueError: if shapes do not belong together, coordinates are not finite, reference_m or a
+            slope is not positive, impl is unknown, or "flex" is asked for gradients that it has
+            not.
+    """
+    return attend_with(q, k, v, Geometry(q_xy, k_xy, slopes, reference_m, impl=impl, sink=sink))
+
+
+def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
+    """Eq. (1) where the places are already known.
+
+    Raises:
+        ValueError: if shapes do not belong together, impl is unknown, or "flex" is asked for
+            gradients that it has not.
+    """
+    geometry.check(q, k, v)
+    chosen = resolve(geometry.impl, q, k, v, geometry)
+    if geometry.sink:
+        k, v = (F.pad(tokens, (0, 0, 0, 1)) for tokens in (k, v))
+    if chosen == "reference":
+        return reference(q, k, v, geometry.dense(geometry.slopes.dtype))
+    return {"sdpa": sdpa, "blocked": blocked, "flex": flex}[chosen](q, k, v, geometry)
+
+
+def reference(
+    q: Float[Tensor, "batch heads queries dim"],
+    k: Float[Tensor, "batch heads keys dim"],
+    v: Float[Tensor, "batch heads keys dim"],
+    bias: Float[Tensor, "*#batch heads queries keys"],
+) -> Float[Tensor, "batch heads queries dim"]:
+    """Eq. (1) as read in D1 (divided by sqrt(d)), softmax over keys, weighted mean of values."""
+    logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias
+    weights = logits.softmax(dim=-1).to(v.dtype)
+    return weights @ v
+
+
+def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> str:
+    """The implementation that `impl` stands for with these tensors.
+
+    "auto" is "sdpa" but for two cases. On a GPU it is "flex", unless slopes are learnt. For
+    bfloat16 on a CPU, where the fused kernels were the slowest of all, it is "blocked", or
+    "reference" below 128 keys.
+
+    Raises:
+        ValueError: if impl is unknown, or "flex" is asked for gradients that it has not.
+    """
+    if impl not in ("auto", *IMPLEMENTATIONS):
+        raise ValueError(f"impl must be auto or one of {IMPLEMENTATIONS}, got {impl!r}")
+    learns = geometry.slopes.requires_grad and torch.is_grad_enabled()
+    if impl == "flex":
+        gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+        if learns or (gradient and q.device.type == "cpu"):
+            raise ValueError(
+                "impl='flex' has no backward pass on a CPU, and none for slopes anywhere: got "
+                f"q {tuple(q.shape)} on {q.device}, slopes with requires_grad={learns}; use 'sdpa'"
+            )
+    if impl != "auto":
+        return impl
+    if q.device.type == "cuda":
+        return "sdpa" if learns else "flex"
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
+        return "reference" if k.shape[-2] < SMALL_KEYS else "blocked"
+    return "sdpa"
