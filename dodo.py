@@ -45,6 +45,7 @@ NOTEBOOKS = {
     "03_model": [RUNS / "tiles" / artifact.MADE_FROM],
     "04_pretraining": [RUNS / "tiles" / artifact.MADE_FROM],
     "05_table2": [RUNS / "models" / name / artifact.MADE_FROM for name in ("scale_alibi", "croma")],
+    "07_performance": [],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

@@ -167,9 +167,8 @@ def values_and_gradients(tensors, q_xy, k_xy, slopes, *, impl, sink=False, learn
 def pieces(request, monkeypatch):
     """Run the test with the whole bias, and with a few rows of it at a time."""
     if request.param == "in pieces":
-        monkeypatch.setattr(sdpa_module, "DENSE_BYTES", 0)
-        monkeypatch.setattr(sdpa_module, "CHUNK_BYTES", 20_000)
-        monkeypatch.setattr(blocked_module, "BLOCK_BYTES", 20_000)
+        monkeypatch.setattr(sdpa_module, "BIAS_BYTES", 5_000)
+        monkeypatch.setattr(blocked_module, "BLOCK_BYTES", 5_000)
 
 
 @pytest.mark.usefixtures("pieces")
@@ -209,6 +208,18 @@ def test_gradients_with_slopes_and_sink_equal_finite_differences(impl):
         return attend(q, k, v, q_xy, k_xy, slopes, 64.0, impl=impl, sink=True)
 
     assert torch.autograd.gradcheck(run, leaves)
+
+
+@pytest.mark.parametrize("learn", [True, False])
+def test_pieces_computed_again_have_the_gradients_of_the_definition(monkeypatch, learn):
+    """The way of devices other than a CPU, taken on a CPU."""
+    monkeypatch.setattr(sdpa_module, "BIAS_BYTES", 5_000)
+    monkeypatch.setattr(sdpa_module, "_has_flash_with_sums", lambda q: False)
+    case = problem("cross")
+    expected = values_and_gradients(*case, impl="reference", learn=learn)
+    found = values_and_gradients(*case, impl="sdpa", learn=learn)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
 
 
 @pytest.mark.parametrize("heads", ORACLE_HEADS)
@@ -287,8 +298,7 @@ def test_values_that_make_no_distance_are_refused(reference_m):
 @pytest.mark.parametrize("impl", FAST)
 def test_no_tensor_of_queries_by_keys_by_heads_is_made(monkeypatch, impl):
     """Memory linear in tokens: the largest tensor of a pass is a fixed number of bytes."""
-    monkeypatch.setattr(sdpa_module, "DENSE_BYTES", 2**16)
-    monkeypatch.setattr(sdpa_module, "CHUNK_BYTES", 2**16)
+    monkeypatch.setattr(sdpa_module, "BIAS_BYTES", 2**16)
     monkeypatch.setattr(blocked_module, "BLOCK_BYTES", 2**16)
     largest = {}
     for tokens in (256, 1024):

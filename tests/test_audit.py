@@ -179,3 +179,38 @@ def test_d9_released_diagonal_averages_minus_six_where_it_should_be_zero():
         64, rows=16, cols=16, mask_ratio=0.5, slope=2**-0.5, generator=seeded()
     )
     assert found.mean().item() == pytest.approx(-6, abs=0.2)
+
+
+def test_d18_heads_agree_with_a_loop_over_places():
+    rows = audit.d18_heads(torch.tensor([0.5]), 64.0, gsds_m=[3.0], sides=[3], patch_px=5)
+    places = [(15.0 * col, 15.0 * row) for row in range(3) for col in range(3)]
+    tokens, metres = [], []
+    for here in places:
+        away = [math.dist(here, there) for there in places]
+        weights = [math.exp(-0.5 * d / 64) for d in away]
+        shares = [w / sum(weights) for w in weights]
+        tokens.append(math.exp(-sum(share * math.log(share) for share in shares)))
+        metres.append(sum(share * d for share, d in zip(shares, away, strict=True)))
+    steep, none = rows.to_dict("records")
+    assert steep["tokens"] == pytest.approx(sum(tokens) / 9, rel=1e-5)
+    assert steep["metres"] == pytest.approx(sum(metres) / 9, rel=1e-5)
+    assert none["tokens"] == pytest.approx(9)
+    mean = sum(math.dist(a, b) for a in places for b in places) / 81
+    assert none["metres"] == pytest.approx(mean, rel=1e-5)
+
+
+def test_d18_a_steep_head_keeps_its_reach_on_larger_images_and_steeper_ones_see_scale():
+    slopes = 0.5 ** torch.arange(1.0, 9.0)
+    metres = audit.d18_heads(slopes, 64.0, sides=[8, 64]).pivot(
+        index="slope", columns="side", values="metres"
+    )
+    assert metres.loc[0.5, 64] < 2 * metres.loc[0.5, 8]
+    assert metres.loc[0.0, 64] == pytest.approx(8 * metres.loc[0.0, 8], rel=0.05)
+    found = [audit.d18_heads_that_see_scale(k * slopes, 64.0) for k in (1e-3, 1.0, 4.0)]
+    assert found[0] == 0 < found[1] < found[2]
+
+
+def test_d18_only_a_sink_tells_the_scale_of_a_flat_picture():
+    moved = audit.d18_moved([3.0, 24.0], 0, seeded())
+    assert moved["flat.plain"] < 1e-5 < moved["mosaic.plain"]
+    assert moved["flat.sink"] > 1e-3

@@ -241,15 +241,22 @@ def test_slopes_and_reach_draws_the_radius_of_each_slope():
     assert list(right.lines[0].get_ydata()) == [128.0, 512.0, 32.0]
 
 
-def test_entropy_against_gsd_draws_a_line_a_head_even_with_more_heads_than_colours():
-    gsd_m, tokens = np.geomspace(1, 50, 13), RNG.uniform(1, 64, (16, 13))
-    figure = figures.entropy_against_gsd(gsd_m, tokens, np.geomspace(0.5, 0.01, 16), 64)
-    *heads, ceiling = figure.axes[0].lines
-    assert len(heads) == 16
-    assert set(ceiling.get_ydata()) == {64}
-    for line, own in zip(heads, tokens, strict=True):
-        assert np.array_equal(line.get_ydata(), own)
-        assert np.array_equal(line.get_xdata(), gsd_m)
+def test_heads_against_draws_a_line_a_head_in_tokens_and_in_metres():
+    slopes = [*np.geomspace(0.5, 0.01, 11), 0.0]
+    rows = pd.DataFrame(
+        [
+            {"gsd_m": gsd, "side": 8, "slope": slope, "tokens": 60 - gsd, "metres": gsd * 7}
+            for gsd in (1.0, 3.0, 50.0)
+            for slope in slopes
+        ]
+    )
+    tokens, metres = figures.heads_against(rows, "gsd_m").axes
+    for axis, values in ((tokens, [59, 57, 10]), (metres, [7, 21, 350])):
+        assert len(axis.lines) == len(slopes)
+        for line in axis.lines:
+            assert line.get_xdata().tolist() == [1, 3, 50]
+            assert line.get_ydata().tolist() == values
+    assert metres.get_legend().get_texts()[-1].get_text() == "none"
 
 
 def test_attended_keys_counts_every_query():
@@ -281,3 +288,16 @@ def test_against_distance_draws_every_pair_in_every_panel():
 def test_nothing_to_draw_is_an_error(draw):
     with pytest.raises(ValueError, match="must hold one"):
         draw()
+
+
+def test_attention_cost_draws_each_case_in_order_of_tokens_with_one_colour():
+    times = pd.DataFrame(
+        {"case": ["a", "a", "b", "b"], "tokens": [9, 4, 4, 9], "wall_s": [3, 1, 2, 5]}
+    )
+    memory = times.rename(columns={"wall_s": "peak_mib"}).assign(case=["b", "b", "c", "c"])
+    left, right = figures.attention_cost(times, memory).axes
+    found = {line.get_label(): line for line in left.lines}
+    assert found["a"].get_xydata().tolist() == [[4, 1], [9, 3]]
+    again = {line.get_label(): line for line in right.lines}
+    assert list(again) == ["b", "c"]
+    assert again["b"].get_color() == found["b"].get_color() != found["a"].get_color()

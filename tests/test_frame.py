@@ -28,7 +28,7 @@ MAY_IMPORT = {
     "attention": {"bias"},
     "model": {"config", "bias", "attention"},
     "losses": set(),
-    "audit": {"config", "bias", "losses"},
+    "audit": {"config", "bias", "losses", "model"},
     "curate": {"config"},
     "world": {"config"},
     "data": {"config", "curate.archive"},

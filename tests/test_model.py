@@ -290,3 +290,40 @@ def test_wrong_input_is_refused_with_the_rule(arguments, message):
 def test_missing_gsd_is_refused():
     with pytest.raises(TypeError, match="gsd_m"):
         build_model(SMALL, 0).embed(torch.rand(1, 3, 8, 8), "lores")
+
+
+def test_slopes_can_be_learnt_and_are_stored(tmp_path):
+    config = replace(SMALL, learn_slopes=True)
+    model = build_model(config, 2)
+    assert torch.allclose(model.slopes, build_model(SMALL, 2).slopes, rtol=1e-6)
+    batch = 2
+    out = model(images(batch), gsd_m(batch), masks(model, batch))
+    sum(p.square().mean() for p in out.predicted.values()).backward()
+    assert (model.log_slopes.grad != 0).all()
+    with torch.no_grad():
+        model.log_slopes.add_(0.1)
+    save_model(model, tmp_path / "model")
+    torch.testing.assert_close(load_model(tmp_path / "model").slopes, model.slopes)
+
+
+def test_fixed_slopes_are_no_parameter():
+    assert not [name for name, _ in build_model(SMALL, 2).named_parameters() if "slopes" in name]
+
+
+def test_a_sink_changes_what_a_flat_picture_embeds_to():
+    flat = torch.full((2, 3, HEIGHT, WIDTH), 90.0)
+    gsd = torch.tensor([2.0, 30.0])
+    for sink in (False, True):
+        near, far = build_model(replace(SMALL, sink=sink), 2).eval().embed(flat, "lores", gsd)
+        assert ((near - far).abs().max() > 1e-4) == sink
+
+
+@pytest.mark.parametrize("impl", ["reference", "sdpa", "blocked"])
+def test_every_implementation_runs_the_whole_model_to_the_same_loss(impl):
+    batch, outs = 2, []
+    for chosen in ("reference", impl):
+        model = build_model(SMALL, 2)
+        model.impl = chosen
+        outs.append(model(images(batch), gsd_m(batch), masks(model, batch)).predicted)
+    for name in outs[0]:
+        torch.testing.assert_close(outs[1][name], outs[0][name], rtol=1e-4, atol=1e-5)

@@ -168,3 +168,45 @@ def test_gains_show_their_interval_with_its_sign():
     table = tables.gains(pd.DataFrame([row]))
     assert table.loc["SA-low", "over"] == "CROMA"
     assert table.loc["SA-low", "points"] == "-0.5 [-1.2, +0.3]"
+
+
+def _timed():
+    return pd.DataFrame(
+        {
+            "case": ["ours bf16", "ours float32", "released bf16", "released float32"],
+            "wall_s": [2.0, 5.0, 3.0, 8.0],
+            "cpu_s": [4.0, 10.0, 6.0, 16.0],
+            "speedup_cpu": [4.0, 1.6, 2.67, 1.0],
+            "peak_mib": [300.0, 500.0, 800.0, 1000.0],
+            "of_limit": [0.5, 0.6, 0.4, 0.3],
+        }
+    )
+
+
+def test_speed_stands_beside_the_released_code_which_comes_first():
+    table = tables.speed(_timed()).data
+    assert table.index.tolist()[:2] == ["released float32", "released bf16"]
+    assert table.loc["ours bf16", "share of peak"] == pytest.approx(0.3)
+    assert table.loc["ours bf16", "times as fast"] == 4
+    alone = tables.speed(_timed()[:2].drop(columns=["speedup_cpu", "of_limit"])).data
+    assert alone.columns.tolist() == ["seconds", "CPU seconds", "peak MiB"]
+
+
+def test_speed_ratios_are_of_cpu_time_and_need_both_sides():
+    ratios = tables.speed_ratios(_timed())
+    assert ratios["bf16.float32"] == pytest.approx(16 / 4)
+    assert ratios["bf16.bf16"] == pytest.approx(6 / 4)
+    assert ratios["float32.float32"] == pytest.approx(16 / 10)
+    assert ratios["bf16.peak"] == pytest.approx(0.3)
+    assert tables.speed_ratios(_timed()[:2]) == {}
+
+
+def test_memory_growth_is_one_for_linear_and_the_ratio_for_quadratic():
+    rows = [
+        {"case": case, "tokens": tokens, "peak_mib": (tokens / 64) ** power}
+        for case, power in (("linear", 1), ("dense", 2))
+        for tokens in (16384, 1024, 4096)
+    ]
+    rows.append({"case": "once", "tokens": 1024, "peak_mib": 3.0})
+    growth = tables.memory_growth(pd.DataFrame(rows))
+    assert growth == pytest.approx({"linear": 1, "dense": 16})

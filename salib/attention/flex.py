@@ -35,5 +35,5 @@ def flex(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
 
 @functools.cache
 def compiled():
-    """FlexAttention as one fused kernel; compiled at first use, again for other shapes."""
-    return torch.compile(flex_attention, dynamic=False)
+    """FlexAttention as one fused kernel; compiled at first use, and again for other shapes."""
+    return torch.compile(flex_attention)

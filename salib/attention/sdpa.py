@@ -10,34 +10,29 @@ from torch.utils.checkpoint import checkpoint
 
 from salib.attention.geometry import Geometry
 
-DENSE_BYTES = 64 * 2**20
-CHUNK_BYTES = 16 * 2**20
+BIAS_BYTES = 64 * 2**20
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
-    """Fused attention. The bias is dense and kept below 64 MiB, else made for a few rows at a time.
+    """Fused attention; a bias of at most 64 MiB is built once and kept.
 
-    With rows at a time the backward pass makes each piece of bias again, so nothing of size
-    queries x keys is ever held.
+    A larger one is made for as many queries at a time as take 64 MiB, and again in the backward
+    pass, so that memory grows with the tokens and not with their square.
     """
-    if geometry.samples * q.shape[1] * q.shape[2] * k.shape[2] * q.element_size() <= DENSE_BYTES:
+    if geometry.samples * q.shape[1] * q.shape[2] * k.shape[2] * q.element_size() <= BIAS_BYTES:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=geometry.dense(q.dtype))
-    if q.device.type == "cpu":
+    if _has_flash_with_sums(q):
         return _InPieces.apply(q, k, v, geometry.slopes, geometry)
     pieces = [
-        checkpoint(
-            _piece, q[:, :, rows], k, v, geometry.slopes, geometry, rows, use_reentrant=False
-        )
+        checkpoint(_piece, q[:, :, rows], k, v, geometry, rows, use_reentrant=False)
         for rows in _rows(q, geometry)
     ]
     return torch.cat(pieces, dim=2)
 
 
-def _piece(
-    q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, geometry: Geometry, rows: slice
-) -> Tensor:
+def _piece(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry, rows: slice) -> Tensor:
     bias = geometry.bias(rows).to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
@@ -81,10 +76,15 @@ def _slope_gradient(grad, q, k, v, out, total, bias, steps) -> Tensor:
     return -(to_logits * steps[:, None]).sum((0, 2, 3))
 
 
+def _has_flash_with_sums(q: Tensor) -> bool:
+    """Whether there is a kernel that returns what its backward pass needs, under any bias."""
+    return q.device.type == "cpu"
+
+
 def _rows(q: Tensor, geometry: Geometry) -> Iterator[slice]:
-    """Slices of queries whose bias takes CHUNK_BYTES."""
+    """Slices of queries whose bias takes BIAS_BYTES."""
     row_bytes = geometry.samples * q.shape[1] * geometry.keys * q.element_size()
-    step = max(1, CHUNK_BYTES // row_bytes)
+    step = max(1, BIAS_BYTES // row_bytes)
     return (slice(start, start + step) for start in range(0, q.shape[2], step))
 
 

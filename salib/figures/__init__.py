@@ -9,24 +9,25 @@ from salib.figures.ground import (
     against_distance,
     attended_keys,
     bias_maps,
-    entropy_against_gsd,
     figure2,
+    heads_against,
     slopes_and_reach,
 )
 from salib.figures.pictures import false_colour, figure3, gallery, montage, picture
-from salib.figures.rows import distributions, loss_curves, table2_intervals
+from salib.figures.rows import attention_cost, distributions, loss_curves, table2_intervals
 
 __all__ = [
     "against_distance",
     "attended_keys",
+    "attention_cost",
     "bias_maps",
     "distributions",
-    "entropy_against_gsd",
     "false_colour",
     "figure1",
     "figure2",
     "figure3",
     "gallery",
+    "heads_against",
     "loss_curves",
     "montage",
     "picture",

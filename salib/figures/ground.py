@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 from itertools import cycle
+from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -103,29 +105,34 @@ def slopes_and_reach(slopes: Mapping[str, Float[Array, " heads"]], reference_m: 
     return figure
 
 
-def entropy_against_gsd(
-    gsd_m: Float[Array, " gsds"],
-    tokens: Float[Array, "heads gsds"],
-    slopes: Float[Array, " heads"],
-    total: int,
-) -> Figure:
-    """How many of `total` tokens each head attends to by bias alone, against the GSD.
+def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
+    """What each head attends to by bias alone, in tokens and in metres.
 
     Args:
-        tokens: effective number, the exponential of the entropy of the weights.
-        total: tokens of the image.
+        rows: gsd_m, side, slope, tokens, metres; slope 0, attending to all alike, is dotted.
+        x: what varies; the ground sample distance, or the patches along an image's side.
     """
-    figure, axes = panels(1, 1, height_in=2.9, width_in=5.4)
-    axis = axes[0, 0]
-    for colour, own, slope in zip(cycle(SERIES), tokens, slopes, strict=False):
-        axis.plot(gsd_m, own, color=colour, linewidth=1.6, label=f"{slope:.3g}")
-    axis.axhline(total, color=OTHER, linestyle=":", linewidth=1)
-    axis.set(xscale="log", xlabel="gsd_m, m/px", ylabel="effective tokens", ylim=(0, 1.05 * total))
-    axis.set_xticks([1, 2, 5, 10, 20, 50], ["1", "2", "5", "10", "20", "50"])
-    axis.minorticks_off()
-    axis.set_xlim(gsd_m.min(), gsd_m.max())
-    open_frame(axis)
-    axis.legend(title="m(h)", fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure, axes = panels(1, 2, height_in=2.9)
+    labels = {"gsd_m": "gsd_m, m/px", "side": "patches a side"}
+    for axis, y in zip(axes[0], ("tokens", "metres"), strict=True):
+        colours = cycle(SERIES)
+        for slope, own in rows.groupby("slope", sort=False):
+            look = {"color": next(colours), "linewidth": 1.6, "label": f"{slope:.3g}"}
+            if slope == 0:
+                look |= {"color": OTHER, "linestyle": ":", "label": "none"}
+            axis.plot(own[x], own[y], **look)
+        axis.set(xscale="log", yscale="log", xlabel=labels[x], xlim=(rows[x].min(), rows[x].max()))
+        marks = [
+            mark for mark in (1, 2, 4, 8, 16, 32, 64) if rows[x].min() <= mark <= rows[x].max()
+        ]
+        axis.set_xticks(marks, [str(mark) for mark in marks])
+        axis.xaxis.minorticks_off()
+        open_frame(axis)
+    axes[0, 0].set_ylabel("effective tokens")
+    axes[0, 1].set_ylabel("mean attended distance, m")
+    axes[0, 1].legend(
+        title="m(h)", fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
     return figure
 
 

@@ -127,3 +127,28 @@ def _intervals(axis: Axes, own: pd.DataFrame, models: list[str]) -> None:
     axis.set_ylim(len(models) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.25)
     open_frame(axis)
+
+
+def attention_cost(times: pd.DataFrame, memory: pd.DataFrame) -> Figure:
+    """Time and peak memory of attention against the number of tokens, a line an implementation.
+
+    Args:
+        times: case, tokens, wall_s.
+        memory: case, tokens, peak_mib.
+    """
+    figure, axes = panels(1, 2, height_in=3.0)
+    names = list(dict.fromkeys([*times["case"], *memory["case"]]))
+    colours = dict(zip(names, cycle(SERIES), strict=False))
+    for axis, rows, y in ((axes[0, 0], times, "wall_s"), (axes[0, 1], memory, "peak_mib")):
+        for case, own in rows.groupby("case"):
+            own = own.sort_values("tokens")
+            axis.plot(own["tokens"], own[y], "o-", color=colours[case], markersize=4, label=case)
+        tokens = sorted(set(rows["tokens"]))
+        axis.set(xscale="log", yscale="log", xlabel="tokens")
+        axis.set_xticks(tokens, [f"{count:,}" for count in tokens])
+        axis.xaxis.minorticks_off()
+        open_frame(axis)
+    axes[0, 0].set_ylabel("seconds, forward and backward")
+    axes[0, 1].set_ylabel("peak MiB")
+    axes[0, 1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

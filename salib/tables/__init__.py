@@ -1,7 +1,8 @@
-"""Rows to Tables 1 and 2, the table of real tasks, and verdicts on the paper's claims."""
+"""Rows to Tables 1 and 2, tables of real tasks and of speed, and verdicts on the paper's claims."""
 
 from salib.tables.printed import real_table, table1, table2
 from salib.tables.rows import BASELINES, MODELS, PROBE_NAMES
+from salib.tables.speed import memory_growth, speed, speed_ratios
 from salib.tables.summary import gains, knn_accuracy, mean_accuracy, over_seeds
 from salib.tables.verdicts import verdicts
 
@@ -12,8 +13,11 @@ __all__ = [
     "gains",
     "knn_accuracy",
     "mean_accuracy",
+    "memory_growth",
     "over_seeds",
     "real_table",
+    "speed",
+    "speed_ratios",
     "table1",
     "table2",
     "verdicts",

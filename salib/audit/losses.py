@@ -1,12 +1,7 @@
-"""What the text as printed and the released code compute where this library departs from them.
-
-Each function is named after its row of the table in design.md (a page of the book) and serves the
-experiment behind that row. Nothing else uses them.
-"""
+"""Losses, targets and masks as the text prints them and as the released code computes them."""
 
 from collections.abc import Mapping
 from itertools import combinations
-from math import sqrt
 
 import pandas as pd
 import torch
@@ -14,54 +9,8 @@ import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from salib.bias import effective_tokens, ground_distance, patch_centres, scale_alibi_bias
 from salib.config import SENSOR_NAMES
 from salib.losses import contrastive_loss, normalise_patches, sensor_error
-
-
-def d1_attended_keys(
-    *, draws: int, keys: int, dim: int, generator: torch.Generator
-) -> dict[str, Float[Tensor, " queries"]]:
-    """Effective number of keys of each query, for unit normal queries and keys without a bias.
-
-    Args:
-        draws: independent sets of as many queries as keys.
-
-    Returns:
-        "product", where q.k is multiplied by sqrt(dim) as Eq. (1) is printed, and "quotient".
-    """
-    q, k = torch.randn(2, draws, keys, dim, generator=generator)
-    scales = {"product": sqrt(dim), "quotient": 1 / sqrt(dim)}
-    return {name: effective_tokens(q @ k.mT * scale).flatten() for name, scale in scales.items()}
-
-
-def d2_step_bias(*, gsd_m: float, patch_px: int, slope: float, reference_m: float = 1.0) -> float:
-    """Bias between two neighbouring patches; `reference_m` 1 is Eq. (2) in bare metres."""
-    patch_m = torch.tensor([gsd_m * patch_px])
-    xy = patch_centres(1, 2, patch_m)
-    return scale_alibi_bias(xy, xy, torch.tensor([slope]), reference_m)[0, 0, 0, 1].item()
-
-
-def d2_table(
-    gsds_m: Mapping[float | int, float], *, patch_px: int, slope: float, reference_m: float
-) -> pd.DataFrame:
-    """One step between neighbouring patches at several latitudes, in bare metres and as read.
-
-    Args:
-        gsds_m: metres a pixel by latitude.
-    """
-    rows = {
-        lat: {
-            "gsd_m": gsd_m,
-            "patch_m": patch_px * gsd_m,
-            "bare metres": d2_step_bias(gsd_m=gsd_m, patch_px=patch_px, slope=slope),
-            f"in steps of {reference_m:g} m": d2_step_bias(
-                gsd_m=gsd_m, patch_px=patch_px, slope=slope, reference_m=reference_m
-            ),
-        }
-        for lat, gsd_m in gsds_m.items()
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("latitude")
 
 
 def d3_printed_loss(
@@ -177,58 +126,3 @@ def d6_pooled_mask(
     hidden = torch.ones(batch, fine).scatter(1, order[:, : int(fine * (1 - mask_ratio))], 0.0)
     grid = hidden.unflatten(1, (2 * rows, 2 * cols))
     return grid.bool(), F.max_pool2d(grid, 2).bool()
-
-
-def d8_released_bias(rows: int, cols: int, slope: float) -> Float[Tensor, "queries keys"]:
-    """The released bias between a coarse grid and one twice as fine.
-
-    Every fourth column of the fine grid's own table is kept and what remains is flattened; the
-    entry of query q and key k is then read at q x (coarse patches) + k, although a row of queries
-    now spans four times as many keys.
-    """
-    coarse = rows * cols
-    xy = patch_centres(2 * rows, 2 * cols, torch.tensor([0.5]))
-    table = scale_alibi_bias(xy, xy, torch.tensor([slope]), 1.0)[0, 0]
-    flat = table[:, ::4].flatten()
-    places = torch.arange(coarse)[:, None] * coarse + torch.arange(4 * coarse)
-    return flat[places]
-
-
-def d8_nearest(
-    bias: Float[Tensor, "queries keys"], distance_m: Float[Tensor, "queries keys"]
-) -> int:
-    """How many queries have their highest bias at a key that is nearest on the ground."""
-    found = distance_m.gather(1, bias.argmax(dim=1, keepdim=True))
-    return int((found <= distance_m.amin(dim=1, keepdim=True) + 1e-4).sum())
-
-
-def correlation(a: Float[Tensor, "rows cols"], b: Float[Tensor, "rows cols"]) -> float:
-    """Pearson's correlation over all entries."""
-    return torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1].item()
-
-
-def d9_released_diagonal(
-    batch: int,
-    *,
-    rows: int,
-    cols: int,
-    slope: float,
-    mask_ratio: float = 0.5,
-    generator: torch.Generator,
-) -> Float[Tensor, "batch kept"]:
-    """Bias of each token to itself inside the released cross-encoder.
-
-    Self-attention there takes the table from kept radar to kept lores patches, two draws that have
-    nothing to do with each other, where the distance of a token to itself is 0.
-    """
-    kept = int(rows * cols * (1 - mask_ratio))
-    draws = torch.rand(2, batch, rows * cols, generator=generator).argsort(dim=-1)[..., :kept]
-    radar, lores = patch_centres(rows, cols, torch.ones(1))[0][draws]
-    return -slope * torch.linalg.vector_norm(radar - lores, dim=-1)
-
-
-def coarse_to_fine_distance(rows: int, cols: int, patch_m: float) -> Float[Tensor, "queries keys"]:
-    """True distance in metres between a coarse grid and one twice as fine on the same ground."""
-    coarse = patch_centres(rows, cols, torch.tensor([patch_m]))
-    fine = patch_centres(2 * rows, 2 * cols, torch.tensor([patch_m / 2]))
-    return ground_distance(coarse, fine)[0]

@@ -1,0 +1,79 @@
+"""Rows of the benchmarks as the performance page prints them."""
+
+import pandas as pd
+from pandas.io.formats.style import Styler
+
+from salib.tables.rows import Rows, read_rows
+
+RELEASED, RELEASED_BF16 = "released float32", "released bf16"
+FORMATS = {
+    "seconds": "{:.2f}",
+    "CPU seconds": "{:.2f}",
+    "times as fast": "{:.2f}",
+    "peak MiB": "{:,.0f}",
+    "share of peak": "{:.0%}",
+    "of the limit": "{:.0%}",
+}
+
+
+def speed(rows: Rows) -> Styler:
+    """Each case beside the released code in float32, in the order that the page shows.
+
+    Args:
+        rows: one benchmark at one size: case, wall_s, cpu_s, speedup_cpu (median over rounds), and,
+            where measured, peak_mib and of_limit.
+
+    Returns:
+        Indexed by case: seconds, CPU seconds, times as fast, peak MiB, share of peak, of the limit.
+    """
+    table = pd.DataFrame(read_rows(rows)).set_index("case")
+    first = [name for name in (RELEASED, RELEASED_BF16) if name in table.index]
+    table = table.loc[[*first, *(name for name in table.index if name not in first)]]
+    shown = pd.DataFrame({"seconds": table["wall_s"], "CPU seconds": table["cpu_s"]})
+    if "speedup_cpu" in table:
+        shown["times as fast"] = table["speedup_cpu"]
+    if "peak_mib" in table:
+        shown["peak MiB"] = table["peak_mib"]
+        if RELEASED in table.index:
+            shown["share of peak"] = table["peak_mib"] / table["peak_mib"][RELEASED]
+    if "of_limit" in table:
+        shown["of the limit"] = table["of_limit"]
+    return shown.style.format({name: FORMATS[name] for name in shown})
+
+
+def speed_ratios(rows: Rows) -> dict[str, float]:
+    """What prose says of one benchmark: how many times as fast, and how much of the memory.
+
+    Returns:
+        By name such as "bf16.float32" (ours in bfloat16 against the released code in float32):
+        ratio of median CPU times; "bf16.peak": ours over the released code's float32 peak; empty
+        where a side was not measured.
+    """
+    table = pd.DataFrame(read_rows(rows)).set_index("case")
+    ratios = {}
+    for ours in ("float32", "bf16"):
+        for theirs in ("float32", "bf16"):
+            pair = (f"released {theirs}", f"ours {ours}")
+            if set(pair) <= set(table.index):
+                seconds = [float(table.loc[name, "cpu_s"]) for name in pair]
+                ratios[f"{ours}.{theirs}"] = seconds[0] / seconds[1]
+        pair = (RELEASED, f"ours {ours}")
+        if "peak_mib" in table and set(pair) <= set(table.index):
+            peaks = [float(table.loc[name, "peak_mib"]) for name in pair]
+            ratios[f"{ours}.peak"] = peaks[1] / peaks[0]
+    return ratios
+
+
+def memory_growth(rows: Rows) -> dict[str, float]:
+    """Peak memory at the most tokens over that at the fewest, over the ratio of tokens, by case.
+
+    One means linear in tokens. Cases measured at one size only are left out.
+    """
+    growth = {}
+    for case, own in pd.DataFrame(read_rows(rows)).groupby("case"):
+        own = own.sort_values("tokens")
+        small, large = own.iloc[0], own.iloc[-1]
+        if large["tokens"] > small["tokens"]:
+            peaks = large["peak_mib"] / small["peak_mib"]
+            growth[str(case)] = float(peaks * small["tokens"] / large["tokens"])
+    return growth
