@@ -10,6 +10,9 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
+tiles = typer.Typer(help="Check, merge and convert PMTiles archives.", no_args_is_help=True)
+app.add_typer(tiles, name="tiles")
+Archives = Annotated[list[Path], typer.Argument(help="PMTiles archives.")]
 Seed = Annotated[int, typer.Option(help="One integer seeds the run.")]
 Preset = Annotated[str, typer.Option(help="tiny, small or base (the paper's).")]
 
@@ -38,13 +41,14 @@ def curate(
     ] = None,
     dates: Annotated[str | None, typer.Option(help="Such as 2023-05-01/2023-09-30.")] = None,
     quant: Annotated[str, typer.Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
+    encoding: Annotated[str, typer.Option(help="png, or webp (lossless, smaller).")] = "png",
     processes: Annotated[int, typer.Option(help="Blocks rendered at once.")] = 1,
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
     from salib.curate import curate as run
 
-    path = run(catalog, out, zoom=zoom, bbox=bbox, dates=dates, quant=quant, processes=processes)
-    typer.echo(path)
+    options = {"quant": quant, "encoding": encoding, "processes": processes}
+    typer.echo(run(catalog, out, zoom=zoom, bbox=bbox, dates=dates, **options))
 
 
 @app.command()
@@ -125,6 +129,56 @@ def evaluate(
         protocol=protocol,
     )
     typer.echo(out)
+
+
+@tiles.command("verify")
+def verify_tiles(archives: Archives) -> None:
+    """Read and decode every tile; print what is wrong and exit with 1 if anything is."""
+    from salib.curate.verify import verify
+
+    wrong = 0
+    for path in archives:
+        problems = verify(path)
+        wrong += len(problems)
+        for problem in problems:
+            where = f" {problem.tile.z}/{problem.tile.x}/{problem.tile.y}" if problem.tile else ""
+            typer.echo(f"{path}{where}: {problem.kind}: {problem.detail}")
+    typer.echo(f"{wrong} problems in {len(archives)} archives")
+    raise typer.Exit(code=1 if wrong else 0)
+
+
+@tiles.command("merge")
+def merge_tiles(
+    archives: Archives, out: Annotated[Path, typer.Option(help="Archive to write.")]
+) -> None:
+    """Write the tiles of several archives into one."""
+    from salib.curate.reshape import merge
+
+    typer.echo(merge(archives, out))
+
+
+@tiles.command("downsample")
+def downsample_tiles(
+    archive: Annotated[Path, typer.Argument(help="A PMTiles archive.")],
+    out: Annotated[Path, typer.Option(help="Archive to write.")],
+    min_zoom: Annotated[int, typer.Option(help="Lowest zoom to add.")],
+) -> None:
+    """Add lower zooms, so that a map viewer can zoom out."""
+    from salib.curate.reshape import downsample
+
+    typer.echo(downsample(archive, out, min_zoom=min_zoom))
+
+
+@tiles.command("webdataset")
+def export_tiles(
+    folder: Annotated[Path, typer.Argument(help="Folder written by salib curate.")],
+    out: Annotated[Path, typer.Option(help="Folder for the tar shards.")],
+    samples_a_shard: Annotated[int, typer.Option(help="Samples in one file.")] = 1000,
+) -> None:
+    """Export joint samples as WebDataset shards."""
+    from salib.curate.reshape import export_webdataset
+
+    typer.echo(export_webdataset(folder, out, samples_a_shard=samples_a_shard))
 
 
 def main() -> None:

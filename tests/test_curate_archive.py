@@ -14,8 +14,9 @@ from pmtiles.tile import Compression, TileType
 from pmtiles.writer import Writer
 
 from salib.curate.archive import Archive, write_archive
-from salib.curate.codec import decode, encode_png, image_format
+from salib.curate.codec import decode, encode, encode_png, image_format
 from salib.curate.grid import TileId
+from salib.curate.verify import is_placeholder, verify
 
 META = {"attribution": "Procedural", "procedural": True}
 
@@ -57,7 +58,8 @@ def test_what_was_written_is_read(path, tiles):
     assert set(archive.tiles()) == set(tiles)
     assert set(archive.tiles(15)) == {tile for tile in tiles if tile.z == 15}
     assert archive.metadata == META
-    assert archive.verify() == len(archive) == len(tiles)
+    assert len(archive) == len(tiles)
+    assert verify(path) == []
     for tile, image in tiles.items():
         np.testing.assert_array_equal(archive.get(*tile), image)
 
@@ -170,7 +172,10 @@ def test_jpeg_and_webp_in_a_png_archive_are_told_by_content(tmp_path):
     }
     archive = Archive(write_archive(tmp_path / "mixed.pmtiles", data.items(), metadata={}))
     assert [image_format(archive.read(*tile)) for tile in data] == ["png", "jpeg", "webp"]
-    assert archive.verify() == 3
+    assert [(p.tile, p.kind) for p in verify(archive.path)] == [
+        (TileId(5, 9, 11), "format"),
+        (TileId(5, 9, 12), "format"),
+    ]
     for tile in data:
         assert np.abs(archive.get(*tile).astype(int) - smooth).max() < 12
     np.testing.assert_array_equal(archive.get(5, 9, 12), smooth)
@@ -213,9 +218,79 @@ def test_verify_names_the_damaged_tile(tmp_path, path, capfd):
     data[spot] ^= 255
     damaged = tmp_path / "damaged.pmtiles"
     damaged.write_bytes(data)
-    with pytest.raises(ValueError, match=r"damaged\.pmtiles, tile 15/7429/12583"):
-        Archive(damaged).verify()
+    assert [(p.tile, p.kind) for p in verify(damaged)] == [(TileId(15, 7429, 12583), "damaged")]
     capfd.readouterr()
+
+
+def test_verify_finds_what_sources_leave_where_a_tile_should_be(tmp_path):
+    good, black = encode_png(picture(1, 3)), encode_png(np.zeros((256, 256, 3), np.uint8))
+    contents = {
+        TileId(5, 8, 11): good,
+        TileId(5, 9, 11): b"<html><body>503 Service Unavailable</body></html>",
+        TileId(5, 9, 12): black,
+        TileId(5, 10, 12): black,
+        TileId(5, 11, 12): encode_png(picture(2, 3)[:128]),
+        TileId(5, 11, 13): good[: len(good) // 2],
+    }
+    path = tmp_path / "released.pmtiles"
+    with path.open("wb") as file:  # the reference writer checks nothing
+        writer = Writer(file)
+        for tile in sorted(contents, key=lambda tile: tile.hilbert):
+            writer.write_tile(tile.hilbert, contents[tile])
+        writer.finalize(
+            {"tile_type": TileType.PNG, "tile_compression": Compression.NONE}, {"attribution": ""}
+        )
+    found = {problem.tile: problem.kind for problem in verify(path)}
+    assert found == {
+        TileId(5, 9, 11): "not an image",
+        TileId(5, 9, 12): "placeholder",
+        TileId(5, 10, 12): "placeholder",
+        TileId(5, 11, 12): "size",
+        TileId(5, 11, 13): "damaged",
+    }
+
+
+def test_verify_finds_a_place_listed_twice(tmp_path):
+    path = tmp_path / "twice.pmtiles"
+    with path.open("wb") as file:
+        writer = Writer(file)
+        for seed in (1, 2):
+            writer.write_tile(TileId(5, 8, 11).hilbert, encode_png(picture(seed)))
+        writer.finalize({"tile_type": TileType.PNG, "tile_compression": Compression.NONE}, {})
+    assert [(p.tile, p.kind) for p in verify(path)] == [(TileId(5, 8, 11), "duplicate")]
+
+
+def test_verify_says_of_a_truncated_archive_that_it_is(tmp_path, path):
+    short = tmp_path / "short.pmtiles"
+    short.write_bytes(path.read_bytes()[:-1])
+    (problem,) = verify(short)
+    assert (problem.tile, problem.kind) == (None, "archive")
+    assert "must be whole" in problem.detail
+
+
+def test_transparent_or_varied_tiles_are_no_placeholders():
+    clear = np.zeros((8, 8, 4), np.uint8)
+    assert not is_placeholder(clear)
+    assert is_placeholder(clear + np.array([0, 0, 0, 255], np.uint8))
+    dotted = np.zeros((8, 8, 3), np.uint8)
+    dotted[5, 3, 1] = 1
+    assert not is_placeholder(dotted)
+
+
+@pytest.mark.parametrize("bands", [3, 4])
+def test_webp_is_lossless_even_under_transparency(bands):
+    image = picture(5, bands)
+    data = encode(image, "webp")
+    assert image_format(data) == "webp"
+    np.testing.assert_array_equal(decode(data), image)
+    np.testing.assert_array_equal(np.array(Image.open(io.BytesIO(data))), image)
+
+
+def test_other_encodings_are_refused():
+    with pytest.raises(ValueError, match="encoding must be one of png, webp, got 'jpeg'"):
+        encode(picture(1), "jpeg")
+    with pytest.raises(ValueError, match="3 or 4 bands for WebP, got 1"):
+        encode(picture(1, 1), "webp")
 
 
 def test_an_image_cut_short_is_refused():

@@ -15,11 +15,14 @@ import shapely
 from curate_scenes import write_small_world
 
 from salib.artifact import file_digest
+from salib.config import SENSOR_NAMES
 from salib.curate import Archive, curate
+from salib.curate.codec import image_format
 from salib.curate.grid import TileId, gsd_m, tile_bounds
 from salib.curate.index import split_by_block
 from salib.curate.run import make_plan, open_catalog, outputs
 from salib.curate.shards import commit
+from salib.curate.verify import verify
 
 ZOOM = 14
 
@@ -178,6 +181,7 @@ def test_other_arguments_replace_the_output(catalog, out, tmp_path):
     [
         ({"zoom": 3}, "zoom must be between 8 and 20, got 3"),
         ({"quant": "db"}, "quant must be one of paper, released, got 'db'"),
+        ({"encoding": "jpeg"}, "encoding must be one of png, webp, got 'jpeg'"),
         ({"processes": 0}, "processes must be at least 1, got 0"),
         ({"bbox": (1, 2, 3)}, "bbox must be .* got 3 values"),
         ({"bbox": (10, 10, 11, 11)}, "search must find a scene"),
@@ -239,3 +243,14 @@ def test_two_equal_blocks_give_one_to_each_split_and_one_block_trains():
     pair = [TileId(14, 16 * 200 + x, 16 * 300) for x in range(32)]
     assert sorted(set(split_by_block(pair).values())) == ["train", "valid"]
     assert set(split_by_block(pair[:16]).values()) == {"train"}
+
+
+def test_webp_holds_the_pixels_of_png_and_both_are_sound(catalog, out, index, tmp_path):
+    box = index.geometry.iloc[0].buffer(-1e-6).bounds
+    small = curate(catalog, tmp_path / "webp", zoom=ZOOM, bbox=box, encoding="webp")
+    for name in SENSOR_NAMES:
+        smaller, whole = (Archive(folder / f"{name}.pmtiles") for folder in (small, out))
+        assert verify(smaller.path) == verify(whole.path) == []
+        for tile in smaller.tiles():
+            assert image_format(smaller.read(*tile)) == "webp"
+            np.testing.assert_array_equal(smaller.get(*tile), whole.get(*tile))

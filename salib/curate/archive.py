@@ -130,17 +130,6 @@ class Archive:
         except ValueError as error:
             raise ValueError(f"{self.path}, tile {z}/{x}/{y}: {error}") from error
 
-    def verify(self) -> int:
-        """Decode every tile; their number.
-
-        Raises:
-            ValueError: at the first tile that is no whole image, or if sizes differ.
-        """
-        sizes = {self.get(*tile).shape[:2] for tile in self.tiles()}
-        if len(sizes) > 1:
-            raise ValueError(f"{self.path} must hold tiles of one size, got {sorted(sizes)}")
-        return len(self)
-
     def close(self) -> None:
         """Close the file; reading afterwards fails."""
         if self._fd >= 0:

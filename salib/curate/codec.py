@@ -1,8 +1,13 @@
-"""Tiles as PNG bytes, and any of PNG, JPEG and WebP bytes as levels, told apart by content."""
+"""Tiles as PNG or lossless WebP, and PNG, JPEG or WebP bytes as levels, told by content."""
+
+import io
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
+
+ENCODINGS = ("png", "webp")
 
 _ENDS = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 _TO_CV2 = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
@@ -26,6 +31,25 @@ def image_format(data: bytes) -> str | None:
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "webp"
     return None
+
+
+def encode(image: UInt8[np.ndarray, "height width bands"], encoding: str) -> bytes:
+    """Lossless bytes of an image; "webp" is a quarter smaller, "png" opens everywhere.
+
+    Raises:
+        ValueError: for another encoding, or a number of bands that it does not hold.
+    """
+    if encoding == "png":
+        return encode_png(image)
+    if encoding != "webp":
+        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
+    if image.shape[2] not in (3, 4):
+        raise ValueError(f"image must have 3 or 4 bands for WebP, got {image.shape[2]}")
+    buffer = io.BytesIO()
+    # `exact` keeps the colour of transparent pixels, `method` 0 and `quality` 0 are the fastest.
+    options = {"lossless": True, "method": 0, "quality": 0, "exact": True}
+    Image.fromarray(image).save(buffer, "WEBP", **options)
+    return buffer.getvalue()
 
 
 def encode_png(image: UInt8[np.ndarray, "height width bands"]) -> bytes:

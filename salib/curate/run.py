@@ -18,6 +18,7 @@ from salib.artifact import MADE_FROM, atomic_file, is_kept, source_digest, stamp
 from salib.config import SENSOR_NAMES
 from salib.curate.archive import Archive, write_archive
 from salib.curate.catalog import Scene, catalog_digest, check_files, open_catalog, search
+from salib.curate.codec import ENCODINGS
 from salib.curate.cover import cover, covered_fraction
 from salib.curate.grid import TileId, blocks_of, check_bbox, tile_bounds, tiles_of_bbox
 from salib.curate.index import MIN_VALID, joint_samples
@@ -54,12 +55,13 @@ def curate(
     bbox: Sequence[float | int] | None = None,
     dates: str | None = None,
     quant: str = "paper",
+    encoding: str = "png",
     processes: int = 1,
 ) -> Path:
     """Render aligned 256 px tiles of three sensors from a static STAC catalogue.
 
     Writes `radar.pmtiles`, `lores.pmtiles` (both of `zoom`), `hires.pmtiles` (`zoom` and
-    `zoom + 1`) and `index.parquet`, all RGBA PNG with validity in alpha. An interrupted call
+    `zoom + 1`) and `index.parquet`, all RGBA with validity in alpha. An interrupted call
     resumes; a call whose catalogue, arguments and code are those of the last one returns at once.
     The bytes depend on neither interruptions nor `processes`.
 
@@ -71,19 +73,22 @@ def curate(
             default what all three sensors cover.
         dates: such as `2022-05-01/2022-08-31`; by default any.
         quant: `paper` or `released`, see `render.sar_to_8bit`.
+        encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
+            does not read.
         processes: how many render at once.
 
     Raises:
         ValueError: for arguments out of range, a missing catalogue or file, a search that finds
             nothing, or a bbox that the scenes do not cover.
     """
-    _check(zoom, quant, processes)
+    _check(zoom, quant, encoding, processes)
     out, stac = Path(out), open_catalog(catalog)
     key = {
         "zoom": zoom,
         "bbox": None if bbox is None else [*check_bbox(bbox)],
         "dates": dates,
         "quant": quant,
+        "encoding": encoding,
         "catalog": catalog_digest(stac),
         "source": source_digest("salib.curate"),
     }
@@ -91,7 +96,7 @@ def curate(
         return out
     plan = make_plan(stac, zoom=zoom, bbox=bbox, dates=dates)
     shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    blocks = make_blocks(plan, shards, quant)
+    blocks = make_blocks(plan, shards, quant, encoding)
     execute([block for block in blocks if not block.path.is_file()], len(blocks), processes)
     _finish(out, plan, [block.path for block in blocks])
     stamp(out, key)
@@ -145,7 +150,7 @@ def make_plan(
     return Plan(zoom=zoom, tiles=tuple(tiles), scenes=scenes)
 
 
-def make_blocks(plan: Plan, folder: Path, quant: str) -> list[Block]:
+def make_blocks(plan: Plan, folder: Path, quant: str, encoding: str = "png") -> list[Block]:
     """The plan as units of work in Hilbert order, each with the scenes that meet it."""
     blocks = []
     for parent, tiles in blocks_of(plan.tiles, BLOCK_LEVELS).items():
@@ -155,7 +160,8 @@ def make_blocks(plan: Plan, folder: Path, quant: str) -> list[Block]:
             for name in SENSOR_NAMES
         }
         path = folder / f"{parent.z}-{parent.x}-{parent.y}.parquet"
-        blocks.append(Block(path=path, tiles=tuple(tiles), scenes=scenes, quant=quant))
+        how = {"quant": quant, "encoding": encoding}
+        blocks.append(Block(path=path, tiles=tuple(tiles), scenes=scenes, **how))
     return blocks
 
 
@@ -209,10 +215,12 @@ def _metadata(plan: Plan, sensor: str) -> dict:
     return metadata
 
 
-def _check(zoom: int, quant: str, processes: int) -> None:
+def _check(zoom: int, quant: str, encoding: str, processes: int) -> None:
     if not ZOOMS[0] <= zoom <= ZOOMS[1]:
         raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
     if quant not in QUANTS:
         raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
     if processes < 1:
         raise ValueError(f"processes must be at least 1, got {processes}")

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from salib.artifact import atomic_file
 from salib.config import SENSOR_NAMES
 from salib.curate.catalog import Scene
-from salib.curate.codec import encode_png
+from salib.curate.codec import encode
 from salib.curate.grid import TILE_PX, TileId
 from salib.curate.raster import Span
 from salib.curate.render import mosaic
@@ -32,6 +32,7 @@ class Block:
     tiles: tuple[TileId, ...]
     scenes: dict[str, tuple[Scene, ...]]
     quant: str
+    encoding: str
 
 
 def commit(block: Block) -> Path:
@@ -89,7 +90,7 @@ def _rendered(block: Block, sensor: str, span: Span, tiles: Sequence[TileId]) ->
             "valid_frac": float(shares.sum()) / TILE_PX**2,
             "datetime": scenes[int(shares.argmax())].datetime,
             "scene_ids": [scenes[number].id for number in np.flatnonzero(shares)],
-            "data": encode_png(np.ascontiguousarray(image.rgba[here])),
+            "data": encode(np.ascontiguousarray(image.rgba[here]), block.encoding),
         }
         rows.append(tile._asdict() | row)
     return rows

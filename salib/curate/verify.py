@@ -1,0 +1,73 @@
+"""What is wrong with an archive: every tile read, decoded and compared with what is promised."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+from pmtiles.tile import TileType
+
+from salib.curate.archive import Archive
+from salib.curate.codec import decode, image_format
+from salib.curate.grid import TileId, tiles_of_ids
+
+_PROMISED = {TileType.PNG: "png", TileType.JPEG: "jpeg", TileType.WEBP: "webp"}
+
+
+class Problem(NamedTuple):
+    """One finding: the tile (None: the archive as a whole), its kind, and what was found.
+
+    Kinds: "archive" (missing, truncated or no PMTiles), "duplicate" (a place listed twice), "not an
+    image" (such as a server's error page), "format" (another than the header promises), "damaged"
+    (an image without its end), "size" (another than the first tile's), "placeholder" (one opaque
+    colour throughout, as written where a source had nothing).
+    """
+
+    tile: TileId | None
+    kind: str
+    detail: str
+
+
+def verify(path: str | Path) -> list[Problem]:
+    """Everything wrong with an archive; an empty list if nothing is."""
+    try:
+        archive = Archive(path)
+    except ValueError as error:
+        return [Problem(None, "archive", str(error))]
+    try:
+        return list(_problems(archive))
+    finally:
+        archive.close()
+
+
+def is_placeholder(image: UInt8[np.ndarray, "height width bands"]) -> bool:
+    """Whether every pixel is of one colour and, where the image has alpha, opaque."""
+    opaque = image.shape[2] != 4 or bool((image[..., 3] == 255).all())
+    return opaque and bool((image == image[:1, :1]).all())
+
+
+def _problems(archive: Archive) -> Iterator[Problem]:
+    ids, counts = np.unique(archive.ids, return_counts=True)
+    for place, count in zip(tiles_of_ids(ids[counts > 1]), counts[counts > 1], strict=True):
+        yield Problem(TileId(*place.tolist()), "duplicate", f"listed {count} times")
+    promised, size = _PROMISED.get(archive.header["tile_type"]), None
+    for place in tiles_of_ids(ids).tolist():
+        tile = TileId(*place)
+        data = archive.read(*tile)
+        kind = image_format(data)
+        if kind is None:
+            yield Problem(tile, "not an image", f"{len(data)} bytes that begin {data[:16]!r}")
+            continue
+        if promised and kind != promised:
+            yield Problem(tile, "format", f"{kind} where the header promises {promised}")
+        try:
+            image = decode(data)
+        except ValueError as error:
+            yield Problem(tile, "damaged", str(error))
+            continue
+        size = size or image.shape[:2]
+        if image.shape[:2] != size:
+            yield Problem(tile, "size", f"{image.shape[:2]} px where the first has {size}")
+        if is_placeholder(image):
+            yield Problem(tile, "placeholder", f"every pixel is {image[0, 0].tolist()}")
