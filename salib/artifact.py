@@ -128,9 +128,10 @@ def keep(folder: str | Path, make: Callable[..., object], **arguments: object) -
     Args:
         make: a function of salib that writes the folder whole; its module and what that imports
             count as part of the arguments.
-        arguments: plain values.
+        arguments: plain values; `processes` changes how fast, not what, and does not count.
     """
-    key = {"arguments": arguments, "source": source_digest(make.__module__)}
+    counted = {name: value for name, value in arguments.items() if name != "processes"}
+    key = {"arguments": counted, "source": source_digest(make.__module__)}
     if not is_kept(folder, key):
         make(folder, **arguments)
         stamp(folder, key)

@@ -69,7 +69,7 @@ def test_a_stamp_holds_for_its_key_alone(tmp_path):
 def test_a_folder_is_made_once_for_each_set_of_arguments(tmp_path):
     calls = []
 
-    def make(folder, *, seed):
+    def make(folder, *, seed, processes=1):
         calls.append(seed)
         with atomic_dir(folder) as part:
             (part / "value.txt").write_text(str(seed))
@@ -78,6 +78,7 @@ def test_a_folder_is_made_once_for_each_set_of_arguments(tmp_path):
     for seed in (1, 1, 2, 2, 1):
         keep(tmp_path / "made", make, seed=seed)
         assert (tmp_path / "made" / "value.txt").read_text() == str(seed)
+    keep(tmp_path / "made", make, seed=1, processes=5)
     assert calls == [1, 2, 1]
 
 

@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pystac
@@ -16,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from salib.curate import catalog as cat
-from salib.curate.cover import cover, covered_fraction, smallest_cover, tile_points
+from salib.curate import cover as cover_module
+from salib.curate.cover import cover, covered_fraction, greedy_cover, smallest_cover, tile_points
 from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
 
 WHOLE = shapely.box(-99, 38, -97, 39)
@@ -191,6 +193,24 @@ def test_the_cover_is_as_small_as_the_best_of_all_subsets(inside):
     rows = np.flatnonzero(smallest_cover(inside))
     assert (inside[rows].any(axis=0) == inside.any(axis=0)).all()
     assert (len(rows), rows.sum()) == brute(inside)
+
+
+def test_the_greedy_cover_covers_what_can_be_and_takes_the_first_of_equals():
+    rng = np.random.default_rng(4)
+    for _ in range(50):
+        inside = rng.random((11, 17)) < 0.2
+        chosen = greedy_cover(inside)
+        np.testing.assert_array_equal(inside[chosen].any(axis=0), inside.any(axis=0))
+        assert chosen.sum() >= smallest_cover(inside).sum()
+    assert greedy_cover(np.ones((3, 5), bool)).tolist() == [True, False, False]
+
+
+def test_a_solver_that_gives_up_is_replaced_by_the_greedy_cover(monkeypatch):
+    inside = np.random.default_rng(5).random((11, 17)) < 0.3
+    gave_up = SimpleNamespace(success=False, message="time limit", x=None)
+    monkeypatch.setattr(cover_module, "milp", lambda *args, **kwargs: gave_up)
+    chosen = smallest_cover(inside)
+    np.testing.assert_array_equal(inside[chosen].any(axis=0), inside.any(axis=0))
 
 
 def test_a_cover_of_many_scenes_is_found_in_order_and_names_bare_tiles(tmp_path):

@@ -47,7 +47,8 @@ def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> Cover:
 def smallest_cover(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray, " scenes"]:
     """Which rows to take so that every column that can be covered is, with the fewest rows.
 
-    Ties go to the smallest sum of row numbers. Solved exactly, as an integer programme.
+    Ties go to the smallest sum of row numbers. Solved exactly, as an integer programme; if the
+    solver gives up, greedily (`greedy_cover`).
     """
     scenes = len(inside)
     needed = np.unique(inside[:, inside.any(axis=0)], axis=1)
@@ -61,8 +62,18 @@ def smallest_cover(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray
         bounds=Bounds(0, 1),
         options={"mip_rel_gap": 0.0},
     )
-    assert solution.success, solution.message
-    return solution.x > 0.5
+    return solution.x > 0.5 if solution.success else greedy_cover(needed)
+
+
+def greedy_cover(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray, " scenes"]:
+    """Rows taken one by one, each the first of those that add most columns."""
+    chosen = np.zeros(len(inside), dtype=bool)
+    missing = inside.any(axis=0)
+    while missing.any():
+        best = int(inside[:, missing].sum(axis=1).argmax())
+        chosen[best] = True
+        missing &= ~inside[best]
+    return chosen
 
 
 def covered_fraction(area: BaseGeometry, tiles: Sequence[TileId]) -> Float[np.ndarray, " tiles"]:
