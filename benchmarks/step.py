@@ -1,7 +1,7 @@
 """One training step, forward and backward: ours beside the released code, in one run.
 
     python benchmarks/step.py --released ../scale-alibi --patch 16 --batch 4
-    python benchmarks/step.py --released ../scale-alibi --patch 8 --batch 1
+    SALIB_PLAIN_ALLOCATOR=1 python benchmarks/step.py --released ../scale-alibi --patch 8 --batch 1
 
 The base model (768 wide, 12 layers, 16 heads) on a lores and radar image of 256 px and a hires one
 of 512 px with 40 % of patches hidden. The released model runs unmodified, in float32 and under
@@ -12,6 +12,7 @@ for each case. Rows go to results/performance/step_p<patch>.csv.
 import argparse
 import functools
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -149,6 +150,8 @@ def main() -> None:
     table["of_limit"] = [
         rate / limits[n.split()[1]] for n, rate in zip(table["case"], table["gflops"], strict=True)
     ]
+    plain = bool(os.environ.get("SALIB_PLAIN_ALLOCATOR"))
+    found["allocator"] = "glibc" if plain else "glibc, blocks kept"
     table = table.assign(patch=chosen.patch, batch=chosen.batch, attention_share=share, **found)
     chosen.out.mkdir(parents=True, exist_ok=True)
     table.to_csv(chosen.out / f"step_p{chosen.patch}.csv", index=False, float_format="%.4g")

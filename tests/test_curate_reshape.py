@@ -4,8 +4,8 @@ import json
 import tarfile
 from pathlib import Path
 
-import geopandas
 import numpy as np
+import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
@@ -96,7 +96,7 @@ def test_lower_zooms_keep_the_encoding_and_leave_no_other_file(tmp_path):
 
 def test_shards_hold_each_joint_sample_whole_and_are_the_same_each_time(tiles, tmp_path):
     out = export_webdataset(tiles, tmp_path / "shards", samples_a_shard=3)
-    index = geopandas.read_parquet(Path(tiles) / "index.parquet")
+    index = pd.read_parquet(Path(tiles) / "index.parquet")
     archives = {name: Archive(Path(tiles) / f"{name}.pmtiles") for name in ("radar", "hires")}
     seen = {}
     for path in sorted(out.glob("*.tar")):

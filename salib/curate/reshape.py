@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import cv2
-import geopandas
 import numpy as np
+import pandas as pd
 from jaxtyping import UInt8
 
 from salib.artifact import atomic_dir
@@ -86,11 +86,11 @@ def export_webdataset(tiles: str | Path, out: str | Path, *, samples_a_shard: in
         raise ValueError(f"samples_a_shard must be at least 1, got {samples_a_shard}")
     if not (tiles / "index.parquet").is_file():
         raise ValueError(f"tiles must hold index.parquet, got {tiles} without it: curate it first")
-    index = geopandas.read_parquet(tiles / "index.parquet")
+    index = pd.read_parquet(tiles / "index.parquet").drop(columns="geometry", errors="ignore")
     archives = {name: Archive(tiles / f"{name}.pmtiles") for name in SENSOR_NAMES}
     with atomic_dir(out) as part:
         for split, rows in index.groupby("split"):
-            records = json.loads(rows.drop(columns="geometry").to_json(orient="records"))
+            records = json.loads(rows.to_json(orient="records", date_format="iso"))
             for shard in range(-(-len(records) // samples_a_shard)):
                 chosen = records[shard * samples_a_shard : (shard + 1) * samples_a_shard]
                 with tarfile.open(part / f"{split}-{shard:06d}.tar", "w") as tar:
