@@ -90,7 +90,7 @@ def export_webdataset(tiles: str | Path, out: str | Path, *, samples_a_shard: in
     archives = {name: Archive(tiles / f"{name}.pmtiles") for name in SENSOR_NAMES}
     with atomic_dir(out) as part:
         for split, rows in index.groupby("split"):
-            records = json.loads(rows.to_json(orient="records", date_format="iso"))
+            records = json.loads(str(rows.to_json(orient="records", date_format="iso")))
             for shard in range(-(-len(records) // samples_a_shard)):
                 chosen = records[shard * samples_a_shard : (shard + 1) * samples_a_shard]
                 with tarfile.open(part / f"{split}-{shard:06d}.tar", "w") as tar:

@@ -114,6 +114,7 @@ def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
     """
     figure, axes = panels(1, 2, height_in=2.9)
     labels = {"gsd_m": "gsd_m, m/px", "side": "patches a side"}
+    first, last = float(rows[x].to_numpy().min()), float(rows[x].to_numpy().max())
     for axis, y in zip(axes[0], ("tokens", "metres"), strict=True):
         colours = cycle(SERIES)
         for slope, own in rows.groupby("slope", sort=False):
@@ -121,10 +122,8 @@ def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
             if slope == 0:
                 look |= {"color": OTHER, "linestyle": ":", "label": "none"}
             axis.plot(own[x], own[y], **look)
-        axis.set(xscale="log", yscale="log", xlabel=labels[x], xlim=(rows[x].min(), rows[x].max()))
-        marks = [
-            mark for mark in (1, 2, 4, 8, 16, 32, 64) if rows[x].min() <= mark <= rows[x].max()
-        ]
+        axis.set(xscale="log", yscale="log", xlabel=labels[x], xlim=(first, last))
+        marks = [mark for mark in (1, 2, 4, 8, 16, 32, 64) if first <= mark <= last]
         axis.set_xticks(marks, [str(mark) for mark in marks])
         axis.xaxis.minorticks_off()
         open_frame(axis)

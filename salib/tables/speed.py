@@ -38,7 +38,9 @@ def speed(rows: Rows) -> Styler:
             shown["share of peak"] = table["peak_mib"] / table["peak_mib"][RELEASED]
     if "of_limit" in table:
         shown["of the limit"] = table["of_limit"]
-    return shown.style.format({name: FORMATS[name] for name in shown})
+    style = shown.style
+    style.format({name: FORMATS[str(name)] for name in shown})
+    return style
 
 
 def speed_ratios(rows: Rows) -> dict[str, float]:
