@@ -22,6 +22,7 @@ from salib import build_model, preset
 from salib.evaluate.features import embed
 
 SENSORS = {"lores": (256, 4.0), "hires": (512, 2.0)}
+BATCHES = {16: 4, 8: 1}
 CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
 
 
@@ -61,7 +62,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
-    parser.add_argument("--patch", type=int, nargs="+", default=[16, 8])
+    parser.add_argument("--patch", type=int, nargs="+", default=[16, 8], choices=BATCHES)
     parser.add_argument("--sensor", nargs="+", default=list(SENSORS), choices=SENSORS)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
@@ -72,7 +73,13 @@ def main() -> None:
     measure.same_allocator()
     torch.set_num_threads(chosen.threads)
     if chosen.peak:
-        run = case(chosen.peak, chosen.released, chosen.sensor[0], chosen.patch[0], 1)
+        run = case(
+            chosen.peak,
+            chosen.released,
+            chosen.sensor[0],
+            chosen.patch[0],
+            BATCHES[chosen.patch[0]],
+        )
         print(json.dumps({"peak_mib": measure.peak_mib(run)}))
         return
     names = [n for n in chosen.cases if chosen.released or not n.startswith("released")]
@@ -81,7 +88,7 @@ def main() -> None:
     tables = []
     for patch in chosen.patch:
         for sensor in chosen.sensor:
-            batch = 4 if patch == 16 else 1
+            batch = BATCHES[patch]
             print(f"{sensor}, patch {patch}, batch {batch}")
             runs = {n: case(n, chosen.released, sensor, patch, batch) for n in names}
             rows = measure.interleave(runs, chosen.rounds)

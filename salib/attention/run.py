@@ -12,6 +12,7 @@ from salib.attention.sdpa import sdpa
 
 IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "flex")
 SMALL_KEYS = 128
+FLEX_WIDTH = 16
 
 
 def attend(
@@ -51,13 +52,17 @@ def attend(
     return attend_with(q, k, v, Geometry(q_xy, k_xy, slopes, reference_m, impl=impl, sink=sink))
 
 
-def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
-    """Eq. (1) where the places are already known.
+def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor:
+    """Eq. (1) where the places are already known; without a geometry no distance counts.
 
     Raises:
         ValueError: if shapes do not belong together, impl is unknown, or "flex" is asked for
             gradients that it has not.
     """
+    if geometry is None:
+        if _is_small(q, k):
+            return reference(q, k, v, None)
+        return F.scaled_dot_product_attention(q, k, v)
     geometry.check(q, k, v)
     chosen = resolve(geometry.impl, q, k, v, geometry)
     if geometry.sink:
@@ -71,10 +76,11 @@ def reference(
     q: Float[Tensor, "batch heads queries dim"],
     k: Float[Tensor, "batch heads keys dim"],
     v: Float[Tensor, "batch heads keys dim"],
-    bias: Float[Tensor, "*#batch heads queries keys"],
+    bias: Float[Tensor, "*#batch heads queries keys"] | None,
 ) -> Float[Tensor, "batch heads queries dim"]:
     """Eq. (1) as read in D1 (divided by sqrt(d)), softmax over keys, weighted mean of values."""
-    logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5 + bias
+    logits = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    logits = logits if bias is None else logits + bias
     weights = logits.softmax(dim=-1).to(v.dtype)
     return weights @ v
 
@@ -82,7 +88,8 @@ def reference(
 def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> str:
     """The implementation that `impl` stands for with these tensors.
 
-    "auto" is "sdpa" but for two cases. On a GPU it is "flex", unless slopes are learnt. For
+    "auto" is "sdpa" but for two cases. On a GPU it is "flex", unless slopes are
+    learnt, heads are less than 16 wide or numbers float64. For
     bfloat16 on a CPU, where the fused kernels were the slowest of all, it is "blocked", or
     "reference" below 128 keys.
 
@@ -102,7 +109,13 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     if impl != "auto":
         return impl
     if q.device.type == "cuda":
-        return "sdpa" if learns else "flex"
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        return "reference" if k.shape[-2] < SMALL_KEYS else "blocked"
-    return "sdpa"
+        narrow = q.shape[-1] < FLEX_WIDTH or q.dtype == torch.float64
+        return "sdpa" if learns or narrow else "flex"
+    if _is_small(q, k):
+        return "reference"
+    return "blocked" if q.device.type == "cpu" and q.dtype == torch.bfloat16 else "sdpa"
+
+
+def _is_small(q: Tensor, k: Tensor) -> bool:
+    """Few enough keys that the definition is the fastest, for bfloat16 on a CPU."""
+    return q.device.type == "cpu" and q.dtype == torch.bfloat16 and k.shape[-2] < SMALL_KEYS

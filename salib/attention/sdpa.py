@@ -42,6 +42,7 @@ class _InPieces(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, slopes: Tensor, geometry: Geometry):
+        q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
         out = q.new_empty(q.shape[0], q.shape[2], q.shape[1], v.shape[3]).transpose(1, 2)
         total = q.new_empty(q.shape[:3], dtype=_float(q))
         for rows in _rows(q, geometry):
@@ -69,7 +70,16 @@ class _InPieces(torch.autograd.Function):
         return to_q, to_k.to(k.dtype), to_v.to(v.dtype), to_slopes, None
 
 
-def _slope_gradient(grad, q, k, v, out, total, bias, steps) -> Tensor:
+def _slope_gradient(
+    grad: Tensor,
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    out: Tensor,
+    total: Tensor,
+    bias: Tensor,
+    steps: Tensor,
+) -> Tensor:
     """The fused kernel gives no gradient of the bias; this is d loss / d logits, summed."""
     shares = (q @ k.mT * q.shape[-1] ** -0.5 + bias - total[..., None]).exp()
     to_logits = shares * (grad @ v.mT - (grad * out).sum(-1, keepdim=True))

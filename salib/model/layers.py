@@ -1,7 +1,6 @@
 """Transformer layers; attention takes its bias from the places of its tokens."""
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -32,10 +31,7 @@ class Attention(nn.Module):
         context = x if context is None else self.norm(context)
         q = rearrange(self.queries(x), "b n (h d) -> b h n d", h=self.heads)
         k, v = rearrange(self.keys_values(context), "b n (s h d) -> s b h n d", s=2, h=self.heads)
-        if geometry is None:
-            mixed = F.scaled_dot_product_attention(q, k, v)
-        else:
-            mixed = attend_with(q, k, v, geometry)
+        mixed = attend_with(q, k.to(q.dtype), v.to(q.dtype), geometry)
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
