@@ -23,7 +23,6 @@ from salib.evaluate.features import embed
 
 SENSORS = {"lores": (256, 4.0), "hires": (512, 2.0)}
 BATCHES = {16: 4, 8: 1}
-CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
 
 
 def case(name: str, folder: Path | None, sensor: str, patch: int, batch: int) -> Callable:
@@ -58,33 +57,19 @@ def build(is_released: bool, folder: Path | None, patch: int) -> torch.nn.Module
 
 def main() -> None:
     """Time all cases, then measure each one's memory."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patch", type=int, nargs="+", default=[16, 8], choices=BATCHES)
     parser.add_argument("--sensor", nargs="+", default=list(SENSORS), choices=SENSORS)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path("results/performance"))
+    measure.options(parser)
     chosen = parser.parse_args()
     measure.same_allocator()
     torch.set_num_threads(chosen.threads)
     if chosen.peak:
-        run = case(
-            chosen.peak,
-            chosen.released,
-            chosen.sensor[0],
-            chosen.patch[0],
-            BATCHES[chosen.patch[0]],
-        )
+        (sensor,), (patch,) = chosen.sensor, chosen.patch
+        run = case(chosen.peak, chosen.released, sensor, patch, BATCHES[patch])
         print(json.dumps({"peak_mib": measure.peak_mib(run)}))
         return
-    names = [n for n in chosen.cases if chosen.released or not n.startswith("released")]
-    if not chosen.released:
-        measure.released(None)
+    names = measure.at_hand(chosen)
     tables = []
     for patch in chosen.patch:
         for sensor in chosen.sensor:
@@ -93,12 +78,8 @@ def main() -> None:
             runs = {n: case(n, chosen.released, sensor, patch, batch) for n in names}
             rows = measure.interleave(runs, chosen.rounds)
             table = measure.summary(rows, "released float32")
-            arguments = [f"--patch={patch}", f"--sensor={sensor}", f"--threads={chosen.threads}"]
-            arguments += [f"--released={chosen.released}"] if chosen.released else []
-            table["peak_mib"] = [
-                measure.in_own_process(__file__, *arguments, f"--peak={n}")["peak_mib"]
-                for n in table["case"]
-            ]
+            size = (f"--patch={patch}", f"--sensor={sensor}")
+            table["peak_mib"] = measure.peaks(__file__, table["case"], chosen, *size)
             table["images_a_cpu_s"] = batch / table["cpu_s"]
             tables.append(table.assign(sensor=sensor, patch=patch, batch=batch))
     found = measure.machine()

@@ -3,6 +3,7 @@
 Scripts beside this file import it; it is not run by itself.
 """
 
+import argparse
 import contextlib
 import ctypes
 import importlib
@@ -14,7 +15,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -44,6 +45,27 @@ def same_allocator() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ALLOCATOR})
 
 
+CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
+
+
+def options(parser: argparse.ArgumentParser, cases: Sequence[str] = CASES) -> None:
+    """Add what all scripts ask for."""
+    parser.formatter_class = argparse.RawTextHelpFormatter
+    parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--cases", nargs="+", default=cases, choices=cases)
+    parser.add_argument("--peak", help=argparse.SUPPRESS)
+    parser.add_argument("--out", type=Path, default=Path("results/performance"))
+
+
+def at_hand(chosen: argparse.Namespace) -> list[str]:
+    """The cases asked for, without those of the released code where there is none."""
+    if not chosen.released:
+        print(f"without the released code: {HOW_TO_GET}", file=sys.stderr)
+    return [n for n in chosen.cases if chosen.released or not n.startswith("released")]
+
+
 def released(folder: Path | None) -> types.ModuleType | None:
     """The released `scale_alibi.model`, imported without the rest of its package.
 
@@ -53,7 +75,6 @@ def released(folder: Path | None) -> types.ModuleType | None:
         SystemExit: if the folder is not a checkout.
     """
     if folder is None:
-        print(f"without the released code: {HOW_TO_GET}", file=sys.stderr)
         return None
     if not (folder / "scale_alibi" / "model.py").is_file():
         raise SystemExit(f"no scale_alibi/model.py in {folder}: {HOW_TO_GET}")
@@ -117,6 +138,13 @@ def peak_mib(run: Callable[[], object], device: str = "cpu") -> float:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         run()
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+
+
+def peaks(script: str, cases: Iterable[str], chosen: argparse.Namespace, *size: str) -> list[float]:
+    """Peak memory of each case at one size, each in a process of its own."""
+    arguments = [*size, f"--threads={chosen.threads}"]
+    arguments += [f"--released={chosen.released}"] if chosen.released else []
+    return [in_own_process(script, *arguments, f"--peak={name}")["peak_mib"] for name in cases]
 
 
 def in_own_process(script: str, *arguments: str) -> dict:

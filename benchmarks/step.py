@@ -27,7 +27,6 @@ from salib.losses import total_loss
 from salib.train import step_losses
 
 LORES_PX, MASK_RATIO = 256, 0.4
-CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
 
 
 def images(batch: int) -> dict[str, torch.Tensor]:
@@ -109,17 +108,10 @@ def step_gflop(patch: int) -> tuple[float, float]:
 
 def main() -> None:
     """Time all cases, then measure each one's memory."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
-    )
-    parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--patch", type=int, default=16)
     parser.add_argument("--batch", type=int, default=4)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", nargs="+", default=CASES, choices=CASES)
-    parser.add_argument("--peak", help=argparse.SUPPRESS)
-    parser.add_argument("--out", type=Path, default=Path("results/performance"))
+    measure.options(parser)
     chosen = parser.parse_args()
     measure.same_allocator()
     torch.set_num_threads(chosen.threads)
@@ -128,21 +120,11 @@ def main() -> None:
         step = case(chosen.peak, *size)
         print(json.dumps({"peak_mib": measure.peak_mib(step)}))
         return
-    names = [n for n in chosen.cases if chosen.released or not n.startswith("released")]
-    if not chosen.released:
-        measure.released(None)
+    names = measure.at_hand(chosen)
     rows = measure.interleave({n: case(n, *size) for n in names}, chosen.rounds)
     table = measure.summary(rows, "released float32")
-    arguments = [
-        f"--patch={chosen.patch}",
-        f"--batch={chosen.batch}",
-        f"--threads={chosen.threads}",
-    ]
-    arguments += [f"--released={chosen.released}"] if chosen.released else []
-    table["peak_mib"] = [
-        measure.in_own_process(__file__, *arguments, f"--peak={n}")["peak_mib"]
-        for n in table["case"]
-    ]
+    sides = (f"--patch={chosen.patch}", f"--batch={chosen.batch}")
+    table["peak_mib"] = measure.peaks(__file__, table["case"], chosen, *sides)
     gflop, share = step_gflop(chosen.patch)
     found = measure.machine()
     limits = {"float32": float(found["float32_gflops"]), "bf16": float(found["bf16_gflops"])}

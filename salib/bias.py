@@ -50,6 +50,21 @@ def ground_distance(
     return torch.cdist(query_xy, key_xy, compute_mode="donot_use_mm_for_euclid_dist")
 
 
+def ground_steps(
+    query_xy: Float[Tensor, "*#batch queries 2"],
+    key_xy: Float[Tensor, "*#batch keys 2"],
+    reference_m: float,
+) -> Float[Tensor, "*batch queries keys"]:
+    """Distance in steps of `reference_m` metres: g(i, j) of Eq. (2).
+
+    Raises:
+        ValueError: if reference_m is not positive.
+    """
+    if reference_m <= 0:
+        raise ValueError(f"reference_m must be positive, got {reference_m}")
+    return ground_distance(query_xy, key_xy) / reference_m
+
+
 def scale_alibi_bias(
     query_xy: Float[Tensor, "*#batch queries 2"],
     key_xy: Float[Tensor, "*#batch keys 2"],
@@ -70,10 +85,7 @@ def scale_alibi_bias(
     Raises:
         ValueError: if reference_m is not positive.
     """
-    if reference_m <= 0:
-        raise ValueError(f"reference_m must be positive, got {reference_m}")
-    steps = ground_distance(query_xy, key_xy) / reference_m
-    return -slopes[:, None, None] * steps.unsqueeze(-3)
+    return -slopes[:, None, None] * ground_steps(query_xy, key_xy, reference_m).unsqueeze(-3)
 
 
 def effective_tokens(

@@ -318,12 +318,16 @@ def test_a_sink_changes_what_a_flat_picture_embeds_to():
         assert ((near - far).abs().max() > 1e-4) == sink
 
 
-@pytest.mark.parametrize("impl", ["reference", "sdpa", "blocked"])
-def test_every_implementation_runs_the_whole_model_to_the_same_loss(impl):
-    batch, outs = 2, []
+@pytest.mark.parametrize("impl", ["sdpa", "blocked"])
+def test_every_implementation_gives_the_model_the_same_outputs_and_gradients(impl):
+    batch, found = 2, []
     for chosen in ("reference", impl):
         model = build_model(SMALL, 2)
         model.impl = chosen
-        outs.append(model(images(batch), gsd_m(batch), masks(model, batch)).predicted)
-    for name in outs[0]:
-        torch.testing.assert_close(outs[1][name], outs[0][name], rtol=1e-4, atol=1e-5)
+        out = model(images(batch), gsd_m(batch), masks(model, batch)).predicted
+        sum(values.square().mean() for values in out.values()).backward()
+        gradients = {n: p.grad for n, p in model.named_parameters() if p.grad is not None}
+        found.append({**out, **gradients})
+    assert len(found[0]) > 50
+    for name, expected in found[0].items():
+        torch.testing.assert_close(found[1][name], expected, rtol=1e-3, atol=1e-5)

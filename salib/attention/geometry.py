@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from salib.bias import ground_distance
+from salib.bias import ground_steps, scale_alibi_bias
 
 EVERY_ROW = slice(None)
 
@@ -95,13 +95,13 @@ class Geometry:
 
     def steps(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples queries keys"]:
         """Distance of some queries to all keys in units of `reference_m`; 0 to the sink."""
-        q_xy, k_xy = (xy if xy.ndim == 3 else xy[None] for xy in (self.q_xy, self.k_xy))
-        steps = ground_distance(q_xy[:, rows], k_xy) / self.reference_m
+        steps = ground_steps(*self._places(rows), self.reference_m)
         return F.pad(steps, (0, 1)) if self.sink else steps
 
     def bias(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples heads queries keys"]:
-        """-m(h) g(i, j) of Eqs. (1)-(2) for some queries."""
-        return -self.slopes[:, None, None] * self.steps(rows)[:, None]
+        """-m(h) g(i, j) of Eqs. (1)-(2) for some queries; 0 to the sink."""
+        bias = scale_alibi_bias(*self._places(rows), self.slopes, self.reference_m)
+        return F.pad(bias, (0, 1)) if self.sink else bias
 
     def dense(self, dtype: torch.dtype) -> Float[Tensor, "samples heads queries keys"]:
         """The whole bias, built at first use in a dtype and kept; always built if slopes learn."""
@@ -111,3 +111,7 @@ class Geometry:
             with torch.inference_mode(False):
                 self._kept[dtype] = self.bias().to(dtype)
         return self._kept[dtype]
+
+    def _places(self, rows: slice) -> tuple[Tensor, Tensor]:
+        q_xy, k_xy = (xy if xy.ndim == 3 else xy[None] for xy in (self.q_xy, self.k_xy))
+        return q_xy[:, rows], k_xy
