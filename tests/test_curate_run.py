@@ -16,12 +16,14 @@ from curate_scenes import write_small_world
 
 from salib.artifact import file_digest
 from salib.config import SENSOR_NAMES
-from salib.curate import Archive, curate
+from salib.curate import Archive, Engine, Rules, curate
 from salib.curate.codec import image_format
 from salib.curate.grid import TileId, gsd_m, tile_bounds
 from salib.curate.index import split_by_block
-from salib.curate.run import make_plan, open_catalog, outputs
+from salib.curate.plan import make_plan
+from salib.curate.run import outputs
 from salib.curate.shards import commit
+from salib.curate.sources import find_items
 from salib.curate.verify import verify
 
 ZOOM = 14
@@ -110,7 +112,7 @@ def test_a_second_call_reads_nothing_and_changes_nothing(catalog, out, monkeypat
 
 
 def test_two_processes_give_the_bytes_of_one(catalog, out, tmp_path):
-    curate(catalog, tmp_path / "two", zoom=ZOOM, processes=2)
+    curate(catalog, tmp_path / "two", zoom=ZOOM, engine=Engine(workers=2))
     assert digests(tmp_path / "two") == digests(out)
 
 
@@ -128,9 +130,9 @@ def test_a_killed_run_resumes_to_the_same_bytes(catalog, out, tmp_path, monkeypa
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/*/[0-9]*.parquet")}
-    assert not any((folder / name).exists() for name in outputs())
+    assert not any((folder / name).exists() for name in outputs() if name != "scenes.parquet")
     done = []
-    monkeypatch.setattr("salib.curate.run.commit", lambda block: done.append(commit(block)))
+    monkeypatch.setattr("salib.curate.engine.commit", lambda block: done.append(commit(block)))
     curate(catalog, folder, zoom=ZOOM)
     assert kept
     assert not set(kept) & set(done)
@@ -143,8 +145,8 @@ def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_pat
         patch.setattr("salib.curate.run.write_archive", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             curate(catalog, folder, zoom=ZOOM)
-    assert [path.name for path in folder.iterdir()] == [".shards"]
-    monkeypatch.setattr("salib.curate.run.commit", lambda block: pytest.fail("rendered again"))
+    assert {path.name for path in folder.iterdir()} == {".shards", "scenes.parquet"}
+    monkeypatch.setattr("salib.curate.engine.commit", lambda block: pytest.fail("rendered again"))
     curate(catalog, folder, zoom=ZOOM)
     assert digests(folder) == digests(out)
 
@@ -165,11 +167,11 @@ def test_other_arguments_replace_the_output(catalog, out, tmp_path):
     folder = tmp_path / "again"
     row = geopandas.read_parquet(out / "index.parquet").iloc[0]
     bbox = row.geometry.bounds
-    curate(catalog, folder, zoom=ZOOM, bbox=bbox)
+    curate(catalog, folder, zoom=ZOOM, area=bbox)
     one = geopandas.read_parquet(folder / "index.parquet")
     assert one.tile_id.tolist() == [row.tile_id]
     first = Archive(folder / "radar.pmtiles").get(row.z, row.x, row.y)
-    curate(catalog, folder, zoom=ZOOM, bbox=bbox, quant="released")
+    curate(catalog, folder, zoom=ZOOM, area=bbox, quant="released")
     released = Archive(folder / "radar.pmtiles").get(row.z, row.x, row.y)
     differs = (first != released).any(axis=2)
     assert differs.any()
@@ -182,13 +184,11 @@ def test_other_arguments_replace_the_output(catalog, out, tmp_path):
         ({"zoom": 3}, "zoom must be between 8 and 20, got 3"),
         ({"quant": "db"}, "quant must be one of paper, released, got 'db'"),
         ({"encoding": "jpeg"}, "encoding must be one of png, webp, got 'jpeg'"),
-        ({"processes": 0}, "processes must be at least 1, got 0"),
-        ({"bbox": (1, 2, 3)}, "bbox must be .* got 3 values"),
-        ({"bbox": (10, 10, 11, 11)}, "search must find a scene"),
-        ({"bbox": (-98.4, 38.499, -98.399, 38.5)}, "bbox must hold a tile of zoom 14"),
-        ({"zoom": 8}, "bbox must hold a tile of zoom 8 .* raise zoom"),
-        ({"dates": "2019-01-01/2019-02-01"}, "search must find a scene"),
-        ({"dates": "soon"}, "dates must be"),
+        ({"area": (1, 2, 3)}, "bbox must be .* got 3 values"),
+        ({"area": (10, 10, 11, 11)}, "search must find a scene"),
+        ({"area": (-98.4, 38.499, -98.399, 38.5)}, "area must hold a tile of zoom 14"),
+        ({"zoom": 8}, "area must hold a tile of zoom 8 .* raise zoom"),
+        ({"rules": Rules(dates="2019-01-01/2019-02-01")}, "search must find a scene"),
     ],
 )
 def test_bad_arguments_are_refused_and_leave_nothing(catalog, tmp_path, options, says):
@@ -218,12 +218,16 @@ def test_a_changed_item_is_curated_again(tmp_path):
     item.write_text(item.read_text().replace('"eo:cloud_cover": 3.0', '"eo:cloud_cover": 9.0'))
     curate(catalog, folder, zoom=ZOOM)
     after = json.loads((folder / "made_from.json").read_text())
-    assert {key for key in before if before[key] != after[key]} == {"catalog"}
+    assert {key for key in before if before[key] != after[key]} == {"items"}
     assert Archive(folder / "lores.pmtiles").metadata["scenes"] == ["S2_1", "S2_0"]
 
 
 def test_the_plan_takes_no_scene_it_does_not_need(catalog):
-    plan = make_plan(open_catalog(catalog), zoom=ZOOM, bbox=(-98.4, 38.45, -98.36, 38.49))
+    plan = make_plan(
+        find_items(catalog, Rules(), None),
+        zoom=ZOOM,
+        area=shapely.box(-98.4, 38.45, -98.36, 38.49),
+    )
     assert [scene.id for scene in plan.scenes["lores"]] == ["S2_0"]
 
 
@@ -247,7 +251,7 @@ def test_two_equal_blocks_give_one_to_each_split_and_one_block_trains():
 
 def test_webp_holds_the_pixels_of_png_and_both_are_sound(catalog, out, index, tmp_path):
     box = index.geometry.iloc[0].buffer(-1e-6).bounds
-    small = curate(catalog, tmp_path / "webp", zoom=ZOOM, bbox=box, encoding="webp")
+    small = curate(catalog, tmp_path / "webp", zoom=ZOOM, area=box, encoding="webp")
     for name in SENSOR_NAMES:
         smaller, whole = (Archive(folder / f"{name}.pmtiles") for folder in (small, out))
         assert verify(smaller.path) == verify(whole.path) == []

@@ -1,8 +1,7 @@
-"""Scenes of a static STAC catalogue on disk: search, order, choice of assets, digest."""
+"""STAC items to scenes: rules, choice of assets, order."""
 
-import hashlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -12,23 +11,74 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSOR_NAMES
-from salib.curate.grid import split_bbox
 
-COLLECTIONS = {"radar": "sentinel-1-grd", "lores": "sentinel-2-l2a", "hires": "naip"}
-MAX_CLOUD_PERCENT = 10.0
+SARS = ("grd", "rtc")
+COLLECTIONS = {
+    "radar": ("sentinel-1-grd",),
+    "lores": ("sentinel-2-l2a", "sentinel-2-c1-l2a"),
+    "hires": ("naip",),
+}
+RTC = ("sentinel-1-rtc",)
 ASSETS = {
     "radar": (("vv", "vh"), ("gamma0_vv", "gamma0_vh")),
     "lores": (("visual",), ("TCI",), ("visual-jp2",)),
     "hires": (("image",), ("GEOTIFF_AZURE_RGBIR",), ("CO_GEOTIFF_AWS_RGB",), ("asset",)),
 }
 """Keys that catalogues use for what a sensor needs, best first."""
+SCL = ("scl", "SCL")
+WHERE = {
+    "radar": "no scene of both VV and VH in IW mode there",
+    "lores": "no true-colour scene there",
+    "hires": "NAIP flies the contiguous US, Hawaii, Puerto Rico and the US Virgin Islands alone",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rules:
+    """Which scenes may be used.
+
+    Attributes:
+        dates: one day, or `first/last` with both days within; `..` leaves an end open. Of radar and
+            lores; None takes any.
+        hires_dates: the same for the aerial images, which return every two or three years only; by
+            default any year, those nearest to `dates` first.
+        max_cloud: highest scene cloud cover in percent; a lores item that does not state its own
+            counts as overcast.
+        sar: `grd`, the paper's, placed by ground control points and as wrong as the terrain is
+            rough; or `rtc`, terrain corrected.
+        instrument_mode: of radar; IW is the one that Sentinel-1 uses over land.
+    """
+
+    dates: str | None = None
+    hires_dates: str | None = None
+    max_cloud: float = 10.0
+    sar: str = "grd"
+    instrument_mode: str = "IW"
+
+    def __post_init__(self) -> None:
+        parse_dates(self.dates)
+        parse_dates(self.hires_dates)
+        if not 0 <= self.max_cloud <= 100:
+            raise ValueError(f"max_cloud must be a percentage, got {self.max_cloud}")
+        if self.sar not in SARS:
+            raise ValueError(f"sar must be one of {', '.join(SARS)}, got {self.sar!r}")
+
+    def collections(self, sensor: str) -> tuple[str, ...]:
+        """Names of the collections that hold a sensor's items."""
+        return RTC if sensor == "radar" and self.sar == "rtc" else COLLECTIONS[sensor]
+
+    def dates_of(self, sensor: str) -> str | None:
+        """The interval that a sensor's items must lie in."""
+        return self.hires_dates if sensor == "hires" else self.dates
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
     """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
 
-    `procedural` is true where the item's platform says that no sensor ever saw this ground.
+    `procedural` is true where the item's platform says that no sensor ever saw this ground. `scl`
+    is the file of scene classes, `native_gsd_m` the metres of ground a pixel where the item says
+    so, `in_db` whether a radar file holds decibels.
     """
 
     id: str
@@ -38,22 +88,20 @@ class Scene:
     footprint: BaseGeometry
     hrefs: tuple[str, ...]
     procedural: bool
+    scl: str | None = None
+    native_gsd_m: float | None = None
+    in_db: bool = False
+    rtc: bool = False
 
-
-def open_catalog(path: str | Path) -> pystac.Catalog:
-    """A static STAC catalogue or collection by the path of its JSON, or of the folder of one.
-
-    Raises:
-        ValueError: if there is no such file, or it is no STAC catalogue.
-    """
-    path = Path(path)
-    path = path / "catalog.json" if path.is_dir() else path
-    if not path.is_file():
-        raise ValueError(f"catalog must be a catalog.json on disk, got {path}: write the scenes")
-    try:
-        return pystac.Catalog.from_file(str(path.resolve()))
-    except (pystac.STACTypeError, pystac.STACError, KeyError, ValueError) as error:
-        raise ValueError(f"catalog must be STAC JSON, got {path} ({error})") from error
+    @property
+    def attribution(self) -> str:
+        """What must be said where the scene is shown."""
+        if self.procedural:
+            return "Procedural: made-up ground, no satellite data"
+        if self.sensor == "hires":
+            return f"USDA NAIP {self.datetime:%Y}, public domain"
+        said = f"Contains modified Copernicus Sentinel data {self.datetime:%Y}"
+        return f"{said}; terrain corrected, CC-BY-4.0" if self.rtc else said
 
 
 def choose_assets(item: pystac.Item, sensor: str) -> tuple[str, ...]:
@@ -62,49 +110,85 @@ def choose_assets(item: pystac.Item, sensor: str) -> tuple[str, ...]:
     Raises:
         ValueError: if the item has none of the known assets, such as a radar scene in HH only.
     """
+    return tuple(asset_href(item.assets[key]) for key in asset_keys(item, sensor))
+
+
+def asset_keys(item: pystac.Item, sensor: str) -> tuple[str, ...]:
+    """Keys of the assets that `choose_assets` takes."""
     if sensor not in ASSETS:
         raise ValueError(f"sensor must be one of {', '.join(SENSOR_NAMES)}, got {sensor!r}")
     for keys in ASSETS[sensor]:
         if all(key in item.assets for key in keys):
-            return tuple(_href(item.assets[key]) for key in keys)
-    known = " or ".join("+".join(keys) for keys in ASSETS[sensor])
+            return keys
+    known = " or ".join(" and ".join(keys) for keys in ASSETS[sensor])
     raise ValueError(f"{sensor} item must have assets {known}, got {item.id}: {[*item.assets]}")
 
 
 def search(
-    catalog: pystac.Catalog,
+    items: Iterable[pystac.Item],
     sensor: str,
-    *,
-    bbox: Sequence[float | int] | None = None,
-    dates: str | None = None,
-    max_cloud: float = MAX_CLOUD_PERCENT,
+    rules: Rules | None = None,
+    area: BaseGeometry | None = None,
 ) -> list[Scene]:
-    """Usable scenes of a sensor: clearest first, then newest, then by id.
+    """Usable scenes of a sensor: clearest first, then nearest to the dates, newest, by id.
 
-    Items without the assets the sensor needs are not usable; a lores item that does not state its
-    cloud cover counts as overcast.
+    Items without the assets that the sensor needs, radar items of another instrument mode, and
+    items without a geometry are not usable. An item that is listed twice counts once.
 
     Args:
-        bbox: west, south, east, north in degrees; west exceeds east across the antimeridian.
-        dates: one day, or `first/last` with both days within; `..` leaves an end open.
-        max_cloud: highest scene cloud cover in percent.
+        area: in degrees.
 
     Raises:
         ValueError: if nothing is left, saying what took the scenes away.
     """
-    area = None if bbox is None else shapely.union_all([shapely.box(*b) for b in split_bbox(bbox)])
+    rules = rules or Rules()
+    dates, wanted = rules.dates_of(sensor), rules.collections(sensor)
     first, last = parse_dates(dates)
-    found = [scene for scene in _scenes(catalog, sensor)]
+    unique = {item.id: item for item in items if item.collection_id in wanted}
+    found = [scene for item in unique.values() if (scene := scene_of(item, sensor, rules))]
     inside = [scene for scene in found if area is None or scene.footprint.intersects(area)]
     timely = [scene for scene in inside if first <= scene.datetime <= last]
-    clear = [scene for scene in timely if scene.cloud <= max_cloud]
+    clear = [scene for scene in timely if scene.cloud <= rules.max_cloud]
     if not clear:
+        if found and not inside:
+            why = WHERE[sensor] if sensor == "hires" else "move the area"
+        else:
+            why = "widen the one that takes them away" if found else WHERE[sensor]
         raise ValueError(
-            f"{COLLECTIONS[sensor]} search must find a scene: the catalogue has {len(found)}, "
-            f"{len(inside)} of them in bbox {bbox}, {len(timely)} of those in dates {dates}, "
-            f"none with at most {max_cloud} % cloud; widen the one that takes them away"
+            f"{' or '.join(wanted)} search must find a scene: the catalogue has {len(unique)}, "
+            f"{len(found)} of them usable, {len(inside)} of those in the area, {len(timely)} of "
+            f"those in dates {dates}, none with at most {rules.max_cloud} % cloud; {why}"
         )
-    return sorted(clear, key=lambda scene: (scene.cloud, -scene.datetime.timestamp(), scene.id))
+    return sorted(clear, key=lambda scene: _rank(scene, rules))
+
+
+def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
+    """The item as a scene, or None if it is not usable."""
+    mode = item.properties.get("sar:instrument_mode", rules.instrument_mode)
+    if item.geometry is None or (sensor == "radar" and mode != rules.instrument_mode):
+        return None
+    try:
+        keys = asset_keys(item, sensor)
+    except ValueError:
+        return None
+    asset, said = item.assets[keys[0]], item.properties
+    classes = [item.assets[key] for key in SCL if key in item.assets]
+    spacing = said.get("gsd", said.get("sar:pixel_spacing_range"))
+    gsd = asset.extra_fields.get("gsd", spacing)
+    bands = asset.extra_fields.get("raster:bands") or asset.extra_fields.get("bands") or [{}]
+    return Scene(
+        id=item.id,
+        sensor=sensor,
+        datetime=_when(item),
+        cloud=float(said.get("eo:cloud_cover", math.inf if sensor == "lores" else 0.0)),
+        footprint=shapely.geometry.shape(item.geometry),
+        hrefs=tuple(asset_href(item.assets[key]) for key in keys),
+        procedural=said.get("platform") == "procedural",
+        scl=asset_href(classes[0]) if classes and sensor == "lores" else None,
+        native_gsd_m=float(gsd) if gsd else None,
+        in_db=str(bands[0].get("unit", "")).lower() == "db",
+        rtc=item.collection_id in RTC,
+    )
 
 
 def parse_dates(dates: str | None) -> tuple[datetime, datetime]:
@@ -126,22 +210,6 @@ def parse_dates(dates: str | None) -> tuple[datetime, datetime]:
     return begin, end
 
 
-def catalog_digest(catalog: pystac.Catalog) -> str:
-    """Sha256 over the catalogue's items and samples of their local files.
-
-    A file counts as changed when its size or one of 64 evenly spaced 4 KiB pieces did.
-    """
-    total = hashlib.sha256()
-    items = sorted(catalog.get_items(recursive=True), key=lambda item: (_collection(item), item.id))
-    for item in items:
-        total.update(Path(item.get_self_href() or "").read_bytes())
-        for _, asset in sorted(item.assets.items()):
-            path = Path(_href(asset))
-            if path.is_file():
-                total.update(_sampled(path))
-    return total.hexdigest()
-
-
 def check_files(scenes: Iterable[Scene]) -> None:
     """Refuse scenes whose local files are missing, before any work is done."""
     for scene in scenes:
@@ -152,24 +220,17 @@ def check_files(scenes: Iterable[Scene]) -> None:
                 )
 
 
-def _scenes(catalog: pystac.Catalog, sensor: str) -> Iterable[Scene]:
-    for item in catalog.get_items(recursive=True):
-        if _collection(item) != COLLECTIONS[sensor] or item.geometry is None:
-            continue
-        try:
-            hrefs = choose_assets(item, sensor)
-        except ValueError:
-            continue
-        unknown = math.inf if sensor == "lores" else 0.0
-        yield Scene(
-            id=item.id,
-            sensor=sensor,
-            datetime=_when(item),
-            cloud=float(item.properties.get("eo:cloud_cover", unknown)),
-            footprint=shapely.geometry.shape(item.geometry),
-            hrefs=hrefs,
-            procedural=item.properties.get("platform") == "procedural",
-        )
+def asset_href(asset: pystac.Asset) -> str:
+    """Absolute path or address of an asset."""
+    href = asset.get_absolute_href() or asset.href
+    return href.removeprefix("file://")
+
+
+def _rank(scene: Scene, rules: Rules) -> tuple:
+    """Order of scenes; hires outside the dates of the other sensors come after those within."""
+    first, last = parse_dates(rules.dates)
+    away = max(first - scene.datetime, scene.datetime - last, timedelta())
+    return scene.cloud, away, -scene.datetime.timestamp(), scene.id
 
 
 def _when(item: pystac.Item) -> datetime:
@@ -179,27 +240,8 @@ def _when(item: pystac.Item) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _collection(item: pystac.Item) -> str:
-    return item.collection_id or ""
-
-
-def _href(asset: pystac.Asset) -> str:
-    href = asset.get_absolute_href() or asset.href
-    return href.removeprefix("file://")
-
-
 def _moment(text: str, open_end: datetime) -> datetime:
     if text in ("", ".."):
         return open_end
     moment = datetime.fromisoformat(text)
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-
-
-def _sampled(path: Path) -> bytes:
-    size = path.stat().st_size
-    digest = hashlib.sha256(str(size).encode())
-    with path.open("rb") as file:
-        for piece in range(64):
-            file.seek(piece * max(0, size - 4096) // 63)
-            digest.update(file.read(4096))
-    return digest.digest()

@@ -3,6 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import geopandas
@@ -15,22 +16,61 @@ from salib.curate.grid import TileId, tile_bounds, tile_gsd_m
 MIN_VALID = 0.95
 """Part of a tile that a sensor must have seen for the place to be a joint sample."""
 BLOCK_ZOOM = 10
+_DAY_S = 86400
 VALID_SHARE = 0.2
 
 
-def joint_samples(tiles: pd.DataFrame, zoom: int) -> geopandas.GeoDataFrame:
+@dataclass(frozen=True, kw_only=True)
+class Filters:
+    """Which places become joint samples; what they drop stays in the archives.
+
+    Attributes:
+        min_valid: part of a tile that each sensor must have seen.
+        max_cloud_frac: part of a lores tile that its scene classification may call cloud; a tile
+            without a classification does not pass. None lets every tile pass.
+        max_days_radar: days between radar and lores.
+        max_days_hires: days between hires and lores.
+    """
+
+    min_valid: float = MIN_VALID
+    max_cloud_frac: float | None = None
+    max_days_radar: float | None = None
+    max_days_hires: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("min_valid", "max_cloud_frac"):
+            share = getattr(self, name)
+            if share is not None and not 0 <= share <= 1:
+                raise ValueError(f"{name} must lie between 0 and 1, got {share}")
+        for name in ("max_days_radar", "max_days_hires"):
+            days = getattr(self, name)
+            if days is not None and days < 0:
+                raise ValueError(f"{name} must not be negative, got {days}")
+
+
+def joint_samples(
+    tiles: pd.DataFrame, zoom: int, filters: Filters | None = None
+) -> geopandas.GeoDataFrame:
     """Places with radar, lores, hires and the four finer hires tiles, in Hilbert order.
 
     Args:
-        tiles: one row a rendered tile: sensor, z, x, y, valid_frac, datetime, scene_ids.
+        tiles: one row a rendered tile: sensor, z, x, y, valid_frac, cloud_frac, datetime,
+            scene_ids, gsd_native_m.
         zoom: of radar, lores and the coarser hires.
+        filters: which of them to keep.
 
     Returns:
-        One row a place: tile_id z x y geometry gsd_m split, and for each sensor valid_frac,
-        datetime, scene_ids. `gsd_m` is of a lores pixel, at the tile's centre.
+        One row a place: tile_id z x y geometry gsd_m split, for each sensor valid_frac, datetime,
+        scene_ids, gsd_native_m, and cloud_frac_lores, days_radar, days_hires. `gsd_m` is of a lores
+        pixel, at the tile's centre; days are from the lores image.
+
+    Raises:
+        ValueError: if no place is left, saying how many each rule took.
     """
+    filters = filters or Filters()
     seen: dict[str, dict[TileId, dict]] = {name: {} for name in SENSOR_NAMES}
-    for row in tiles.query(f"valid_frac >= {MIN_VALID}").to_dict(orient="records"):
+    seeing = tiles.query(f"valid_frac >= {filters.min_valid}")
+    for row in seeing.to_dict(orient="records"):
         seen[row["sensor"]][TileId(row["z"], row["x"], row["y"])] = row
     joint = [
         tile
@@ -39,19 +79,44 @@ def joint_samples(tiles: pd.DataFrame, zoom: int) -> geopandas.GeoDataFrame:
         and tile in seen["lores"]
         and seen["hires"].keys() >= {tile, *tile.children()}
     ]
-    splits = split_by_block(joint)
-    rows: list[dict[str, Any]] = []
-    for tile in joint:
-        row = {"tile_id": tile.hilbert} | tile._asdict() | {"gsd_m": tile_gsd_m(tile)}
-        for name in SENSOR_NAMES:
-            for column in ("valid_frac", "datetime", "scene_ids"):
-                row[f"{column}_{name}"] = seen[name][tile][column]
-        rows.append(row | {"split": splits[tile], "geometry": shapely.box(*tile_bounds(tile))})
-    if not rows:
+    if not joint:
         raise ValueError(
-            "bbox must hold a place that all three sensors see whole, got none: widen bbox or dates"
+            f"area must hold a place that all three sensors see to {filters.min_valid:.0%}, got "
+            "none: widen the area or the dates"
         )
-    return geopandas.GeoDataFrame(pd.DataFrame(rows), geometry="geometry", crs="EPSG:4326")
+    rows = pd.DataFrame([_sample(tile, seen) for tile in joint])
+    kept = _passing(rows, filters)
+    if not kept.any():
+        raise ValueError(f"filters must leave a sample, got none of {len(rows)} with {filters}")
+    rows = rows[kept].reset_index(drop=True)
+    splits = split_by_block([tile for tile, keep in zip(joint, kept, strict=True) if keep])
+    rows["split"] = list(splits.values())
+    boxes = [shapely.box(*tile_bounds(tile)) for tile in splits]
+    return geopandas.GeoDataFrame(rows, geometry=boxes, crs="EPSG:4326")
+
+
+def _sample(tile: TileId, seen: dict[str, dict[TileId, dict]]) -> dict[str, Any]:
+    row: dict[str, Any] = {"tile_id": tile.hilbert, **tile._asdict(), "gsd_m": tile_gsd_m(tile)}
+    for name in SENSOR_NAMES:
+        for column in ("valid_frac", "datetime", "scene_ids", "gsd_native_m"):
+            row[f"{column}_{name}"] = seen[name][tile][column]
+    row["cloud_frac_lores"] = seen["lores"][tile]["cloud_frac"]
+    for name in ("radar", "hires"):
+        apart = row[f"datetime_{name}"] - row["datetime_lores"]
+        row[f"days_{name}"] = abs(apart.total_seconds()) / _DAY_S
+    return row
+
+
+def _passing(rows: pd.DataFrame, filters: Filters) -> pd.Series:
+    kept = pd.Series(True, index=rows.index)
+    for column, most in (
+        ("cloud_frac_lores", filters.max_cloud_frac),
+        ("days_radar", filters.max_days_radar),
+        ("days_hires", filters.max_days_hires),
+    ):
+        if most is not None:
+            kept &= rows[column] <= most
+    return kept
 
 
 def split_by_block(tiles: Sequence[TileId]) -> dict[TileId, str]:

@@ -5,6 +5,7 @@ the first pixel. The mapping is evaluated exactly on every 16th pixel and interp
 """
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import cv2
@@ -15,15 +16,23 @@ from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
+from scipy.interpolate import RBFInterpolator
+from scipy.spatial import KDTree
 
-from salib.curate.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId
+from salib.curate.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
+from salib.curate.remote import failure, location
 
 NODE_PX = 16
 MARGIN_PX = 4
 FINER_THAN = 1.1
 """The coarsest overview is read that is at most this many times coarser than what is asked."""
 
-Points = Float[np.ndarray, "rows cols"]
+INTERPOLATION = {
+    "cubic": cv2.INTER_CUBIC,
+    "linear": cv2.INTER_LINEAR,
+    "nearest": cv2.INTER_NEAREST,
+}
+Points = Float[np.ndarray, "*shape"]
 Model = Callable[[Points, Points], tuple[Points, Points]]
 """Longitude and latitude in degrees to column and row of the scene."""
 
@@ -57,26 +66,37 @@ class BlockReader:
     any model of two variables).
 
     Raises:
-        ValueError: if a file cannot be opened or has neither.
+        ReadError: if a file cannot be opened or read.
+        ValueError: if it has neither, or too few bands.
     """
 
-    def __init__(self, hrefs: tuple[str, ...], *, bands: int, cubic: bool) -> None:
+    def __init__(
+        self,
+        hrefs: tuple[str, ...],
+        *,
+        bands: int,
+        how: str,
+        every: bool = False,
+        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
         """Open a scene.
 
         Args:
             hrefs: one file with `bands` bands or more, or `bands` files with one each.
             bands: how many to read.
-            cubic: bicubic interpolation; bilinear if False.
+            how: "cubic", "linear" or "nearest" interpolation.
+            every: a pixel is valid only where every band is; by default where any band is.
+            prepare: applied to the pixels of the file before interpolation.
         """
         self.hrefs, self.bands = hrefs, bands
-        self.interpolation = cv2.INTER_CUBIC if cubic else cv2.INTER_LINEAR
+        self.interpolation, self.every, self.prepare = INTERPOLATION[how], every, prepare
         with _open(hrefs[0]) as dataset:
             if dataset.count * len(hrefs) < bands:
                 raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
             self.overviews = dataset.overviews(1)
             self.nodata = dataset.nodata
-            self.model, self.residual_px = _model(dataset)
+            self.model, self.gcps = _model(dataset)
 
     def read(
         self, span: Span
@@ -84,8 +104,7 @@ class BlockReader:
         """Values of the scene at the span's pixel centres, and where the scene has values."""
         shape = span.rows * TILE_PX, span.cols * TILE_PX
         col, row = self.model(*node_lonlat(span))
-        step = np.sqrt(np.abs(_jacobian(col, row))) / NODE_PX
-        level = _level(self.overviews, float(np.median(step)))
+        level = _level(self.overviews, _pixels_a_step(col, row))
         pixels, across, down, left, top = self._window(level, col, row)
         if pixels is None:
             empty = np.zeros((*shape, self.bands), dtype=np.uint8)
@@ -93,10 +112,19 @@ class BlockReader:
         map_x = _dense(col * across - 0.5 - left)
         map_y = _dense(row * down - 0.5 - top)
         spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
+        valid = self._valid(pixels)
+        mask = valid.astype(np.uint8) * 255
+        if self.prepare is not None:
+            pixels = self.prepare(np.where(valid[..., None], pixels, 0))
         values = cv2.remap(pixels, map_x, map_y, self.interpolation, borderMode=spread)
-        mask = self._valid(pixels).astype(np.uint8) * 255
         valid = cv2.remap(mask, map_x, map_y, cv2.INTER_LINEAR, borderMode=bare) == 255
         return values.reshape(*shape, self.bands), valid
+
+    def native_gsd_m(self, span: Span) -> float:
+        """Metres of ground a pixel of the file, in the middle of a span."""
+        lon, lat = node_lonlat(span)
+        step = _pixels_a_step(*self.model(lon, lat))
+        return gsd_m(float(np.median(lat)), span.z) / step
 
     def _window(self, level: int, col: np.ndarray, row: np.ndarray):
         """Pixels of an overview that hold the nodes, its scale against full size, its corner."""
@@ -112,7 +140,10 @@ class BlockReader:
         layers = []
         for href in self.hrefs:
             with _open(href, level) as dataset:
-                layers.append(dataset.read(list(range(1, each + 1)), window=window))
+                try:
+                    layers.append(dataset.read(list(range(1, each + 1)), window=window))
+                except RasterioIOError as error:
+                    raise failure(href, error) from error
         return (
             np.ascontiguousarray(np.concatenate(layers).transpose(1, 2, 0)),
             across,
@@ -122,11 +153,15 @@ class BlockReader:
         )
 
     def _valid(self, pixels: np.ndarray) -> np.ndarray:
-        if len(self.hrefs) > 1:
-            return (pixels != 0).all(axis=2)
-        if self.nodata is None:
+        """Pixels with values: not NaN, nor nodata (0 where each band is a file that names none)."""
+        nodata = 0 if self.nodata is None and len(self.hrefs) > 1 else self.nodata
+        if pixels.dtype.kind == "f":
+            good = np.isfinite(pixels) & (pixels != (np.nan if nodata is None else nodata))
+        elif nodata is None:
             return np.ones(pixels.shape[:2], dtype=bool)
-        return (pixels != self.nodata).any(axis=2)
+        else:
+            good = pixels != nodata
+        return np.asarray(good.all(axis=2) if self.every else good.any(axis=2))
 
 
 def node_lonlat(span: Span) -> tuple[Points, Points]:
@@ -142,8 +177,20 @@ def node_lonlat(span: Span) -> tuple[Points, Points]:
     return lon, lat
 
 
-def fit_gcps(gcps: list[GroundControlPoint]) -> tuple[Model, float]:
-    """Cubic polynomial from degrees to column and row, and its rms residual at the points in px.
+@dataclass(frozen=True, kw_only=True)
+class GcpCheck:
+    """How far a cubic through control points can be trusted, rms in pixels of the scene.
+
+    `residual_px` is what it misses the points by. `tps_px` is its distance, between the points,
+    from a thin-plate spline, which goes through every one: large where terrain bends the lattice.
+    """
+
+    residual_px: float
+    tps_px: float
+
+
+def fit_gcps(gcps: list[GroundControlPoint]) -> Model:
+    """Cubic polynomial from degrees to column and row.
 
     Raises:
         ValueError: if there are too few points for a cubic.
@@ -154,13 +201,31 @@ def fit_gcps(gcps: list[GroundControlPoint]) -> tuple[Model, float]:
         raise ValueError(f"a scene must have 10 ground control points or more, got {len(gcps)}")
     centre, spread = place.mean(axis=0), np.ptp(place, axis=0) / 2
     weights = np.linalg.lstsq(_cubic((place - centre) / spread), pixel, rcond=None)[0]
-    residual = _cubic((place - centre) / spread) @ weights - pixel
 
     def model(lon: Points, lat: Points) -> tuple[Points, Points]:
         found = _cubic((np.stack([lon, lat], axis=-1) - centre) / spread) @ weights
         return found[..., 0], found[..., 1]
 
-    return model, float(np.sqrt((residual**2).sum(axis=1).mean()))
+    return model
+
+
+def check_gcps(gcps: list[GroundControlPoint]) -> GcpCheck:
+    """Hold the cubic against the points and, midway between neighbours, a thin-plate spline."""
+    place = np.array([(gcp.x, gcp.y) for gcp in gcps], dtype=float)
+    pixel = np.array([(gcp.col, gcp.row) for gcp in gcps], dtype=float)
+    model = fit_gcps(gcps)
+    scaled = (place - place.mean(axis=0)) / np.ptp(place, axis=0)
+    spline = RBFInterpolator(scaled, pixel, kernel="thin_plate_spline")
+    nearest = np.asarray(KDTree(scaled).query(scaled, 2)[1])[:, 1]
+    middle = (place + place[nearest]) / 2
+    cubic = np.stack(model(middle[:, 0], middle[:, 1]), axis=-1)
+    bent = spline((scaled + scaled[nearest]) / 2)
+    missed = np.stack(model(place[:, 0], place[:, 1]), axis=-1) - pixel
+    return GcpCheck(residual_px=_rms(missed), tps_px=_rms(cubic - bent))
+
+
+def _rms(off: np.ndarray) -> float:
+    return float(np.sqrt((off**2).sum(axis=1).mean()))
 
 
 def _cubic(place: np.ndarray) -> np.ndarray:
@@ -168,12 +233,12 @@ def _cubic(place: np.ndarray) -> np.ndarray:
     return np.stack([u**i * v**j for i in range(4) for j in range(4 - i)], axis=-1)
 
 
-def _model(dataset: rasterio.DatasetReader) -> tuple[Model, float]:
+def _model(dataset: rasterio.DatasetReader) -> tuple[Model, list[GroundControlPoint]]:
     gcps, gcp_crs = dataset.gcps
     if gcps and gcp_crs is not None:
         if not gcp_crs.is_geographic:
             raise ValueError(f"ground control points must be in degrees, got {gcp_crs}")
-        return fit_gcps(gcps)
+        return fit_gcps(gcps), gcps
     if dataset.crs is None:
         raise ValueError(f"{dataset.name} must be georeferenced, got no CRS and no control points")
     project = Transformer.from_crs("EPSG:4326", dataset.crs.to_wkt(), always_xy=True).transform
@@ -183,19 +248,25 @@ def _model(dataset: rasterio.DatasetReader) -> tuple[Model, float]:
         x, y = project(lon, lat)
         return a * x + b * y + c, d * x + e * y + f
 
-    return model, 0.0
+    return model, []
 
 
 def _open(href: str, level: int = -1) -> rasterio.DatasetReader:
+    place = location(href)
     try:
-        return rasterio.open(href) if level < 0 else rasterio.open(href, overview_level=level)
+        return rasterio.open(place) if level < 0 else rasterio.open(place, overview_level=level)
     except RasterioIOError as error:
-        raise ValueError(f"asset must be a readable raster, got {href} ({error})") from error
+        raise failure(href, error) from error
 
 
 def _level(overviews: list[int], step: float) -> int:
     fitting = [n for n, factor in enumerate(overviews) if factor <= FINER_THAN * step]
     return fitting[-1] if fitting else -1
+
+
+def _pixels_a_step(col: np.ndarray, row: np.ndarray) -> float:
+    """Pixels of the scene in a pixel of the span, by the root of the area."""
+    return float(np.median(np.sqrt(np.abs(_jacobian(col, row))))) / NODE_PX
 
 
 def _jacobian(col: np.ndarray, row: np.ndarray) -> np.ndarray:

@@ -1,33 +1,44 @@
 """Scenes to 8-bit RGBA on the tile grid: radar in G and B, optical in RGB, validity in alpha."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Int16, UInt8, UInt16
+from jaxtyping import Bool, Float32, Int16, Shaped, UInt8
 
 from salib.curate.catalog import Scene
+from salib.curate.grid import TILE_PX
 from salib.curate.raster import BlockReader, Span
 
 QUANTS = ("paper", "released")
 FULL_SCALE_DN = 1000
+DN_OF_GAMMA0 = 526.0
+"""Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
+CLOUD_CLASSES = (8, 9, 10)
+"""Of a Sentinel-2 scene classification: cloud of medium and high probability, thin cirrus."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mosaic:
-    """RGBA of a span, and for each pixel the number of the scene it comes from (-1 for none)."""
+    """RGBA of a span, and for each pixel the number of the scene it comes from (-1 for none).
+
+    `cloud` is where the scenes' own classification sees cloud; None where a scene has none.
+    `native_gsd_m` holds metres a pixel of each scene's file, where it was read.
+    """
 
     rgba: UInt8[np.ndarray, "height width 4"]
     source: Int16[np.ndarray, "height width"]
+    cloud: Bool[np.ndarray, "height width"] | None
+    native_gsd_m: dict[int, float]
 
 
 def sar_to_8bit(
-    dn: UInt16[np.ndarray, "*shape"], *, quant: str = "paper"
+    dn: Shaped[np.ndarray, "*shape"], *, quant: str = "paper"
 ) -> UInt8[np.ndarray, "*shape"]:
     """Radar amplitude to 8 bits: floor(DN * 256 / 1000), row D12.
 
     Args:
-        dn: digital numbers of a GRD product.
+        dn: digital numbers of a GRD product, or what `amplitude` makes of another.
         quant: `paper` saturates at 255; `released` wraps 256 to 0 as the released code does, so
             that the brightest pixels are black.
 
@@ -38,37 +49,78 @@ def sar_to_8bit(
         raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
     levels = np.minimum(np.arange(1 << 16) * 256 // FULL_SCALE_DN, 256)
     table = np.minimum(levels, 255) if quant == "paper" else levels % 256
-    return table.astype(np.uint8)[dn]
+    return table.astype(np.uint8)[np.clip(dn, 0, 65535).astype(np.uint16)]
+
+
+def amplitude(power: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Float32[np.ndarray, "*shape"]:
+    """What a GRD product would hold for this backscatter, so that one stretch serves both.
+
+    Args:
+        power: gamma0, as power or in decibels.
+        in_db: whether it is in decibels.
+    """
+    linear = 10 ** (power.astype(np.float32) / 10) if in_db else power.astype(np.float32)
+    return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)
 
 
 def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosaic:
     """Render a span from scenes of one sensor: each pixel from the first scene that has it."""
-    filled: Mosaic | None = None
+    shape = span.rows * TILE_PX, span.cols * TILE_PX
+    rgba, source = np.zeros((*shape, 4), np.uint8), np.full(shape, -1, np.int16)
+    gsd: dict[int, float] = {}
     for number, scene in enumerate(scenes):
-        levels, valid = _layer(scene, span, quant)
-        fresh = valid if filled is None else valid & (filled.source < 0)
-        if filled is None:
-            filled = Mosaic(rgba=_rgba(levels, valid), source=np.where(valid, 0, -1).astype("i2"))
+        levels, valid, gsd[number] = _layer(scene, span, quant)
+        fresh = valid & (source < 0)
+        if fresh.all():
+            rgba = _rgba(levels, valid)
         elif fresh.any():
-            filled.rgba[fresh] = _rgba(levels, valid)[fresh]
-            filled.source[fresh] = number
-        if (filled.source >= 0).all():
+            rgba[fresh] = _rgba(levels, valid)[fresh]
+        source[fresh] = number
+        if (source >= 0).all():
             break
-    assert filled is not None, "a span is rendered from one scene or more"
-    return filled
+    return Mosaic(rgba=rgba, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
 
 
 def _layer(
     scene: Scene, span: Span, quant: str
-) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
+) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"], float]:
     radar = scene.sensor == "radar"
-    reader = BlockReader(scene.hrefs, bands=2 if radar else 3, cubic=scene.sensor != "hires")
+    how = "linear" if scene.sensor == "hires" else "cubic"
+    reader = BlockReader(
+        scene.hrefs,
+        bands=2 if radar else 3,
+        how=how,
+        every=radar,
+        prepare=_to_dn(scene) if radar else None,
+    )
     values, valid = reader.read(span)
     if radar:
-        values = sar_to_8bit(values.astype(np.uint16), quant=quant)
+        values = sar_to_8bit(values, quant=quant)
     elif values.dtype != np.uint8:
         raise ValueError(f"{scene.sensor} scene must be 8-bit, got {values.dtype} in {scene.id}")
-    return values, valid
+    return values, valid, scene.native_gsd_m or reader.native_gsd_m(span)
+
+
+def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
+    """Digital numbers as they are; floating-point backscatter as the amplitude of a GRD product."""
+
+    def to_dn(pixels: np.ndarray) -> np.ndarray:
+        return amplitude(pixels, in_db=scene.in_db) if pixels.dtype.kind == "f" else pixels
+
+    return to_dn
+
+
+def _cloud(
+    scenes: Sequence[Scene], source: Int16[np.ndarray, "height width"], span: Span
+) -> Bool[np.ndarray, "height width"] | None:
+    used = np.unique(source[source >= 0]).tolist()
+    if not used or any(scenes[number].scl is None for number in used):
+        return None
+    cloud = np.zeros(source.shape, dtype=bool)
+    for number in used:
+        classes, _ = BlockReader((str(scenes[number].scl),), bands=1, how="nearest").read(span)
+        cloud |= (source == number) & np.isin(classes[..., 0], CLOUD_CLASSES)
+    return cloud
 
 
 def _rgba(

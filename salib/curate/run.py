@@ -1,50 +1,44 @@
 """From a STAC catalogue to three archives and an index: plan, render, commit."""
 
+import errno
 import json
 import shutil
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pystac
 import shapely
-from tqdm import tqdm
+from shapely.geometry.base import BaseGeometry
 
 from salib.artifact import MADE_FROM, atomic_file, is_kept, source_digest, stamp
 from salib.config import SENSOR_NAMES
+from salib.curate import remote, sources
 from salib.curate.archive import Archive, write_archive
-from salib.curate.catalog import Scene, catalog_digest, check_files, open_catalog, search
+from salib.curate.area import Area, area_of, read_area, write_uncovered
+from salib.curate.catalog import Rules, Scene, search
 from salib.curate.codec import ENCODINGS
-from salib.curate.cover import cover, covered_fraction
-from salib.curate.grid import TileId, blocks_of, check_bbox, tile_bounds, tiles_of_bbox
-from salib.curate.index import MIN_VALID, joint_samples
-from salib.curate.raster import BlockReader
+from salib.curate.engine import Engine, execute, write_quarantine
+from salib.curate.grid import tile_bounds
+from salib.curate.index import Filters, joint_samples
+from salib.curate.plan import Plan, check_bill, make_blocks, make_plan, tell
+from salib.curate.raster import BlockReader, check_gcps
 from salib.curate.render import QUANTS
-from salib.curate.shards import Block, commit, read_rows, read_tiles, start_worker
+from salib.curate.shards import read_rows, read_tiles
 
 ZOOMS = (8, 20)
-BLOCK_LEVELS = 2
 INDEX = "index.parquet"
+TILES = "tiles.parquet"
+SNAPSHOT = "scenes.parquet"
+QUARANTINE = "quarantine.csv"
+UNCOVERED = "uncovered.geojson"
 SHARDS = ".shards"
-ATTRIBUTION = {
-    "radar": "Contains modified Copernicus Sentinel data",
-    "lores": "Contains modified Copernicus Sentinel data",
-    "hires": "USDA NAIP, public domain",
-}
-PROCEDURAL = "Procedural: made-up ground, no satellite data"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """What will be rendered: places, and for each sensor the fewest scenes that cover them."""
-
-    zoom: int
-    tiles: tuple[TileId, ...]
-    scenes: dict[str, tuple[Scene, ...]]
+TILE_BYTES = 40_000
+"""A low guess at an encoded tile, by which a disk that is far too full is refused at once."""
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def curate(
@@ -52,175 +46,217 @@ def curate(
     out: str | Path,
     *,
     zoom: int,
-    bbox: Sequence[float | int] | None = None,
-    dates: str | None = None,
+    area: Area | None = None,
+    rules: Rules | None = None,
+    exclude: Sequence[str | Path] = (),
+    select: str = "intersects",
+    filters: Filters | None = None,
     quant: str = "paper",
     encoding: str = "png",
-    processes: int = 1,
+    engine: Engine | None = None,
+    requester_pays: bool = False,
+    report: Callable[[str], object] | None = None,
 ) -> Path:
-    """Render aligned 256 px tiles of three sensors from a static STAC catalogue.
+    """Render aligned 256 px tiles of three sensors from a STAC catalogue.
 
     Writes `radar.pmtiles`, `lores.pmtiles` (both of `zoom`), `hires.pmtiles` (`zoom` and
-    `zoom + 1`) and `index.parquet`, all RGBA with validity in alpha. An interrupted call
-    resumes; a call whose catalogue, arguments and code are those of the last one returns at once.
-    The bytes depend on neither interruptions nor `processes`.
+    `zoom + 1`), all RGBA with validity in alpha; `index.parquet` of the joint samples,
+    `tiles.parquet` of every tile with its origin and sha256, and `scenes.parquet`, the search's
+    answer, which is itself a catalogue that repeats the run. An API is not asked again while that
+    file answers the same question; delete it to search anew.
+
+    An interrupted call resumes; a call whose scenes, arguments and code are those of the last one
+    returns at once. The bytes depend on neither interruptions nor the engine. Blocks that could not
+    be rendered are listed in `quarantine.csv`, and a later call tries them again; places that a
+    sensor's scenes leave bare are listed in `uncovered.geojson`.
 
     Args:
-        catalog: path of catalog.json.
+        catalog: see `sources.find_items`.
         out: folder to write to.
         zoom: of radar and lores; 8 to 20.
-        bbox: west, south, east, north in degrees (west exceeds east across the antimeridian); by
-            default what all three sensors cover.
-        dates: such as `2022-05-01/2022-08-31`; by default any.
+        area: west, south, east, north in degrees (west exceeds east across the antimeridian), the
+            path of a GeoJSON file, or polygons in degrees; by default what all three sensors cover.
+        rules: which scenes may be used.
+        exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
+            benchmark's ground can reach a model.
+        select: `intersects` takes every tile that meets the area, `within` those that lie in it.
+        filters: which places become joint samples.
         quant: `paper` or `released`, see `render.sar_to_8bit`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
-        processes: how many render at once.
+        engine: how blocks of tiles are mapped, tried again and given up.
+        requester_pays: read files whose transfer is billed to the caller's AWS account.
+        report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, a missing catalogue or file, a search that finds
-            nothing, or a bbox that the scenes do not cover.
+        ValueError: for arguments out of range, a catalogue or file that is missing or out of reach,
+            a search that finds nothing, an area that the scenes do not cover, files whose transfer
+            would be billed without `requester_pays`, or more failed blocks than the engine allows.
+        OSError: if the disk is full.
     """
-    _check(zoom, quant, encoding, processes)
-    out, stac = Path(out), open_catalog(catalog)
+    _check(zoom, quant, encoding)
+    out, rules, engine = Path(out), rules or Rules(), engine or Engine()
+    filters, say = filters or Filters(), report or (lambda _: None)
+    ground = None if area is None else area_of(area)
+    banned = shapely.union_all([read_area(path) for path in exclude]) if exclude else None
+    items = _items(catalog, out, rules, ground)
     key = {
         "zoom": zoom,
-        "bbox": None if bbox is None else [*check_bbox(bbox)],
-        "dates": dates,
+        "area": None if ground is None else _digest(ground),
+        "exclude": None if banned is None else _digest(banned),
+        "select": select,
+        "rules": asdict(rules),
+        "filters": asdict(filters),
         "quant": quant,
         "encoding": encoding,
-        "catalog": catalog_digest(stac),
+        "items": sources.items_digest(items),
         "source": source_digest("salib.curate"),
     }
     if is_kept(out, key) and _is_whole(out):
         return out
-    plan = make_plan(stac, zoom=zoom, bbox=bbox, dates=dates)
+    plan = make_plan(items, zoom=zoom, area=ground, rules=rules, exclude=banned, select=select)
+    tell(plan, say)
+    check_bill(plan, requester_pays, say)
+    _check_room(out, plan)
     shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    blocks = make_blocks(plan, shards, quant, encoding)
-    execute([block for block in blocks if not block.path.is_file()], len(blocks), processes)
-    _finish(out, plan, [block.path for block in blocks])
+    how = {"quant": quant, "encoding": encoding, "requester_pays": requester_pays}
+    blocks = make_blocks(plan, shards, **how)
+    try:
+        if not (sources.is_remote(catalog) or Path(catalog) == out / SNAPSHOT):
+            sources.write_snapshot(out / SNAPSHOT, items, rules, "")
+        waiting = [block for block in blocks if not block.path.is_file()]
+        failed = execute(waiting, len(blocks), engine)
+        whole = [block.path for block in blocks if block.path.is_file()]
+        _finish(out, plan, whole, filters, _radar_checks(plan, engine, requester_pays))
+        write_quarantine(out / QUARANTINE, failed)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        text = f"disk must have room, got none left in {out}: free some and run again to go on"
+        raise OSError(error.errno, text) from error
+    if failed:
+        say(
+            f"{len(failed)} of {len(blocks)} blocks are left out, see {out / QUARANTINE}: run again"
+        )
+        return out
     stamp(out, key)
     shutil.rmtree(out / SHARDS)
     return out
 
 
+def outputs() -> list[str]:
+    """Names of the files that `curate` leaves."""
+    return [*(f"{sensor}.pmtiles" for sensor in SENSOR_NAMES), INDEX, TILES, SNAPSHOT]
+
+
+def _digest(ground: BaseGeometry) -> str:
+    return sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
+
+
+def _items(
+    catalog: str | Path, out: Path, rules: Rules, ground: BaseGeometry | None
+) -> list[pystac.Item]:
+    """Items of the catalogue; an API's answer is frozen beside the output and read from there."""
+    if not sources.is_remote(catalog):
+        return sources.find_items(catalog, rules, ground)
+    asked = {"catalog": str(catalog), "rules": asdict(rules)}
+    asked["area"] = None if ground is None else _digest(ground)
+    query = json.dumps(asked, sort_keys=True)
+    if sources.snapshot_query(out / SNAPSHOT) != query:
+        items = sources.find_items(catalog, rules, ground)
+        for name in SENSOR_NAMES:
+            search(items, name, rules, ground)
+        sources.write_snapshot(out / SNAPSHOT, items, rules, query)
+    return sources.read_snapshot(out / SNAPSHOT)
+
+
+def _check_room(out: Path, plan: Plan) -> None:
+    """Refuse a disk that holds far less than shards and archives need."""
+    out.mkdir(parents=True, exist_ok=True)
+    needed, free = 2 * 7 * TILE_BYTES * len(plan.tiles), shutil.disk_usage(out).free
+    if free < needed:
+        text = (
+            f"disk must have about {needed / 1e9:.1f} GB free for {len(plan.tiles)} places, got "
+            f"{free / 1e9:.1f} GB in {out}: free some, or write elsewhere"
+        )
+        raise OSError(errno.ENOSPC, text)
+
+
 def _is_whole(out: Path) -> bool:
-    """Whether the index is there and no archive is missing or cut off."""
+    """Whether the tables are there and no archive is missing or cut off."""
     try:
         for sensor in SENSOR_NAMES:
             Archive(out / f"{sensor}.pmtiles").close()
     except ValueError:
         return False
-    return (out / INDEX).is_file()
+    return all((out / name).is_file() for name in outputs())
 
 
-def outputs() -> list[str]:
-    """Names of the files that `curate` leaves."""
-    return [*(f"{sensor}.pmtiles" for sensor in SENSOR_NAMES), INDEX]
-
-
-def make_plan(
-    catalog: pystac.Catalog,
-    *,
-    zoom: int,
-    bbox: Sequence[float | int] | None = None,
-    dates: str | None = None,
-) -> Plan:
-    """Search, keep the tiles that all sensors cover, choose the fewest scenes for them."""
-    found = {name: search(catalog, name, bbox=bbox, dates=dates) for name in SENSOR_NAMES}
-    areas = [shapely.union_all([scene.footprint for scene in found[n]]) for n in SENSOR_NAMES]
-    common = shapely.intersection_all(areas)
-    asked = common.bounds if bbox is None else check_bbox(bbox)
-    if common.is_empty:
-        raise ValueError(f"radar, lores and hires scenes must overlap, got none in bbox {bbox}")
-    tiles = tiles_of_bbox(asked, zoom)
-    kept = np.ones(len(tiles), dtype=bool)
-    for area in areas:
-        kept &= covered_fraction(area, tiles) >= MIN_VALID
-    tiles = [tile for tile, keep in zip(tiles, kept.tolist(), strict=True) if keep]
-    if not tiles:
-        edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
-        raise ValueError(
-            f"bbox must hold a tile of zoom {zoom} that all sensors cover, got {bbox}: "
-            f"they cover about ({edges}); move bbox, or raise zoom"
-        )
-    scenes = {name: cover(found[name], tiles).scenes for name in SENSOR_NAMES}
-    for name in SENSOR_NAMES:
-        check_files(scenes[name])
-    return Plan(zoom=zoom, tiles=tuple(tiles), scenes=scenes)
-
-
-def make_blocks(plan: Plan, folder: Path, quant: str, encoding: str = "png") -> list[Block]:
-    """The plan as units of work in Hilbert order, each with the scenes that meet it."""
-    blocks = []
-    for parent, tiles in blocks_of(plan.tiles, BLOCK_LEVELS).items():
-        ground = shapely.box(*tile_bounds(parent))
-        scenes = {
-            name: tuple(scene for scene in plan.scenes[name] if scene.footprint.intersects(ground))
-            for name in SENSOR_NAMES
-        }
-        path = folder / f"{parent.z}-{parent.x}-{parent.y}.parquet"
-        how = {"quant": quant, "encoding": encoding}
-        blocks.append(Block(path=path, tiles=tuple(tiles), scenes=scenes, **how))
-    return blocks
-
-
-def execute(blocks: Sequence[Block], total: int, processes: int = 1) -> None:
-    """Commit blocks here or in worker processes, with a bar that counts those already there."""
-    done = total - len(blocks)
-    for _ in tqdm(
-        _committed(blocks, processes), "curate", total, initial=done, unit="block", disable=None
-    ):
-        pass
-
-
-def _committed(blocks: Sequence[Block], processes: int) -> Iterator[Path]:
-    if processes == 1 or len(blocks) < 2:
-        yield from map(commit, blocks)
-        return
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), start_worker)
-    try:
-        yield from pool.map(commit, blocks)
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _finish(out: Path, plan: Plan, paths: Sequence[Path]) -> None:
+def _finish(
+    out: Path, plan: Plan, paths: Sequence[Path], filters: Filters, checks: dict[str, dict]
+) -> None:
     """Shards to archives and, last, the index; what an earlier call left goes first."""
-    index = joint_samples(read_rows(paths), plan.zoom)
-    for name in (MADE_FROM, INDEX, *outputs()):
+    rows = read_rows(paths)
+    index = joint_samples(rows, plan.zoom, filters)
+    for name in (MADE_FROM, INDEX, TILES, UNCOVERED, *(f"{n}.pmtiles" for n in SENSOR_NAMES)):
         (out / name).unlink(missing_ok=True)
     for sensor in SENSOR_NAMES:
         zooms = (plan.zoom, plan.zoom + 1) if sensor == "hires" else (plan.zoom,)
         tiles = (pair for zoom in zooms for pair in read_tiles(paths, sensor, zoom))
-        write_archive(out / f"{sensor}.pmtiles", tiles, metadata=_metadata(plan, sensor))
+        metadata = _metadata(plan, sensor) | (checks if sensor == "radar" else {})
+        write_archive(out / f"{sensor}.pmtiles", tiles, metadata=metadata)
+    if plan.uncovered:
+        with atomic_file(out / UNCOVERED) as part:
+            write_uncovered(part, plan.uncovered, tile_bounds)
+    _write_rows(out / TILES, rows)
     with atomic_file(out / INDEX) as part:
         index.to_parquet(part)
 
 
+def _write_rows(path: Path, rows: pd.DataFrame) -> None:
+    order = rows.sort_values(["sensor", "z", "x", "y"], kind="stable").reset_index(drop=True)
+    with atomic_file(path) as part:
+        order.to_parquet(part)
+
+
 def _metadata(plan: Plan, sensor: str) -> dict:
     scenes = plan.scenes[sensor]
-    procedural = any(scene.procedural for scene in scenes)
-    metadata = {
+    return {
         "name": sensor,
-        "attribution": PROCEDURAL if procedural else ATTRIBUTION[sensor],
-        "procedural": procedural,
+        "attribution": "; ".join(dict.fromkeys(scene.attribution for scene in scenes)),
+        "procedural": any(scene.procedural for scene in scenes),
         "scenes": [scene.id for scene in scenes],
     }
-    if sensor == "radar":
-        metadata["gcp_residual_px"] = {
-            scene.id: round(BlockReader(scene.hrefs, bands=2, cubic=True).residual_px, 6)
-            for scene in scenes
-        }
-    return metadata
 
 
-def _check(zoom: int, quant: str, encoding: str, processes: int) -> None:
+def _radar_checks(plan: Plan, engine: Engine, requester_pays: bool) -> dict[str, dict]:
+    """How well a polynomial holds the control points of each radar scene that has them."""
+    checks: dict[str, dict] = {"gcp_residual_px": {}, "gcp_tps_px": {}}
+    for scene in plan.scenes["radar"]:
+        gcps = _gcps(scene, engine.retries, requester_pays)
+        if gcps:
+            check = check_gcps(gcps)
+            checks["gcp_residual_px"][scene.id] = round(check.residual_px, 6)
+            checks["gcp_tps_px"][scene.id] = round(check.tps_px, 6)
+    return checks
+
+
+def _gcps(scene: Scene, retries: int, requester_pays: bool) -> list:
+    for trial in range(retries + 1):
+        try:
+            with remote.reading(scene.hrefs, requester_pays=requester_pays):
+                return BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
+        except remote.ReadError as error:
+            if not error.again or trial == retries:
+                raise
+            time.sleep(max(error.after_s or 0, min(60, 2**trial)))
+    raise AssertionError("the last trial returns")
+
+
+def _check(zoom: int, quant: str, encoding: str) -> None:
     if not ZOOMS[0] <= zoom <= ZOOMS[1]:
         raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
     if quant not in QUANTS:
         raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
-    if processes < 1:
-        raise ValueError(f"processes must be at least 1, got {processes}")

@@ -1,5 +1,7 @@
 """One file a block of tiles: what is rendered is kept, whatever happens to the run."""
 
+import hashlib
+import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,11 +19,13 @@ from salib.artifact import atomic_file
 from salib.config import SENSOR_NAMES
 from salib.curate.catalog import Scene
 from salib.curate.codec import encode
-from salib.curate.grid import TILE_PX, TileId
+from salib.curate.grid import TILE_PX, TileId, tile_gsd_m
 from salib.curate.raster import Span
+from salib.curate.remote import reading
 from salib.curate.render import mosaic
 
-ROW = ["sensor", "z", "x", "y", "valid_frac", "datetime", "scene_ids"]
+ROW = ["sensor", "z", "x", "y", "valid_frac", "cloud_frac", "datetime", "scene_ids"]
+ROW += ["gsd_pixel_m", "gsd_native_m", "sha256", "attribution"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,19 +37,42 @@ class Block:
     scenes: dict[str, tuple[Scene, ...]]
     quant: str
     encoding: str
+    requester_pays: bool = False
+
+    @property
+    def name(self) -> str:
+        """The parent tile, as the file's name has it."""
+        return self.path.stem
+
+    @property
+    def hrefs(self) -> list[str]:
+        """Every file that the block may read."""
+        scenes = [scene for chosen in self.scenes.values() for scene in chosen]
+        files = [href for scene in scenes for href in scene.hrefs]
+        return files + [scene.scl for scene in scenes if scene.scl]
 
 
 def commit(block: Block) -> Path:
-    """Render a block's tiles of all sensors and write them as one file, whole or absent."""
+    """Render a block's tiles of all sensors and write them as one file, whole or absent.
+
+    Raises:
+        ReadError: if a scene's file cannot be read.
+        OSError: if the disk is full.
+    """
+    with reading(block.hrefs, requester_pays=block.requester_pays):
+        rows = _rows(block)
+    with atomic_file(block.path) as part:
+        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), part, compression="none")
+    return block.path
+
+
+def _rows(block: Block) -> list[dict]:
     span = Span.around([*block.tiles])
     rows = []
     for sensor in SENSOR_NAMES:
         rows += _rendered(block, sensor, span, block.tiles)
     finer = [child for tile in block.tiles for child in tile.children()]
-    rows += _rendered(block, "hires", span.finer(), finer)
-    with atomic_file(block.path) as part:
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), part, compression="none")
-    return block.path
+    return rows + _rendered(block, "hires", span.finer(), finer)
 
 
 def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[TileId, bytes]]:
@@ -85,12 +112,20 @@ def _rendered(block: Block, sensor: str, span: Span, tiles: Sequence[TileId]) ->
         shares = np.bincount(image.source[here].ravel() + 1, minlength=len(scenes) + 1)[1:]
         if not shares.any():
             continue
+        most, used = int(shares.argmax()), np.flatnonzero(shares).tolist()
+        cloud = math.nan if image.cloud is None else float(image.cloud[here].sum() / shares.sum())
+        data = encode(np.ascontiguousarray(image.rgba[here]), block.encoding)
         row = {
             "sensor": sensor,
             "valid_frac": float(shares.sum()) / TILE_PX**2,
-            "datetime": scenes[int(shares.argmax())].datetime,
-            "scene_ids": [scenes[number].id for number in np.flatnonzero(shares)],
-            "data": encode(np.ascontiguousarray(image.rgba[here]), block.encoding),
+            "cloud_frac": cloud,
+            "datetime": scenes[most].datetime,
+            "scene_ids": [scenes[number].id for number in used],
+            "gsd_pixel_m": tile_gsd_m(tile),
+            "gsd_native_m": image.native_gsd_m[most],
+            "sha256": hashlib.sha256(data).hexdigest(),
+            "attribution": "; ".join(dict.fromkeys(scenes[n].attribution for n in used)),
+            "data": data,
         }
         rows.append(tile._asdict() | row)
     return rows
@@ -103,8 +138,13 @@ _SCHEMA = pa.schema(
         "x": pa.int64(),
         "y": pa.int64(),
         "valid_frac": pa.float64(),
+        "cloud_frac": pa.float64(),
         "datetime": pa.timestamp("us", tz="UTC"),
         "scene_ids": pa.list_(pa.string()),
+        "gsd_pixel_m": pa.float64(),
+        "gsd_native_m": pa.float64(),
+        "sha256": pa.string(),
+        "attribution": pa.string(),
         "data": pa.binary(),
     }
 )

@@ -1,0 +1,143 @@
+"""The ground that is asked for: a bbox, a GeoJSON file or a named set of areas, and its tiles."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import shapely
+from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
+
+from salib.curate.cover import covered_fraction
+from salib.curate.grid import Bounds, TileId, split_bbox, tiles_of_bbox
+
+Area = Sequence[float | int] | str | Path | BaseGeometry
+"""West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""
+SELECT = ("intersects", "within")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spec:
+    """A set of Table 1, in kind: its zoom and number of samples, and areas of ours.
+
+    The paper says neither where nor when its sets lie. These areas lie in the contiguous United
+    States, spread over land cover and latitude, and hold about as many tiles.
+    """
+
+    zoom: int
+    samples: int
+    dates: str
+    boxes: tuple[Bounds, ...]
+
+
+def _squares(side: float, *corners: tuple[float, float]) -> tuple[Bounds, ...]:
+    return tuple((west, south, west + side, south + side) for west, south in corners)
+
+
+_EIGHT = (
+    *((-122.0, 38.3), (-112.3, 33.2), (-104.9, 40.2), (-97.8, 30.1)),
+    *((-93.8, 41.7), (-84.6, 33.5), (-81.6, 28.2), (-76.8, 40.0)),
+)
+_FOURTEEN = (
+    *((-123.4, 44.5), (-121.5, 37.0), (-118.0, 34.0), (-116.5, 43.2), (-112.0, 33.0)),
+    *((-106.9, 34.6), (-100.5, 46.3), (-97.6, 37.3), (-95.8, 29.6)),
+    *((-91.0, 43.5), (-84.5, 33.5), (-82.0, 28.0), (-78.5, 35.5), (-76.0, 40.5)),
+)
+_EIGHTEEN = (
+    *((-122.5, 45.4), (-122.0, 37.3), (-119.8, 36.7), (-117.2, 47.6), (-112.1, 33.4)),
+    *((-111.9, 40.6), (-106.7, 35.0), (-104.9, 39.7), (-100.8, 46.8), (-97.5, 35.4)),
+    *((-95.5, 29.7), (-93.3, 44.9), (-90.2, 38.6), (-86.8, 36.1), (-84.4, 33.7)),
+    *((-81.4, 28.5), (-78.7, 35.8), (-75.2, 40.0)),
+)
+SPECS = {
+    "small": Spec(
+        zoom=15, samples=21497, dates="2023-05-01/2023-09-30", boxes=_squares(0.5, *_EIGHT)
+    ),
+    "full": Spec(
+        zoom=15, samples=146502, dates="2023-05-01/2023-09-30", boxes=_squares(1.0, *_FOURTEEN)
+    ),
+    "micro": Spec(
+        zoom=17, samples=188060, dates="2023-05-01/2023-09-30", boxes=_squares(0.25, *_EIGHTEEN)
+    ),
+}
+
+
+def area_of_boxes(boxes: Iterable[Sequence[float | int]]) -> BaseGeometry:
+    """Union of bboxes, each cut in two where it crosses the antimeridian."""
+    return shapely.union_all([shapely.box(*part) for box in boxes for part in split_bbox(box)])
+
+
+def area_of(area: Area) -> BaseGeometry:
+    """Polygons of what was asked for."""
+    if isinstance(area, BaseGeometry):
+        return area
+    return read_area(area) if isinstance(area, str | Path) else area_of_boxes([area])
+
+
+def read_area(path: str | Path) -> BaseGeometry:
+    """Polygons of a GeoJSON file: a geometry, a feature or a collection of features.
+
+    Raises:
+        ValueError: if the file is missing, is no GeoJSON, holds no polygon or a broken one, or
+            leaves -180..180 and -90..90 degrees.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"aoi must be a GeoJSON file, got no file {path}")
+    try:
+        found = shapely.from_geojson(path.read_text())
+    except (shapely.errors.GEOSException, UnicodeDecodeError) as error:
+        raise ValueError(f"aoi must be GeoJSON (RFC 7946), got {path} ({error})") from error
+    parts = [p for p in _parts(found) if p.geom_type in ("Polygon", "MultiPolygon") and p.area > 0]
+    if not parts:
+        raise ValueError(f"aoi must hold a polygon with an area, got none in {path}")
+    for part in parts:
+        if not part.is_valid:
+            reason = shapely.is_valid_reason(part)
+            raise ValueError(f"aoi must hold valid polygons, got {reason} in {path}: repair it")
+        west, south, east, north = part.bounds
+        if west < -180 or east > 180 or east - west > 180 or south < -90 or north > 90:
+            raise ValueError(
+                f"aoi must be in degrees, split at the antimeridian (RFC 7946, 3.1.9), got bounds "
+                f"({west:g}, {south:g}, {east:g}, {north:g}) in {path}"
+            )
+    return shapely.union_all(parts)
+
+
+def tiles_of_area(area: BaseGeometry, zoom: int, *, select: str = "intersects") -> list[TileId]:
+    """Tiles whose inside meets the area (`intersects`) or that lie in it (`within`), Hilbert order.
+
+    Raises:
+        ValueError: for another `select`.
+    """
+    if select not in SELECT:
+        raise ValueError(f"select must be one of {', '.join(SELECT)}, got {select!r}")
+    near = {tile for part in _parts(area) for tile in tiles_of_bbox(part.bounds, zoom)}
+    tiles = sorted(near, key=lambda tile: tile.hilbert)
+    shares = covered_fraction(area, tiles)
+    least = 1e-9 if select == "intersects" else 1 - 1e-9
+    return [tile for tile, share in zip(tiles, shares.tolist(), strict=True) if share >= least]
+
+
+def write_uncovered(path: Path, bare: dict[TileId, list[str]], edges) -> None:
+    """Write tiles that a sensor's scenes leave bare as GeoJSON, with the names of the sensors.
+
+    Args:
+        bare: tiles and the sensors that lack there.
+        edges: function from a tile to west, south, east, north in degrees.
+    """
+    features = [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shapely.box(*edges(tile))),
+            "properties": {"tile": "/".join(map(str, tile)), "lacks": sensors},
+        }
+        for tile, sensors in bare.items()
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def _parts(geometry: BaseGeometry) -> list[BaseGeometry]:
+    if isinstance(geometry, BaseMultipartGeometry):
+        return [part for child in geometry.geoms for part in _parts(child)]
+    return [geometry]

@@ -1,0 +1,129 @@
+"""What will be rendered: places, scenes, units of work, and what is said before it begins."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pystac
+import shapely
+from shapely.geometry.base import BaseGeometry
+
+from salib.config import SENSOR_NAMES
+from salib.curate.area import tiles_of_area
+from salib.curate.catalog import Rules, Scene, check_files, search
+from salib.curate.cover import cover, covered_fraction
+from salib.curate.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
+from salib.curate.index import MIN_VALID
+from salib.curate.remote import payers
+from salib.curate.shards import Block
+
+BLOCK_LEVELS = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What will be rendered: places, and for each sensor the fewest scenes that cover them.
+
+    `uncovered` holds places that were asked for and the sensors that no scene shows them to.
+    """
+
+    zoom: int
+    tiles: tuple[TileId, ...]
+    scenes: dict[str, tuple[Scene, ...]]
+    uncovered: dict[TileId, list[str]]
+
+
+def make_plan(
+    items: Sequence[pystac.Item],
+    *,
+    zoom: int,
+    area: BaseGeometry | None = None,
+    rules: Rules | None = None,
+    exclude: BaseGeometry | None = None,
+    select: str = "intersects",
+) -> Plan:
+    """Search, keep the tiles that all sensors cover, choose the fewest scenes for them."""
+    found = {name: search(items, name, rules, area) for name in SENSOR_NAMES}
+    seen = {n: shapely.union_all([scene.footprint for scene in found[n]]) for n in SENSOR_NAMES}
+    common = shapely.intersection_all([*seen.values()])
+    if common.is_empty:
+        raise ValueError("radar, lores and hires scenes must overlap, got none in the area")
+    asked = tiles_of_area(
+        shapely.box(*common.bounds) if area is None else area, zoom, select=select
+    )
+    if exclude is not None and asked:
+        free = covered_fraction(exclude, asked) == 0
+        asked = [tile for tile, keep in zip(asked, free.tolist(), strict=True) if keep]
+    lacks = {
+        name: covered_fraction(ground, asked) < MIN_VALID if asked else np.zeros(0, dtype=bool)
+        for name, ground in seen.items()
+    }
+    bare = {
+        tile: [name for name in SENSOR_NAMES if lacks[name][number]]
+        for number, tile in enumerate(asked)
+    }
+    tiles = [tile for tile, sensors in bare.items() if not sensors]
+    if not tiles:
+        edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
+        raise ValueError(
+            f"area must hold a tile of zoom {zoom} that all sensors cover, got none of {len(asked)}"
+            f": they cover about ({edges}); move the area, or raise zoom"
+        )
+    scenes = {name: cover(found[name], tiles).scenes for name in SENSOR_NAMES}
+    for name in SENSOR_NAMES:
+        check_files(scenes[name])
+    uncovered = {} if area is None else {tile: who for tile, who in bare.items() if who}
+    return Plan(zoom=zoom, tiles=tuple(tiles), scenes=scenes, uncovered=uncovered)
+
+
+def make_blocks(
+    plan: Plan, folder: Path, *, quant: str, encoding: str = "png", requester_pays: bool = False
+) -> list[Block]:
+    """The plan as units of work in Hilbert order, each with the scenes that meet it."""
+    blocks = []
+    for parent, tiles in blocks_of(plan.tiles, BLOCK_LEVELS).items():
+        ground = shapely.box(*tile_bounds(parent))
+        scenes = {
+            name: tuple(scene for scene in plan.scenes[name] if scene.footprint.intersects(ground))
+            for name in SENSOR_NAMES
+        }
+        path = folder / f"{parent.z}-{parent.x}-{parent.y}.parquet"
+        how = {"quant": quant, "encoding": encoding, "requester_pays": requester_pays}
+        blocks.append(Block(path=path, tiles=tuple(tiles), scenes=scenes, **how))
+    return blocks
+
+
+def estimate_bytes(plan: Plan, sensor: str) -> int:
+    """Bytes of a sensor's pixels that will be read, before compression; a bound, not a forecast."""
+    middle = plan.tiles[len(plan.tiles) // 2]
+    finest = max((scene.native_gsd_m or 10.0) for scene in plan.scenes[sensor])
+    side = min(TILE_PX * tile_gsd_m(middle) / finest, 2 * TILE_PX)
+    depth = 2 * 2 if sensor == "radar" else 3
+    return int(len(plan.tiles) * side**2 * depth * (5 if sensor == "hires" else 1))
+
+
+def tell(plan: Plan, say: Callable[[str], object]) -> None:
+    """Say what was chosen and what stays bare."""
+    chosen = ", ".join(f"{len(plan.scenes[name])} {name}" for name in SENSOR_NAMES)
+    say(f"{len(plan.tiles)} tiles of zoom {plan.zoom} from {chosen} scenes")
+    if plan.uncovered:
+        lacking = [name for sensors in plan.uncovered.values() for name in sensors]
+        counts = ", ".join(f"{lacking.count(n)} of {n}" for n in SENSOR_NAMES if n in lacking)
+        say(f"{len(plan.uncovered)} more are not covered ({counts}), see uncovered.geojson")
+
+
+def check_bill(plan: Plan, requester_pays: bool, say: Callable[[str], object]) -> None:
+    """Say what is billed to the caller, and refuse it unless it was asked for."""
+    for name in SENSOR_NAMES:
+        scenes = plan.scenes[name]
+        hrefs = payers([href for scene in scenes for href in scene.hrefs])
+        if not hrefs:
+            continue
+        bill = f"up to {estimate_bytes(plan, name) / 1e9:.2f} GB of {name} ({hrefs[0]}, ...)"
+        if not requester_pays:
+            raise ValueError(
+                f"requester_pays must be set to read {bill} at the expense of your AWS account, "
+                "got False: set it, or search a catalogue that is free to read"
+            )
+        say(f"{bill} will be billed to your AWS account")
