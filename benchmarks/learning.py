@@ -18,7 +18,7 @@ import pandas as pd
 
 from salib import TRAINING, build_model, load_model, preset
 from salib.artifact import atomic_file, keep
-from salib.curate import curate
+from salib.curate import Engine, curate
 from salib.evaluate import geobench_tasks, paper_encoders, probes, real_tasks
 from salib.evaluate.columns import embed_split
 from salib.train import pretrain
@@ -34,7 +34,7 @@ def one_seed(folder: Path, seed: int, test: int) -> pd.DataFrame:
     scenes = keep(
         folder / "world", write_scenes, seed=seed, zoom=ZOOM, tiles=TILES_SIDE, processes=2
     )
-    tiles = curate(scenes / "catalog.json", folder / "tiles", zoom=ZOOM, processes=2)
+    tiles = curate(scenes / "catalog.json", folder / "tiles", zoom=ZOOM, engine=Engine(workers=2))
     models = {}
     for kind in ("scale_alibi", "croma"):
         config = preset(PRESET, kind=kind)

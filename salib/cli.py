@@ -32,23 +32,121 @@ def world(
 
 @app.command()
 def curate(
-    catalog: Annotated[Path, typer.Argument(help="A static STAC catalog.json.")],
+    catalog: Annotated[
+        str,
+        typer.Argument(
+            help="earth-search, planetary-computer, the address of a STAC API or catalogue, or the "
+            "path of a catalog.json or stac-geoparquet file."
+        ),
+    ] = "earth-search",
+    *,
     out: Annotated[Path, typer.Option(help="Folder for the three archives and the index.")],
-    zoom: Annotated[int, typer.Option(help="Zoom Y of radar and lores; hires has Y and Y + 1.")],
+    zoom: Annotated[
+        int | None, typer.Option(help="Zoom Y of radar and lores; hires has Y and Y + 1.")
+    ] = None,
+    aoi: Annotated[Path | None, typer.Option(help="GeoJSON file of the area.")] = None,
     bbox: Annotated[
         tuple[float, float, float, float] | None,
-        typer.Option(help="West, south, east, north in degrees; by default all there is."),
+        typer.Option(help="West, south, east, north in degrees, instead of --aoi."),
     ] = None,
-    dates: Annotated[str | None, typer.Option(help="Such as 2023-05-01/2023-09-30.")] = None,
+    spec: Annotated[
+        str | None, typer.Option(help="small, full or micro: Table 1 in kind, areas of ours.")
+    ] = None,
+    dates: Annotated[str | None, typer.Option(help="Such as 2023-05/2023-09.")] = None,
+    hires_dates: Annotated[
+        str | None, typer.Option(help="Of the aerial images; by default any, nearest first.")
+    ] = None,
+    max_cloud: Annotated[float, typer.Option(help="Scene cloud cover in percent.")] = 10.0,
+    sar: Annotated[str, typer.Option(help="grd (the paper's) or rtc (terrain corrected).")] = "grd",
+    exclude: Annotated[
+        list[Path] | None, typer.Option(help="GeoJSON of ground not to be cut; may be repeated.")
+    ] = None,
+    select: Annotated[str, typer.Option(help="Tiles that the area intersects, or within.")] = (
+        "intersects"
+    ),
+    min_valid: Annotated[float, typer.Option(help="Least valid part of a sample's tiles.")] = 0.95,
+    max_cloud_frac: Annotated[
+        float | None, typer.Option(help="Most cloud in a sample's lores tile, 0 to 1.")
+    ] = None,
+    max_days_radar: Annotated[
+        float | None, typer.Option(help="Most days between radar and lores.")
+    ] = None,
+    max_days_hires: Annotated[
+        float | None, typer.Option(help="Most days between hires and lores.")
+    ] = None,
     quant: Annotated[str, typer.Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
     encoding: Annotated[str, typer.Option(help="png, or webp (lossless, smaller).")] = "png",
-    processes: Annotated[int, typer.Option(help="Blocks rendered at once.")] = 1,
+    engine: Annotated[str, typer.Option(help="processes, threads or dask.")] = "processes",
+    workers: Annotated[int, typer.Option(help="Blocks rendered at once.")] = 1,
+    scheduler: Annotated[
+        str | None, typer.Option(help="Address of a running Dask scheduler.")
+    ] = None,
+    retries: Annotated[int, typer.Option(help="Further attempts at a file.")] = 5,
+    max_failed: Annotated[
+        float, typer.Option(help="Share of blocks that may be left out, in quarantine.csv.")
+    ] = 0.01,
+    requester_pays: Annotated[
+        bool, typer.Option("--requester-pays", help="Read files billed to your AWS account.")
+    ] = False,
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
+    from salib.curate import SPECS, Engine, Filters, Rules
     from salib.curate import curate as run
+    from salib.curate.area import area_of_boxes
 
-    options = {"quant": quant, "encoding": encoding, "processes": processes}
-    typer.echo(run(catalog, out, zoom=zoom, bbox=bbox, dates=dates, **options))
+    if sum(given is not None for given in (aoi, bbox, spec)) > 1:
+        raise ValueError("area must be one of --aoi, --bbox and --spec, got more than one")
+    area = aoi or bbox
+    if spec is not None:
+        if spec not in SPECS:
+            raise ValueError(f"spec must be one of {', '.join(SPECS)}, got {spec!r}")
+        area, zoom = area_of_boxes(SPECS[spec].boxes), zoom or SPECS[spec].zoom
+        dates = dates or SPECS[spec].dates
+    if zoom is None:
+        raise ValueError("zoom must be given unless --spec is, got neither")
+    found = run(
+        catalog,
+        out,
+        zoom=zoom,
+        area=area,
+        rules=Rules(dates=dates, hires_dates=hires_dates, max_cloud=max_cloud, sar=sar),
+        exclude=exclude or (),
+        select=select,
+        filters=Filters(
+            min_valid=min_valid,
+            max_cloud_frac=max_cloud_frac,
+            max_days_radar=max_days_radar,
+            max_days_hires=max_days_hires,
+        ),
+        quant=quant,
+        encoding=encoding,
+        engine=Engine(
+            name=engine,
+            workers=workers,
+            scheduler=scheduler,
+            retries=retries,
+            max_failed=max_failed,
+        ),
+        requester_pays=requester_pays,
+        report=lambda text: typer.echo(text, err=True),
+    )
+    typer.echo(found)
+
+
+@app.command()
+def fetch(
+    name: Annotated[str, typer.Argument(help="small, full or micro, as in Table 1.")],
+    out: Annotated[Path, typer.Option(help="Folder for the three archives and the index.")],
+    base_url: Annotated[
+        str | None, typer.Option(help="A mirror that holds files of the same names.")
+    ] = None,
+) -> None:
+    """Download the authors' archives, resuming where an earlier call stopped, and index them."""
+    from salib.curate import fetch as module
+    from salib.curate.released import index_released
+
+    fetched = module.fetch_archives(name, out, base_url=base_url or module.BASE_URL)
+    typer.echo(index_released(fetched, module.RELEASES[name].zoom))
 
 
 @app.command()

@@ -13,11 +13,13 @@ from torch import Tensor
 
 from salib.config import SENSOR_NAMES, Levels, TrainConfig
 from salib.curate.archive import Archive
+from salib.packed import Packed, sources_of, write_packed
 
 CHANNELS = {"radar": [1, 2], "lores": [0, 1, 2], "hires": [0, 1, 2]}
 SIDE = {"radar": 1, "lores": 1, "hires": 2}
 TILE_PX = 256
 CACHE_BYTES = 2 << 30
+PACKED = "packed"
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,12 @@ class Samples:
     """The joint samples of a curated folder; decoded tiles are kept while memory allows."""
 
     def __init__(
-        self, folder: str | Path, *, split: str | None = None, min_valid: float = 0.99
+        self,
+        folder: str | Path,
+        *,
+        split: str | None = None,
+        min_valid: float = 0.99,
+        packed: bool | str | Path = False,
     ) -> None:
         """Open the index and the three archives.
 
@@ -50,9 +57,11 @@ class Samples:
             folder: what `curate` wrote.
             split: "train" or "valid"; None takes both.
             min_valid: least fraction of valid pixels, in every sensor.
+            packed: read pixels decoded by `pack`, from where it wrote them; True takes its default.
 
         Raises:
-            ValueError: if a file is missing or truncated, or no sample is left.
+            ValueError: if a file is missing or truncated, no sample is left, or the pack was made
+                from other archives.
         """
         folder = Path(folder)
         index = folder / "index.parquet"
@@ -74,6 +83,11 @@ class Samples:
         ]
         self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
         self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in SENSOR_NAMES}
+        self.tile_ids = np.array(self.rows["tile_id"], dtype=np.int64)
+        self._packed = None
+        if packed:
+            self._packed = Packed(folder / PACKED if packed is True else packed, folder)
+            self._packed_rows = self._packed.rows_of(self.tile_ids)
         self._cache: dict[tuple[int, str], np.ndarray] = {}
         self._free = CACHE_BYTES
 
@@ -83,6 +97,8 @@ class Samples:
 
     def image(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
         """One sensor's whole tile; hires is put together from the four tiles one level finer."""
+        if self._packed is not None:
+            return self._packed.image(self._packed_rows[place], sensor)
         found = self._cache.get((place, sensor))
         if found is None:
             found = self._decode(place, sensor)
@@ -143,6 +159,29 @@ class Samples:
                 f"archive must hold every tile of the index, got {archive} without {z}/{x}/{y}: "
                 "curate again"
             ) from error
+
+
+def pack(folder: str | Path, out: str | Path | None = None) -> Path:
+    """Decode all samples of a curated folder into one file a sensor, 1.1 MB a sample.
+
+    `Samples(folder, packed=True)` then decodes nothing. A pack of the same archives is kept.
+
+    Args:
+        folder: what `curate` wrote.
+        out: folder to write, whole or not at all; by default `packed` within `folder`.
+
+    Raises:
+        ValueError: if the disk has too little room, or `out` holds anything but a pack.
+    """
+    out = Path(folder) / PACKED if out is None else Path(out)
+    try:
+        return Packed(out, folder).path
+    except ValueError:
+        made_from = sources_of(folder)
+    samples = Samples(folder, min_valid=0.0)
+    side = {name: SIDE[name] * TILE_PX for name in SENSOR_NAMES}
+    shapes = {name: (side[name], side[name], len(CHANNELS[name])) for name in SENSOR_NAMES}
+    return write_packed(out, made_from, samples.tile_ids, shapes, samples._decode)
 
 
 def _read_index(path: Path) -> pd.DataFrame:

@@ -1,5 +1,12 @@
 """Batches: three sensors of one ground, true ground sample distances, streams by seed."""
 
+import json
+import multiprocessing
+import os
+import pickle
+import shutil
+import zlib
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -8,7 +15,8 @@ import pytest
 import torch
 
 from salib.config import SENSOR_NAMES, TRAINING
-from salib.data import CHANNELS, SIDE, Crop, Samples, cut_crop, draw_batch
+from salib.data import CHANNELS, SIDE, Crop, Samples, cut_crop, draw_batch, pack
+from salib.packed import Packed
 
 ZOOM = 14
 CONFIG = replace(TRAINING["tiny"], batch=6, crop_px=(24, 80), image_px=40, jitter=0.0)
@@ -146,3 +154,149 @@ def test_a_spoilt_index_is_refused(tiles, tmp_path, spoil, message):
 def _read_all(folder):
     samples = Samples(folder)
     return [samples.image(place, "lores") for place in range(len(samples))]
+
+
+@pytest.fixture
+def curated(tiles, tmp_path):
+    """A copy of the curated folder that a test may spoil."""
+    return shutil.copytree(tiles, tmp_path / "curated")
+
+
+def _digests(samples):
+    return [
+        zlib.crc32(samples.image(place, name).tobytes())
+        for place in range(len(samples))
+        for name in SENSOR_NAMES
+    ]
+
+
+def _same_pixels(one, two):
+    assert len(one) == len(two)
+    for place in range(len(one)):
+        for name in SENSOR_NAMES:
+            image, other = one.image(place, name), two.image(place, name)
+            assert image.dtype == other.dtype == np.uint8
+            assert np.array_equal(image, other)
+
+
+def test_packed_pixels_are_those_of_the_archives(curated, tmp_path):
+    assert pack(curated) == curated / "packed"
+    for chosen in ({}, {"split": "train"}, {"split": "valid"}, {"min_valid": 0.4}):
+        _same_pixels(Samples(curated, packed=True, **chosen), Samples(curated, **chosen))
+    elsewhere = pack(curated, tmp_path / "deep" / "elsewhere")
+    _same_pixels(Samples(curated, packed=elsewhere), Samples(curated))
+    one, two = (
+        draw_batch(Samples(curated, packed=packed), CONFIG, seed=4, step=7)
+        for packed in (True, False)
+    )
+    for name in SENSOR_NAMES:
+        assert torch.equal(one.images[name], two.images[name])
+
+
+def test_packed_samples_read_no_tile(curated, monkeypatch):
+    pack(curated)
+    samples = Samples(curated, packed=True)
+    monkeypatch.setattr(samples, "archives", {})
+    assert len(_digests(samples)) == 3 * len(samples)
+    with pytest.raises(ValueError, match="read-only"):
+        samples.image(0, "lores")[:] = 0
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn"])
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
+def test_packed_samples_work_in_forked_and_spawned_processes(curated, method):
+    pack(curated)
+    plain, packed = Samples(curated), Samples(curated, packed=True)
+    assert len(pickle.dumps(packed)) < len(packed) * 256 * 256
+    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
+        assert pool.submit(_digests, packed).result() == pool.submit(_digests, plain).result()
+    _same_pixels(pickle.loads(pickle.dumps(packed)), plain)
+
+
+def test_a_pack_of_the_same_archives_is_kept(curated):
+    written = (pack(curated) / "hires.npy").stat().st_mtime_ns
+    assert (pack(curated) / "hires.npy").stat().st_mtime_ns == written
+    os.utime(curated / "hires.pmtiles", ns=(1, 1))
+    assert (pack(curated) / "hires.npy").stat().st_mtime_ns == written
+    Samples(curated, packed=True)
+
+
+@pytest.mark.parametrize("source", ["radar.pmtiles", "hires.pmtiles", "index.parquet"])
+def test_a_pack_of_other_archives_is_refused(curated, source):
+    pack(curated)
+    data = bytearray((curated / source).read_bytes())
+    data[-9] ^= 1
+    for spoilt in (bytes(data), bytes(data) + b"more"):
+        (curated / source).write_bytes(spoilt)
+        with pytest.raises(ValueError, match=f"made from .*{source} as it is now.*pack again"):
+            Packed(curated / "packed", curated)
+
+
+def test_a_stale_pack_is_made_again(curated):
+    pack(curated)
+    rows = pd.read_parquet(curated / "index.parquet").iloc[:-1]
+    rows.to_parquet(curated / "index.parquet")
+    with pytest.raises(ValueError, match=r"index\.parquet as it is now.*pack again"):
+        Samples(curated, packed=True)
+    pack(curated)
+    _same_pixels(Samples(curated, packed=True), Samples(curated))
+
+
+@pytest.mark.parametrize("name", ["radar.npy", "lores.npy", "hires.npy", "tile_id.npy"])
+def test_a_truncated_or_missing_file_of_a_pack_is_refused(curated, name):
+    path = pack(curated) / name
+    data = path.read_bytes()
+    for spoilt in (data[:-1], data[: len(data) // 2], data[:20], b"", data + b"0"):
+        path.write_bytes(spoilt)
+        with pytest.raises(ValueError, match=f"{name}.*pack again"):
+            Samples(curated, packed=True)
+    path.unlink()
+    with pytest.raises(ValueError, match=f"{name}.*pack again"):
+        Samples(curated, packed=True)
+    pack(curated)
+    _same_pixels(Samples(curated, packed=True), Samples(curated))
+
+
+def test_an_interrupted_pack_leaves_nothing(curated, monkeypatch):
+    kept = {path.name for path in curated.iterdir()}
+    decode = Samples._decode
+
+    def stops(self, place, sensor):
+        if place == 3:
+            raise KeyboardInterrupt
+        return decode(self, place, sensor)
+
+    monkeypatch.setattr(Samples, "_decode", stops)
+    with pytest.raises(KeyboardInterrupt):
+        pack(curated)
+    assert {path.name for path in curated.iterdir()} == kept
+    with pytest.raises(ValueError, match="that `pack` wrote"):
+        Samples(curated, packed=True)
+
+
+def test_a_pack_is_refused_where_it_does_not_fit_or_would_destroy(curated, tmp_path, monkeypatch):
+    needed = 6 * (256 * 256 * 2 + 256 * 256 * 3 + 512 * 512 * 3)
+    usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage)
+        with pytest.raises(ValueError, match=f"{needed} bytes.*got {needed - 1} bytes"):
+            pack(curated, tmp_path / "absent" / "out")
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "thesis.txt").write_text("all of it")
+    for out in (tmp_path / "precious", curated, tmp_path / "precious" / "thesis.txt"):
+        with pytest.raises(ValueError, match="new folder or an earlier pack"):
+            pack(curated, out)
+    assert (tmp_path / "precious" / "thesis.txt").read_text() == "all of it"
+    with pytest.raises(ValueError, match="curate first"):
+        pack(tmp_path / "precious")
+
+
+def test_a_pack_that_does_not_say_what_it_is_made_from_is_refused(curated):
+    stamp = pack(curated) / "made_from.json"
+    for found in ({}, {"radar.pmtiles": json.loads(stamp.read_text())["radar.pmtiles"]}):
+        stamp.write_text(json.dumps(found))
+        with pytest.raises(ValueError, match="pack again"):
+            Samples(curated, packed=True)
+    stamp.unlink()
+    with pytest.raises(ValueError, match="that `pack` wrote"):
+        Samples(curated, packed=True)

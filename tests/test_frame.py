@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "audit": {"config", "bias", "losses", "model"},
     "curate": {"config"},
     "world": {"config"},
-    "data": {"config", "curate.archive"},
+    "packed": {"config"},
+    "data": {"config", "curate.archive", "packed"},
     "train": {"config", "data", "model", "losses"},
     "evaluate": {"config", "data", "model"},
     "tables": set(),
@@ -39,7 +40,7 @@ MAY_IMPORT = {
     "ledger": set(),
 }
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
-RASTER |= {"requests", "rio_cogeo", "shapely"}
+RASTER |= {"pystac_client", "requests", "rio_cogeo", "shapely", "stac_geoparquet"}
 RASTER_IMPORTERS = {"curate", "world"}
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Int64, UInt8
 from pmtiles.tile import Compression, Entry, deserialize_directory, deserialize_header
 
 from salib.curate.codec import decode
@@ -100,6 +100,11 @@ class Archive:
         places = tiles_of_ids(self.ids)
         kept = places if zoom is None else places[places[:, 0] == zoom]
         return [TileId(*place) for place in kept.tolist()]
+
+    @property
+    def contents(self) -> tuple[Int64[np.ndarray, " tiles"], Int64[np.ndarray, " tiles"]]:
+        """Offset in the file and length of each tile, in the order of `ids`."""
+        return self._offsets, self._lengths
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -1,6 +1,7 @@
 """STAC items to scenes: rules, choice of assets, order."""
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -51,7 +52,7 @@ class Rules:
 
     dates: str | None = None
     hires_dates: str | None = None
-    max_cloud: float = 10.0
+    max_cloud: float | int = 10.0
     sar: str = "grd"
     instrument_mode: str = "IW"
 
@@ -192,19 +193,18 @@ def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
 
 
 def parse_dates(dates: str | None) -> tuple[datetime, datetime]:
-    """First and last moment of an interval such as `2022-05-01/2022-08-31`, whole days, in UTC.
+    """First and last moment of an interval such as `2022-05-01/2022-08-31` or `2022-05/2022-08`.
+
+    Years, months and days count whole, in UTC.
 
     Raises:
         ValueError: if a part is no ISO date, or the interval ends before it begins.
     """
     first, _, last = (dates or "../..").partition("/")
     try:
-        begin = _moment(first, datetime.min.replace(tzinfo=UTC))
-        end = _moment(last or first, datetime.max.replace(tzinfo=UTC))
+        begin, end = _period(first)[0], _period(last or first)[1]
     except ValueError as error:
         raise ValueError(f"dates must be YYYY-MM-DD/YYYY-MM-DD, got {dates!r}") from error
-    if len(last or first) == len("YYYY-MM-DD"):
-        end += timedelta(days=1) - timedelta(microseconds=1)
     if end < begin:
         raise ValueError(f"dates must end after they begin, got {dates!r}")
     return begin, end
@@ -240,8 +240,21 @@ def _when(item: pystac.Item) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _moment(text: str, open_end: datetime) -> datetime:
+def _period(text: str) -> tuple[datetime, datetime]:
+    """First and last moment of a year, a month, a day or a moment; of all time for `..`."""
     if text in ("", ".."):
-        return open_end
-    moment = datetime.fromisoformat(text)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    parts = [int(part) for part in text.split("-")] if re.fullmatch(r"[\d-]+", text) else []
+    if not 0 < len(parts) <= 3:
+        moment = datetime.fromisoformat(text)
+        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+        return moment, moment
+    begin = datetime(*[*parts, 1, 1][:3], tzinfo=UTC)
+    year, month = begin.year, begin.month
+    if len(parts) == 1:
+        after = begin.replace(year=year + 1)
+    elif len(parts) == 2:
+        after = begin.replace(year=year + month // 12, month=month % 12 + 1)
+    else:
+        after = begin + timedelta(days=1)
+    return begin, after - timedelta(microseconds=1)

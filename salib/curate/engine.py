@@ -1,8 +1,6 @@
 """Blocks to files: one attempt, mapped in turn, over threads, over processes or over Dask."""
 
 import csv
-import random
-import time
 from collections.abc import Generator, Sequence
 from concurrent.futures import (
     Executor,
@@ -21,12 +19,10 @@ from typing import Any
 from tqdm import tqdm
 
 from salib.artifact import atomic_file
-from salib.curate.remote import ReadError
+from salib.curate.remote import ReadError, pause
 from salib.curate.shards import Block, commit, start_worker
 
 ENGINES = ("processes", "threads", "dask")
-FIRST_WAIT_S = 1.0
-LONGEST_WAIT_S = 60.0
 LOST_WORKERS = 3
 """How many workers may die over one block before Dask gives it up."""
 
@@ -85,18 +81,10 @@ def attempt(block: Block, retries: int) -> Outcome:
             if not error.again or trial == retries or (error.refused and renewed):
                 return Outcome(name=block.name, reason=str(error))
             renewed = renewed or error.refused
-            _wait(block, trial, error)
+            pause(block.name, trial, error)
         except ValueError as error:
             return Outcome(name=block.name, reason=str(error))
     raise AssertionError("the last trial returns")
-
-
-def _wait(block: Block, trial: int, error: ReadError) -> None:
-    if error.refused:
-        return
-    spread = random.Random(f"{block.name} {trial}").uniform(0.75, 1.25)
-    wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**trial * spread)
-    time.sleep(max(wait, error.after_s) if error.after_s else wait)
 
 
 def execute(blocks: Sequence[Block], total: int, engine: Engine) -> list[Outcome]:
@@ -169,7 +157,7 @@ def _over_dask(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, No
         from distributed import Client, LocalCluster
         from distributed import as_completed as completed
     except ImportError as error:
-        raise ValueError("engine dask needs pip install 'dask[distributed]'") from error
+        raise ValueError("engine dask needs pip install distributed") from error
     with ExitStack() as stack:
         where: Any = engine.scheduler
         if where is None:

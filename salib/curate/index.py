@@ -32,10 +32,10 @@ class Filters:
         max_days_hires: days between hires and lores.
     """
 
-    min_valid: float = MIN_VALID
-    max_cloud_frac: float | None = None
-    max_days_radar: float | None = None
-    max_days_hires: float | None = None
+    min_valid: float | int = MIN_VALID
+    max_cloud_frac: float | int | None = None
+    max_days_radar: float | int | None = None
+    max_days_hires: float | int | None = None
 
     def __post_init__(self) -> None:
         for name in ("min_valid", "max_cloud_frac"):

@@ -6,6 +6,7 @@ the first pixel. The mapping is evaluated exactly on every 16th pixel and interp
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import cv2
@@ -14,13 +15,12 @@ import rasterio
 from jaxtyping import Bool, Float, Float32, Shaped
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
-from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
 from salib.curate.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
-from salib.curate.remote import failure, location
+from salib.curate.remote import patiently
 
 NODE_PX = 16
 MARGIN_PX = 4
@@ -139,11 +139,7 @@ class BlockReader:
         each = self.bands // len(self.hrefs)
         layers = []
         for href in self.hrefs:
-            with _open(href, level) as dataset:
-                try:
-                    layers.append(dataset.read(list(range(1, each + 1)), window=window))
-                except RasterioIOError as error:
-                    raise failure(href, error) from error
+            layers.append(_read(href, level, list(range(1, each + 1)), window))
         return (
             np.ascontiguousarray(np.concatenate(layers).transpose(1, 2, 0)),
             across,
@@ -252,11 +248,19 @@ def _model(dataset: rasterio.DatasetReader) -> tuple[Model, list[GroundControlPo
 
 
 def _open(href: str, level: int = -1) -> rasterio.DatasetReader:
-    place = location(href)
-    try:
-        return rasterio.open(place) if level < 0 else rasterio.open(place, overview_level=level)
-    except RasterioIOError as error:
-        raise failure(href, error) from error
+    return patiently(href, partial(_opened, level))
+
+
+def _opened(level: int, place: str) -> rasterio.DatasetReader:
+    return rasterio.open(place) if level < 0 else rasterio.open(place, overview_level=level)
+
+
+def _read(href: str, level: int, bands: list[int], window: Window) -> np.ndarray:
+    def act(place: str) -> np.ndarray:
+        with _opened(level, place) as dataset:
+            return dataset.read(bands, window=window)
+
+    return patiently(href, act)
 
 
 def _level(overviews: list[int], step: float) -> int:

@@ -1,16 +1,18 @@
 """Files behind an address: signing, GDAL's settings, and what a failed read means."""
 
 import os
+import random
 import re
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import rasterio
 import requests
+from rasterio.errors import RasterioIOError
 from urllib3.util import Retry
 
 SAS_URL = "https://planetarycomputer.microsoft.com/api/sas/v1/token"
@@ -20,6 +22,9 @@ PAYS = ("sentinel-s1-l1c", "sentinel-s2-l1c", "sentinel-s2-l2a", "naip-analytic"
 PAYS += ("naip-visualization",)
 """Buckets whose reader pays for the transfer."""
 SPARE_S = 60
+TRIES = 5
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 60.0
 TIMEOUT_S = 30
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -28,12 +33,15 @@ GDAL = {
     "GDAL_INGESTED_BYTES_AT_OPEN": "32768",
     "GDAL_HTTP_CONNECTTIMEOUT": "30",
     "GDAL_HTTP_TIMEOUT": "120",
-    "GDAL_HTTP_MAX_RETRY": "2",
+    "GDAL_HTTP_MAX_RETRY": "4",
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "CPL_VSIL_CURL_USE_HEAD": "NO",
     "VSI_CACHE": "TRUE",
 }
 
+FRESH = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http"}
+"""Makes GDAL ask again: it remembers for a process that an address failed, or what came short."""
+Found = TypeVar("Found")
 _tokens: dict[tuple[str, str], tuple[str, float]] = {}
 _lock = threading.Lock()
 
@@ -110,6 +118,40 @@ def failure(href: str, error: Exception) -> ReadError:
     if status >= 400:
         return ReadError(f"{rule}: search again, the file is gone", again=False)
     return ReadError(f"asset must be a whole raster, got {href} ({error})", again=True)
+
+
+def patiently(href: str, act: Callable[[str], Found]) -> Found:
+    """Open or read a file by its location, a few times where that may help.
+
+    A block of tiles takes many reads, so a server that fails one in three must not cost the block.
+
+    Raises:
+        ReadError: if it cannot be read.
+    """
+    refused = False
+    for trial in range(TRIES):
+        try:
+            with rasterio.Env(**(FRESH if trial else {})):
+                return act(location(href))
+        except RasterioIOError as error:
+            found = failure(href, error)
+            if not found.again or trial == TRIES - 1 or (found.refused and refused):
+                raise found from error
+            refused = refused or found.refused
+            pause(href, trial, found)
+    raise AssertionError("the last trial returns or raises")
+
+
+def pause(name: str, trial: int, error: ReadError) -> None:
+    """Wait before another attempt: double from one second up to a minute, or what is asked for.
+
+    Waits of different names spread a little; a token is renewed without waiting.
+    """
+    if error.refused:
+        return
+    spread = random.Random(f"{name} {trial}").uniform(0.75, 1.25)
+    wait = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**trial * spread)
+    time.sleep(max(wait, error.after_s) if error.after_s else wait)
 
 
 def _seconds(wait: str | None) -> float | None:

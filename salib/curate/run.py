@@ -3,7 +3,6 @@
 import errno
 import json
 import shutil
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from hashlib import sha256
@@ -19,7 +18,7 @@ from salib.config import SENSOR_NAMES
 from salib.curate import remote, sources
 from salib.curate.archive import Archive, write_archive
 from salib.curate.area import Area, area_of, read_area, write_uncovered
-from salib.curate.catalog import Rules, Scene, search
+from salib.curate.catalog import Rules, search
 from salib.curate.codec import ENCODINGS
 from salib.curate.engine import Engine, execute, write_quarantine
 from salib.curate.grid import tile_bounds
@@ -127,7 +126,7 @@ def curate(
         waiting = [block for block in blocks if not block.path.is_file()]
         failed = execute(waiting, len(blocks), engine)
         whole = [block.path for block in blocks if block.path.is_file()]
-        _finish(out, plan, whole, filters, _radar_checks(plan, engine, requester_pays))
+        _finish(out, plan, whole, filters, _radar_checks(plan, requester_pays))
         write_quarantine(out / QUARANTINE, failed)
     except OSError as error:
         if error.errno not in FULL:
@@ -229,28 +228,17 @@ def _metadata(plan: Plan, sensor: str) -> dict:
     }
 
 
-def _radar_checks(plan: Plan, engine: Engine, requester_pays: bool) -> dict[str, dict]:
+def _radar_checks(plan: Plan, requester_pays: bool) -> dict[str, dict]:
     """How well a polynomial holds the control points of each radar scene that has them."""
     checks: dict[str, dict] = {"gcp_residual_px": {}, "gcp_tps_px": {}}
     for scene in plan.scenes["radar"]:
-        gcps = _gcps(scene, engine.retries, requester_pays)
+        with remote.reading(scene.hrefs, requester_pays=requester_pays):
+            gcps = BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
         if gcps:
             check = check_gcps(gcps)
             checks["gcp_residual_px"][scene.id] = round(check.residual_px, 6)
             checks["gcp_tps_px"][scene.id] = round(check.tps_px, 6)
     return checks
-
-
-def _gcps(scene: Scene, retries: int, requester_pays: bool) -> list:
-    for trial in range(retries + 1):
-        try:
-            with remote.reading(scene.hrefs, requester_pays=requester_pays):
-                return BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
-        except remote.ReadError as error:
-            if not error.again or trial == retries:
-                raise
-            time.sleep(max(error.after_s or 0, min(60, 2**trial)))
-    raise AssertionError("the last trial returns")
 
 
 def _check(zoom: int, quant: str, encoding: str) -> None:

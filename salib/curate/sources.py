@@ -60,7 +60,7 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
         if not client.conforms_to("ITEM_SEARCH"):
             return list(client.get_items(recursive=True))
         if area is None:
-            raise ValueError(f"aoi or bbox must say where to search {where}, got neither")
+            raise ValueError(f"area must say where to search {where}, got neither")
         return [item for sensor in SENSOR_NAMES for item in _asked(client, rules, sensor, area)]
     except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:
         raise ValueError(
@@ -116,8 +116,8 @@ def read_snapshot(path: str | Path) -> list[pystac.Item]:
     try:
         found = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)))
         for item in found:
-            item["assets"] = {key: asset for key, asset in item["assets"].items() if asset}
-            item["properties"] = {k: v for k, v in item["properties"].items() if v is not None}
+            item["assets"] = {k: _stated(v) for k, v in item["assets"].items() if v}
+            item["properties"] = _stated(item["properties"])
         return [pystac.Item.from_dict(item) for item in found]
     except (KeyError, ValueError, TypeError, OSError, pystac.STACError) as error:
         raise ValueError(f"catalog must be stac-geoparquet, got {path} ({error})") from error
@@ -161,12 +161,14 @@ def _asked(
     client: pystac_client.Client, rules: Rules, sensor: str, area: BaseGeometry
 ) -> list[pystac.Item]:
     """Every item of a sensor in the area; the API's own count is held against what came."""
-    offered = {collection.id for collection in client.get_collections()}
-    named = [name for name in rules.collections(sensor) if name in offered]
+    named = offered = [*rules.collections(sensor)]
+    if client.conforms_to("COLLECTIONS"):
+        offered = [collection.id for collection in client.get_collections()]
+        named = [name for name in named if name in offered]
     if not named:
         raise ValueError(
             f"catalog must hold the collection {rules.collections(sensor)[0]}, got "
-            f"{client.get_self_href()} with {', '.join(sorted(offered)) or 'none'}"
+            f"{client.get_self_href()} with {', '.join(offered) or 'none'}"
         )
     found = client.search(
         collections=named,
@@ -224,6 +226,11 @@ def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
             "assets": assets,
         }
     return None
+
+
+def _stated(values: dict) -> dict:
+    """What is not null; a column of the table has a cell in every row."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _sampled(path: Path) -> bytes:

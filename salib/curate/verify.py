@@ -1,10 +1,12 @@
 """What is wrong with an archive: every tile read, decoded and compared with what is promised."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import UInt8
 from pmtiles.tile import TileType
 
@@ -12,6 +14,7 @@ from salib.curate.archive import Archive
 from salib.curate.codec import decode, image_format
 from salib.curate.grid import TileId, tiles_of_ids
 
+TILES = "tiles.parquet"
 _PROMISED = {TileType.PNG: "png", TileType.JPEG: "jpeg", TileType.WEBP: "webp"}
 
 
@@ -21,7 +24,8 @@ class Problem(NamedTuple):
     Kinds: "archive" (missing, truncated or no PMTiles), "duplicate" (a place listed twice), "not an
     image" (such as a server's error page), "format" (another than the header promises), "damaged"
     (an image without its end), "size" (another than the first tile's), "placeholder" (one opaque
-    colour throughout, as written where a source had nothing).
+    colour throughout, as written where a source had nothing), "digest" (bytes other than those that
+    tiles.parquet beside the archive tells of).
     """
 
     tile: TileId | None
@@ -47,15 +51,29 @@ def is_placeholder(image: UInt8[np.ndarray, "height width bands"]) -> bool:
     return opaque and bool((image == image[:1, :1]).all())
 
 
+def _known(path: Path) -> dict[TileId, str]:
+    """Digests that curate wrote of an archive's tiles; none where it did not write it."""
+    table = path.parent / TILES
+    if not table.is_file():
+        return {}
+    rows = pd.read_parquet(table, columns=["sensor", "z", "x", "y", "sha256"])
+    rows = rows[rows["sensor"] == path.stem]
+    places = zip(rows["z"], rows["x"], rows["y"], strict=True)
+    return dict(zip((TileId(*map(int, p)) for p in places), rows["sha256"], strict=True))
+
+
 def _problems(archive: Archive) -> Iterator[Problem]:
     ids, counts = np.unique(archive.ids, return_counts=True)
     for place, count in zip(tiles_of_ids(ids[counts > 1]), counts[counts > 1], strict=True):
         yield Problem(TileId(*place.tolist()), "duplicate", f"listed {count} times")
     promised, size = _PROMISED.get(archive.header["tile_type"]), None
+    known = _known(archive.path)
     for place in tiles_of_ids(ids).tolist():
         tile = TileId(*place)
         data = archive.read(*tile)
         kind = image_format(data)
+        if known and known.get(tile) != hashlib.sha256(data).hexdigest():
+            yield Problem(tile, "digest", f"other bytes than {known.get(tile)} in {TILES}")
         if kind is None:
             yield Problem(tile, "not an image", f"{len(data)} bytes that begin {data[:16]!r}")
             continue

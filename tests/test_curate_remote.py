@@ -1,0 +1,329 @@
+"""Curation over the network: an API searched, files read by range, faults survived or told."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import shapely
+from curate_scenes import write_small_world
+from servers import Faults, RangeServer, TokenRule, stac_api
+
+from salib.artifact import file_digest
+from salib.curate import Archive, Engine, Rules, curate, engine, remote, sources
+from salib.curate.catalog import search
+from salib.curate.sources import find_items
+from salib.curate.verify import verify
+
+ZOOM = 14
+ARCHIVES = ("radar.pmtiles", "lores.pmtiles", "hires.pmtiles")
+AREA = shapely.box(-98.5, 38.3, -98.2, 38.6)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("world")
+    write_small_world(folder, km=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def quiet(world, tmp_path_factory):
+    """What a serial run over the same files on disk gives."""
+    return curate(world / "catalog.json", tmp_path_factory.mktemp("quiet") / "t", zoom=ZOOM)
+
+
+@pytest.fixture(autouse=True)
+def short_waits(monkeypatch):
+    monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
+    quick = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_CONNECTTIMEOUT": "5"}
+    monkeypatch.setattr(remote, "GDAL", remote.GDAL | quick)
+    monkeypatch.setattr(sources, "RETRIES", 0)
+
+
+def online(world, url):
+    items = find_items(world / "catalog.json", Rules(), None)
+    for item in items:
+        for asset in item.assets.values():
+            asset.href = f"{url}/{Path(asset.href).name}"
+    return items
+
+
+def pixels(folder):
+    """Digests of the archives' tiles, told by place and content."""
+    return {name: tile_digest(folder / name) for name in ARCHIVES}
+
+
+def tile_digest(path):
+    archive = Archive(path)
+    return {tile: archive.read(*tile) for tile in archive.tiles()}
+
+
+def same(folder, quiet):
+    assert [file_digest(folder / name) for name in ARCHIVES] == [
+        file_digest(quiet / name) for name in ARCHIVES
+    ]
+    columns = ["tile_id", "valid_frac_lores", "split"]
+    found, expected = (pd.read_parquet(path / "index.parquet")[columns] for path in (folder, quiet))
+    pd.testing.assert_frame_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", ["processes", "threads", "dask"])
+def test_an_api_and_files_by_range_give_the_bytes_of_files_on_disk(world, quiet, tmp_path, name):
+    with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
+        how = Engine(name=name, workers=1 if name == "processes" else 2)
+        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=how)
+        asked = len(server.requests)
+        curate(api, out, zoom=ZOOM, area=AREA)
+        assert len(server.requests) == asked
+    same(out, quiet)
+    curate(api, out, zoom=ZOOM, area=AREA)  # the servers are gone; nothing is asked of them
+
+
+def test_a_snapshot_repeats_the_run(world, quiet, tmp_path):
+    with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
+        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
+        again = curate(out / "scenes.parquet", tmp_path / "again", zoom=ZOOM, area=AREA)
+    same(again, quiet)
+
+
+@pytest.mark.parametrize("name", ["processes", "threads"])
+def test_unavailable_and_truncated_answers_are_asked_again(world, quiet, tmp_path, name):
+    with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
+        server.faults = Faults(seed=5, unavailable=0.3, truncated=0.1)
+        how = Engine(name=name, workers=1 if name == "processes" else 2, retries=30)
+        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=how)
+        assert {503} & {status for *_, status in server.requests}
+    same(out, quiet)
+
+
+def test_a_server_that_asks_to_wait_is_obeyed(world, monkeypatch):
+    with RangeServer(world, faults=Faults(unavailable=1.0, retry_after=7)) as server:
+        error = remote.failure(f"{server.url}/naip-0.tif", OSError("read failed"))
+    assert error.again
+    assert error.after_s == 7
+    slept = []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    remote.pause("14-1-1", 0, error)
+    assert slept == [7]
+
+
+def test_a_missing_file_is_final_and_a_refusal_of_an_unsigned_one_too(world):
+    with RangeServer(world, missing={"/naip-0.tif"}) as server:
+        asked = f"{server.url}/naip-0.tif"
+        gone = remote.failure(asked, OSError("404"))
+        server.missing, server.tokens = set(), TokenRule()
+        refused = remote.failure(asked, OSError("403"))
+    lost = remote.failure(asked, OSError("timeout"))
+    assert (gone.again, refused.again, lost.again) == (False, False, True)
+    assert "HTTP 404" in str(gone)
+    assert "within reach" in str(lost)
+
+
+@pytest.fixture
+def signed(world, monkeypatch):
+    """A server whose files need tokens, with an API in front of it."""
+    monkeypatch.setattr(remote, "SIGNED", remote.re.compile(r"(?P<account>127)\.0\.0\.1:\d+"))
+    monkeypatch.setattr(remote, "_tokens", {})
+    with RangeServer(world, tokens=TokenRule()) as server:
+        monkeypatch.setenv("PC_SDK_SAS_URL", f"{server.url}/sas")
+        with stac_api(online(world, server.url)) as api:
+            yield server, api
+
+
+def test_a_token_that_ran_out_is_renewed_once_a_block(signed, quiet, tmp_path, monkeypatch):
+    server, api = signed
+    rendering = engine.commit
+
+    def expire_first(block):
+        if getattr(expire_first, "done", None) != block.name:
+            expire_first.done = block.name
+            server.tokens.expire()
+        return rendering(block)
+
+    monkeypatch.setattr(engine, "commit", expire_first)
+    out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
+    assert server.tokens.issued > 1
+    same(out, quiet)
+
+
+def test_tokens_that_are_always_refused_end_the_run_with_the_reason(signed, tmp_path, monkeypatch):
+    server, api = signed
+    server.tokens = TokenRule(refuses=True)
+    with pytest.raises(ValueError, match=r"HTTP 403 .* the token is refused"):
+        curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
+    assert server.tokens.issued <= 6
+
+
+def test_blocks_that_fail_are_listed_and_tried_again_later(world, quiet, tmp_path):
+    said = []
+    with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
+        server.missing = {"/naip-1.tif"}
+        how = Engine(max_failed=0.9)
+        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=how, report=said.append)
+        listed = pd.read_csv(out / "quarantine.csv")
+        assert listed.reason.str.contains("HTTP 404").all()
+        assert "run again" in said[-1]
+        assert len(pd.read_parquet(out / "index.parquet")) < len(
+            pd.read_parquet(quiet / "index.parquet")
+        )
+        assert all(verify(out / name) == [] for name in ARCHIVES)
+        server.missing = set()
+        curate(api, out, zoom=ZOOM, area=AREA)
+    assert not (out / "quarantine.csv").exists()
+    same(out, quiet)
+
+
+def test_too_many_failed_blocks_end_the_run_and_keep_what_was_rendered(world, quiet, tmp_path):
+    with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
+        server.broken = {"/naip-1.tif"}
+        with pytest.raises(ValueError, match=r"at most 0\.0% of .* blocks may fail, got 1; block"):
+            curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=Engine(retries=1))
+        kept = list((tmp_path / "out").glob(".shards/*/*.parquet"))
+        assert not any((tmp_path / "out" / name).exists() for name in ARCHIVES)
+        server.broken = set()
+        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
+    assert kept
+    same(out, quiet)
+
+
+def test_a_killed_dask_worker_changes_nothing(world, quiet, tmp_path):
+    script = (
+        "import sys\nfrom salib.curate import curate, Engine\n"
+        "if __name__ == '__main__':\n"
+        "    curate(sys.argv[1], sys.argv[2], zoom=14, engine=Engine(name='dask', workers=2))\n"
+    )
+    (tmp_path / "run.py").write_text(script)
+    folder = tmp_path / "out"
+    command = [sys.executable, tmp_path / "run.py", world / "catalog.json", folder]
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    killed = None
+    while killed is None and process.poll() is None:
+        if list(folder.glob(".shards/*/*")):
+            workers = [child for child in descendants(process.pid) if is_worker(child)]
+            if workers:
+                killed = workers[0]
+                os.kill(killed, signal.SIGKILL)
+        time.sleep(0.002)
+    assert process.wait(120) == 0
+    assert killed
+    same(folder, quiet)
+
+
+def descendants(process):
+    lists = [path.read_text() for path in Path(f"/proc/{process}/task").glob("*/children")]
+    children = [int(child) for text in lists for child in text.split()]
+    return children + [deeper for child in children for deeper in descendants(child)]
+
+
+def is_worker(process):
+    return b"spawn_main" in Path(f"/proc/{process}/cmdline").read_bytes()
+
+
+def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(world, quiet, tmp_path):
+    script = (
+        "import resource, signal, sys\nfrom salib.curate import curate\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_500_000, 1_500_000))\n"
+        "try:\n    curate(sys.argv[1], sys.argv[2], zoom=14)\n"
+        "except OSError as error:\n    print(error)\n    sys.exit(3)\n"
+    )
+    folder = tmp_path / "out"
+    run = subprocess.run(
+        [sys.executable, "-c", script, str(world / "catalog.json"), str(folder)],
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 3, run.stderr
+    assert "disk must have room" in run.stdout
+    assert not any((folder / name).exists() for name in ARCHIVES)
+    curate(world / "catalog.json", folder, zoom=ZOOM)
+    same(folder, quiet)
+
+
+def test_a_disk_far_too_full_is_refused_before_any_work(world, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    with pytest.raises(OSError, match=r"disk must have about .* GB free for .* places, got 0\.0"):
+        curate(world / "catalog.json", tmp_path / "out", zoom=ZOOM)
+
+
+def test_every_matching_item_is_found_whatever_the_page(world, monkeypatch):
+    items = online(world, "http://127.0.0.1:9")
+    template = next(item for item in items if item.id == "S2_0")
+    rng = np.random.default_rng(8)
+    wide, inside = [], 0
+    area = shapely.box(-99.0, 38.0, -97.0, 39.4)
+    for number in range(317):
+        west, south = rng.uniform(-101, -96), rng.uniform(37, 40)
+        place = shapely.box(west, south, west + 0.3, south + 0.2)
+        copy = template.clone()
+        copy.id, copy.bbox = f"S2_{number:03d}", list(place.bounds)
+        copy.geometry = shapely.geometry.mapping(place)
+        inside += place.intersects(area)
+        wide.append(copy)
+    monkeypatch.setattr(sources, "PAGE", 23)
+    others = [item for item in items if item.collection_id != "sentinel-2-l2a"]
+    with stac_api(wide + others) as api:
+        found = find_items(api, Rules(), area)
+    lores = [item for item in found if item.collection_id == "sentinel-2-l2a"]
+    assert len({item.id for item in lores}) == len(lores) == inside
+    assert len(search(found, "lores", area=area)) == inside
+
+
+def test_an_api_out_of_reach_or_without_the_collections_is_told(world, tmp_path):
+    with pytest.raises(ValueError, match=r"can be reached, got http://127\.0\.0\.1:9"):
+        curate("http://127.0.0.1:9", tmp_path / "out", zoom=ZOOM, area=AREA)
+    lores = [i for i in online(world, "http://x") if i.collection_id == "sentinel-2-l2a"]
+    with stac_api(lores) as api:
+        with pytest.raises(ValueError, match="search must find a scene: the catalogue has 0"):
+            curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
+        with pytest.raises(ValueError, match="area must say where to search"):
+            curate(api, tmp_path / "out", zoom=ZOOM)
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_area_outside_naip_says_so(world, tmp_path):
+    items = [i for i in online(world, "http://x") if i.collection_id != "naip"]
+    far = shapely.box(10.0, 50.0, 10.4, 50.3)
+    for item in items:
+        item.geometry, item.bbox = shapely.geometry.mapping(far.buffer(1)), [9, 49, 12, 52]
+    naip = [i for i in online(world, "http://x") if i.collection_id == "naip"]
+    with (
+        stac_api(items + naip) as api,
+        pytest.raises(ValueError, match=r"naip search must find a scene: .* NAIP flies"),
+    ):
+        curate(api, tmp_path / "out", zoom=ZOOM, area=far.bounds)
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_billed_need_consent(world, tmp_path):
+    items = online(world, "s3://naip-analytic/ks")
+    says = r"requester_pays must be set to read up to .* GB of"
+    with stac_api(items) as api, pytest.raises(ValueError, match=says):
+        curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
+    assert remote.location("s3://naip-analytic/ks/a.tif") == "/vsis3/naip-analytic/ks/a.tif"
+
+
+def test_places_without_a_scene_are_listed(world, tmp_path):
+    with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
+        said = []
+        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, report=said.append)
+    listed = shapely.from_geojson((out / "uncovered.geojson").read_text())
+    covered = shapely.union_all([shapely.box(*row.bounds) for row in shapes(out)])
+    for place in listed.geoms:
+        assert covered.intersection(place).area < 1e-9
+    assert shapely.union_all([covered, listed]).buffer(1e-6).contains(AREA)
+    assert "not covered" in said[1]
+
+
+def shapes(out):
+    return shapely.from_wkb(pd.read_parquet(out / "index.parquet").geometry)

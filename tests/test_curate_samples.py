@@ -1,0 +1,275 @@
+"""What each tile and sample tells: cloud, days, origin, digests; filters, excluded ground, RTC."""
+
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import geopandas
+import numpy as np
+import pandas as pd
+import pystac
+import pytest
+import rasterio
+import shapely
+from curate_scenes import (
+    RadarGeometry,
+    lonlat,
+    make_item,
+    utm,
+    utm_footprint,
+    write_small_world,
+    write_utm,
+)
+from rasterio.warp import transform_bounds
+
+from salib.curate import Archive, Filters, Rules, curate
+from salib.curate.catalog import Scene, scene_of, search
+from salib.curate.cover import cover
+from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
+from salib.curate.index import joint_samples
+from salib.curate.raster import Span, check_gcps
+from salib.curate.render import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
+from salib.curate.sources import read_snapshot, write_snapshot
+from salib.curate.verify import verify
+
+ZOOM = 14
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory):
+    """The small world with a scene classification: cloud in the north of the clearer scene."""
+    folder = tmp_path_factory.mktemp("world")
+    path = write_small_world(folder, km=4)
+    west, north = (round(value, -2) for value in utm(-98.4, 38.5, 32614))
+    classes = np.full((1, 400, 200), 4, np.uint8)
+    classes[:, :100], classes[:, 100:150] = 9, 3
+    write_utm(folder / "scl.tif", classes, 32614, west, north, 20, overviews=(), nodata=0)
+    for item in folder.glob("**/S2_*.json"):
+        record = json.loads(item.read_text())
+        record["assets"]["scl"] = {"href": str(folder / "scl.tif"), "type": "image/tiff"}
+        item.write_text(json.dumps(record))
+    return path
+
+
+@pytest.fixture(scope="module")
+def out(catalog, tmp_path_factory):
+    return curate(catalog, tmp_path_factory.mktemp("tiles") / "out", zoom=ZOOM)
+
+
+@pytest.fixture(scope="module")
+def tiles(out):
+    return pd.read_parquet(out / "tiles.parquet")
+
+
+def test_every_tile_of_the_archives_has_its_row_and_digest(out, tiles):
+    for name, rows in tiles.groupby("sensor"):
+        archive = Archive(out / f"{name}.pmtiles")
+        assert set(archive.tiles()) == set(zip(rows.z, rows.x, rows.y, strict=True))
+        for row in rows.itertuples():
+            data = archive.read(row.z, row.x, row.y)
+            assert row.sha256 == hashlib.sha256(data).hexdigest()
+    assert tiles.attribution.str.startswith("Procedural").all()
+    lores = tiles[tiles.sensor == "lores"]
+    assert lores.gsd_native_m.sub(10).abs().max() < 0.05
+    assert (tiles[tiles.sensor == "hires"].gsd_native_m.sub(5).abs() < 0.03).all()
+
+
+def test_a_tile_swapped_in_an_archive_is_found_by_its_digest(out, tiles, tmp_path):
+    assert verify(out / "lores.pmtiles") == []
+    changed = tiles.copy()
+    row = changed.index[changed.sensor == "lores"][5]
+    changed.loc[row, "sha256"] = "0" * 64
+    (tmp_path / "lores.pmtiles").write_bytes((out / "lores.pmtiles").read_bytes())
+    changed.to_parquet(tmp_path / "tiles.parquet")
+    found = verify(tmp_path / "lores.pmtiles")
+    assert [problem.kind for problem in found] == ["digest"]
+    assert found[0].tile == tuple(tiles.loc[row, ["z", "x", "y"]])
+
+
+def test_cloud_is_the_part_that_the_classification_calls_so(tiles):
+    lores = tiles[tiles.sensor == "lores"]
+    north, south = lores[lores.y == lores.y.min()], lores[lores.y == lores.y.max()]
+    assert (north.cloud_frac > 0.8).any()
+    assert (south.cloud_frac == 0).all()  # class 3 is shadow
+    _, top = utm(-98.4, 38.5, 32614)
+    _, edge = lonlat(utm(-98.4, 38.5, 32614)[0] + 2000, round(top, -2) - 2000, 32614)
+    crossing = lores[(lores.cloud_frac > 0) & (lores.cloud_frac < 1)]
+    for row in crossing.itertuples():
+        _, low, _, high = tile_bounds(TileId(row.z, row.x, row.y))
+        if row.scene_ids[0] == "S2_0" and len(row.scene_ids) == 1:
+            assert row.cloud_frac == pytest.approx((high - edge) / (high - low), abs=0.02)
+    assert tiles[tiles.sensor == "radar"].cloud_frac.isna().all()
+
+
+def test_filters_drop_samples_and_leave_tiles(catalog, out, tiles, tmp_path):
+    clear = curate(catalog, tmp_path / "clear", zoom=ZOOM, filters=Filters(max_cloud_frac=0.0))
+    before, after = (geopandas.read_parquet(p / "index.parquet") for p in (out, clear))
+    assert set(after.tile_id) == set(before.tile_id[before.cloud_frac_lores == 0])
+    assert 0 < len(after) < len(before)
+    assert Archive(clear / "lores.pmtiles").tiles() == Archive(out / "lores.pmtiles").tiles()
+    assert (before.days_radar == 0).mean() > 0.5
+    with pytest.raises(ValueError, match="filters must leave a sample, got none of"):
+        joint_samples(tiles.assign(cloud_frac=1.0), ZOOM, Filters(max_cloud_frac=0.0))
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"min_valid": 1.2}, "min_valid must lie between 0 and 1"),
+        ({"max_cloud_frac": -0.1}, "max_cloud_frac must lie between 0 and 1"),
+        ({"max_days_hires": -1.0}, "max_days_hires must not be negative"),
+    ],
+)
+def test_filters_out_of_range_are_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        Filters(**options)
+
+
+def test_no_tile_meets_excluded_ground(catalog, out, tmp_path):
+    ground = geopandas.read_parquet(out / "index.parquet").geometry.iloc[4].centroid.buffer(0.005)
+    path = tmp_path / "benchmark.geojson"
+    path.write_text(json.dumps(shapely.geometry.mapping(ground)))
+    less = curate(catalog, tmp_path / "less", zoom=ZOOM, exclude=[path])
+    before, after = (geopandas.read_parquet(p / "index.parquet") for p in (out, less))
+    assert not after.intersects(ground).any()
+    assert set(before.tile_id) - set(after.tile_id) == set(
+        before.tile_id[before.intersects(ground)]
+    )
+
+
+def test_backscatter_in_decibels_and_as_power_give_the_amplitude_of_a_grd():
+    power = np.array([[1e-3, 0.2], [1.0, 7.0]])
+    expected = DN_OF_GAMMA0 * np.sqrt(power)
+    np.testing.assert_allclose(amplitude(power, in_db=False), expected, rtol=1e-6)
+    np.testing.assert_allclose(amplitude(10 * np.log10(power), in_db=True), expected, rtol=1e-5)
+    level = 10 ** (5.6 / 10)  # at +5.6 dB gamma0 the median product reaches DN 1000
+    assert amplitude(np.array([level]), in_db=False) == pytest.approx(1000, rel=0.01)
+
+
+def test_rtc_is_asked_for_by_rule_and_read_as_power(tmp_path):
+    west, north = utm(-98.4, 38.5, 32614)
+    area = utm_footprint(32614, west, north, 3000, 3000)
+    paths = {}
+    for name, power in (("vv", 0.3), ("vh", 0.05)):
+        band = np.full((1, 300, 300), power, np.float32)
+        band[:, :40] = np.nan if name == "vv" else -32768
+        paths[name] = tmp_path / f"{name}.tif"
+        write_utm(paths[name], band, 32614, west, north, 10, nodata=-32768, overviews=())
+    _, item = make_item("radar", "rtc", area, "2022-06-11", paths)
+    item.collection_id = "sentinel-1-rtc"
+    with pytest.raises(ValueError, match="sentinel-1-grd search must find a scene"):
+        search([item], "radar")
+    [scene] = search([item], "radar", Rules(sar="rtc"))
+    image = mosaic([scene], Span.around(tiles_of_bbox(area.buffer(-0.002).bounds, ZOOM)))
+    seen = image.rgba[image.source == 0]
+    for channel, power in ((1, 0.3), (2, 0.05)):
+        level = int(DN_OF_GAMMA0 * power**0.5) * 256 // 1000
+        assert np.percentile(seen[:, channel], [5, 50, 95]).tolist() == [level] * 3
+    assert (image.source < 0).any()
+
+
+def test_control_points_over_relief_are_told_apart_from_flat_ones():
+    flat = RadarGeometry(32614, *utm(-98.4, 38.5, 32614)).gcps((2000, 2600))
+    rng = np.random.default_rng(3)
+    for point in (rough := RadarGeometry(32614, *utm(-98.4, 38.5, 32614)).gcps((2000, 2600))):
+        point.x += float(rng.normal(0, 2e-3))
+    smooth, bent = check_gcps(flat), check_gcps(rough)
+    assert smooth.residual_px < 0.05 < 5 < bent.residual_px
+    assert smooth.tps_px < 0.5 < bent.tps_px
+
+
+def data_folder():
+    if "SALIB_DATA_DIR" not in os.environ:
+        pytest.skip("SALIB_DATA_DIR is not set")
+    return Path(os.environ["SALIB_DATA_DIR"])
+
+
+SENSORS = {"naip": "hires", "sentinel-1-grd": "radar", "sentinel-1-rtc": "radar"}
+SENSORS |= {"sentinel-2-l2a": "lores"}
+
+
+@pytest.mark.real
+@pytest.mark.filterwarnings("ignore:Could not parse bucket:UserWarning")
+def test_real_items_pass_search_cover_and_a_snapshot(tmp_path):
+    used = {}
+    for path in sorted((data_folder() / "stac_items").glob("*/*.json")):
+        item = pystac.Item.from_file(str(path))
+        item.collection_id = path.parent.name
+        rules = Rules(sar="rtc" if path.parent.name == "sentinel-1-rtc" else "grd", max_cloud=100.0)
+        sensor = SENSORS[path.parent.name]
+        used.setdefault((sensor, rules), []).append(item)
+    assert sum(map(len, used.values())) == 81
+    for (sensor, rules), items in used.items():
+        scenes = search(items, sensor, rules)
+        refused = {item.id for item in items} - {scene.id for scene in scenes}
+        assert all("EW" in name or "HH" in name for name in refused), refused
+        area = shapely.union_all([scene.footprint for scene in scenes[:3]])
+        tiles = tiles_of_bbox(scenes[0].footprint.bounds, 10)
+        found = cover(scenes, tiles)
+        assert found.scenes
+        assert area.area > 0
+        write_snapshot(tmp_path / "scenes.parquet", items, rules, "")
+        again = search(read_snapshot(tmp_path / "scenes.parquet"), sensor, rules)
+        assert [scene.id for scene in again] == [scene.id for scene in scenes]
+        for first, second in zip(scenes, again, strict=True):
+            assert (first.hrefs, first.scl, first.datetime, first.native_gsd_m) == (
+                second.hrefs,
+                second.scl,
+                second.datetime,
+                second.native_gsd_m,
+            )
+
+
+def real_scene(path, sensor, **said):
+    with rasterio.open(path) as file:
+        ground = shapely.box(*transform_bounds(file.crs, "EPSG:4326", *file.bounds))
+    return Scene(
+        id=path.stem,
+        sensor=sensor,
+        datetime=datetime(2020, 1, 1, tzinfo=UTC),
+        cloud=0.0,
+        footprint=ground,
+        hrefs=(str(path),),
+        procedural=False,
+        **said,
+    )
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("zoom", [14, 15])
+def test_real_rasters_of_either_hemisphere_render_where_they_lie(zoom):
+    root = data_folder() / "aligned"
+    made = [real_scene(path, "radar", in_db=True) for path in root.glob("terramesh/*/S1RTC.tif")]
+    made += [real_scene(path, "lores") for path in root.glob("terramesh/*/S2RGB.tif")]
+    made += [real_scene(path, "hires") for path in root.glob("naip_only/*.tif")]
+    assert len(made) == 9
+    south = 0
+    for scene in made:
+        south += scene.footprint.bounds[1] < 0
+        image = mosaic([scene], Span.around(tiles_of_bbox(scene.footprint.bounds, zoom)))
+        seen = image.source == 0
+        with rasterio.open(scene.hrefs[0]) as file:
+            metres = file.width * file.height * abs(file.res[0] * file.res[1])
+            bands = file.read()[: 2 if scene.sensor == "radar" else 3].astype(float)
+        lat = scene.footprint.centroid.y
+        pixel_m = 40075016.7 * np.cos(np.radians(lat)) / (256 << zoom)
+        assert seen.sum() * pixel_m**2 == pytest.approx(metres, rel=0.08)
+        channels = [1, 2] if scene.sensor == "radar" else [0, 1, 2]
+        found = image.rgba[seen][:, channels].astype(float).mean(axis=0)
+        if scene.sensor == "radar":
+            bands = sar_to_8bit(amplitude(bands, in_db=True))
+        np.testing.assert_allclose(found, bands.reshape(len(channels), -1).mean(axis=1), atol=3)
+        assert image.native_gsd_m[0] == pytest.approx(np.prod(file.res) ** 0.5, rel=0.01)
+    assert south == 4
+
+
+def test_an_item_without_polarisations_or_mode_is_no_scene():
+    _, item = make_item("radar", "ew", shapely.box(0, 0, 1, 1), "2022-06-11", {"hh": "/x.tif"})
+    assert scene_of(item, "radar", Rules()) is None
+    _, item = make_item(
+        "radar", "ew", shapely.box(0, 0, 1, 1), "2022-06-11", {"vv": "/x.tif", "vh": "/y.tif"}
+    )
+    item.properties["sar:instrument_mode"] = "EW"
+    assert scene_of(item, "radar", Rules()) is None
