@@ -265,7 +265,11 @@ def measured(sides: dict[str, Side], samples: int, work: list[list], rounds: int
             last[case]["kb_a_sample"] = spent["bytes"] / count / 1e3
             if number:
                 rows.append((case, number, spent["wall_s"] / count, spent["cpu_s"] / count))
-                print(case, number, *(f"{1e3 * spent[n] / count:.1f} ms {n}" for n in ("wall_s", "cpu_s")))
+                print(
+                    case,
+                    number,
+                    *(f"{1e3 * spent[n] / count:.1f} ms {n}" for n in ("wall_s", "cpu_s")),
+                )
     return pd.DataFrame(rows, columns=["case", "round", "wall_s", "cpu_s"]), last
 
 

@@ -139,15 +139,14 @@ class Samples:
 
     def _decode(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
         z, x, y = self._zxy[place]
-        channels = CHANNELS[sensor]
-        if sensor != "hires":
-            return np.ascontiguousarray(self._tile(sensor, z, x, y)[..., channels])
-        image = np.empty((2 * TILE_PX, 2 * TILE_PX, len(channels)), np.uint8)
-        for south in (0, 1):
-            for east in (0, 1):
-                tile = self._tile(sensor, z + 1, 2 * x + east, 2 * y + south)[..., channels]
+        side, bands = SIDE[sensor], CHANNELS[sensor]
+        pairs = [number for pair in zip(bands, range(len(bands)), strict=True) for number in pair]
+        image = np.empty((side * TILE_PX, side * TILE_PX, len(bands)), np.uint8)
+        for south in range(side):
+            for east in range(side):
+                tile = self._tile(sensor, z + side - 1, side * x + east, side * y + south)
                 top, left = south * TILE_PX, east * TILE_PX
-                image[top : top + TILE_PX, left : left + TILE_PX] = tile
+                cv2.mixChannels([tile], [image[top : top + TILE_PX, left : left + TILE_PX]], pairs)
         return image
 
     def _tile(self, sensor: str, z: int, x: int, y: int) -> UInt8[np.ndarray, "height width rgba"]:

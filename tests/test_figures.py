@@ -78,6 +78,7 @@ def every_drawing():
         "montage": lambda: figures.montage([("forest", np.stack([image(7, 7)] * 3), None)]),
         "gallery": lambda: figures.gallery({"one": image(5, 7)}),
         "distributions": lambda: figures.distributions(index()),
+        "cover_map": lambda: figures.cover_map(*footprints()),
         "loss_curves": lambda: figures.loss_curves(logs()),
         "table2_intervals": lambda: figures.table2_intervals(table()),
         "slopes_and_reach": lambda: figures.slopes_and_reach(
@@ -181,6 +182,24 @@ def test_gallery_shows_pictures_and_masks_as_given():
     assert np.array_equal(found[0], pictures["picture"])
     assert np.array_equal(found[1].astype(bool), pictures["mask"])
     assert [axis.get_title() for axis in figure.axes] == list(pictures)
+
+
+def footprints():
+    """A used and a spare scene a sensor, and two places."""
+    ring = [(-98.0, 38.0), (-97.0, 38.0), (-97.0, 39.0), (-98.0, 38.0)]
+    scenes = [
+        {"sensor": name, "id": f"{name}{used}", "used": used, "ring": ring}
+        for name in SENSOR_NAMES
+        for used in (True, False)
+    ]
+    places = [{"split": split, "ring": ring} for split in ("train", "valid")]
+    return pd.DataFrame(scenes), pd.DataFrame(places)
+
+
+def test_the_cover_map_draws_each_scene_once_and_says_how_many_were_taken():
+    for axis, name in zip(figures.cover_map(*footprints()).axes, SENSOR_NAMES, strict=True):
+        assert axis.get_title() == f"{name}: 1 of 2 scenes"
+        assert [len(drawn.get_paths()) for drawn in axis.collections] == [1, 1, 1, 1]
 
 
 def test_distributions_count_every_sample_once_a_panel():

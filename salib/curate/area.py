@@ -88,7 +88,7 @@ def read_area(path: str | Path) -> BaseGeometry:
         found = shapely.from_geojson(path.read_text())
     except (shapely.errors.GEOSException, UnicodeDecodeError) as error:
         raise ValueError(f"aoi must be GeoJSON (RFC 7946), got {path} ({error})") from error
-    parts = [p for p in _parts(found) if p.geom_type in ("Polygon", "MultiPolygon") and p.area > 0]
+    parts = [part for part in polygons(found) if part.area > 0]
     if not parts:
         raise ValueError(f"aoi must hold a polygon with an area, got none in {path}")
     for part in parts:
@@ -112,7 +112,7 @@ def tiles_of_area(area: BaseGeometry, zoom: int, *, select: str = "intersects") 
     """
     if select not in SELECT:
         raise ValueError(f"select must be one of {', '.join(SELECT)}, got {select!r}")
-    near = {tile for part in _parts(area) for tile in tiles_of_bbox(part.bounds, zoom)}
+    near = {tile for part in polygons(area) for tile in tiles_of_bbox(part.bounds, zoom)}
     tiles = sorted(near, key=lambda tile: tile.hilbert)
     shares = covered_fraction(area, tiles)
     least = 1e-9 if select == "intersects" else 1 - 1e-9
@@ -137,7 +137,8 @@ def write_uncovered(path: Path, bare: dict[TileId, list[str]], edges) -> None:
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 
-def _parts(geometry: BaseGeometry) -> list[BaseGeometry]:
+def polygons(geometry: BaseGeometry) -> list:
+    """The simple parts of a geometry."""
     if isinstance(geometry, BaseMultipartGeometry):
-        return [part for child in geometry.geoms for part in _parts(child)]
+        return [part for child in geometry.geoms for part in polygons(child)]
     return [geometry]

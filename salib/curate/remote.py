@@ -39,7 +39,7 @@ GDAL = {
     "VSI_CACHE": "TRUE",
 }
 
-FRESH = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http"}
+FRESH: dict[str, Any] = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http"}
 """Makes GDAL ask again: it remembers for a process that an address failed, or what came short."""
 Found = TypeVar("Found")
 _tokens: dict[tuple[str, str], tuple[str, float]] = {}

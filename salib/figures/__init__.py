@@ -14,6 +14,7 @@ from salib.figures.ground import (
     slopes_and_reach,
 )
 from salib.figures.pictures import false_colour, figure3, gallery, montage, picture
+from salib.figures.places import cover_map
 from salib.figures.rows import attention_cost, distributions, loss_curves, table2_intervals
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "attended_keys",
     "attention_cost",
     "bias_maps",
+    "cover_map",
     "distributions",
     "false_colour",
     "figure1",
