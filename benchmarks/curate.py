@@ -19,11 +19,11 @@ from salib.curate import curate
 
 STAGES = {
     "mosaic (read, remap, quantise)": ("render.py", "mosaic"),
-    "  of it reading": ("raster.py", "_window"),
+    "  of it reading": ("raster.py", "_read"),
     "  of it interpolating maps": ("raster.py", "_dense"),
     "encode PNG": ("codec.py", "encode_png"),
     "render and write shards": ("shards.py", "commit"),
-    "plan": ("run.py", "make_plan"),
+    "plan": ("plan.py", "make_plan"),
     "archives and index": ("run.py", "_finish"),
 }
 
