@@ -154,7 +154,8 @@ def search(
         if found and not inside:
             why = WHERE[sensor] if sensor == "hires" else "move the area"
         else:
-            why = "widen the one that takes them away" if found else WHERE[sensor]
+            why = "widen the one that takes them away"
+            why = why if found else f"{WHERE[sensor]}, or not then: widen the area or the dates"
         raise ValueError(
             f"{' or '.join(wanted)} search must find a scene: the catalogue has {len(unique)}, "
             f"{len(found)} of them usable, {len(inside)} of those in the area, {len(timely)} of "

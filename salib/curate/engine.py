@@ -9,6 +9,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     as_completed,
 )
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -148,13 +149,18 @@ def _over_pool(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, No
         ]
         for done in as_completed(waiting):
             yield done.result()
+    except BrokenProcessPool as error:
+        raise OSError(
+            "workers must live, but one was killed (too little memory?): what was rendered is "
+            "kept; run again, with fewer workers"
+        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
 def _over_dask(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, None, None]:
     try:
-        from distributed import Client, LocalCluster
+        from distributed import Client, KilledWorker, LocalCluster
         from distributed import as_completed as completed
     except ImportError as error:
         raise ValueError("engine dask needs pip install distributed") from error
@@ -167,5 +173,9 @@ def _over_dask(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, No
         client = stack.enter_context(Client(where))
         once = partial(attempt, retries=engine.retries)
         waiting = client.map(once, blocks, retries=LOST_WORKERS, pure=False)
+        names = {future.key: block.name for future, block in zip(waiting, blocks, strict=True)}
         for done in completed(waiting):
-            yield done.result()
+            try:
+                yield done.result()
+            except KilledWorker as error:
+                yield Outcome(name=names[done.key], reason=f"it killed its workers ({error})")

@@ -20,7 +20,7 @@ from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
 from salib.curate.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
-from salib.curate.remote import patiently
+from salib.curate.remote import FRESH, is_remote, patiently
 
 NODE_PX = 16
 MARGIN_PX = 4
@@ -94,7 +94,7 @@ class BlockReader:
             if dataset.count * len(hrefs) < bands:
                 raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
-            self.overviews = dataset.overviews(1)
+            self.overviews = dataset.overviews(1) or _asked_again(hrefs[0])
             self.nodata = dataset.nodata
             self.model, self.gcps = _model(dataset)
 
@@ -249,6 +249,14 @@ def _model(dataset: rasterio.DatasetReader) -> tuple[Model, list[GroundControlPo
 
 def _open(href: str, level: int = -1) -> rasterio.DatasetReader:
     return patiently(href, partial(_opened, level))
+
+
+def _asked_again(href: str) -> list[int]:
+    """Overviews by a second request: GDAL reads them lazily and tells a failure as having none."""
+    if not is_remote(href):
+        return []
+    with rasterio.Env(**FRESH), _open(href) as dataset:
+        return dataset.overviews(1)
 
 
 def _opened(level: int, place: str) -> rasterio.DatasetReader:

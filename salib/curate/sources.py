@@ -60,7 +60,7 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
         if not client.conforms_to("ITEM_SEARCH"):
             return list(client.get_items(recursive=True))
         if area is None:
-            raise ValueError(f"area must say where to search {where}, got neither")
+            raise ValueError(f"area must say where to search {where}, got none")
         return [item for sensor in SENSOR_NAMES for item in _asked(client, rules, sensor, area)]
     except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:
         raise ValueError(

@@ -33,5 +33,6 @@ def cover_map(scenes: pd.DataFrame, places: pd.DataFrame) -> Figure:
         axis.tick_params(labelsize=7)
     axes[0, 0].set_ylabel("latitude, degrees")
     south, north = axes[0, 0].get_ylim()
-    axes[0, 0].set_aspect(1 / math.cos(math.radians((south + north) / 2)))
+    for axis in axes[0]:
+        axis.set_aspect(1 / math.cos(math.radians((south + north) / 2)))
     return figure
