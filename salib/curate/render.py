@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from jaxtyping import Bool, Float32, Int16, Shaped, UInt8
 
@@ -127,8 +128,11 @@ def _rgba(
     levels: UInt8[np.ndarray, "height width bands"], valid: Bool[np.ndarray, "height width"]
 ) -> UInt8[np.ndarray, "height width 4"]:
     """Radar as R = 0, G = VV, B = VH; optical as it is; zero where not valid."""
-    rgba = np.zeros((*valid.shape, 4), dtype=np.uint8)
-    rgba[..., 3 - levels.shape[2] : 3] = levels
-    rgba[..., 3] = 255
-    rgba[~valid] = 0
+    if levels.shape[2] == 3:
+        rgba = cv2.cvtColor(levels, cv2.COLOR_RGB2RGBA)
+    else:
+        vv, vh = cv2.split(levels)
+        rgba = cv2.merge([np.zeros_like(vv), vv, vh, np.full_like(vv, 255)])
+    if not valid.all():
+        rgba[~valid] = 0
     return rgba
