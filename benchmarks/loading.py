@@ -261,9 +261,30 @@ def check_pixels(sides: dict[str, Side], tile_ids: list[int]) -> None:
     print(f"pixels of {len(tile_ids)} places are the same on {len(sides)} sides")
 
 
+def summary(rows: list[tuple[str, int, float, float]]):
+    """Medians of milliseconds a sample, from (case, round, wall and CPU seconds a sample)."""
+    import measure
+    import pandas as pd
+
+    frame = pd.DataFrame(rows, columns=["case", "round", "wall_s", "cpu_s"])
+    table = measure.summary(frame, RELEASED)
+    for name in ("wall", "cpu"):
+        table.insert(1, f"{name}_ms_a_sample", 1e3 * table.pop(f"{name}_s"))
+    return table.assign(processor=measure.machine()["processor"])
+
+
+def write_table(table, sides: dict[str, Side], path: Path) -> None:
+    """End the sides, write their rows in the order of the sides and show them."""
+    for side in sides.values():
+        side.close()
+    table = table.set_index("case").loc[list(sides)].reset_index()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    table.to_csv(path, index=False, float_format="%.4g")
+    print(table.round(3).to_string(index=False))
+
+
 def main() -> None:
     """Build, check pixels, time in turn, write the table."""
-    import measure
     import pandas as pd
 
     parser = argparse.ArgumentParser(
@@ -292,20 +313,11 @@ def main() -> None:
                 rows.append((case, number, spent["wall_s"] / count, spent["cpu_s"] / count))
                 print(f"{case:20s} round {number}: {1e3 * rows[-1][3]:.3f} CPU-ms a sample")
     peak = {case: side.ask(tile_ids=[])["rss_mb"] for case, side in sides.items()}
-    frame = pd.DataFrame(rows, columns=["case", "round", "wall_s", "cpu_s"])
-    table = measure.summary(frame, RELEASED)
-    for name in ("wall", "cpu"):
-        table.insert(1, f"{name}_ms_a_sample", 1e3 * table.pop(f"{name}_s"))
+    table = summary(rows)
     table["open_cpu_s"] = [sides[case].ready["cpu_s"] for case in table["case"]]
     table["peak_rss_mb"] = [peak[case] for case in table["case"]]
     table["places"], table["hires_tiles"] = chosen.places, 5 * chosen.places
-    table["processor"] = measure.machine()["processor"]
-    table = table.set_index("case").loc[list(sides)].reset_index()
-    for side in sides.values():
-        side.close()
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(chosen.out / "loading.csv", index=False, float_format="%.4g")
-    print(table.round(3).to_string(index=False))
+    write_table(table, sides, chosen.out / "loading.csv")
 
 
 if __name__ == "__main__":

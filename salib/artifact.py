@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent, and know what they were made from."""
 
 import ast
+import errno
 import hashlib
 import json
 import os
@@ -76,6 +77,28 @@ def _is_running(process: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def check_room(folder: str | Path, needed: int) -> None:
+    """Refuse to begin what a disk cannot hold.
+
+    Args:
+        folder: where it will stand; need not exist yet.
+        needed: bytes.
+
+    Raises:
+        OSError: if fewer are free.
+    """
+    above = Path(folder).absolute()
+    while not above.is_dir():
+        above = above.parent
+    free = shutil.disk_usage(above).free
+    if free < needed:
+        text = (
+            f"disk must have {needed:,} bytes free, got {free:,} in {above}: free some, or write "
+            "elsewhere; what is there is kept"
+        )
+        raise OSError(errno.ENOSPC, text)
 
 
 def file_digest(path: str | Path) -> str:

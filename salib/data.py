@@ -170,7 +170,8 @@ def pack(folder: str | Path, out: str | Path | None = None) -> Path:
         out: folder to write, whole or not at all; by default `packed` within `folder`.
 
     Raises:
-        ValueError: if the disk has too little room, or `out` holds anything but a pack.
+        ValueError: if `out` holds anything but a pack.
+        OSError: if the disk has too little room.
     """
     out = Path(folder) / PACKED if out is None else Path(out)
     try:

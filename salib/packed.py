@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from math import prod
@@ -13,7 +12,7 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from tqdm import tqdm
 
-from salib.artifact import MADE_FROM, atomic_dir, file_digest, stamp
+from salib.artifact import MADE_FROM, atomic_dir, check_room, file_digest, stamp
 from salib.config import SENSOR_NAMES
 
 IDS = "tile_id.npy"
@@ -109,7 +108,8 @@ def write_packed(
         decode: image of a sample, by its position in `tile_ids`, and a sensor.
 
     Raises:
-        ValueError: if the disk has too little room, or `path` holds anything but a pack.
+        ValueError: if `path` holds anything but a pack.
+        OSError: if the disk has too little room.
     """
     path = Path(path)
     _check_place(path, len(tile_ids) * sum(map(prod, shapes.values())))
@@ -135,13 +135,7 @@ def _check_place(path: Path, needed: int) -> None:
     own = {MADE_FROM, IDS, *(f"{name}.npy" for name in SENSOR_NAMES)}
     if path.exists() and not (path.is_dir() and {item.name for item in path.iterdir()} <= own):
         raise ValueError(f"out must be a new folder or an earlier pack, got {path}")
-    above = next(folder for folder in path.absolute().parents if folder.is_dir())
-    free = shutil.disk_usage(above).free
-    if free < needed:
-        raise ValueError(
-            f"out must have room for {needed} bytes ({needed / 1e9:.1f} GB), got {free} bytes "
-            f"({free / 1e9:.1f} GB) free in {above}: give an out on a larger disk"
-        )
+    check_room(path, needed)
 
 
 def _is_unchanged(path: Path, was: Mapping[str, int | str]) -> bool:

@@ -73,6 +73,10 @@ def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
         (["embed", "P", "--model", "M", "--gsd-m", "0", "--out", "o.parquet"], "gsd_m must be"),
         (["embed", "P", "--model", "none", "--gsd-m", "5", "--out", "o.parquet"], "model folder"),
         (["curate", "none.json", "--zoom", "14", "--out", "tiles"], "none.json"),
+        (["curate", "--spec", "tiny", "--out", "tiles"], "spec must be one of small, full, micro"),
+        (["curate", "none.json", "--out", "tiles"], "zoom must be given"),
+        (["curate", "--spec", "small", "--aoi", "a", "--out", "tiles"], "got more than one"),
+        (["fetch", "smal", "--out", "tiles"], "release must be one of full, small, micro"),
         (["pretrain", "none", "--preset", "tiny", "--out", "model"], "none"),
     ],
 )

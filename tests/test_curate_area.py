@@ -2,13 +2,16 @@
 
 import json
 import math
+from pathlib import Path
 
+import pandas as pd
 import pytest
 import shapely
 
 from salib.curate.area import SPECS, area_of, area_of_boxes, read_area, tiles_of_area
 from salib.curate.grid import TileId, tile_bounds
 
+PAPER = Path(__file__).parent.parent / "paper"
 TRIANGLE = shapely.Polygon([(-98.4, 38.2), (-97.9, 38.3), (-98.1, 38.7)])
 
 
@@ -68,7 +71,7 @@ def test_what_is_no_area_is_refused(tmp_path, value, says):
 
 
 def test_a_missing_file_and_another_selection_are_refused(tmp_path):
-    with pytest.raises(ValueError, match="aoi must be a GeoJSON file"):
+    with pytest.raises(ValueError, match="area must be a GeoJSON file"):
         read_area(tmp_path / "none.geojson")
     with pytest.raises(ValueError, match="select must be one of intersects, within"):
         tiles_of_area(TRIANGLE, 12, select="touches")
@@ -80,5 +83,7 @@ def test_a_named_set_holds_about_as_many_tiles_as_the_paper_says(name):
     area = area_of_boxes(spec.boxes)
     assert area.area == pytest.approx(sum(shapely.box(*box).area for box in spec.boxes))
     assert shapely.box(-125, 24, -66, 50).contains(area)
+    stated = pd.read_csv(PAPER / "table1.csv").set_index("name").loc[name]
+    assert (spec.zoom, spec.samples) == (stated.base_y, stated.samples)
     tiles = sum(len(tiles_of_area(shapely.box(*box), spec.zoom)) for box in spec.boxes)
     assert tiles == pytest.approx(spec.samples, rel=0.05)

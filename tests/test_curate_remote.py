@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +17,10 @@ from curate_scenes import write_small_world
 from servers import Faults, RangeServer, TokenRule, stac_api
 
 from salib.artifact import file_digest
-from salib.curate import Archive, Engine, Rules, curate, engine, remote, sources
+from salib.curate import Engine, Rules, curate, engine, remote, sources
 from salib.curate.catalog import search
+from salib.curate.grid import tile_bounds
+from salib.curate.plan import estimate_bytes, make_plan
 from salib.curate.sources import find_items
 from salib.curate.verify import verify
 
@@ -55,23 +58,13 @@ def online(world, url):
     return items
 
 
-def pixels(folder):
-    """Digests of the archives' tiles, told by place and content."""
-    return {name: tile_digest(folder / name) for name in ARCHIVES}
-
-
-def tile_digest(path):
-    archive = Archive(path)
-    return {tile: archive.read(*tile) for tile in archive.tiles()}
-
-
 def same(folder, quiet):
     assert [file_digest(folder / name) for name in ARCHIVES] == [
         file_digest(quiet / name) for name in ARCHIVES
     ]
-    columns = ["tile_id", "valid_frac_lores", "split"]
-    found, expected = (pd.read_parquet(path / "index.parquet")[columns] for path in (folder, quiet))
-    pd.testing.assert_frame_equal(found, expected)
+    for name in ("index.parquet", "tiles.parquet"):
+        found, expected = (pd.read_parquet(path / name) for path in (folder, quiet))
+        pd.testing.assert_frame_equal(found, expected)
 
 
 @pytest.mark.parametrize("name", ["processes", "threads", "dask"])
@@ -137,7 +130,24 @@ def signed(world, monkeypatch):
             yield server, api
 
 
-def test_a_token_that_ran_out_is_renewed_once_a_block(signed, quiet, tmp_path, monkeypatch):
+def test_a_refusal_is_not_final_where_another_thread_renews_the_token(signed, monkeypatch):
+    server, _ = signed
+    server.tokens = TokenRule(refuses=True)
+    get = remote.requests.get
+
+    def while_another_forgets(*arguments, **options):
+        answer = get(*arguments, **options)
+        remote._tokens.clear()
+        return answer
+
+    remote.location(f"{server.url}/naip-0.tif")
+    monkeypatch.setattr(remote.requests, "get", while_another_forgets)
+    error = remote.failure(f"{server.url}/naip-0.tif", OSError("403"))
+    assert error.refused
+    assert error.again
+
+
+def test_a_token_that_ran_out_is_renewed(signed, quiet, tmp_path, monkeypatch):
     server, api = signed
     rendering = engine.commit
 
@@ -158,7 +168,7 @@ def test_tokens_that_are_always_refused_end_the_run_with_the_reason(signed, tmp_
     server.tokens = TokenRule(refuses=True)
     with pytest.raises(ValueError, match=r"HTTP 403 .* the token is refused"):
         curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
-    assert server.tokens.issued <= 6
+    assert server.tokens.issued == 2
 
 
 def test_blocks_that_fail_are_listed_and_tried_again_later(world, quiet, tmp_path):
@@ -184,8 +194,15 @@ def test_too_many_failed_blocks_end_the_run_and_keep_what_was_rendered(world, qu
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
         server.broken = {"/naip-1.tif"}
         with pytest.raises(ValueError, match=r"at most 0\.0% of .* blocks may fail, got 1; block"):
-            curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=Engine(retries=1))
+            curate(
+                api,
+                tmp_path / "out",
+                zoom=ZOOM,
+                area=AREA,
+                engine=Engine(retries=1, max_failed=0.0),
+            )
         kept = list((tmp_path / "out").glob(".shards/*/*.parquet"))
+        assert "HTTP 500" in (tmp_path / "out" / "quarantine.csv").read_text()
         assert not any((tmp_path / "out" / name).exists() for name in ARCHIVES)
         server.broken = set()
         out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
@@ -193,29 +210,56 @@ def test_too_many_failed_blocks_end_the_run_and_keep_what_was_rendered(world, qu
     same(out, quiet)
 
 
-def test_a_killed_dask_worker_changes_nothing(world, quiet, tmp_path):
+def kill_a_worker(world, folder, name):
+    """Run over two workers, kill one once there is a file; the exit status and what was said."""
     script = (
         "import sys\nfrom salib.curate import curate, Engine\n"
         "if __name__ == '__main__':\n"
-        "    curate(sys.argv[1], sys.argv[2], zoom=14, engine=Engine(name='dask', workers=2))\n"
+        "    curate(*sys.argv[1:3], zoom=14, engine=Engine(name=sys.argv[3], workers=2))\n"
     )
-    (tmp_path / "run.py").write_text(script)
-    folder = tmp_path / "out"
-    command = [sys.executable, tmp_path / "run.py", world / "catalog.json", folder]
-    process = subprocess.Popen(
-        list(map(str, command)), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    killed = None
-    while killed is None and process.poll() is None:
-        if list(folder.glob(".shards/*/*")):
-            workers = [child for child in descendants(process.pid) if is_worker(child)]
-            if workers:
-                killed = workers[0]
-                os.kill(killed, signal.SIGKILL)
-        time.sleep(0.002)
-    assert process.wait(120) == 0
-    assert killed
-    same(folder, quiet)
+    path = folder.with_name("run.py")
+    path.write_text(script)
+    command = [sys.executable, path, world / "catalog.json", folder, name]
+    with folder.with_name("said").open("w+") as said:
+        process = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said)
+        killed = None
+        while killed is None and process.poll() is None:
+            if list(folder.glob(".shards/*/*")):
+                workers = [child for child in descendants(process.pid) if is_worker(child)]
+                killed = workers[0] if workers else None
+            time.sleep(0.002)
+        assert killed, "the run was over before a worker was killed"
+        os.kill(killed, signal.SIGKILL)
+        status = process.wait(120)
+        said.seek(0)
+        return status, said.read()
+
+
+def test_a_killed_dask_worker_changes_nothing(world, quiet, tmp_path):
+    assert kill_a_worker(world, tmp_path / "out", "dask")[0] == 0
+    same(tmp_path / "out", quiet)
+
+
+def test_a_killed_worker_of_the_pool_is_told_and_the_run_goes_on(world, quiet, tmp_path):
+    status, said = kill_a_worker(world, tmp_path / "out", "processes")
+    assert status
+    assert "workers must live, but one was killed" in said
+    same(curate(world / "catalog.json", tmp_path / "out", zoom=ZOOM), quiet)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": "spark"}, "engine must be one of processes, threads, dask"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+        ({"retries": -1}, "retries must not be negative, got -1"),
+        ({"max_failed": 1.0}, "max_failed must be at least 0 and below 1"),
+        ({"scheduler": "tcp://x:1"}, "scheduler must go with engine dask"),
+    ],
+)
+def test_an_engine_out_of_range_is_refused(options, says):
+    with pytest.raises(ValueError, match=says):
+        Engine(**options)
 
 
 def descendants(process):
@@ -252,7 +296,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(world, quiet
 def test_a_disk_far_too_full_is_refused_before_any_work(world, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=1_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    with pytest.raises(OSError, match=r"disk must have about .* GB free for .* places, got 0\.0"):
+    with pytest.raises(OSError, match=r"disk must have .* bytes free, got 1,000,000 in"):
         curate(world / "catalog.json", tmp_path / "out", zoom=ZOOM)
 
 
@@ -311,6 +355,22 @@ def test_files_that_are_billed_need_consent(world, tmp_path):
     with stac_api(items) as api, pytest.raises(ValueError, match=says):
         curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
     assert remote.location("s3://naip-analytic/ks/a.tif") == "/vsis3/naip-analytic/ks/a.tif"
+
+
+def test_the_bill_is_bounded_by_the_finest_scene(world):
+    items = online(world, "http://x")
+    plan = make_plan(items, zoom=ZOOM, area=AREA)
+    coarse, fine = plan.scenes["hires"]
+    bills = []
+    for gsd in (5.0, 2.5):
+        scenes = (replace(coarse, native_gsd_m=5.0), replace(fine, native_gsd_m=gsd))
+        mixed = replace(plan, scenes=plan.scenes | {"hires": scenes})
+        bills.append(estimate_bytes(mixed, "hires"))
+    lat = sum(tile_bounds(plan.tiles[0])[1::2]) / 2
+    tile_m = 40075016.7 * np.cos(np.radians(lat)) / 2**ZOOM
+    expected = [5 * 3 * len(plan.tiles) * (tile_m / gsd) ** 2 for gsd in (5.0, 2.5)]
+    assert bills[0] == pytest.approx(expected[0], rel=0.01)
+    assert bills[1] == pytest.approx(min(expected[1], 5 * 3 * len(plan.tiles) * 512**2), rel=0.01)
 
 
 def test_places_without_a_scene_are_listed(world, tmp_path):

@@ -24,9 +24,10 @@ from curate_scenes import (
 )
 from rasterio.warp import transform_bounds
 
+from salib.config import SENSOR_NAMES
 from salib.curate import Archive, Filters, Rules, curate
 from salib.curate.catalog import Scene, scene_of, search
-from salib.curate.cover import cover
+from salib.curate.cover import cover, tile_points
 from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
 from salib.curate.index import joint_samples
 from salib.curate.raster import Span, check_gcps
@@ -95,11 +96,14 @@ def test_cloud_is_the_part_that_the_classification_calls_so(tiles):
     assert (south.cloud_frac == 0).all()  # class 3 is shadow
     _, top = utm(-98.4, 38.5, 32614)
     _, edge = lonlat(utm(-98.4, 38.5, 32614)[0] + 2000, round(top, -2) - 2000, 32614)
+    compared = 0
     crossing = lores[(lores.cloud_frac > 0) & (lores.cloud_frac < 1)]
     for row in crossing.itertuples():
         _, low, _, high = tile_bounds(TileId(row.z, row.x, row.y))
         if row.scene_ids[0] == "S2_0" and len(row.scene_ids) == 1:
+            compared += 1
             assert row.cloud_frac == pytest.approx((high - edge) / (high - low), abs=0.02)
+    assert compared
     assert tiles[tiles.sensor == "radar"].cloud_frac.isna().all()
 
 
@@ -109,9 +113,20 @@ def test_filters_drop_samples_and_leave_tiles(catalog, out, tiles, tmp_path):
     assert set(after.tile_id) == set(before.tile_id[before.cloud_frac_lores == 0])
     assert 0 < len(after) < len(before)
     assert Archive(clear / "lores.pmtiles").tiles() == Archive(out / "lores.pmtiles").tiles()
-    assert (before.days_radar == 0).mean() > 0.5
+    same_day = joint_samples(tiles, ZOOM, Filters(max_days_radar=0))
+    assert set(same_day.tile_id) == set(before.tile_id[before.days_radar == 0])
+    assert 0 < len(same_day) < len(before)
     with pytest.raises(ValueError, match="filters must leave a sample, got none of"):
         joint_samples(tiles.assign(cloud_frac=1.0), ZOOM, Filters(max_cloud_frac=0.0))
+
+
+def test_a_lower_share_takes_in_places_at_the_edge(catalog, out, tmp_path):
+    more = curate(catalog, tmp_path / "more", zoom=ZOOM, filters=Filters(min_valid=0.3))
+    before, after = (pd.read_parquet(p / "index.parquet") for p in (out, more))
+    assert set(before.tile_id) < set(after.tile_id)
+    seen = after[[f"valid_frac_{name}" for name in SENSOR_NAMES]].min(axis=1)
+    assert seen.min() >= 0.3
+    assert (seen < 0.95).any()
 
 
 @pytest.mark.parametrize(
@@ -201,15 +216,19 @@ def test_real_items_pass_search_cover_and_a_snapshot(tmp_path):
         sensor = SENSORS[path.parent.name]
         used.setdefault((sensor, rules), []).append(item)
     assert sum(map(len, used.values())) == 81
+    missed = 0
     for (sensor, rules), items in used.items():
         scenes = search(items, sensor, rules)
         refused = {item.id for item in items} - {scene.id for scene in scenes}
         assert all("EW" in name or "HH" in name for name in refused), refused
-        area = shapely.union_all([scene.footprint for scene in scenes[:3]])
-        tiles = tiles_of_bbox(scenes[0].footprint.bounds, 10)
-        found = cover(scenes, tiles)
-        assert found.scenes
-        assert area.area > 0
+        missed += len(refused)
+        points = tile_points(tiles_of_bbox(scenes[0].footprint.bounds, 10))
+        taken = cover(scenes, tiles_of_bbox(scenes[0].footprint.bounds, 10))
+        seen, kept = (
+            shapely.contains_xy(shapely.union_all([s.footprint for s in some]), points)
+            for some in (scenes, taken)
+        )
+        assert (seen == kept).all()
         write_snapshot(tmp_path / "scenes.parquet", items, rules, "")
         again = search(read_snapshot(tmp_path / "scenes.parquet"), sensor, rules)
         assert [scene.id for scene in again] == [scene.id for scene in scenes]
@@ -220,6 +239,7 @@ def test_real_items_pass_search_cover_and_a_snapshot(tmp_path):
                 second.datetime,
                 second.native_gsd_m,
             )
+    assert missed == 2
 
 
 def real_scene(path, sensor, **said):

@@ -279,7 +279,7 @@ def test_a_pack_is_refused_where_it_does_not_fit_or_would_destroy(curated, tmp_p
     usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1)
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: usage)
-        with pytest.raises(ValueError, match=f"{needed} bytes.*got {needed - 1} bytes"):
+        with pytest.raises(OSError, match=f"{needed:,} bytes free, got {needed - 1:,}"):
             pack(curated, tmp_path / "absent" / "out")
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("all of it")

@@ -1,6 +1,5 @@
 """The ground that is asked for: a bbox, a GeoJSON file or a named set of areas, and its tiles."""
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,22 +82,22 @@ def read_area(path: str | Path) -> BaseGeometry:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"aoi must be a GeoJSON file, got no file {path}")
+        raise ValueError(f"area must be a GeoJSON file, got no file {path}")
     try:
         found = shapely.from_geojson(path.read_text())
     except (shapely.errors.GEOSException, UnicodeDecodeError) as error:
-        raise ValueError(f"aoi must be GeoJSON (RFC 7946), got {path} ({error})") from error
+        raise ValueError(f"area must be GeoJSON (RFC 7946), got {path} ({error})") from error
     parts = [part for part in polygons(found) if part.area > 0]
     if not parts:
-        raise ValueError(f"aoi must hold a polygon with an area, got none in {path}")
+        raise ValueError(f"area must hold a polygon with an area, got none in {path}")
     for part in parts:
         if not part.is_valid:
             reason = shapely.is_valid_reason(part)
-            raise ValueError(f"aoi must hold valid polygons, got {reason} in {path}: repair it")
+            raise ValueError(f"area must hold valid polygons, got {reason} in {path}: repair it")
         west, south, east, north = part.bounds
         if west < -180 or east > 180 or east - west > 180 or south < -90 or north > 90:
             raise ValueError(
-                f"aoi must be in degrees, split at the antimeridian (RFC 7946, 3.1.9), got bounds "
+                f"area must be in degrees, split at the antimeridian (RFC 7946, 3.1.9), got bounds "
                 f"({west:g}, {south:g}, {east:g}, {north:g}) in {path}"
             )
     return shapely.union_all(parts)
@@ -117,24 +116,6 @@ def tiles_of_area(area: BaseGeometry, zoom: int, *, select: str = "intersects") 
     shares = covered_fraction(area, tiles)
     least = 1e-9 if select == "intersects" else 1 - 1e-9
     return [tile for tile, share in zip(tiles, shares.tolist(), strict=True) if share >= least]
-
-
-def write_uncovered(path: Path, bare: dict[TileId, list[str]], edges) -> None:
-    """Write tiles that a sensor's scenes leave bare as GeoJSON, with the names of the sensors.
-
-    Args:
-        bare: tiles and the sensors that lack there.
-        edges: function from a tile to west, south, east, north in degrees.
-    """
-    features = [
-        {
-            "type": "Feature",
-            "geometry": shapely.geometry.mapping(shapely.box(*edges(tile))),
-            "properties": {"tile": "/".join(map(str, tile)), "lacks": sensors},
-        }
-        for tile, sensors in bare.items()
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 
 def polygons(geometry: BaseGeometry) -> list:

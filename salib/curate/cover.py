@@ -1,7 +1,6 @@
 """The smallest set of scenes that covers the tiles."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -16,16 +15,8 @@ POINTS = 4
 """Points along a tile's side at which coverage is asked."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cover:
-    """Chosen scenes, in their order; tiles with a point that no scene covers."""
-
-    scenes: tuple[Scene, ...]
-    uncovered: tuple[TileId, ...]
-
-
-def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> Cover:
-    """Fewest scenes that cover every point of `tiles` that any scene covers.
+def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> tuple[Scene, ...]:
+    """Fewest scenes that cover every point of `tiles` that any scene covers, in their order.
 
     Args:
         scenes: best first: among sets of equal size the one with the smaller sum of ranks wins.
@@ -37,11 +28,7 @@ def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> Cover:
         dtype=bool,
     ).reshape(len(scenes), len(points))
     chosen = smallest_cover(inside)
-    seen = inside.any(axis=0).reshape(len(tiles), POINTS * POINTS).all(axis=1)
-    return Cover(
-        scenes=tuple(scene for scene, take in zip(scenes, chosen, strict=True) if take),
-        uncovered=tuple(tiles[number] for number in np.flatnonzero(~seen).tolist()),
-    )
+    return tuple(scene for scene, take in zip(scenes, chosen, strict=True) if take)
 
 
 def smallest_cover(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray, " scenes"]:

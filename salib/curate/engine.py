@@ -44,7 +44,7 @@ class Engine:
     workers: int = 1
     scheduler: str | None = None
     retries: int = 5
-    max_failed: float = 0.0
+    max_failed: float = 0.01
 
     def __post_init__(self) -> None:
         if self.name not in ENGINES:
@@ -70,29 +70,27 @@ class Outcome:
 def attempt(block: Block, retries: int) -> Outcome:
     """Commit a block, again after a while where that may help.
 
-    Waits double from one second, up to a minute, or are what the server asks for. A refused token
-    is renewed once. A scene that is wrong is a reason; a full disk, or a fault of ours, is raised.
+    A refusal is final here: `patiently` has renewed the token. A scene that is wrong is a reason; a
+    full disk, or a fault of ours, is raised.
     """
-    renewed = False
     for trial in range(retries + 1):
         try:
             commit(block)
             return Outcome(name=block.name, reason=None)
         except ReadError as error:
-            if not error.again or trial == retries or (error.refused and renewed):
+            if not error.again or error.refused or trial == retries:
                 return Outcome(name=block.name, reason=str(error))
-            renewed = renewed or error.refused
             pause(block.name, trial, error)
         except ValueError as error:
             return Outcome(name=block.name, reason=str(error))
     raise AssertionError("the last trial returns")
 
 
-def execute(blocks: Sequence[Block], total: int, engine: Engine) -> list[Outcome]:
+def execute(blocks: Sequence[Block], total: int, engine: Engine, quarantine: Path) -> list[Outcome]:
     """Attempt blocks, with a bar of rate and time left that counts those already there.
 
     Returns:
-        The outcomes that failed.
+        The outcomes that failed, which are also listed in the file `quarantine`.
 
     Raises:
         ValueError: as soon as more than `max_failed` of `total` failed; what was rendered is kept.
@@ -109,15 +107,17 @@ def execute(blocks: Sequence[Block], total: int, engine: Engine) -> list[Outcome
             bar.set_postfix(failed=len(failed))
             if len(failed) > engine.max_failed * total:
                 outcomes.close()
+                _write_quarantine(quarantine, failed)
                 raise ValueError(
                     f"at most {engine.max_failed:.1%} of {total} blocks may fail, got "
                     f"{len(failed)}; block {outcome.name}: {outcome.reason}. What was rendered is "
                     "kept: run again to go on, or allow more with max_failed"
                 )
+    _write_quarantine(quarantine, failed)
     return failed
 
 
-def write_quarantine(path: Path, failed: Sequence[Outcome]) -> None:
+def _write_quarantine(path: Path, failed: Sequence[Outcome]) -> None:
     """List the blocks that were left out, with their reasons; no file where there are none."""
     path.unlink(missing_ok=True)
     if not failed:

@@ -4,7 +4,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,7 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from salib.artifact import atomic_file, file_digest
+from salib.artifact import atomic_file, check_room, file_digest
 from salib.config import SENSOR_NAMES
 from salib.curate.archive import Archive
 
@@ -87,7 +86,8 @@ def fetch_archives(
 
     Raises:
         ValueError: if the release is unknown.
-        FetchError: if there is no room, the server fails for good, an archive is not what was
+        OSError: if there is no room.
+        FetchError: if the server fails for good, an archive is not what was
             stated, or `out` holds an archive from elsewhere.
     """
     if isinstance(release, str):
@@ -100,7 +100,7 @@ def fetch_archives(
         missing = {sensor: it for sensor, it in release.archives.items() if _lacks(out, sensor, it)}
         parts = {sensor: out / f"{sensor}.pmtiles.part" for sensor in missing}
         stated = sum(int(it.gigabytes * 1e9) for it in missing.values())
-        _check_room(out, stated - sum(map(_size, parts.values())))
+        check_room(out, stated - sum(map(_size, parts.values())))
         for sensor, published in missing.items():
             url = f"{base_url.rstrip('/')}/{published.file}"
             report(f"{sensor} of {release.name}: {url}, {_size(parts[sensor]):,} bytes kept before")
@@ -147,15 +147,6 @@ def _manifest(out: Path) -> dict[str, str]:
 
 def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
-
-
-def _check_room(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise FetchError(
-            f"{folder} must have room for {needed:,} more bytes, got {free:,} free: make room, or "
-            "choose another folder; what has come is kept"
-        )
 
 
 def _download(session: requests.Session, url: str, part: Path) -> None:
@@ -231,7 +222,7 @@ def _receive(response: requests.Response, url: str, part: Path) -> None:
         same = _validator(response) in (None, known["validator"])
         if (offset, length) != (wanted, known["length"]) or not same:
             _anew(response, part, "another range or another file than asked for")
-    _check_room(part.parent, length - offset)
+    check_room(part.parent, length - offset)
     shown = {"total": length, "initial": offset, "unit": "B", "unit_scale": True, "disable": None}
     with part.open("r+b" if offset else "wb") as file, tqdm(desc=part.stem, **shown) as bar:
         if not offset:  # only now, as the old bytes are gone

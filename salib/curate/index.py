@@ -65,7 +65,7 @@ def joint_samples(
         pixel, at the tile's centre; days are from the lores image.
 
     Raises:
-        ValueError: if no place is left, saying how many each rule took.
+        ValueError: if no place is left.
     """
     filters = filters or Filters()
     seen: dict[str, dict[TileId, dict]] = {name: {} for name in SENSOR_NAMES}

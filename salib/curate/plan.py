@@ -1,5 +1,6 @@
 """What will be rendered: places, scenes, units of work, and what is said before it begins."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from salib.curate.remote import payers
 from salib.curate.shards import Block
 
 BLOCK_LEVELS = 2
+UNCOVERED = "uncovered.geojson"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +44,12 @@ def make_plan(
     rules: Rules | None = None,
     exclude: BaseGeometry | None = None,
     select: str = "intersects",
+    min_valid: float | int = MIN_VALID,
 ) -> Plan:
-    """Search, keep the tiles that all sensors cover, choose the fewest scenes for them."""
+    """Search, keep the tiles that all sensors cover, choose the fewest scenes for them.
+
+    A sensor covers a tile if `min_valid` of it lies within the footprints of its scenes.
+    """
     found = {name: search(items, name, rules, area) for name in SENSOR_NAMES}
     seen = {n: shapely.union_all([scene.footprint for scene in found[n]]) for n in SENSOR_NAMES}
     common = shapely.intersection_all([*seen.values()])
@@ -56,7 +62,7 @@ def make_plan(
         free = covered_fraction(exclude, asked) == 0
         asked = [tile for tile, keep in zip(asked, free.tolist(), strict=True) if keep]
     lacks = {
-        name: covered_fraction(ground, asked) < MIN_VALID if asked else np.zeros(0, dtype=bool)
+        name: covered_fraction(ground, asked) < min_valid if asked else np.zeros(0, dtype=bool)
         for name, ground in seen.items()
     }
     bare = {
@@ -70,7 +76,7 @@ def make_plan(
             f"area must hold a tile of zoom {zoom} that all sensors cover, got none of {len(asked)}"
             f": they cover about ({edges}); move the area, or raise zoom"
         )
-    scenes = {name: cover(found[name], tiles).scenes for name in SENSOR_NAMES}
+    scenes = {name: cover(found[name], tiles) for name in SENSOR_NAMES}
     for name in SENSOR_NAMES:
         check_files(scenes[name])
     uncovered = {} if area is None else {tile: who for tile, who in bare.items() if who}
@@ -95,12 +101,29 @@ def make_blocks(
 
 
 def estimate_bytes(plan: Plan, sensor: str) -> int:
-    """Bytes of a sensor's pixels that will be read, before compression; a bound, not a forecast."""
+    """Bytes of a sensor's pixels that will be read, before compression: a bound, not a forecast.
+
+    The finest scene counts for all; where it is finer than a tile its overviews are read, which are
+    less than twice as fine.
+    """
     middle = plan.tiles[len(plan.tiles) // 2]
-    finest = max((scene.native_gsd_m or 10.0) for scene in plan.scenes[sensor])
+    finest = min((scene.native_gsd_m or 10.0) for scene in plan.scenes[sensor])
     side = min(TILE_PX * tile_gsd_m(middle) / finest, 2 * TILE_PX)
     depth = 2 * 2 if sensor == "radar" else 3
     return int(len(plan.tiles) * side**2 * depth * (5 if sensor == "hires" else 1))
+
+
+def write_uncovered(path: Path, plan: Plan) -> None:
+    """Write the places that stay bare as GeoJSON, with the names of the sensors that lack there."""
+    features = [
+        {
+            "type": "Feature",
+            "geometry": shapely.geometry.mapping(shapely.box(*tile_bounds(tile))),
+            "properties": {"tile": "/".join(map(str, tile)), "lacks": sensors},
+        }
+        for tile, sensors in plan.uncovered.items()
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
 
 
 def tell(plan: Plan, say: Callable[[str], object]) -> None:
@@ -110,7 +133,7 @@ def tell(plan: Plan, say: Callable[[str], object]) -> None:
     if plan.uncovered:
         lacking = [name for sensors in plan.uncovered.values() for name in sensors]
         counts = ", ".join(f"{lacking.count(n)} of {n}" for n in SENSOR_NAMES if n in lacking)
-        say(f"{len(plan.uncovered)} more are not covered ({counts}), see uncovered.geojson")
+        say(f"{len(plan.uncovered)} more are not covered ({counts}), see {UNCOVERED}")
 
 
 def check_bill(plan: Plan, requester_pays: bool, say: Callable[[str], object]) -> None:

@@ -107,7 +107,8 @@ def failure(href: str, error: Exception) -> ReadError:
         return ReadError(f"asset must be within reach, got {href} ({lost})", again=True)
     rule = f"asset must be readable, got HTTP {status} for {href}"
     if status in (401, 403):
-        signed = _forget(href)
+        signed = _container(href) is not None
+        _forget(href)
         return ReadError(
             f"{rule}: {'the token is refused' if signed else 'access is refused'}",
             again=signed,
@@ -123,7 +124,8 @@ def failure(href: str, error: Exception) -> ReadError:
 def patiently(href: str, act: Callable[[str], Found]) -> Found:
     """Open or read a file by its location, a few times where that may help.
 
-    A block of tiles takes many reads, so a server that fails one in three must not cost the block.
+    A block of tiles takes many reads, so one that fails must not cost the block. A refused token is
+    renewed once, without waiting.
 
     Raises:
         ReadError: if it cannot be read.
@@ -133,8 +135,8 @@ def patiently(href: str, act: Callable[[str], Found]) -> Found:
         try:
             with rasterio.Env(**(FRESH if trial else {})):
                 return act(location(href))
-        except RasterioIOError as error:
-            found = failure(href, error)
+        except (RasterioIOError, ReadError) as error:
+            found = error if isinstance(error, ReadError) else failure(href, error)
             if not found.again or trial == TRIES - 1 or (found.refused and refused):
                 raise found from error
             refused = refused or found.refused
@@ -145,7 +147,7 @@ def patiently(href: str, act: Callable[[str], Found]) -> Found:
 def pause(name: str, trial: int, error: ReadError) -> None:
     """Wait before another attempt: double from one second up to a minute, or what is asked for.
 
-    Waits of different names spread a little; a token is renewed without waiting.
+    Waits of different names spread a little; a refused token is no reason to wait.
     """
     if error.refused:
         return
@@ -198,10 +200,9 @@ def _token(href: str) -> str | None:
         return token
 
 
-def _forget(href: str) -> bool:
-    """Drop a file's token, so that the next read asks for a new one; False if it had none."""
+def _forget(href: str) -> None:
+    """Drop a file's token, so that the next read asks for a new one."""
     place = _container(href)
-    if place is None:
-        return False
-    with _lock:
-        return _tokens.pop(place, None) is not None
+    if place is not None:
+        with _lock:
+            _tokens.pop(place, None)

@@ -114,6 +114,8 @@ def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
 def _cloud(
     scenes: Sequence[Scene], source: Int16[np.ndarray, "height width"], span: Span
 ) -> Bool[np.ndarray, "height width"] | None:
+    if not any(scene.scl for scene in scenes):
+        return None
     used = np.unique(source[source >= 0]).tolist()
     if not used or any(scenes[number].scl is None for number in used):
         return None

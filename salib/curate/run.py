@@ -13,30 +13,36 @@ import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.artifact import MADE_FROM, atomic_file, is_kept, source_digest, stamp
+from salib.artifact import MADE_FROM, atomic_file, check_room, is_kept, source_digest, stamp
 from salib.config import SENSOR_NAMES
 from salib.curate import remote, sources
 from salib.curate.archive import Archive, write_archive
-from salib.curate.area import Area, area_of, read_area, write_uncovered
+from salib.curate.area import Area, area_of, read_area
 from salib.curate.catalog import Rules, search
 from salib.curate.codec import ENCODINGS
-from salib.curate.engine import Engine, execute, write_quarantine
-from salib.curate.grid import tile_bounds
+from salib.curate.engine import Engine, execute
 from salib.curate.index import Filters, joint_samples
-from salib.curate.plan import Plan, check_bill, make_blocks, make_plan, tell
+from salib.curate.plan import (
+    UNCOVERED,
+    Plan,
+    check_bill,
+    make_blocks,
+    make_plan,
+    tell,
+    write_uncovered,
+)
 from salib.curate.raster import BlockReader, check_gcps
 from salib.curate.render import QUANTS
 from salib.curate.shards import read_rows, read_tiles
+from salib.curate.verify import TILES
 
 ZOOMS = (8, 20)
 INDEX = "index.parquet"
-TILES = "tiles.parquet"
 SNAPSHOT = "scenes.parquet"
 QUARANTINE = "quarantine.csv"
-UNCOVERED = "uncovered.geojson"
 SHARDS = ".shards"
 TILE_BYTES = 40_000
-"""A low guess at an encoded tile, by which a disk that is far too full is refused at once."""
+"""A low guess at an encoded tile; a place has seven, each in a shard and in an archive."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -113,21 +119,29 @@ def curate(
     }
     if is_kept(out, key) and _is_whole(out):
         return out
-    plan = make_plan(items, zoom=zoom, area=ground, rules=rules, exclude=banned, select=select)
+    plan = make_plan(
+        items,
+        zoom=zoom,
+        area=ground,
+        rules=rules,
+        exclude=banned,
+        select=select,
+        min_valid=filters.min_valid,
+    )
     tell(plan, say)
     check_bill(plan, requester_pays, say)
-    _check_room(out, plan)
+    check_room(out, 2 * 7 * TILE_BYTES * len(plan.tiles))
     shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     how = {"quant": quant, "encoding": encoding, "requester_pays": requester_pays}
     blocks = make_blocks(plan, shards, **how)
     try:
-        if not (sources.is_remote(catalog) or Path(catalog) == out / SNAPSHOT):
+        frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
+        if not (frozen or sources.is_remote(catalog)):
             sources.write_snapshot(out / SNAPSHOT, items, rules, "")
         waiting = [block for block in blocks if not block.path.is_file()]
-        failed = execute(waiting, len(blocks), engine)
+        failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
         whole = [block.path for block in blocks if block.path.is_file()]
         _finish(out, plan, whole, filters, _radar_checks(plan, requester_pays))
-        write_quarantine(out / QUARANTINE, failed)
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -169,18 +183,6 @@ def _items(
     return sources.read_snapshot(out / SNAPSHOT)
 
 
-def _check_room(out: Path, plan: Plan) -> None:
-    """Refuse a disk that holds far less than shards and archives need."""
-    out.mkdir(parents=True, exist_ok=True)
-    needed, free = 2 * 7 * TILE_BYTES * len(plan.tiles), shutil.disk_usage(out).free
-    if free < needed:
-        text = (
-            f"disk must have about {needed / 1e9:.1f} GB free for {len(plan.tiles)} places, got "
-            f"{free / 1e9:.1f} GB in {out}: free some, or write elsewhere"
-        )
-        raise OSError(errno.ENOSPC, text)
-
-
 def _is_whole(out: Path) -> bool:
     """Whether the tables are there and no archive is missing or cut off."""
     try:
@@ -206,7 +208,7 @@ def _finish(
         write_archive(out / f"{sensor}.pmtiles", tiles, metadata=metadata)
     if plan.uncovered:
         with atomic_file(out / UNCOVERED) as part:
-            write_uncovered(part, plan.uncovered, tile_bounds)
+            write_uncovered(part, plan)
     _write_rows(out / TILES, rows)
     with atomic_file(out / INDEX) as part:
         index.to_parquet(part)

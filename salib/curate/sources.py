@@ -25,8 +25,9 @@ APIS = {
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
 PAGE = 200
-RETRIES = Retry(total=6, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504])
-RETRIES.allowed_methods = None
+RETRIES = Retry(
+    total=6, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
+)
 KEPT = (
     *("eo:cloud_cover", "gsd", "platform", "constellation", "naip:year", "naip:state"),
     *("sar:instrument_mode", "sar:polarizations", "sar:pixel_spacing_range"),
