@@ -1,14 +1,19 @@
 """The neural probe: one hidden layer of 2048 on frozen features."""
 
+import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32, Int64
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor
 
+from salib.evaluate.checks import check_features, check_labels
 from salib.evaluate.protocol import Protocol
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"gelu": F.gelu, "relu": F.relu}
 
 
 class Layers(NamedTuple):
@@ -20,21 +25,36 @@ class Layers(NamedTuple):
     out_bias: Tensor
 
 
+class Objective(NamedTuple):
+    """What is descended, of (logits, targets), and what chooses a candidate on the valid items."""
+
+    loss: Callable[[Tensor, Tensor], Tensor]
+    score: Callable[[Tensor, Tensor], float]
+
+
 class Fit(NamedTuple):
-    """The layers at the epoch of least valid loss, and what they reach on the valid items."""
+    """The layers kept, and what they reach on the valid items."""
 
     layers: Layers
-    accuracy: float
+    score: float
     loss: float
 
 
 class Data(NamedTuple):
-    """Train and valid features and labels as tensors."""
+    """Train and valid features and targets as tensors."""
 
     train: Tensor
-    train_labels: Tensor
+    train_targets: Tensor
     valid: Tensor
-    valid_labels: Tensor
+    valid_targets: Tensor
+
+
+def accuracy(logits: Float[Tensor, "items classes"], labels: Int64[Tensor, " items"]) -> float:
+    """Share of items whose greatest logit is that of their class."""
+    return (logits.argmax(1) == labels).float().mean().item()
+
+
+ONE_CLASS = Objective(F.cross_entropy, accuracy)
 
 
 def neural(
@@ -50,33 +70,66 @@ def neural(
 ) -> Int64[np.ndarray, " test"]:
     """Class of each test item by a one-hidden-layer network fitted on the train items.
 
-    GELU, cross-entropy, AdamW. The learning rate and weight decay are those of the best valid
-    accuracy (then least valid loss); within a run the weights are those of least valid loss.
-    Every candidate starts from the same weights and sees the same batches.
+    Cross-entropy; otherwise see `neural_logits`. A class without a train item is not predicted
+    but by chance.
+
+    Raises:
+        ValueError: if features are not finite, a split is empty, a label is not one of
+            0..n_classes - 1, or every candidate diverges.
     """
+    check_features(train=train, valid=valid, test=test)
+    check_labels(n_classes, train=train_labels, valid=valid_labels)
     tensors = map(torch.from_numpy, (train, train_labels, valid, valid_labels))
-    data = Data(*tensors)
+    logits = neural_logits(Data(*tensors), test, n_classes, ONE_CLASS, protocol, seed)
+    return logits.argmax(1).astype(np.int64)
+
+
+def neural_logits(
+    data: Data,
+    test: Float32[np.ndarray, "test dim"],
+    n_outputs: int,
+    objective: Objective,
+    protocol: Protocol,
+    seed: int,
+) -> Float32[np.ndarray, "test outputs"]:
+    """Logits of the test items by the candidate that does best on the valid items.
+
+    AdamW, which is Adam where the weight decay is 0. The learning rate and weight decay are those
+    of the best valid score (then least valid loss); within a run the weights are those of least
+    valid loss, or the last, as the protocol keeps. Every candidate starts from the same weights
+    and sees the same batches. A candidate whose loss stops being finite ends there.
+
+    Raises:
+        ValueError: if no candidate has a finite valid loss.
+    """
     candidates = [(lr, wd) for lr in protocol.learning_rates for wd in protocol.weight_decays]
     fits = [
-        _fit(data, n_classes, protocol, seed=seed, learning_rate=lr, weight_decay=wd)
+        _fit(data, n_outputs, objective, protocol, seed=seed, learning_rate=lr, weight_decay=wd)
         for lr, wd in candidates
     ]
-    best = max(fits, key=lambda fit: (fit.accuracy, -fit.loss))
+    finite = [fit for fit in fits if fit is not None]
+    if not finite:
+        raise ValueError(
+            f"learning_rates must hold one that converges, got {protocol.learning_rates}: "
+            "add lower ones or standardise the features"
+        )
+    best = max(finite, key=lambda fit: (fit.score, -fit.loss))
     with torch.inference_mode():
-        return _logits(best.layers, torch.from_numpy(test)).argmax(1).numpy()
+        return _logits(best.layers, torch.from_numpy(test), protocol.activation).numpy()
 
 
 def _fit(
     data: Data,
-    n_classes: int,
+    n_outputs: int,
+    objective: Objective,
     protocol: Protocol,
     *,
     seed: int,
     learning_rate: float,
     weight_decay: float,
-) -> Fit:
+) -> Fit | None:
     generator = torch.Generator().manual_seed(seed)
-    layers = _initial(data.train.shape[1], protocol.hidden, n_classes, generator)
+    layers = _initial(data.train.shape[1], protocol.hidden, n_outputs, generator)
     optimiser = torch.optim.AdamW(
         layers, lr=learning_rate, weight_decay=weight_decay, foreach=False, fused=True
     )
@@ -84,21 +137,22 @@ def _fit(
     for _ in range(protocol.epochs):
         for chosen in torch.randperm(len(data.train), generator=generator).split(protocol.batch):
             optimiser.zero_grad()
-            logits = _logits(layers, data.train[chosen])
-            F.cross_entropy(logits, data.train_labels[chosen]).backward()
+            logits = _logits(layers, data.train[chosen], protocol.activation)
+            objective.loss(logits, data.train_targets[chosen]).backward()
             optimiser.step()
-        accuracy, loss = _score(layers, data)
+        score, loss = _score(layers, data, objective, protocol.activation)
         waited += 1
-        if best is None or loss < best.loss:
+        if not math.isfinite(loss):
+            return best if protocol.keep == "best" else None
+        if best is None or protocol.keep == "last" or loss < best.loss:
             kept = Layers(*(layer.detach().clone() for layer in layers))
-            best, waited = Fit(kept, accuracy, loss), 0
+            best, waited = Fit(kept, score, loss), 0
         if waited >= protocol.patience:
             break
-    assert best is not None
     return best
 
 
-def _initial(dim: int, hidden: int, n_classes: int, generator: torch.Generator) -> Layers:
+def _initial(dim: int, hidden: int, n_outputs: int, generator: torch.Generator) -> Layers:
     def uniform(*shape: int, fan_in: int) -> Tensor:
         drawn = torch.rand(shape, generator=generator) * 2 - 1
         return (drawn / fan_in**0.5).requires_grad_()
@@ -106,18 +160,20 @@ def _initial(dim: int, hidden: int, n_classes: int, generator: torch.Generator) 
     return Layers(
         uniform(hidden, dim, fan_in=dim),
         uniform(hidden, fan_in=dim),
-        uniform(n_classes, hidden, fan_in=hidden),
-        uniform(n_classes, fan_in=hidden),
+        uniform(n_outputs, hidden, fan_in=hidden),
+        uniform(n_outputs, fan_in=hidden),
     )
 
 
-def _logits(layers: Layers, features: Tensor) -> Tensor:
-    hidden = F.gelu(F.linear(features, layers.hidden_weight, layers.hidden_bias))
-    return F.linear(hidden, layers.out_weight, layers.out_bias)
+def _logits(layers: Layers, features: Tensor, activation: str) -> Tensor:
+    hidden = F.linear(features, layers.hidden_weight, layers.hidden_bias)
+    return F.linear(ACTIVATIONS[activation](hidden), layers.out_weight, layers.out_bias)
 
 
-def _score(layers: Layers, data: Data) -> tuple[float, float]:
+def _score(
+    layers: Layers, data: Data, objective: Objective, activation: str
+) -> tuple[float, float]:
     with torch.inference_mode():
-        logits = _logits(layers, data.valid)
-        right = (logits.argmax(1) == data.valid_labels).float().mean()
-        return right.item(), F.cross_entropy(logits, data.valid_labels).item()
+        logits = _logits(layers, data.valid, activation)
+        loss = objective.loss(logits, data.valid_targets).item()
+        return objective.score(logits, data.valid_targets), loss

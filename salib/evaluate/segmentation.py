@@ -1,0 +1,285 @@
+"""Segmentation heads on a grid of tokens: one linear layer, or a small convolutional decoder."""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64, UInt8
+from torch import Tensor
+
+from salib.evaluate.metrics import mask_counts, mean_iou
+
+UNLABELLED = -1
+GROUPS = 8
+Grids = Float32[np.ndarray, "items rows cols dim"]
+Masks = Int64[np.ndarray, "items height width"]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SegmentationSweep:
+    """How a segmentation head is fitted.
+
+    Args:
+        learning_rates: candidates of AdamW, chosen by valid mIoU.
+        epochs: at most.
+        patience: epochs without a better valid loss before a candidate stops.
+        batch: images a step; also bounds memory in prediction.
+        width: channels of the decoder; a multiple of 16.
+    """
+
+    learning_rates: tuple[float, ...] = (1e-3, 1e-2)
+    weight_decay: float = 1e-2
+    epochs: int = 20
+    patience: int = 2
+    batch: int = 16
+    width: int = 128
+
+    def __post_init__(self) -> None:
+        """Check the ranges.
+
+        Raises:
+            ValueError: if a count is below one, a rate not positive, or the width not divisible.
+        """
+        for field in ("epochs", "patience", "batch", "width"):
+            if getattr(self, field) < 1:
+                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
+        if not self.learning_rates or min(self.learning_rates) <= 0:
+            raise ValueError(f"learning_rates must be positive, got {self.learning_rates}")
+        if self.width % (2 * GROUPS):
+            raise ValueError(f"width must be a multiple of {2 * GROUPS}, got {self.width}")
+
+
+class SegmentationHead(NamedTuple):
+    """A fitted head: z-scores of the train tokens' channels, weights, and the sweep's choice."""
+
+    kind: str
+    mean: Float32[Tensor, " dim"]
+    deviation: Float32[Tensor, " dim"]
+    weights: tuple[Tensor, ...]
+    learning_rate: float
+    valid_mean_iou: float
+    batch: int
+
+
+class Fit(NamedTuple):
+    """Weights of least valid loss of one candidate, and what they reach there."""
+
+    weights: tuple[Tensor, ...]
+    score: float
+    loss: float
+
+
+def fit_segmentation(
+    train: Grids,
+    train_masks: Masks,
+    valid: Grids,
+    valid_masks: Masks,
+    *,
+    kind: Literal["linear", "decoder"],
+    n_classes: int,
+    seed: int,
+    sweep: SegmentationSweep | None = None,
+) -> SegmentationHead:
+    """Fit a head that tells the class of each pixel from the tokens.
+
+    Tokens are z-scored by the train tokens. "linear" is one layer from a token to logits, spread
+    over the mask by bilinear interpolation. "decoder" is a 1x1 convolution to `width` channels,
+    then twice [double the grid bilinearly, 3x3 convolution (the second halves the channels),
+    group norm of 8 groups, GELU], a 1x1 convolution to logits, spread likewise. Cross-entropy
+    over labelled pixels (a negative mask value is none), AdamW; within a run the weights of least
+    valid loss, between learning rates the best valid mIoU. Memory is bounded by batches: grids
+    may be `np.memmap`. One seed gives one head, on one machine with one number of threads.
+
+    Raises:
+        ValueError: if a split is empty, tokens are not finite, shapes disagree, a mask's class is
+            not below n_classes, no pixel is labelled, or every candidate diverges.
+    """
+    if kind not in HEADS:
+        raise ValueError(f"kind must be one of {tuple(HEADS)}, got {kind!r}")
+    chosen = sweep or SegmentationSweep()
+    _check("train", train, train_masks, n_classes)
+    _check("valid", valid, valid_masks, n_classes)
+    if train.shape[1:] != valid.shape[1:]:
+        raise ValueError(f"grids must have one shape, got {train.shape[1:]}, {valid.shape[1:]}")
+    mean, deviation = _moments(train)
+    head = SegmentationHead(kind, mean, deviation, (), 0.0, 0.0, chosen.batch)
+    data = (train, train_masks, valid, valid_masks)
+    fits = {
+        rate: _fit(head, data, n_classes, chosen, learning_rate=rate, seed=seed)
+        for rate in chosen.learning_rates
+    }
+    finite = {rate: fit for rate, fit in fits.items() if fit is not None}
+    if not finite:
+        raise ValueError(
+            f"learning_rates must hold one that converges, got {chosen.learning_rates}: add lower"
+        )
+    rate, best = max(finite.items(), key=lambda item: (item[1].score, -item[1].loss))
+    return head._replace(weights=best.weights, learning_rate=rate, valid_mean_iou=best.score)
+
+
+def segment(head: SegmentationHead, grids: Grids, size: Size) -> UInt8[np.ndarray, "items _ _"]:
+    """Class of each pixel of masks of `size` (height, width).
+
+    Raises:
+        ValueError: if tokens are not finite or of another width than the head's.
+    """
+    if grids.shape[-1] != len(head.mean):
+        raise ValueError(f"tokens must have width {len(head.mean)}, got {grids.shape[-1]}")
+    parts = [logits.argmax(1).to(torch.uint8).numpy() for logits in _predict(head, grids, size)]
+    return np.concatenate(parts) if parts else np.zeros((0, *size), np.uint8)
+
+
+def segmentation_counts(
+    head: SegmentationHead, grids: Grids, masks: Masks, *, n_classes: int
+) -> Int64[np.ndarray, "items classes classes"]:
+    """Confusion of each image (`mask_counts`), whose sum over images `mean_iou` scores.
+
+    Raises:
+        ValueError: if the split is empty, tokens are not finite, shapes disagree, or a mask's
+            class is not below n_classes.
+    """
+    _check("test", grids, masks, n_classes)
+    size = (masks.shape[1], masks.shape[2])
+    parts = []
+    for start in range(0, len(grids), head.batch):
+        chosen = slice(start, start + head.batch)
+        parts.append(mask_counts(segment(head, grids[chosen], size), masks[chosen], n_classes))
+    return np.concatenate(parts)
+
+
+def _linear(tokens: Float[Tensor, "batch dim rows cols"], weights: tuple[Tensor, ...]) -> Tensor:
+    return F.conv2d(tokens, *weights)
+
+
+def _decoder(tokens: Float[Tensor, "batch dim rows cols"], weights: tuple[Tensor, ...]) -> Tensor:
+    hidden = F.gelu(F.conv2d(tokens, *weights[:2]))
+    for layer in (weights[2:4], weights[4:6]):
+        finer = F.interpolate(hidden, scale_factor=2, mode="bilinear", align_corners=False)
+        hidden = F.gelu(F.group_norm(F.conv2d(finer, *layer, padding=1), GROUPS))
+    return F.conv2d(hidden, *weights[6:])
+
+
+HEADS: dict[str, Callable[[Tensor, tuple[Tensor, ...]], Tensor]] = {
+    "linear": _linear,
+    "decoder": _decoder,
+}
+
+
+def _initial(
+    kind: str, dim: int, width: int, n_classes: int, generator: torch.Generator
+) -> tuple[Tensor, ...]:
+    half = width // 2
+    shapes = [(n_classes, dim, 1)]
+    if kind == "decoder":
+        shapes = [(width, dim, 1), (width, width, 3), (half, width, 3), (n_classes, half, 1)]
+    weights = []
+    for out, into, side in shapes:
+        bound = (into * side**2) ** -0.5
+        for shape in ((out, into, side, side), (out,)):
+            drawn = torch.rand(shape, generator=generator) * 2 - 1
+            weights.append((bound * drawn).requires_grad_())
+    return tuple(weights)
+
+
+def _fit(
+    head: SegmentationHead,
+    data: tuple[Grids, Masks, Grids, Masks],
+    n_classes: int,
+    sweep: SegmentationSweep,
+    *,
+    learning_rate: float,
+    seed: int,
+) -> Fit | None:
+    grids, masks, valid, valid_masks = data
+    generator = torch.Generator().manual_seed(seed)
+    weights = _initial(head.kind, grids.shape[-1], sweep.width, n_classes, generator)
+    decay = sweep.weight_decay
+    optimiser = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=decay)
+    head = head._replace(weights=weights)
+    best, waited = None, 0
+    for _ in range(sweep.epochs):
+        for chosen in torch.randperm(len(grids), generator=generator).split(sweep.batch):
+            order = chosen.sort().values.numpy()
+            optimiser.zero_grad()
+            truth = torch.from_numpy(np.ascontiguousarray(masks[order]))
+            loss, pixels = _loss(_logits(head, grids[order], truth.shape[1:]), truth)
+            (loss / max(pixels, 1)).backward()
+            optimiser.step()
+        score, loss = _score(head, valid, valid_masks, n_classes)
+        waited += 1
+        if not math.isfinite(loss):
+            break
+        if best is None or loss < best.loss:
+            best = Fit(tuple(weight.detach().clone() for weight in weights), score, loss)
+            waited = 0
+        if waited >= sweep.patience:
+            break
+    return best
+
+
+def _score(
+    head: SegmentationHead, grids: Grids, masks: Masks, n_classes: int
+) -> tuple[float, float]:
+    """Mean IoU and mean loss a labelled pixel."""
+    size = (masks.shape[1], masks.shape[2])
+    total, labelled, start = 0.0, 0, 0
+    confusion = np.zeros((n_classes, n_classes), np.int64)
+    for logits in _predict(head, grids, size):
+        part = masks[start : start + len(logits)]
+        start += len(logits)
+        loss, pixels = _loss(logits, torch.from_numpy(np.ascontiguousarray(part)))
+        total, labelled = total + loss.item(), labelled + pixels
+        confusion += mask_counts(logits.argmax(1).numpy(), part, n_classes).sum(0)
+    return float(mean_iou(confusion)), total / labelled
+
+
+def _loss(logits: Tensor, masks: Tensor) -> tuple[Tensor, int]:
+    """Cross-entropy summed over labelled pixels, and their number."""
+    truth = masks.clamp(min=UNLABELLED)
+    loss = F.cross_entropy(logits, truth, ignore_index=UNLABELLED, reduction="sum")
+    return loss, int((truth >= 0).sum())
+
+
+def _predict(head: SegmentationHead, grids: Grids, size: Size) -> Iterator[Tensor]:
+    for start in range(0, len(grids), head.batch):
+        with torch.inference_mode():
+            yield _logits(head, grids[start : start + head.batch], size)
+
+
+def _logits(head: SegmentationHead, grids: Grids, size: Size) -> Float[Tensor, "batch classes _ _"]:
+    tokens = (torch.from_numpy(np.ascontiguousarray(grids)) - head.mean) / head.deviation
+    coarse = HEADS[head.kind](tokens.permute(0, 3, 1, 2).contiguous(), head.weights)
+    return F.interpolate(coarse, size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _moments(grids: Grids) -> tuple[Tensor, Tensor]:
+    """Mean and deviation of each channel over all tokens; a constant channel's deviation is 1."""
+    dim, number = grids.shape[-1], grids[..., 0].size
+    means = [grid.reshape(-1, dim).mean(0, dtype=np.float64) for grid in grids]
+    mean = np.mean(means, axis=0)
+    squares = np.zeros(dim)
+    for grid in grids:
+        squares += ((grid.reshape(-1, dim) - mean) ** 2).sum(0)
+    deviation = np.sqrt(squares / number)
+    deviation[deviation <= 1e-7 * np.abs(mean)] = 1
+    deviation[deviation == 0] = 1
+    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(deviation.astype(np.float32))
+
+
+def _check(split: str, grids: Grids, masks: Masks, n_classes: int) -> None:
+    if not grids.size or not masks.size:
+        raise ValueError(f"{split} must hold images, got grids {grids.shape}, masks {masks.shape}")
+    if len(grids) != len(masks):
+        raise ValueError(f"{split} must have a mask a grid, got {len(grids)} and {len(masks)}")
+    if not all(np.isfinite(grid).all() for grid in grids):
+        raise ValueError(f"{split} tokens must be finite, got NaN or infinity")
+    top = max(int(mask.max()) for mask in masks)
+    if top >= n_classes:
+        raise ValueError(f"{split} masks must hold classes below {n_classes}, got {top}")
+    if top < 0:
+        raise ValueError(f"{split} masks must hold a labelled pixel, got none")

@@ -1,0 +1,85 @@
+"""What accuracy raw cluster ids have by chance: the k-means rows of the paper's Table 2 (D15)."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Float64, Int64
+
+
+class Chance(NamedTuple):
+    """Simulated accuracies, and their mean and standard deviation in theory."""
+
+    accuracy: Float64[np.ndarray, " draws"]
+    mean: float
+    deviation: float
+
+
+def raw_id_accuracy(n_classes: int, n: int, *, matched: float, draws: int, seed: int) -> Chance:
+    """Accuracy of raw cluster ids on n test items of balanced classes, over runs of k-means.
+
+    Each cluster holds a share `matched` of one class and the rest spread evenly; which number a
+    cluster bears is chance. So the expected accuracy is 1/K whatever `matched` is; only the
+    spread tells good clusters from bad: with s = (matched - (1 - matched) / (K - 1)) / K its
+    variance is s^2 over the numbering, plus that of drawing n items.
+
+    Args:
+        matched: accuracy of the best one-to-one match, from 1/K (clusters know nothing of the
+            classes) to 1 (clusters are the classes).
+
+    Raises:
+        ValueError: if there are fewer than two classes, no item or draw, or matched lies outside
+            1/K..1.
+    """
+    if n_classes < 2 or n < 1 or draws < 1:
+        raise ValueError(
+            f"n_classes must be at least 2, n and draws 1, got {n_classes}, {n}, {draws}"
+        )
+    if not 1 / n_classes <= matched <= 1:
+        raise ValueError(f"matched must lie in {1 / n_classes:.3g}..1, got {matched}")
+    rng = np.random.default_rng(seed)
+    other = (1 - matched) / (n_classes - 1)
+    fixed = (_permutations(n_classes, draws, rng) == np.arange(n_classes)).sum(1)
+    expected = (fixed * matched + (n_classes - fixed) * other) / n_classes
+    accuracy = rng.binomial(n, np.clip(expected, 0, 1)) / n
+    mean, numbering = 1 / n_classes, ((matched - other) / n_classes) ** 2
+    sampling = (mean - mean**2 - numbering) / n
+    return Chance(accuracy, mean, float(np.sqrt(numbering + sampling)))
+
+
+def renumbered_accuracy(
+    clusters: Int64[np.ndarray, " items"],
+    labels: Int64[np.ndarray, " items"],
+    n_classes: int,
+    *,
+    draws: int,
+    seed: int,
+) -> Chance:
+    """Accuracy of found clusters over random numberings of them, the items fixed.
+
+    Its mean is 1/K exactly; its variance is that of a permutation statistic, the sum of squares
+    of the doubly centred table of shares over K - 1 (Hoeffding 1951).
+
+    Raises:
+        ValueError: if there is no item, or a cluster or label is not one of 0..n_classes - 1.
+    """
+    for name, ids in (("clusters", clusters), ("labels", labels)):
+        if not len(ids) or ids.min() < 0 or ids.max() >= n_classes:
+            raise ValueError(f"{name} must hold ids in 0..{n_classes - 1}, got {ids[:5].tolist()}")
+    table = np.zeros((n_classes, n_classes))
+    np.add.at(table, (clusters, labels), 1 / len(labels))
+    numbers = _permutations(n_classes, draws, np.random.default_rng(seed))
+    accuracy = table[np.arange(n_classes), numbers].sum(1)
+    return Chance(accuracy, 1 / n_classes, _permutation_deviation(table))
+
+
+def _permutation_deviation(table: Float[np.ndarray, "classes classes"]) -> float:
+    if len(table) < 2:
+        return 0.0
+    centred = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
+    return float(np.sqrt((centred**2).sum() / (len(table) - 1)))
+
+
+def _permutations(
+    n_classes: int, draws: int, rng: np.random.Generator
+) -> Int64[np.ndarray, "draws classes"]:
+    return rng.permuted(np.tile(np.arange(n_classes), (draws, 1)), axis=1)
