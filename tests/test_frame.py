@@ -35,13 +35,14 @@ MAY_IMPORT = {
     "data": {"config", "curate.archive", "packed"},
     "train": {"config", "data", "model", "losses"},
     "evaluate": {"config", "data", "model"},
+    "mapping": {"config", "curate", "evaluate.features", "model"},
     "tables": set(),
     "figures": {"config"},
     "ledger": set(),
 }
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
 RASTER |= {"pystac_client", "requests", "rio_cogeo", "shapely", "stac_geoparquet"}
-RASTER_IMPORTERS = {"curate", "world"}
+RASTER_IMPORTERS = {"curate", "world", "mapping"}  # mapping: scenes in, maps out, both rasters
 
 
 def sources():

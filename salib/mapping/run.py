@@ -1,0 +1,216 @@
+"""A scene to its embedding map: plan windows, embed each once, put them together."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from hashlib import sha256
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import rasterio
+from rasterio.errors import RasterioIOError
+from tqdm import tqdm
+
+from salib.artifact import check_room, source_digest
+from salib.config import ModelConfig
+from salib.curate.engine import Engine
+from salib.evaluate.features import resolve_precision
+from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
+from salib.mapping.jobs import Job, finished
+from salib.mapping.scene import Scene
+from salib.mapping.vectors import model_digest, model_of, resolve_device
+from salib.mapping.windows import in_patches, stretches
+
+ENDINGS = (".tif", ".tiff")
+MADE_FROM = "made_from"
+
+
+def embed_scene(
+    scene: Scene,
+    model: str | Path,
+    out: str | Path,
+    *,
+    window_px: int | None = None,
+    overlap_px: int | None = None,
+    dtype: str = "float32",
+    precision: str = "auto",
+    device: str = "auto",
+    engine: Engine | None = None,
+    report: Callable[[str], object] | None = None,
+) -> Path:
+    """Write a GeoTIFF with one band a dimension and one pixel a patch of the scene.
+
+    The map has the scene's CRS and its transform times the patch: a pixel of the map covers the
+    patch it describes. Columns and rows at the end that fill no patch are left out. Tags name the
+    sensor, metres a pixel, the model's sha256, patch, window and overlap, attribution, and whether
+    the ground is procedural. A patch is kept from the window in which it lies deepest; a scene of
+    one window equals `Fusion.embed(tokens=True)`. Neither workers nor interruptions change a byte.
+
+    An interrupted run is continued by the same call: finished windows wait in a hidden folder
+    beside `out`, which appears whole, at the end. A map made from the same is kept.
+
+    Args:
+        scene: from `open_scene`.
+        model: model folder.
+        out: the GeoTIFF, `.tif` or `.tiff`.
+        window_px: side of what the model sees at once; by default 32 patches.
+        overlap_px: what windows share at least; by default a quarter of one. The more, the nearer
+            to the answer of a single window, and the slower.
+        dtype: "float32", "float16" or "int8", see `write_geotiff`.
+        precision: "float32", "bf16" or "auto", see `salib.evaluate.features.embed`.
+        device: "cpu", "cuda" or "auto".
+        engine: `processes` with a core each, or `dask`; both need to see scene, model and `out`.
+        report: told what is found, in a line at a time.
+
+    Raises:
+        ValueError: if the model lacks the sensor, the scene is smaller than a patch or its pixels
+            are not square on the ground, `out` holds something else, or an argument is wrong.
+        OSError: if the disk has too little room, or a worker was killed.
+    """
+    out, engine, say = Path(out), engine or Engine(), report or (lambda _: None)
+    _check(out, dtype, engine)
+    placed = resolve_device(device)
+    folder, digest = str(Path(model).absolute()), model_digest(model)
+    config = model_of(folder, digest, placed.type).config
+    _check_scene(scene, config)
+    window, overlap = in_patches(config.patch_px, window_px, overlap_px)
+    settings = {
+        "sensor": scene.sensor,
+        "model_sha256": digest,
+        "patch_px": config.patch_px,
+        "window_px": window * config.patch_px,
+        "overlap_px": overlap * config.patch_px,
+        "precision": resolve_precision(precision, placed),
+        "device": placed.type,
+    }
+    source = source_digest("salib.mapping")
+    key = _digest(settings | {"scene": asdict(scene), "source": source})
+    made_from = _digest({"parts": key, "dtype": dtype})
+    if _is_kept(out, made_from):
+        say(f"kept: {out} was made from the same scene, model and code")
+        return out
+    parts = Parts(
+        folder=_waiting_room(out) / key[:16],
+        rows=stretches(scene.height // config.patch_px, window, overlap),
+        cols=stretches(scene.width // config.patch_px, window, overlap),
+        dim=config.dim,
+    )
+    jobs = _jobs(parts, scene, folder, settings)
+    _embed(jobs, engine, parts, say)
+    tags = settings | _tags(scene, jobs) | {"dtype": dtype, MADE_FROM: made_from}
+    _put_together(out, parts, scene, tags)
+    return out
+
+
+def _jobs(parts: Parts, scene: Scene, model: str, settings: dict[str, Any]) -> list[Job]:
+    side = settings["patch_px"]
+    return [
+        Job(
+            path=parts.path(down, across),
+            scene=scene,
+            model=model,
+            digest=settings["model_sha256"],
+            device=settings["device"],
+            precision=settings["precision"],
+            patch_px=side,
+            rows=rows,
+            cols=cols,
+            gsd_m=scene.gsd_at(
+                (cols.start + cols.stop) * side / 2, (rows.start + rows.stop) * side / 2
+            ),
+        )
+        for (down, rows), (across, cols) in product(enumerate(parts.rows), enumerate(parts.cols))
+    ]
+
+
+def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str], object]) -> None:
+    """Embed the windows that no earlier call has finished."""
+    waiting = [job for job in jobs if not job.path.is_file()]
+    done = len(jobs) - len(waiting)
+    rows, cols = parts.shape
+    say(f"{rows} x {cols} patches of {parts.dim} numbers, {len(jobs)} windows, {done} done earlier")
+    each = 4 * parts.dim * rows * cols / len(jobs)
+    check_room(parts.folder, round(each * (len(waiting) + len(jobs))))
+    for job in waiting:
+        job.path.parent.mkdir(parents=True, exist_ok=True)
+    bar = tqdm(None, "embed", len(jobs), initial=done, unit="window", disable=None)
+    with bar:
+        for _ in finished(waiting, engine):
+            bar.update()
+
+
+def _tags(scene: Scene, jobs: Sequence[Job]) -> dict[str, str]:
+    """What the map says of its scene; metres a pixel may differ by window."""
+    metres = sorted(job.gsd_m for job in jobs)
+    return {
+        "gsd_m": f"{metres[len(metres) // 2]:.6g}",
+        "gsd_m_range": f"{metres[0]:.6g} {metres[-1]:.6g}",
+        "scene": Path(scene.href).name,
+        "bands": ",".join(map(str, scene.bands)),
+        "attribution": scene.attribution,
+        "procedural": str(scene.procedural).lower(),
+    }
+
+
+def _put_together(out: Path, parts: Parts, scene: Scene, tags: dict[str, Any]) -> None:
+    """Write the map beside its parts, move it to its place, and clear the parts away."""
+    whole = parts.folder / "whole.tif"
+    write_geotiff(whole, parts, scene, tags)
+    with whole.open("rb+") as file:
+        os.fsync(file.fileno())
+    whole.replace(out)
+    shutil.rmtree(_waiting_room(out))
+
+
+def _check(out: Path, dtype: str, engine: Engine) -> None:
+    if out.suffix.lower() not in ENDINGS:
+        raise ValueError(
+            f"out must end in {' or '.join(ENDINGS)} for a map, got {out}: GDAL, rasterio and "
+            "xarray read a GeoTIFF by tiles and convert it to other formats"
+        )
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
+    if engine.name == "threads":
+        raise ValueError("engine must be processes or dask for embedding, got threads")
+
+
+def _check_scene(scene: Scene, config: ModelConfig) -> None:
+    if scene.sensor not in config.sensors:
+        raise ValueError(
+            f"sensor must be one of the model's, {', '.join(config.sensors)}, got {scene.sensor!r}:"
+            " choose one, or another model"
+        )
+    if min(scene.width, scene.height) < config.patch_px:
+        raise ValueError(
+            f"scene must hold a patch of {config.patch_px} px, got {scene.width} x {scene.height} "
+            f"px in {scene.href}: resample it finer, or use a model with smaller patches"
+        )
+
+
+def _is_kept(out: Path, made_from: str) -> bool:
+    """Whether `out` is the map asked for; anything else there is refused."""
+    if not out.exists():
+        return False
+    try:
+        with rasterio.open(out) as file:
+            found = file.tags().get(MADE_FROM)
+    except RasterioIOError:
+        found = None
+    if found != made_from:
+        raise ValueError(
+            f"out must not exist, got {out} made from something else: delete it, or choose another "
+            "name"
+        )
+    return True
+
+
+def _waiting_room(out: Path) -> Path:
+    """Folder beside `out` that holds finished windows until the map is whole."""
+    return out.parent / f".{out.name}.parts"
+
+
+def _digest(key: dict) -> str:
+    return sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
