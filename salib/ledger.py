@@ -30,6 +30,7 @@ SCHEMA = 1
 PACKAGES = ("salib", "torch", "numpy", "scikit-learn", "pandas", "matplotlib", "geobench")
 KEY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
+MAP_ABSENT = '<p class="sa-missing">In the book, where scripts may run, a map stands here.</p>'
 INK = {"light": "#1f2328", "dark": "#e6edf3"}
 
 
@@ -136,17 +137,39 @@ class Ledger:
         self._files.update({files[theme]: drawn[theme] for theme in drawn})
         return Shown(_figure_html(drawn, caption, data))
 
+    def map(
+        self, key: str, layers: dict[str, Any], caption: str, *, data: Data = "procedural"
+    ) -> Shown:
+        """Record an interactive map as a script for the book's page, and return its place there.
+
+        Args:
+            key: name within the book; also the stem of the file.
+            layers: what `salib.curate.maps.map_layers` gathers; bytes in it become base64.
+            caption: one or two sentences, in the book's Markdown.
+            data: what images it was made from; the map itself says so too.
+        """
+        content = {"data": data, "badge": BADGES.get(data, ""), **layers}
+        text = json.dumps(content, default=_base64, separators=(",", ":"), allow_nan=False)
+        script = f"(window.salibMaps ??= {{}})[{json.dumps(key)}] = {text};\n".encode()
+        file, digest = f"{key}.js", hashlib.sha256(script).hexdigest()
+        entry = {"kind": "map", "file": file, "sha256": digest, "caption": caption, "data": data}
+        self._add(key, entry)
+        self._files[file] = script
+        place = f'<div class="sa-map" data-map="{key}" data-sum="{digest[:12]}">{MAP_ABSENT}</div>'
+        below = f"<figcaption>{_caption(caption, data)}</figcaption>"
+        return Shown(f'<figure class="sa-figure">{place}{below}</figure>')
+
     def missing(self, key: str, reason: str) -> Shown:
         """Record that an entry could not be made, and why; the book says so in its place."""
         self._add(key, {"kind": "missing", "reason": reason})
         return Shown(f'<p class="sa-missing">Not computed: {html.escape(reason)}</p>')
 
     def close(self) -> Path:
-        """Write figures, then the page, and return the page's path."""
+        """Write figures and maps, then the page, and return the page's path."""
         figures = self.root / "results" / self.profile / "figures"
-        for name, svg in self._files.items():
+        for name, content in self._files.items():
             with atomic_file(figures / name) as part:
-                part.write_bytes(svg)
+                part.write_bytes(content)
         source = self.root / "notebooks" / f"{self.notebook}.ipynb"
         page = {
             "schema": SCHEMA,
@@ -192,6 +215,12 @@ def _plain(key: str, value: Any) -> int | float | str:
 
 def _digest(content: Any) -> str:
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _base64(content: Any) -> str:
+    if not isinstance(content, bytes):
+        raise ValueError(f"layers must hold JSON values and bytes, got {type(content).__name__}")
+    return base64.b64encode(content).decode()
 
 
 def _svg(figure: Any, key: str, *, transparent: bool) -> bytes:

@@ -13,6 +13,8 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
+from salib.ledger import MAP_ABSENT
+
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "build" / "_build" / "html"
 SKIPPED = {"genindex.html", "search.html"}
@@ -241,6 +243,117 @@ def test_the_theme_button_turns_the_page_dark(page, served):
         page.locator("button.theme-switch-button").first.click()
         themes.add(page.evaluate("document.documentElement.dataset.theme"))
     assert themes == {"light", "dark"}
+
+
+MAP = BOOK / "notebooks" / "01_curation.html"
+LAYERS = {"ground", "radar", "lores", "hires", "samples", "scenes-found", "scenes-taken"}
+
+
+def open_map(page, url):
+    """The map of a page, once all of it is drawn."""
+    page.goto(url)
+    box = page.locator(".sa-map")
+    box.scroll_into_view_if_needed()
+    page.wait_for_selector('.sa-map[data-state="ready"]', timeout=60000)
+    box.scroll_into_view_if_needed()
+    return box
+
+
+def sample_on_screen(page, number):
+    """A sample as the page's data has it, and where on the screen its middle lies."""
+    return page.evaluate(
+        """(number) => {
+            const box = document.querySelector(".sa-map");
+            const sample = window.salibMaps[box.dataset.map].samples.features.at(number);
+            const corners = sample.geometry.coordinates[0].slice(0, 4);
+            const mean = (axis) => corners.reduce((sum, at) => sum + at[axis], 0) / 4;
+            const {x, y} = box.map.project([mean(0), mean(1)]);
+            const {left, top} = box.map.getCanvas().getBoundingClientRect();
+            return [sample.properties, left + x, top + y];
+        }""",
+        number,
+    )
+
+
+def pixels(page):
+    """How many different colours the middle of the map shows."""
+    return page.evaluate(
+        """() => new Promise((done) => {
+            const {map} = document.querySelector(".sa-map");
+            map.once("render", () => {
+                const gl = map.getCanvas().getContext("webgl2");
+                const [w, h] = [gl.drawingBufferWidth, gl.drawingBufferHeight];
+                const seen = new Uint8Array(4 * 64 * 64);
+                gl.readPixels(w / 2 - 32, h / 2 - 32, 64, 64, gl.RGBA, gl.UNSIGNED_BYTE, seen);
+                done(new Set(new Uint32Array(seen.buffer)).size);
+            });
+            map.triggerRepaint();
+        })"""
+    )
+
+
+@pytest.mark.browser
+@needs_book
+@needs_browser
+@pytest.mark.parametrize("served_by", ["disk", "server"])
+def test_the_map_shows_images_footprints_and_samples_without_another_host(page, served, served_by):
+    url = MAP.as_uri() if served_by == "disk" else f"{served}/notebooks/{MAP.name}"
+    box = open_map(page, url)
+    assert set(box.evaluate("b => b.map.getStyle().layers.map((l) => l.id)")) >= LAYERS
+    assert box.locator(".sa-map-canvas > .sa-badge").inner_text() == "procedural"
+    for sensor in ("radar", "lores", "hires"):
+        box.get_by_label(sensor).check()
+        page.wait_for_function("document.querySelector('.sa-map').map.loaded()")
+        assert pixels(page) > 100
+        assert f"{sensor} scenes taken" in box.locator(".sa-map-legend").inner_text()
+    for number in (0, -1):
+        about, x, y = sample_on_screen(page, number)
+        page.mouse.click(x, y)
+        said = box.locator(".maplibregl-popup").inner_text()
+        assert "{z}/{x}/{y}, {split}".format(**about) in said
+        assert all(scene in said for scene in about["radar"]["scenes"])
+        assert about["hires"]["date"] in said
+    box.get_by_label("samples").uncheck()
+    page.mouse.click(x, y)
+    assert box.locator(".maplibregl-popup").count() == 0
+    assert not page.foreign
+    assert not faults(page)
+
+
+@pytest.mark.browser
+@needs_book
+@needs_browser
+def test_the_map_fits_a_phone_and_follows_the_theme(page):
+    page.set_viewport_size({"width": 390, "height": 844})
+    box = open_map(page, MAP.as_uri())
+    wide, what = overflow(page)
+    assert wide <= 0, f"{wide} px too wide: {what}"
+    _, x, y = sample_on_screen(page, 0)
+    page.mouse.click(x, y)
+    popup = box.locator(".maplibregl-popup-content")
+    assert popup.bounding_box()["width"] < 390
+    assert overflow(page)[0] <= 0
+    grounds = set()
+    for theme in ("light", "dark"):
+        page.evaluate("t => document.documentElement.dataset.theme = t", theme)
+        page.wait_for_timeout(100)
+        paint = box.evaluate("b => b.map.getPaintProperty('ground', 'background-color')")
+        grounds.add((paint, popup.evaluate("e => getComputedStyle(e).backgroundColor")))
+    assert len({paint for paint, _ in grounds}) == len({shown for _, shown in grounds}) == 2
+
+
+@pytest.mark.browser
+@needs_book
+@needs_browser
+def test_without_scripts_the_drawn_map_is_shown_and_a_line_in_place_of_the_other(browser):
+    context = browser.new_context(java_script_enabled=False)
+    page = context.new_page()
+    page.goto(MAP.as_uri())
+    assert page.locator(".sa-map").inner_text() in MAP_ABSENT
+    assert page.locator(".sa-map canvas").count() == 0
+    drawn = page.locator("figure", has_text="Footprints found (grey) and taken (coloured)")
+    assert drawn.locator("img").first.bounding_box()["height"] > 100
+    context.close()
 
 
 @pytest.mark.skipif(not os.environ.get("CI"), reason="only continuous integration must have both")

@@ -50,6 +50,7 @@ def sphinx(tmp_path, prose):
     ledger.table("t.rows", "<table><tr><td>17</td></tr></table>", "Rows of *it*.", data="real")
     ledger.figure("t.curve", lambda: pyplot.figure(figsize=(2, 1)), "A curve.")
     ledger.missing("t.none", "needs SALIB_DATA_DIR")
+    ledger.map("t.map", {"bounds": [2, 3, 5, 7]}, "A map.")
     ledger.close()
     source = tmp_path / "book"
     (source / "notebooks").mkdir(parents=True)
@@ -87,6 +88,14 @@ def test_no_page_asks_another_host_for_a_script(tmp_path):
     _, page = sphinx(tmp_path, "# Page\n")
     assert "example.org" not in page
     assert "b.js" in page
+
+
+def test_only_a_page_with_a_map_gets_its_script_and_the_data_lies_beside(tmp_path):
+    run, page = sphinx(tmp_path, '# Page\n\n<div class="sa-map" data-map="t.map"></div>\n')
+    assert run.returncode == 0, run.stderr
+    assert re.search(r'<script defer="defer" src="_static/map\.js', page)
+    assert "map.js" not in (tmp_path / "out" / "notebooks" / "05_table2.html").read_text()
+    assert '"bounds":[2,3,5,7]' in (tmp_path / "out/_static/maps/t.map.js").read_text()
 
 
 def test_keys_that_are_not_there_stop_the_build_and_are_named_with_their_lines(tmp_path):

@@ -1,5 +1,7 @@
 """The ledger: what it keeps, what it refuses, and that one seed gives one page."""
 
+import base64
+import hashlib
 import json
 import math
 import xml.etree.ElementTree as ElementTree
@@ -117,6 +119,34 @@ def test_a_finished_figure_is_kept_on_its_own_ground_and_closed(tmp_path):
     assert "A &amp; B." in shown.html
     ledger.close()
     assert [path.name for path in tmp_path.rglob("*.svg")] == ["a.light.svg"]
+
+
+def test_a_map_is_a_script_that_holds_its_layers_and_says_what_it_is_made_from(tmp_path):
+    layers = {"tiles": {"radar": b"PM\x00\xff", "lores": b""}, "bounds": [1.5, -2.0, 3, 5]}
+    written = []
+    for run in ("a", "b"):
+        ledger = Ledger("n", root=tmp_path / run, **plain)
+        shown = ledger.map("c.map", layers, "A < B.")
+        page = json.loads(ledger.close().read_text())
+        written.append((tmp_path / run / "results/smoke/figures/c.map.js").read_bytes())
+    assert written[0] == written[1]
+    entry = page["entries"]["c.map"]
+    assert entry["sha256"] == hashlib.sha256(written[0]).hexdigest()
+    assert (entry["kind"], entry["data"], entry["caption"]) == ("map", "procedural", "A < B.")
+    head, _, content = written[0].decode().partition(" = ")
+    assert head == '(window.salibMaps ??= {})["c.map"]'
+    held = json.loads(content.rstrip(";\n"))
+    assert {name: base64.b64decode(text) for name, text in held["tiles"].items()} == layers["tiles"]
+    assert (held["bounds"], held["data"]) == (layers["bounds"], "procedural")
+    assert f'data-map="c.map" data-sum="{entry["sha256"][:12]}"' in shown.html
+    assert "A &lt; B." in shown.html
+    assert "procedural</span>" in shown.html
+
+
+def test_layers_that_no_page_can_hold_are_refused(tmp_path):
+    ledger = Ledger("n", root=tmp_path, **plain)
+    with pytest.raises(ValueError, match="layers must hold JSON values and bytes, got set"):
+        ledger.map("c.map", {"tiles": {1}}, "A map.")
 
 
 def test_a_page_is_stale_when_code_changes_and_not_when_prose_does(tmp_path):

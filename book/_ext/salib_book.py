@@ -1,12 +1,14 @@
 """The one Sphinx extension of the book: what the ledger holds, put into pages.
 
-Roles `num` and `procedural`, directives `ledger-figure`, `ledger-table` and `procedural`. A key
-that no notebook wrote is a warning, and the book is built with warnings as errors.
+Roles `num` and `procedural`, directives `ledger-figure`, `ledger-table` and `procedural`; a page on
+which a notebook displays a map gets its script. A key that no notebook wrote is a warning, and the
+book is built with warnings as errors.
 """
 
 import html
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -210,6 +212,28 @@ def load(app: Sphinx) -> None:
     app.salib_ledger = read_ledger(Path(app.config.salib_results), app.config.salib_profile)
 
 
+def load_map(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
+    """Give a page that has a map in it, and no other, the script that draws it."""
+    if 'class="sa-map"' in context.get("body", ""):
+        app.add_js_file("map.js", loading_method="defer")
+
+
+def copy_maps(app: Sphinx, fault: Exception | None) -> None:
+    """Put the data of maps where the script looks for them.
+
+    Raises:
+        FileNotFoundError: if the ledger names a map whose file is gone.
+    """
+    maps = [entry for entry in app.salib_ledger.values() if entry["kind"] == "map"]
+    if fault or app.builder.format != "html" or not maps:
+        return
+    place = Path(app.outdir) / "_static" / "maps"
+    place.mkdir(parents=True, exist_ok=True)
+    figures = Path(app.config.salib_results) / app.config.salib_profile / "figures"
+    for entry in maps:
+        shutil.copyfile(figures / entry["file"], place / entry["file"])
+
+
 def keep_local(app: Sphinx, page: str, template: str, context: dict, doctree: Any) -> None:
     """Drop thebe and whatever else a page would fetch from another host."""
     for kind in ("script_files", "css_files"):
@@ -234,5 +258,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_directive("ledger-table", LedgerTable)
     app.add_directive("procedural", Procedural)
     app.connect("builder-inited", load)
+    app.connect("html-page-context", load_map)
     app.connect("html-page-context", keep_local, priority=900)
+    app.connect("build-finished", copy_maps)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

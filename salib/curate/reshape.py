@@ -52,18 +52,28 @@ def downsample(path: str | Path, out: str | Path, *, min_zoom: int) -> Path:
     Raises:
         ValueError: if min_zoom is not below the archive's lowest zoom, or negative.
     """
-    archive = Archive(path)
-    lowest = archive.zooms[0]
+    lowest = Archive(path).zooms[0]
     if not 0 <= min_zoom < lowest:
         raise ValueError(f"min_zoom must lie between 0 and {lowest - 1}, got {min_zoom}")
     with tempfile.TemporaryDirectory(dir=Path(out).parent) as folder:
-        levels = [Path(path)]
-        for zoom in range(lowest - 1, min_zoom - 1, -1):
-            finer = Archive(levels[-1])
-            tiles = _coarser(finer, zoom)
-            levels.append(Path(folder) / f"{zoom}.pmtiles")
-            write_archive(levels[-1], tiles, metadata=archive.metadata)
-        return merge(levels, out)
+        return merge([path, *lower_zooms(path, folder, min_zoom=min_zoom)], out)
+
+
+def lower_zooms(path: str | Path, folder: str | Path, *, min_zoom: int) -> list[Path]:
+    """The zooms below an archive's lowest, as `downsample` adds them: one file each, finest first.
+
+    Args:
+        path: the archive.
+        folder: where `<zoom>.pmtiles` are written.
+        min_zoom: the last one; none is written if the archive begins there.
+    """
+    archive = Archive(path)
+    levels = [Path(path)]
+    for zoom in range(archive.zooms[0] - 1, min_zoom - 1, -1):
+        tiles = _coarser(Archive(levels[-1]), zoom)
+        levels.append(Path(folder) / f"{zoom}.pmtiles")
+        write_archive(levels[-1], tiles, metadata=archive.metadata)
+    return levels[1:]
 
 
 def export_webdataset(tiles: str | Path, out: str | Path, *, samples_a_shard: int = 1000) -> Path:
@@ -99,6 +109,14 @@ def export_webdataset(tiles: str | Path, out: str | Path, *, samples_a_shard: in
     return out
 
 
+def with_alpha(image: UInt8[np.ndarray, "height width _"]) -> UInt8[np.ndarray, "height width 4"]:
+    """Levels as RGBA; grey is repeated, and an image without alpha is opaque."""
+    if image.shape[2] == 4:
+        return image
+    opaque = np.full((*image.shape[:2], 1), 255, np.uint8)
+    return np.concatenate([np.broadcast_to(image[..., -3:], (*image.shape[:2], 3)), opaque], axis=2)
+
+
 def _once(values: Any) -> list[str]:
     return [value for value in dict.fromkeys(values) if value]
 
@@ -129,7 +147,7 @@ def _mean_of_four(finer: Archive, parent: TileId) -> UInt8[np.ndarray, "height w
     for child in parent.children():
         if child not in finer:
             continue
-        image = _with_alpha(finer.get(*child)).astype(np.float32)
+        image = with_alpha(finer.get(*child)).astype(np.float32)
         height, width = image.shape[:2]
         if whole is None:
             whole = np.zeros((2 * height, 2 * width, 4), np.float32)
@@ -143,13 +161,6 @@ def _mean_of_four(finer: Archive, parent: TileId) -> UInt8[np.ndarray, "height w
     alpha = half[..., 3:]
     colour = half[..., :3] * 255 / np.maximum(alpha, 1e-6)
     return np.concatenate([colour, alpha], axis=-1).round().clip(0, 255).astype(np.uint8)
-
-
-def _with_alpha(image: UInt8[np.ndarray, "height width _"]) -> UInt8[np.ndarray, "height width 4"]:
-    if image.shape[2] == 4:
-        return image
-    opaque = np.full((*image.shape[:2], 1), 255, np.uint8)
-    return np.concatenate([np.broadcast_to(image[..., -3:], (*image.shape[:2], 3)), opaque], axis=2)
 
 
 def _add_sample(tar: tarfile.TarFile, row: dict, archives: dict[str, Archive]) -> None:
