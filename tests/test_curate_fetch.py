@@ -15,14 +15,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from salib import data
+from salib import data, download
 from salib.config import SENSOR_NAMES
 from salib.curate import fetch, released
 from salib.curate.archive import write_archive
 from salib.curate.codec import encode_png
-from salib.curate.fetch import FetchError, Published, Release, fetch_archives
+from salib.curate.fetch import Published, Release, fetch_archives
 from salib.curate.grid import TileId, tile_gsd_m
 from salib.curate.released import index_released
+from salib.download import FetchError
 
 ZOOM = 15
 PLACES = [TileId(ZOOM, 8650 + x, 13120 + y) for x in range(2) for y in range(3)]
@@ -127,7 +128,7 @@ class Server(ThreadingHTTPServer):
 @pytest.fixture
 def server(bodies, monkeypatch):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
-    monkeypatch.setattr(fetch, "BACKOFF_S", 0.01)
+    monkeypatch.setattr(download, "BACKOFF_S", 0.01)
     with Server(("127.0.0.1", 0), Handler) as http:
         http.files = Files(dict(bodies))
         thread = threading.Thread(target=http.serve_forever, args=(0.01,))
@@ -199,7 +200,7 @@ def test_passing_faults_of_the_server_are_outlasted(fetched, files):
 def test_a_body_broken_off_goes_on_where_it_ended_within_one_call(
     fetched, files, monkeypatch, fault
 ):
-    monkeypatch.setattr(fetch, "TIMEOUT_S", (1.0, 0.3))
+    monkeypatch.setattr(download, "TIMEOUT_S", (1.0, 0.3))
     files.owed["hires.pmtile"] = [(fault, 0.5), (fault, 0.3)]
     assert_whole(fetched(), files)
     body = files.bodies["hires.pmtile"]
@@ -286,7 +287,7 @@ def test_a_server_that_never_recovers_is_given_up_and_the_part_kept(fetched, fil
     files.owed["lores.pmtile"] = [(503, None)] * 99
     with pytest.raises(FetchError, match=f"cannot be reached.*{kept:,} bytes are kept"):
         fetched()
-    assert len(files.log) == fetch.ATTEMPTS + 1
+    assert len(files.log) == download.ATTEMPTS + 1
     files.owed.clear()
     files.log.clear()
     fetched()
@@ -296,9 +297,9 @@ def test_a_server_that_never_recovers_is_given_up_and_the_part_kept(fetched, fil
 def test_a_body_that_always_breaks_off_without_gain_is_given_up(fetched, files):
     files.ranges = False
     files.owed["radar.pmtile"] = [("cut", 0.5)] * 99
-    with pytest.raises(FetchError, match=f"broke off {fetch.ATTEMPTS} times"):
+    with pytest.raises(FetchError, match=f"broke off {download.ATTEMPTS} times"):
         fetched()
-    assert len(files.log) <= fetch.ATTEMPTS + 1
+    assert len(files.log) <= download.ATTEMPTS + 1
     assert final(fetched.folder) == set()
 
 
@@ -363,10 +364,9 @@ def test_too_small_a_disk_is_refused_with_what_is_needed(
 
 def test_only_the_remainder_needs_room(fetched, files, monkeypatch):
     kept = stopped(fetched, files)
-    monkeypatch.setattr(
-        fetch, "check_room", lambda folder, needed: rooms.append(needed), raising=True
-    )
     rooms = []
+    for module in (fetch, download):
+        monkeypatch.setattr(module, "check_room", lambda folder, needed: rooms.append(needed))
     fetched()
     assert rooms[0] == 2_000_000 - kept
     assert rooms[1] == len(files.bodies["lores.pmtile"]) - kept
@@ -393,8 +393,18 @@ def test_a_fetched_archive_that_lost_its_end_is_told(fetched):
         fetched()
 
 
+def test_offline_what_is_there_is_used_and_what_is_not_is_told_with_the_command(fetched, files):
+    with pytest.raises(FetchError, match=r"hold radar, lores, hires .* `salib fetch test --out "):
+        fetched(offline=True)
+    assert not list(fetched.folder.iterdir())
+    fetched()
+    before = list(files.log)
+    fetched(offline=True)
+    assert files.log == before
+
+
 def test_two_fetches_into_one_folder_are_refused(fetched):
-    with fetch._alone(fetched.folder), pytest.raises(FetchError, match="one fetch at a time"):
+    with download.alone(fetched.folder), pytest.raises(FetchError, match="one fetch at a time"):
         fetched()
 
 

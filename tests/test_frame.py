@@ -23,18 +23,19 @@ PROFILES = sorted((ROOT / "profiles").glob("*.yml"))
 EVERY = {"artifact"}
 MAY_IMPORT = {
     "artifact": set(),
+    "download": set(),
     "config": set(),
     "bias": set(),
     "attention": {"bias"},
     "model": {"config", "bias", "attention"},
     "losses": set(),
     "audit": {"config", "bias", "losses", "model"},
-    "curate": {"config"},
+    "curate": {"config", "download"},
     "world": {"config"},
     "packed": {"config"},
     "data": {"config", "curate.archive", "packed"},
     "train": {"config", "data", "model", "losses"},
-    "evaluate": {"config", "data", "model"},
+    "evaluate": {"config", "data", "download", "model"},
     "mapping": {"config", "curate", "evaluate.features", "model"},
     "tables": set(),
     "figures": {"config"},
@@ -43,6 +44,7 @@ MAY_IMPORT = {
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
 RASTER |= {"pystac_client", "requests", "rio_cogeo", "shapely", "stac_geoparquet"}
 RASTER_IMPORTERS = {"curate", "world", "mapping"}  # mapping: scenes in, maps out, both rasters
+RASTER_IMPORTERS |= {"download"}  # the only user of requests beside curate
 
 
 def sources():
