@@ -248,6 +248,11 @@ def embed(
                 "belong to the map of a scene"
             )
         _embed_images(images, model, out, sensor, gsd_m)
+    elif out.suffix.lower() not in (".tif", ".tiff"):
+        raise ValueError(
+            "out must end in .parquet, for one vector an image, or .tif or .tiff, for a map of one "
+            f"scene (GDAL, rasterio and xarray convert it), got {out}"
+        )
     elif len(images) > 1:
         raise ValueError(
             f"images must be one scene for a map, got {len(images)}: give each its own --out, or "
@@ -289,21 +294,12 @@ def _embed_scene(
         try:
             source["bands"] = [int(number) for number in source["bands"].split(",")]
         except ValueError as error:
-            raise ValueError(
-                f"bands must be numbers such as 1,2,3, got {source['bands']!r}"
-            ) from error
+            said = source["bands"]
+            raise ValueError(f"bands must be numbers such as 1,2,3, got {said!r}") from error
     if "engine" in where:
         where["name"] = where.pop("engine")
-    engine = Engine(**where)
-    scene = open_scene(image, sensor, **source)
-    embed_scene(
-        scene,
-        model,
-        out,
-        **how,
-        engine=engine,
-        report=lambda text: typer.echo(text, err=True),
-    )
+    how |= {"engine": Engine(**where), "report": lambda text: typer.echo(text, err=True)}
+    embed_scene(open_scene(image, sensor, **source), model, out, **how)
 
 
 @app.command()

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import torch
+from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
 from salib import build_model, load_model, preset
@@ -59,6 +61,40 @@ def test_embed_writes_what_the_library_gives(model, picture, tmp_path):
     assert row["sensor"] == "lores"
 
 
+@pytest.fixture
+def scene(tmp_path):
+    levels = np.random.default_rng(1).integers(0, 256, (3, 12, 20), dtype=np.uint8)
+    place = {"crs": "EPSG:32633", "transform": from_origin(431_000, 5_400_000, 5, 5)}
+    with rasterio.open(
+        tmp_path / "scene.tif", "w", **place, count=3, height=12, width=20, dtype="uint8"
+    ) as file:
+        file.write(levels)
+    return tmp_path / "scene.tif", torch.from_numpy(levels)[None]
+
+
+def test_embed_writes_a_map_of_a_scene_or_a_row_by_the_ending_of_out(model, scene, tmp_path):
+    path, images = scene
+    common = ["embed", str(path), "--model", str(model), "--out"]
+    more = ["--bands", "2,3,1", "--precision", "float32", "--window-px", "32", "--procedural"]
+    assert CliRunner().invoke(app, [*common, str(tmp_path / "map.tif"), *more]).exit_code == 0
+    with rasterio.open(tmp_path / "map.tif") as file:
+        found, tags, shape = file.read(), file.tags(), file.shape
+    assert (shape, tags["procedural"], tags["bands"]) == ((3, 5), "true", "2,3,1")
+    gsd_m = float(tags["gsd_m"])
+    assert gsd_m == pytest.approx(5, rel=1e-3)
+    torch.testing.assert_close(
+        torch.from_numpy(found).flatten(1).T,
+        load_model(model).embed(images[:, [1, 2, 0]], "lores", gsd_m, tokens=True)[0],
+        rtol=1e-4,
+        atol=1e-4,
+    )
+    assert CliRunner().invoke(app, [*common, str(tmp_path / "row.parquet")]).exit_code == 0
+    row = pd.read_parquet(tmp_path / "row.parquet").iloc[0]
+    assert row["gsd_m"] == pytest.approx(gsd_m)
+    expected = load_model(model).embed(images, "lores", row["gsd_m"])[0]
+    torch.testing.assert_close(torch.tensor(row["embedding"]).float(), expected)
+
+
 def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
     path, levels = picture
     radar = read_image(path, "radar").numpy()
@@ -72,6 +108,15 @@ def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
         (["embed", "none.png", "--model", "M", "--gsd-m", "5", "--out", "o.parquet"], "image file"),
         (["embed", "P", "--model", "M", "--gsd-m", "0", "--out", "o.parquet"], "gsd_m must be"),
         (["embed", "P", "--model", "none", "--gsd-m", "5", "--out", "o.parquet"], "model folder"),
+        (["embed", "P", "--model", "M", "--out", "o.parquet"], "gsd_m must be given"),
+        (["embed", "P", "--model", "M", "--out", "o.tif"], "write to a .parquet"),
+        (["embed", "P", "P", "--model", "M", "--out", "o.tif"], "must be one scene for a map"),
+        (["embed", "P", "--model", "M", "--out", "o.zarr"], "out must end in .parquet, for"),
+        (["embed", "P", "--model", "M", "--out", "o.tif", "--bands", "r,g,b"], "bands must be num"),
+        (
+            ["embed", "P", "--model", "M", "--out", "o.parquet", "--dtype", "int8"],
+            "out must end in .tif for dtype",
+        ),
         (["curate", "none.json", "--zoom", "14", "--out", "tiles"], "none.json"),
         (["curate", "--spec", "tiny", "--out", "tiles"], "spec must be one of small, full, micro"),
         (["curate", "none.json", "--out", "tiles"], "zoom must be given"),

@@ -111,8 +111,11 @@ def write_geotiff(path: Path, parts: Parts, scene: Scene, tags: Mapping[str, Any
             file.scales = scales.tolist()
         for top, left, height, width in blocks(rows, cols):
             block = parts.read(top, left, height, width).transpose(2, 0, 1)
-            stored = _to_int8(block, scales) if whole else block
-            file.write(stored, window=((top, top + height), (left, left + width)))
+            if whole:
+                block = _to_int8(block, scales)
+            elif dtype == "float16":
+                block = block.astype(np.float16).astype(np.float32)  # GDAL would cut, not round
+            file.write(block, window=((top, top + height), (left, left + width)))
 
 
 def blocks(rows: int, cols: int) -> Iterator[tuple[int, int, int, int]]:
