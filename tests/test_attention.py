@@ -1,5 +1,6 @@
 """Eq. (1): loops, torch's own kernel, gradients, permutations."""
 
+import functools
 import math
 import warnings
 
@@ -11,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from salib.attention import Geometry, attend, attend_with, resolve
 from salib.attention import blocked as blocked_module
+from salib.attention import fused as fused_module
 from salib.attention import sdpa as sdpa_module
 from salib.bias import alibi_slopes, patch_centres, scale_alibi_bias
 
@@ -370,10 +372,116 @@ def test_blocked_bfloat16_keeps_its_stated_bound_at_full_width(larger, error):
     exact = attend(
         *(t.double() for t in (q, k, v)), xy.double(), xy.double(), slopes.double(), 64.0
     )
-    geometry = Geometry(xy, xy, slopes, 64.0)
-    assert resolve("auto", q, k, v, geometry) == "blocked"
+    geometry = Geometry(xy, xy, slopes, 64.0, impl="blocked")
     found = attend_with(q, k, v, geometry).double()
     assert (found - exact).norm() <= error * exact.norm()
+
+
+needs_fused = pytest.mark.skipif(
+    fused_module.library()[0] is None, reason=str(fused_module.library()[1])
+)
+
+
+@needs_fused
+@pytest.mark.parametrize("larger", [1.0, 3.0, 30.0])
+@pytest.mark.parametrize("sink", [True, False])
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize(
+    ("queries", "keys", "width", "heads"),
+    [(1, 1, 48, 3), (127, 259, 16, 5), (130, 513, 48, 2), (300, 131, 64, 16), (257, 256, 2, 1)],
+)
+def test_fused_values_and_gradients_are_those_of_the_definition(
+    queries, keys, width, heads, shared, sink, larger
+):
+    generator = torch.Generator().manual_seed(0)
+    batch = 2
+    q, k, v, grad = (
+        torch.randn(batch, n, heads, width, generator=generator).bfloat16().transpose(1, 2)
+        for n in (queries, keys, keys, queries)
+    )
+    q_xy, k_xy = (
+        1000 * torch.rand(1 if shared else batch, n, 2, generator=generator) + 5000
+        for n in (queries, keys)
+    )
+    tensors = q * larger, k, v, grad
+    exact = [t.double() for t in tensors]
+    places = q_xy, k_xy, alibi_slopes(heads)
+    expected = values_and_gradients(
+        exact, *(t.double() for t in places), impl="reference", sink=sink
+    )
+    found = values_and_gradients(tensors, *places, impl="fused", sink=sink)
+    steep = 1e-2 if larger <= 3 else 3e-2  # where few keys take all, q and k get small gradients
+    for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+        error = steep if number in (1, 2) else 4e-3
+        least = larger * v.norm() * grad.norm() if keys == 1 else 0.0
+        assert (one.double() - other).norm() <= error * max(other.norm(), least)
+
+
+@needs_fused
+def test_fused_does_not_depend_on_threads_or_on_how_tensors_lie():
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(2, 3, 200, 32, generator=generator).bfloat16() for _ in "qkvg"]
+    xy, slopes = patch_centres(10, 20, torch.tensor([16.0, 8.0])), alibi_slopes(3)
+    threads = torch.get_num_threads()
+    found = []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            found.append(values_and_gradients(tensors, xy, xy, slopes, impl="fused"))
+    finally:
+        torch.set_num_threads(threads)
+    laid = [t.mT.contiguous().mT for t in tensors]
+    found.append(values_and_gradients(laid, xy, xy, slopes, impl="fused"))
+    for other in found[1:]:
+        for one, same in zip(found[0], other, strict=True):
+            assert torch.equal(one, same)
+
+
+@needs_fused
+def test_fused_is_refused_where_it_does_not_serve_and_chosen_where_it_does():
+    q = torch.randn(1, 2, 200, 8)
+    xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
+    half = q.bfloat16()
+    assert resolve("auto", half, half, half, Geometry(xy, xy, slopes, 64.0)) == "fused"
+    learnt = Geometry(xy, xy, slopes.clone().requires_grad_(), 64.0)
+    assert resolve("auto", half, half, half, learnt) == "blocked"
+    odd = half[..., :7]
+    assert resolve("auto", odd, odd, odd, Geometry(xy, xy, slopes, 64.0)) == "blocked"
+    for tensor, geometry, match in (
+        (q, Geometry(xy, xy, slopes, 64.0), "bfloat16 on a CPU"),
+        (odd, Geometry(xy, xy, slopes, 64.0), "even width"),
+        (half, learnt, "no gradient of the slopes"),
+    ):
+        with pytest.raises(ValueError, match=match):
+            resolve("fused", tensor, tensor, tensor, geometry)
+
+
+@pytest.mark.parametrize("fault", ["no compiler", "a compiler that fails", "no room"])
+def test_without_its_kernel_auto_takes_the_next_best(monkeypatch, tmp_path, fault):
+    """A machine without a compiler computes the same, and says why when asked by name."""
+    capable = {"avx512_bf16": True}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable)
+    monkeypatch.setattr(fused_module, "COMPILERS", ("c++",))
+    cache, bin = tmp_path / "cache", tmp_path / "bin"
+    bin.mkdir()
+    if fault != "no compiler":
+        (bin / "c++").write_text("#!/bin/sh\necho cannot find omp.h >&2; exit 1\n")
+        (bin / "c++").chmod(0o755)
+    if fault == "no room":
+        cache.write_text("a file where the folder should be")
+    monkeypatch.setenv("PATH", str(bin))
+    monkeypatch.delenv("CXX", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
+    fresh = functools.cache(fused_module.library.__wrapped__)
+    monkeypatch.setattr(fused_module, "library", fresh)
+    half = torch.randn(1, 2, 200, 8).bfloat16()
+    xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
+    geometry = Geometry(xy, xy, slopes, 64.0)
+    assert resolve("auto", half, half, half, geometry) == "blocked"
+    reason = "found none of" if fault == "no compiler" else "could not be compiled"
+    with pytest.raises(ValueError, match=reason):
+        resolve("fused", half, half, half, geometry)
+    assert not list(cache.rglob("*.so")) if cache.is_dir() else True
 
 
 def test_a_geometry_used_without_gradients_first_still_gives_slopes_theirs():

@@ -7,10 +7,11 @@ from torch import Tensor
 
 from salib.attention.blocked import blocked
 from salib.attention.flex import flex
+from salib.attention.fused import fused, why_not
 from salib.attention.geometry import Geometry
 from salib.attention.sdpa import sdpa
 
-IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "flex")
+IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "fused", "flex")
 SMALL_KEYS = 128
 FLEX_WIDTH = 16
 
@@ -41,7 +42,7 @@ def attend(
         k_xy: centres of the key patches, from the same origin.
         slopes: m(h), positive, one a head.
         reference_m: ground distance that counts as one step of bias.
-        impl: "reference", "sdpa", "blocked", "flex", or "auto" (see `resolve`).
+        impl: "reference", "sdpa", "blocked", "fused", "flex", or "auto" (see `resolve`).
         sink: add a key with logit 0 and value 0 (see `Geometry`).
 
     Raises:
@@ -69,7 +70,9 @@ def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> T
         k, v = (F.pad(tokens, (0, 0, 0, 1)) for tokens in (k, v))
     if chosen == "reference":
         return reference(q, k, v, geometry.dense(geometry.slopes.dtype))
-    return {"sdpa": sdpa, "blocked": blocked, "flex": flex}[chosen](q, k, v, geometry)
+    return {"sdpa": sdpa, "blocked": blocked, "fused": fused, "flex": flex}[chosen](
+        q, k, v, geometry
+    )
 
 
 def reference(
@@ -89,12 +92,13 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     """The implementation that `impl` stands for with these tensors.
 
     "auto" is "sdpa" but for two cases. On a GPU it is "flex", unless slopes are
-    learnt, heads are less than 16 wide or numbers float64. For
-    bfloat16 on a CPU, where the fused kernels were the slowest of all, it is "blocked", or
-    "reference" below 128 keys.
+    learnt, heads are less than 16 wide or numbers float64. For bfloat16 on a CPU, where PyTorch's
+    fused kernels were the slowest of all, it is "reference" below 128 keys, else "fused", or
+    "blocked" where that kernel does not serve (`fused.why_not` gives the reason).
 
     Raises:
-        ValueError: if impl is unknown, or "flex" is asked for gradients that it has not.
+        ValueError: if impl is unknown, "flex" is asked for gradients that it has not, or "fused"
+            for tensors or on a machine that it does not serve.
     """
     if impl not in ("auto", *IMPLEMENTATIONS):
         raise ValueError(f"impl must be auto or one of {IMPLEMENTATIONS}, got {impl!r}")
@@ -106,6 +110,8 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
                 "impl='flex' has no backward pass on a CPU, and none for slopes anywhere: got "
                 f"q {tuple(q.shape)} on {q.device}, slopes with requires_grad={learns}; use 'sdpa'"
             )
+    if impl == "fused" and (reason := why_not(q, geometry)):
+        raise ValueError(reason)
     if impl != "auto":
         return impl
     if q.device.type == "cuda":
@@ -113,7 +119,9 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
         return "sdpa" if learns or narrow else "flex"
     if _is_small(q, k):
         return "reference"
-    return "blocked" if q.device.type == "cpu" and q.dtype == torch.bfloat16 else "sdpa"
+    if q.dtype != torch.bfloat16:
+        return "sdpa"
+    return "blocked" if why_not(q, geometry) else "fused"
 
 
 def _is_small(q: Tensor, k: Tensor) -> bool:

@@ -1,0 +1,306 @@
+// Scale-ALiBi attention, Eqs. (1)-(2), for bfloat16 on a CPU: one block of queries against one block
+// of keys at a time, the ground distance between them computed once for a group of heads. Nothing of
+// the size of queries x keys is ever stored. Products are PyTorch's own (oneDNN's brgemm, which uses
+// AMX where there is any), accumulated in float32; logits, softmax and distances are float32.
+//
+// brgemm takes its right operand in pairs of rows ("packed": element (2i + j, n) at [i][n][j]), so
+// what is summed over must be even: blocks of odd length get a row of zeros.
+
+#include <ATen/native/CPUBlas.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <vector>
+
+namespace {
+
+using Half = at::BFloat16;
+using at::native::cpublas::brgemm;
+using at::native::cpublas::brgemm_release;
+
+constexpr int64_t QUERIES = 128, KEYS = 256, GROUP = 4;
+constexpr float LOG2E = 1.4426950408889634f;
+
+inline int64_t even(int64_t n) { return n + n % 2; }
+inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
+
+inline Half rounded(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  return Half(static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16), Half::from_bits());
+}
+
+// 2^x for x <= 0, within 3e-6; 0 below the smallest normal number.
+inline float exp2_of(float x) {
+  x = std::max(x, -126.0f);
+  const float whole = std::nearbyint(x);
+  const float t = (x - whole) * 0.6931471805599453f;
+  const float series =
+      1 + t * (1 + t * (0.5f + t * (1.0f / 6 + t * (1.0f / 24 + t * (1.0f / 120)))));
+  const uint32_t power = static_cast<uint32_t>(static_cast<int32_t>(whole) + 127) << 23;
+  float scale;
+  std::memcpy(&scale, &power, 4);
+  return x <= -126.0f ? 0.0f : series * scale;
+}
+
+}  // namespace
+
+// Mirrored by `fused.py`. Strides count elements; the last dimension is contiguous.
+struct Shape {
+  int64_t batch, heads, queries, keys, dim, threads;
+  int64_t q[3], k[3], v[3], out[3], grad[3];  // batch, head, token
+  int64_t q_places, k_places;                 // of a sample; 0 where the batch shares them
+  int64_t sink;                               // the last key lies at no distance from any query
+};
+
+namespace {
+
+struct Head {
+  const Half* data;
+  int64_t step;
+  Head(const Half* all, const int64_t* stride, int64_t b, int64_t h)
+      : data(all + b * stride[0] + h * stride[1]), step(stride[2]) {}
+  const Half* row(int64_t token) const { return data + token * step; }
+};
+
+// Steps of distance from each of `rows` places to each of `cols`, one row after another.
+void distances(const float* from, const float* to, int64_t rows, int64_t cols, int64_t row_of_sink,
+               int64_t col_of_sink, float* out) {
+  std::vector<float> east(cols), south(cols);
+  for (int64_t c = 0; c < cols; c++) {
+    const bool none = c == col_of_sink;
+    east[c] = none ? 0 : to[2 * c];
+    south[c] = none ? 0 : to[2 * c + 1];
+  }
+  for (int64_t r = 0; r < rows; r++) {
+    float* line = out + r * cols;
+    if (r == row_of_sink) {
+      std::fill(line, line + cols, 0.0f);
+      continue;
+    }
+    const float x = from[2 * r], y = from[2 * r + 1];
+    const float *e = east.data(), *s = south.data();
+#pragma omp simd
+    for (int64_t c = 0; c < cols; c++) {
+      const float dx = x - e[c], dy = y - s[c];
+      line[c] = std::sqrt(dx * dx + dy * dy);
+    }
+    if (col_of_sink >= 0 && col_of_sink < cols) line[col_of_sink] = 0;
+  }
+}
+
+// Rows of a head in pairs, [rows / 2][dim][2]; a missing last row is zero.
+void pack_rows(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
+  for (int64_t r = 0; r < even(rows); r++)
+    for (int64_t c = 0; c < dim; c++)
+      to[(r / 2 * dim + c) * 2 + r % 2] = r < rows ? from.row(start + r)[c] : Half(0.0f);
+}
+
+// The same, transposed: pairs of channels, [dim / 2][rows][2].
+void pack_columns(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
+  for (int64_t r = 0; r < rows; r++)
+    for (int64_t c = 0; c < dim; c += 2)
+      std::memcpy(to + (c / 2 * rows + r) * 2, from.row(start + r) + c, 2 * sizeof(Half));
+}
+
+// [dim][even(rows)], not in pairs.
+void transpose(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
+  for (int64_t c = 0; c < dim; c++)
+    for (int64_t r = 0; r < even(rows); r++)
+      to[c * even(rows) + r] = r < rows ? from.row(start + r)[c] : Half(0.0f);
+}
+
+}  // namespace
+
+extern "C" {
+
+// out = softmax(q k / sqrt(dim) - slope * distance) v, and log2 of each query's sum of powers of 2.
+void salib_forward(const Shape* s, const Half* q, const Half* k, const Half* v, const float* q_xy,
+                   const float* k_xy, const float* slopes, Half* out, float* sums) {
+  const int64_t D = s->dim, N = s->queries, K = s->keys, H = s->heads;
+  const int64_t q_blocks = blocks(N, QUERIES), k_blocks = blocks(K, KEYS), size = even(K) * D;
+  const int64_t groups = blocks(H, GROUP);
+  const float scale = LOG2E / std::sqrt(static_cast<float>(D));
+  std::vector<Half> k_packed(s->batch * H * size), v_packed(s->batch * H * size);
+#pragma omp parallel num_threads(s->threads)
+  {
+#pragma omp for schedule(static)
+    for (int64_t bh = 0; bh < s->batch * H; bh++)
+      for (int64_t at = 0; at < K; at += KEYS) {
+        const int64_t rows = std::min(KEYS, K - at);
+        pack_columns(Head(k, s->k, bh / H, bh % H), at, rows, D, &k_packed[bh * size + at * D]);
+        pack_rows(Head(v, s->v, bh / H, bh % H), at, rows, D, &v_packed[bh * size + at * D]);
+      }
+    std::vector<float> steps(QUERIES * KEYS), logits(QUERIES * KEYS), mixed(GROUP * QUERIES * D);
+    std::vector<float> highest(GROUP * QUERIES), total(GROUP * QUERIES);
+    std::vector<Half> shares(QUERIES * KEYS);
+#pragma omp for schedule(dynamic)
+    for (int64_t unit = 0; unit < s->batch * q_blocks * groups; unit++) {
+      const int64_t b = unit / (q_blocks * groups), start = unit / groups % q_blocks * QUERIES;
+      const int64_t first = unit % groups * GROUP, last = std::min(H, first + GROUP);
+      const int64_t rows = std::min(QUERIES, N - start);
+      std::fill(highest.begin(), highest.end(), -std::numeric_limits<float>::max());
+      std::fill(total.begin(), total.end(), 0.0f);
+      for (int64_t j = 0; j < k_blocks; j++) {
+        const int64_t at = j * KEYS, cols = std::min(KEYS, K - at), pairs = even(cols);
+        distances(q_xy + b * s->q_places + 2 * start, k_xy + b * s->k_places + 2 * at, rows, cols,
+                  -1, s->sink ? K - 1 - at : -1, steps.data());
+        for (int64_t h = first; h < last; h++) {
+          const Head queries(q, s->q, b, h);
+          const Half* packed = &k_packed[(b * H + h) * size + at * D];
+          float* sum = &mixed[(h - first) * QUERIES * D];
+          const float slope = slopes[h] * LOG2E;
+          brgemm(rows, cols, D, queries.step, cols, cols, false, queries.row(start), packed,
+                 logits.data());
+          for (int64_t r = 0; r < rows; r++) {
+            float* __restrict line = &logits[r * cols];
+            const float* __restrict far = &steps[r * cols];
+            Half* __restrict share = &shares[r * pairs];
+            float& high = highest[(h - first) * QUERIES + r];
+            float& all = total[(h - first) * QUERIES + r];
+            float top = high;
+#pragma omp simd
+            for (int64_t c = 0; c < cols; c++) line[c] = line[c] * scale - slope * far[c];
+#pragma omp simd reduction(max : top)
+            for (int64_t c = 0; c < cols; c++) top = line[c] > top ? line[c] : top;
+            float added = 0;
+#pragma omp simd reduction(+ : added)
+            for (int64_t c = 0; c < cols; c++) {
+              const float power = exp2_of(line[c] - top);
+              added += power;
+              share[c] = rounded(power);
+            }
+            if (pairs > cols) share[cols] = Half(0.0f);
+            if (j > 0) {
+              const float shrink = exp2_of(high - top);
+              all *= shrink;
+#pragma omp simd
+              for (int64_t c = 0; c < D; c++) sum[r * D + c] *= shrink;
+            }
+            high = top;
+            all += added;
+          }
+          brgemm(rows, D, pairs, pairs, D, D, j > 0, shares.data(),
+                 &v_packed[(b * H + h) * size + at * D], sum);
+        }
+      }
+      for (int64_t h = first; h < last; h++)
+        for (int64_t r = 0; r < rows; r++) {
+          const int64_t row = (h - first) * QUERIES + r;
+          Half* to = out + b * s->out[0] + h * s->out[1] + (start + r) * s->out[2];
+          const float share = 1 / total[row];
+#pragma omp simd
+          for (int64_t c = 0; c < D; c++) to[c] = rounded(mixed[row * D + c] * share);
+          sums[(b * H + h) * N + start + r] = highest[row] + std::log2(total[row]);
+        }
+    }
+    brgemm_release();
+  }
+}
+
+// Gradients of q, k and v, contiguous (batch, tokens, heads, dim), from that of `out`.
+void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v, const float* q_xy,
+                    const float* k_xy, const float* slopes, const Half* out, const float* sums,
+                    const Half* grad, Half* to_q, Half* to_k, Half* to_v) {
+  const int64_t D = s->dim, N = s->queries, K = s->keys, H = s->heads, size = even(N) * D;
+  const float root = 1 / std::sqrt(static_cast<float>(D)), scale = LOG2E * root;
+  const int64_t many = std::max<int64_t>(1, s->batch * H / s->threads);
+  const int64_t group = std::min(GROUP, many), groups = blocks(H, group);
+#pragma omp parallel num_threads(s->threads)
+  {
+    std::vector<float> steps(QUERIES * KEYS), logits(QUERIES * KEYS), change(QUERIES * KEYS);
+    std::vector<Half> shares(QUERIES * KEYS), by_key(QUERIES * KEYS), by_pair(QUERIES * KEYS);
+    std::vector<Half> k_turned(group * D * KEYS);
+    std::vector<Half> q_rows(group * size), q_cols(group * size);
+    std::vector<Half> grad_rows(group * size), grad_cols(group * size);
+    std::vector<float> dots(group * N), q_sum(group * D * N);
+    std::vector<float> k_sum(group * KEYS * D), v_sum(group * KEYS * D);
+#pragma omp for schedule(dynamic)
+    for (int64_t unit = 0; unit < s->batch * groups; unit++) {
+      const int64_t b = unit / groups, first = unit % groups * group;
+      const int64_t last = std::min(H, first + group);
+      for (int64_t h = first; h < last; h++) {
+        const Head queries(q, s->q, b, h), results(out, s->out, b, h), grads(grad, s->grad, b, h);
+        for (int64_t at = 0; at < N; at += QUERIES) {
+          const int64_t rows = std::min(QUERIES, N - at), to = (h - first) * size + at * D;
+          pack_rows(queries, at, rows, D, &q_rows[to]);
+          pack_columns(queries, at, rows, D, &q_cols[to]);
+          pack_rows(grads, at, rows, D, &grad_rows[to]);
+          pack_columns(grads, at, rows, D, &grad_cols[to]);
+        }
+        for (int64_t r = 0; r < N; r++) {
+          float dot = 0;
+          for (int64_t c = 0; c < D; c++)
+            dot += static_cast<float>(results.row(r)[c]) * static_cast<float>(grads.row(r)[c]);
+          dots[(h - first) * N + r] = dot;
+        }
+      }
+      std::fill(q_sum.begin(), q_sum.end(), 0.0f);
+      for (int64_t from = 0; from < K; from += KEYS) {
+        const int64_t rows = std::min(KEYS, K - from);
+        for (int64_t h = first; h < last; h++)
+          transpose(Head(k, s->k, b, h), from, rows, D, &k_turned[(h - first) * D * KEYS]);
+        for (int64_t at = 0; at < N; at += QUERIES) {
+          const int64_t cols = std::min(QUERIES, N - at), pairs = even(cols);
+          distances(k_xy + b * s->k_places + 2 * from, q_xy + b * s->q_places + 2 * at, rows, cols,
+                    s->sink ? K - 1 - from : -1, -1, steps.data());
+          for (int64_t h = first; h < last; h++) {
+            const Head keys(k, s->k, b, h), values(v, s->v, b, h);
+            const int64_t own = h - first, packed = own * size + at * D;
+            const float slope = slopes[h] * LOG2E;
+            const float* total = sums + (b * H + h) * N + at;
+            const float* dot = &dots[own * N + at];
+            brgemm(rows, cols, D, keys.step, cols, cols, false, keys.row(from), &q_cols[packed],
+                   logits.data());
+            brgemm(rows, cols, D, values.step, cols, cols, false, values.row(from),
+                   &grad_cols[packed], change.data());
+            for (int64_t r = 0; r < even(rows); r++) {
+              Half* pair = &by_pair[r / 2 * cols * 2 + r % 2];
+              if (r == rows) {
+                for (int64_t c = 0; c < cols; c++) pair[2 * c] = Half(0.0f);
+                break;
+              }
+              const float *__restrict line = &logits[r * cols], *__restrict far = &steps[r * cols];
+              const float* __restrict slid = &change[r * cols];
+              Half *__restrict share = &shares[r * pairs], *__restrict turned = &by_key[r * pairs];
+#pragma omp simd
+              for (int64_t c = 0; c < cols; c++) {
+                const float power =
+                    exp2_of(std::min(line[c] * scale - slope * far[c] - total[c], 0.0f));
+                share[c] = rounded(power);
+                turned[c] = rounded(power * (slid[c] - dot[c]));
+              }
+              if (pairs > cols) share[cols] = turned[cols] = Half(0.0f);
+              for (int64_t c = 0; c < cols; c++) pair[2 * c] = turned[c];
+            }
+            brgemm(rows, D, pairs, pairs, D, D, at > 0, shares.data(), &grad_rows[packed],
+                   &v_sum[own * KEYS * D]);
+            brgemm(rows, D, pairs, pairs, D, D, at > 0, by_key.data(), &q_rows[packed],
+                   &k_sum[own * KEYS * D]);
+            brgemm(D, cols, even(rows), even(rows), cols, N, true, &k_turned[own * D * KEYS],
+                   by_pair.data(), &q_sum[own * D * N + at]);
+          }
+        }
+        for (int64_t h = first; h < last; h++)
+          for (int64_t r = 0; r < rows; r++) {
+            const int64_t to = ((b * K + from + r) * H + h) * D, row = (h - first) * KEYS + r;
+            for (int64_t c = 0; c < D; c++) {
+              to_k[to + c] = rounded(k_sum[row * D + c] * root);
+              to_v[to + c] = rounded(v_sum[row * D + c]);
+            }
+          }
+      }
+      for (int64_t h = first; h < last; h++)
+        for (int64_t r = 0; r < N; r++)
+          for (int64_t c = 0; c < D; c++)
+            to_q[((b * N + r) * H + h) * D + c] =
+                rounded(q_sum[((h - first) * D + c) * N + r] * root);
+    }
+    brgemm_release();
+  }
+}
+
+}  // extern "C"
