@@ -16,11 +16,11 @@ def check_features(**splits: Float32[np.ndarray, "_ _"]) -> None:
     for name, features in splits.items():
         if not features.size:
             raise ValueError(f"{name} must hold items with features, got shape {features.shape}")
-        finite = np.isfinite(features).all(1)
-        if not finite.all():
+        broken = np.count_nonzero(~np.isfinite(features).all(axis=1))
+        if broken:
             raise ValueError(
-                f"{name} features must be finite, got NaN or infinity in {(~finite).sum()} of "
-                f"{len(finite)} items: leave these items out or look at the encoder"
+                f"{name} features must be finite, got NaN or infinity in {broken} of "
+                f"{len(features)} items: leave these items out or look at the encoder"
             )
 
 

@@ -1,6 +1,7 @@
 """The linear probe: logistic regression by L-BFGS, its penalty chosen on the valid split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Float64, Int64
 from scipy.optimize import minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from salib.evaluate.checks import check_features, check_labels
@@ -64,9 +66,9 @@ def linear(
 
     The same minimum as scikit-learn's `LogisticRegression(C)` (L2 penalty, free intercept, one
     logit for two classes). Features should be z-scored (`standardise`), which the range of C
-    supposes; those statistics stay the train split's in the refit. Of equal accuracies the
-    smallest C is taken. A class with neither a train nor a valid item has probability 0. Nothing
-    is drawn: there is no seed.
+    supposes; those statistics stay the train split's in the refit. Of equal accuracies that of
+    least valid loss is taken. A class with neither a train nor a valid item has probability 0.
+    Nothing is drawn: there is no seed.
 
     Raises:
         ValueError: if features are not finite, a split is empty, a label is not one of
@@ -99,7 +101,8 @@ def sweep(
 ) -> Sweep:
     """Fit the train items for each C, strongest penalty first; refit with the valid items.
 
-    Each fit starts from the last one's weights.
+    The best C has the highest valid score, then the least valid loss. Each fit starts from the
+    last one's weights.
 
     Args:
         features: train, valid and test.
@@ -113,19 +116,20 @@ def sweep(
     train, valid, test = map(torch.from_numpy, features)
     rising = sorted(cs)
     scores = np.full(len(rising), np.nan)
-    weights, kept, falls = np.zeros(goal.outputs * (train.shape[1] + 1)), None, 0
+    weights, best, falls = np.zeros(goal.outputs * (train.shape[1] + 1)), None, 0
     for number, c in enumerate(rising):
         weights = minimise(train, targets[0], goal, c, weights)
-        scores[number] = goal.score(_logits(valid, weights, goal), targets[1])
-        if kept is None or scores[number] > scores[kept[0]]:
-            kept, falls = (number, weights), 0
-        falls = falls + 1 if scores[number] < scores[kept[0]] else 0
+        logits = _logits(valid, weights, goal)
+        scores[number] = goal.score(logits, targets[1])
+        rank = (scores[number], -goal.loss(logits, targets[1]).item())
+        if best is None or rank > best[0]:
+            best = (rank, c, weights)
+        falls = falls + 1 if rank[0] < best[0][0] else 0
         if falls >= FALLS:
             break
-    assert kept is not None
-    c = rising[kept[0]]
-    both = torch.cat([train, valid])
-    weights = minimise(both, torch.cat(targets), goal, c, kept[1])
+    assert best is not None
+    _, c, weights = best
+    weights = minimise(torch.cat([train, valid]), torch.cat(targets), goal, c, weights)
     return Sweep(_logits(test, weights, goal).float(), c, scores)
 
 
@@ -155,7 +159,20 @@ def minimise(
         return (loss.item() + penalty) / items, (gradient + free / c).reshape(-1) / items
 
     options = {"maxiter": ITERATIONS, "maxls": 50, "gtol": SLOPE, "ftol": 64 * np.finfo(float).eps}
-    return minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options).x
+    with _one_thread():
+        return minimize(mean_loss, start, jac=True, method="L-BFGS-B", options=options).x
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """The same bits for any number of threads; and torch's and BLAS's never wait for each other."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1):
+            yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def sigmoid_loss(

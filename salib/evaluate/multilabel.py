@@ -36,10 +36,10 @@ def multilabel_knn(
     if temperature is not None and temperature <= 0:
         raise ValueError(f"temperature must be positive, got {temperature}")
     found = cosine_neighbours(train, test, k=k)
-    weights = np.ones(found.index.shape)
+    weights = np.ones(found.places.shape)
     if temperature is not None:
         weights = vote_weights(found.similarity, temperature)
-    votes = (weights[:, :, None] * labels[found.index]).sum(1)
+    votes = (weights[:, :, None] * labels[found.places]).sum(1)
     return (votes / weights.sum(1, keepdims=True)).astype(np.float32)
 
 

@@ -26,7 +26,7 @@ class Clustering(NamedTuple):
 class Neighbours(NamedTuple):
     """Place in the train split and cosine similarity of each test item's nearest, nearest first."""
 
-    index: Int64[np.ndarray, "test k"]
+    places: Int64[np.ndarray, "test k"]
     similarity: Float[np.ndarray, "test k"]
 
 
@@ -75,7 +75,7 @@ def knn(
         classifier = KNeighborsClassifier(n_neighbors=k, algorithm="brute")
         return np.asarray(classifier.fit(train, labels).predict(test), np.int64)
     found = cosine_neighbours(train, test, k=k)
-    is_class = labels[found.index][:, :, None] == np.arange(labels.max() + 1)
+    is_class = labels[found.places][:, :, None] == np.arange(labels.max() + 1)
     if temperature is not None:
         weights = vote_weights(found.similarity, temperature)
         return (is_class * weights[:, :, None]).sum(1).argmax(1).astype(np.int64)
@@ -96,12 +96,12 @@ def cosine_neighbours(
     """
     _check_k(k, len(train))
     unit_train, unit_test = _unit(train), _unit(test)
-    index, similarity = [], []
+    places, similarity = [], []
     for start in range(0, len(test), QUERIES_AT_ONCE):
         rows = unit_test[start : start + QUERIES_AT_ONCE] @ unit_train.T
-        index.append(np.argsort(-rows, axis=1, kind="stable")[:, :k])
-        similarity.append(np.take_along_axis(rows, index[-1], 1))
-    return Neighbours(np.concatenate(index).astype(np.int64), np.concatenate(similarity))
+        places.append(np.argsort(-rows, axis=1, kind="stable")[:, :k])
+        similarity.append(np.take_along_axis(rows, places[-1], 1))
+    return Neighbours(np.concatenate(places).astype(np.int64), np.concatenate(similarity))
 
 
 def vote_weights(

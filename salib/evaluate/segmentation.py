@@ -1,7 +1,7 @@
 """Segmentation heads on a grid of tokens: one linear layer, or a small convolutional decoder."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -12,11 +12,11 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from torch import Tensor
 
 from salib.evaluate.metrics import mask_counts, mean_iou
+from salib.evaluate.token_layers import GROUPS, LAYERS, initial
 
 UNLABELLED = -1
-GROUPS = 8
-Grids = Float32[np.ndarray, "items rows cols dim"]
-Masks = Int64[np.ndarray, "items height width"]
+Grids = Float32[np.ndarray, "_ _ _ _"]  # images, rows, cols, dim
+Masks = Int64[np.ndarray, "_ _ _"]  # images, height, width
 Size = tuple[int, int]
 
 
@@ -99,8 +99,8 @@ def fit_segmentation(
         ValueError: if a split is empty, tokens are not finite, shapes disagree, a mask's class is
             not below n_classes, no pixel is labelled, or every candidate diverges.
     """
-    if kind not in HEADS:
-        raise ValueError(f"kind must be one of {tuple(HEADS)}, got {kind!r}")
+    if kind not in LAYERS:
+        raise ValueError(f"kind must be one of {tuple(LAYERS)}, got {kind!r}")
     chosen = sweep or SegmentationSweep()
     _check("train", train, train_masks, n_classes)
     _check("valid", valid, valid_masks, n_classes)
@@ -152,40 +152,6 @@ def segmentation_counts(
     return np.concatenate(parts)
 
 
-def _linear(tokens: Float[Tensor, "batch dim rows cols"], weights: tuple[Tensor, ...]) -> Tensor:
-    return F.conv2d(tokens, *weights)
-
-
-def _decoder(tokens: Float[Tensor, "batch dim rows cols"], weights: tuple[Tensor, ...]) -> Tensor:
-    hidden = F.gelu(F.conv2d(tokens, *weights[:2]))
-    for layer in (weights[2:4], weights[4:6]):
-        finer = F.interpolate(hidden, scale_factor=2, mode="bilinear", align_corners=False)
-        hidden = F.gelu(F.group_norm(F.conv2d(finer, *layer, padding=1), GROUPS))
-    return F.conv2d(hidden, *weights[6:])
-
-
-HEADS: dict[str, Callable[[Tensor, tuple[Tensor, ...]], Tensor]] = {
-    "linear": _linear,
-    "decoder": _decoder,
-}
-
-
-def _initial(
-    kind: str, dim: int, width: int, n_classes: int, generator: torch.Generator
-) -> tuple[Tensor, ...]:
-    half = width // 2
-    shapes = [(n_classes, dim, 1)]
-    if kind == "decoder":
-        shapes = [(width, dim, 1), (width, width, 3), (half, width, 3), (n_classes, half, 1)]
-    weights = []
-    for out, into, side in shapes:
-        bound = (into * side**2) ** -0.5
-        for shape in ((out, into, side, side), (out,)):
-            drawn = torch.rand(shape, generator=generator) * 2 - 1
-            weights.append((bound * drawn).requires_grad_())
-    return tuple(weights)
-
-
 def _fit(
     head: SegmentationHead,
     data: tuple[Grids, Masks, Grids, Masks],
@@ -197,17 +163,18 @@ def _fit(
 ) -> Fit | None:
     grids, masks, valid, valid_masks = data
     generator = torch.Generator().manual_seed(seed)
-    weights = _initial(head.kind, grids.shape[-1], sweep.width, n_classes, generator)
-    decay = sweep.weight_decay
-    optimiser = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=decay)
-    head = head._replace(weights=weights)
+    weights = initial(head.kind, grids.shape[-1], sweep.width, n_classes, generator)
+    optimiser = torch.optim.AdamW(
+        weights, lr=learning_rate, weight_decay=sweep.weight_decay, foreach=False, fused=True
+    )
+    head, size = head._replace(weights=weights), (masks.shape[1], masks.shape[2])
     best, waited = None, 0
     for _ in range(sweep.epochs):
         for chosen in torch.randperm(len(grids), generator=generator).split(sweep.batch):
             order = chosen.sort().values.numpy()
             optimiser.zero_grad()
             truth = torch.from_numpy(np.ascontiguousarray(masks[order]))
-            loss, pixels = _loss(_logits(head, grids[order], truth.shape[1:]), truth)
+            loss, pixels = _loss(_logits(head, grids[order], size), truth)
             (loss / max(pixels, 1)).backward()
             optimiser.step()
         score, loss = _score(head, valid, valid_masks, n_classes)
@@ -253,8 +220,8 @@ def _predict(head: SegmentationHead, grids: Grids, size: Size) -> Iterator[Tenso
 
 def _logits(head: SegmentationHead, grids: Grids, size: Size) -> Float[Tensor, "batch classes _ _"]:
     tokens = (torch.from_numpy(np.ascontiguousarray(grids)) - head.mean) / head.deviation
-    coarse = HEADS[head.kind](tokens.permute(0, 3, 1, 2).contiguous(), head.weights)
-    return F.interpolate(coarse, size=tuple(size), mode="bilinear", align_corners=False)
+    coarse = LAYERS[head.kind](tokens.permute(0, 3, 1, 2).contiguous(), head.weights)
+    return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 
 
 def _moments(grids: Grids) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,344 @@
+"""Intervals cover the truth; scores equal other libraries'; corrections follow their definition."""
+
+import json
+from itertools import permutations
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib import rc_context
+from scipy.stats import binom, trim_mean
+from sklearn.metrics import average_precision_score, f1_score, jaccard_score
+
+from salib.evaluate import metrics, multiple, normalised, simulate, statistics
+from salib.evaluate.protocol import PROTOCOLS, Protocol, assumptions, percent
+
+
+def labelled(seed, n=83, classes=7):
+    rng = np.random.default_rng(seed)
+    labels = (rng.random((n, classes)) < np.linspace(0.05, 0.6, classes)).astype(np.int64)
+    scores = (0.6 * labels + rng.random((n, classes))).astype(np.float32)
+    return scores.round(1), labels
+
+
+def masked(seed, n=19, size=(11, 13), classes=5):
+    rng = np.random.default_rng(seed)
+    masks = rng.integers(-1, classes - 1, size=(n, *size))
+    predicted = np.where(rng.random(masks.shape) < 0.7, masks, rng.integers(classes, size=size))
+    return predicted.clip(0).astype(np.uint8), masks
+
+
+@pytest.mark.parametrize("n", [300, 1000])
+@pytest.mark.parametrize("accuracy", [0.5, 0.73, 0.9, 0.97, 0.99])
+def test_the_accuracy_interval_holds_the_truth_93_to_97_times_in_100(n, accuracy):
+    held = 0.0
+    for right in range(n + 1):
+        chance = binom.pmf(right, n, accuracy)
+        if chance > 1e-9:
+            interval = statistics.accuracy_interval(np.arange(n) < right)
+            held += chance * (interval.low <= accuracy <= interval.high)
+    assert 0.93 <= held <= 0.97
+
+
+def test_the_percentile_interval_fails_near_one_as_its_docstring_says():
+    n, rates = 300, np.linspace(0.97, 0.995, 26)
+    right = np.arange(n + 1)
+    low, high = binom.ppf(0.025, n, right / n) / n, binom.ppf(0.975, n, right / n) / n
+    held = [binom.pmf(right, n, p)[(low <= p) & (p <= high)].sum() for p in rates]
+    assert np.mean(held) == pytest.approx(0.91, abs=0.01)
+
+
+@pytest.mark.parametrize(("won", "lost"), [(0.1, 0.06), (0.03, 0.02)])
+def test_paired_intervals_hold_the_true_difference(won, lost):
+    rng, n, runs = np.random.default_rng(0), 701, 800
+    indices = statistics.resample(n, 300, rng)
+    held = np.zeros(2)
+    for _ in range(runs):
+        drawn = rng.random(n)
+        ours, theirs = drawn >= lost, (drawn < lost) | (drawn >= lost + won)
+        intervals = (
+            statistics.paired_difference(ours, theirs, indices),
+            statistics.paired_accuracy_interval(ours, theirs),
+        )
+        held += [i.low <= won - lost <= i.high for i in intervals]
+        assert intervals[0].value == pytest.approx(intervals[1].value)
+    assert ((held / runs >= 0.92) & (held / runs <= 0.98)).all()
+
+
+def test_models_right_on_the_same_items_keep_an_interval_around_zero():
+    same = np.arange(200) < 150
+    low, high = statistics.paired_accuracy_interval(same, same)[1:]
+    assert low == pytest.approx(-high)
+    assert 0.005 < high < 0.03
+
+
+def test_micro_f1_and_micro_map_intervals_hold_the_score_of_all_places():
+    scores, labels = labelled(5, n=20011)
+    truth = {
+        "f1": f1_score(labels, scores > 0.5, average="micro"),
+        "map": average_precision_score(labels, scores, average="micro"),
+    }
+    rng, runs, n = np.random.default_rng(3), 300, 211
+    indices = statistics.resample(n, 200, rng)
+    held = dict.fromkeys(truth, 0)
+    for _ in range(runs):
+        chosen = rng.choice(len(labels), n, replace=False)
+        part = (scores[chosen], labels[chosen])
+        for name, statistic in (
+            ("f1", statistics.of_sums(metrics.label_counts(*part), metrics.micro_f1)),
+            ("map", metrics.micro_average_precision(*part)),
+        ):
+            interval = statistics.bootstrap_statistic(statistic, indices)
+            held[name] += interval.low <= truth[name] <= interval.high
+    # Two standard errors of 300 runs are 2.5 points.
+    assert all(0.91 <= number / runs <= 0.98 for number in held.values())
+
+
+def test_a_bootstrap_of_any_statistic_is_that_of_a_loop_over_the_samples():
+    (scores, labels), (others, _) = labelled(0), labelled(1)
+    predicted, masks = masked(2, n=len(labels))
+    indices = statistics.resample(len(labels), 70, np.random.default_rng(4))
+
+    def loop(score):
+        values = [score(chosen) for chosen in indices]
+        return (score(np.arange(len(labels))), *np.percentile(values, [2.5, 97.5]))
+
+    def average(which):
+        return lambda i: average_precision_score(labels[i], which[i], average="micro")
+
+    def f1(i):
+        return f1_score(labels[i], scores[i] > 0.5, average="micro")
+
+    def iou(i):
+        known = masks[i] >= 0
+        return jaccard_score(masks[i][known], predicted[i][known], average="macro")
+
+    found = {
+        average(scores): metrics.micro_average_precision(scores, labels),
+        f1: statistics.of_sums(metrics.label_counts(scores, labels), metrics.micro_f1),
+        iou: statistics.of_sums(metrics.mask_counts(predicted, masks, 5), metrics.mean_iou),
+    }
+    for score, statistic in found.items():
+        interval = statistics.bootstrap_statistic(statistic, indices)
+        np.testing.assert_allclose(interval, loop(score), rtol=1e-9)
+    paired = statistics.paired_statistic(
+        metrics.micro_average_precision(scores, labels),
+        metrics.micro_average_precision(others, labels),
+        indices,
+    )
+    np.testing.assert_allclose(
+        paired, loop(lambda i: average(scores)(i) - average(others)(i)), atol=1e-12
+    )
+
+
+def test_a_general_bootstrap_of_the_mean_is_the_bootstrap_of_the_mean():
+    right = np.random.default_rng(0).random(307) < 0.8
+    indices = statistics.resample(307, 200, np.random.default_rng(1))
+    general = statistics.of_sums(right[:, None].astype(np.int64), lambda sums: sums[:, 0] / 307)
+    np.testing.assert_allclose(
+        statistics.bootstrap_statistic(general, indices), statistics.bootstrap_mean(right, indices)
+    )
+
+
+def test_mean_iou_leaves_out_absent_classes_and_counts_a_false_one_as_zero():
+    confusion = np.zeros((4, 4), np.int64)
+    confusion[0, 0], confusion[1, 1], confusion[0, 1] = 6, 3, 1
+    assert metrics.mean_iou(confusion) == pytest.approx((6 / 7 + 3 / 4) / 2)
+    confusion[1, 2] = 1
+    assert metrics.mean_iou(confusion) == pytest.approx((6 / 7 + 3 / 5 + 0) / 3)
+    assert np.isnan(metrics.mean_iou(np.zeros((3, 3), np.int64)))
+
+
+def test_scores_without_a_positive_label_or_a_labelled_pixel_are_refused_or_zero():
+    none = np.zeros((5, 3), np.int64)
+    low = np.full((5, 3), 0.1, np.float32)
+    with pytest.raises(ValueError, match="at least one positive"):
+        metrics.micro_average_precision(low, none)
+    assert metrics.micro_f1(metrics.label_counts(low, none).sum(0)) == 0
+    unlabelled = statistics.of_sums(np.zeros((5, 2, 2), np.int64), metrics.mean_iou)
+    with pytest.raises(ValueError, match="every bootstrap sample"):
+        statistics.bootstrap_statistic(
+            unlabelled, statistics.resample(5, 7, np.random.default_rng(0))
+        )
+    with pytest.raises(ValueError, match="classes below 2"):
+        metrics.mask_counts(np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), 2), 2)
+    with pytest.raises(ValueError, match="at least one item"):
+        statistics.accuracy_interval(np.zeros(0, bool))
+
+
+def test_seed_interval_is_student_s_and_one_seed_has_none():
+    rng, held = np.random.default_rng(0), 0
+    for _ in range(1000):
+        interval = statistics.seed_interval(rng.normal(3, 2, size=5))
+        held += interval.low <= 3 <= interval.high
+    assert 0.93 <= held / 1000 <= 0.97
+    value, low, high = statistics.seed_interval(np.array([0.5]))
+    assert value == 0.5
+    assert np.isnan([low, high]).all()
+
+
+def test_holm_equals_its_definition_and_keeps_nan():
+    rng = np.random.default_rng(0)
+    p_values = rng.random(11) ** 3
+    for number, p in enumerate(p_values):
+        below = [q for q in p_values if q <= p]
+        steps = [(len(p_values) - rank) * q for rank, q in enumerate(sorted(below))]
+        assert multiple.holm(p_values)[number] == pytest.approx(min(1, max(steps)))
+    gaps = np.insert(p_values, [0, 5], np.nan)
+    np.testing.assert_array_equal(multiple.holm(gaps)[~np.isnan(gaps)], multiple.holm(p_values))
+    assert np.isnan(multiple.holm(gaps)).sum() == 2
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        multiple.holm(np.array([0.1, 1.1]))
+
+
+def test_where_no_model_differs_holm_finds_any_difference_one_time_in_twenty():
+    rng, runs, cells, n = np.random.default_rng(1), 400, 12, 301
+    any_false = 0
+    for _ in range(runs):
+        ours, theirs = rng.random((2, cells, n)) < 0.7
+        p_values = [multiple.mcnemar(a, b) for a, b in zip(ours, theirs, strict=True)]
+        any_false += multiple.comparisons(np.array(p_values)).apart_adjusted > 0
+    assert any_false / runs <= 0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5
+
+
+def test_the_remark_states_the_counts():
+    found = multiple.comparisons(np.array([0.001, 0.03, 0.2, np.nan]))
+    assert (found.compared, found.apart, found.apart_adjusted) == (3, 2, 1)
+    assert "Of 3 differences 2 lie below p = 0.05" in found.remark
+    assert "for 3 comparisons 1 do" in found.remark
+
+
+def test_mcnemar_equals_a_sum_of_binomials_and_is_one_for_one_model():
+    ours, theirs = np.array([1] * 9 + [0] * 3 + [1] * 20, bool), np.ones(32, bool)
+    theirs[:9] = False
+    expected = 2 * sum(binom.pmf(k, 12, 0.5) for k in range(9, 13))
+    assert multiple.mcnemar(ours, theirs) == pytest.approx(expected)
+    assert multiple.mcnemar(ours, ours) == 1
+
+
+def test_p_value_of_a_bootstrap_difference_is_below_alpha_where_its_interval_excludes_zero():
+    for value in (0.0, 0.019, 0.021, -0.05):
+        interval = statistics.Interval(value, value - 0.02, value + 0.02)
+        assert (multiple.difference_p_value(interval) < 0.05) == (abs(value) > 0.02)
+    assert multiple.difference_p_value(statistics.Interval(0.0, 0.0, 0.0)) == 1
+
+
+SCORES = {
+    "m-eurosat": np.array([0.95, 0.97, 0.96]),
+    "m-forestnet": np.array([0.5, 0.55, 0.48, 0.6]),
+    "m-so2sat": np.array([0.45, 0.62]),
+}
+
+
+def test_normalised_interquartile_mean_equals_the_reference_computation():
+    normal = normalised.normalise(SCORES, normalised.CLASSIFICATION)
+    low, high = normalised.CLASSIFICATION["m-eurosat"]
+    np.testing.assert_allclose(normal["m-eurosat"], (SCORES["m-eurosat"] - low) / (high - low))
+    found = normalised.interquartile_mean(normal, np.random.default_rng(0), resamples=4000)
+    frame = pd.DataFrame(
+        [(task, value) for task, values in normal.items() for value in values],
+        columns=["dataset", "score"],
+    )
+    assert found.value == pytest.approx(trim_mean(frame["score"], 0.25))
+    groups = frame.groupby("dataset")
+    draws = [
+        trim_mean(groups.sample(frac=1, replace=True, random_state=r)["score"], 0.25)
+        for r in range(500)
+    ]
+    np.testing.assert_allclose(found[1:], np.percentile(draws, [2.5, 97.5]), atol=0.03)
+    one = {task: values[:1] for task, values in normal.items()}
+    value, low, high = normalised.interquartile_mean(one, np.random.default_rng(0))
+    assert value == low == high
+
+
+def test_normalised_score_equals_geobench_s_own():
+    with rc_context():  # its import sets a style
+        plot_tools = pytest.importorskip("geobench.plot_tools", exc_type=ImportError)
+    reference = plot_tools.Normalizer(normalised.CLASSIFICATION)
+    normal = normalised.normalise(SCORES, normalised.CLASSIFICATION)
+    for task, values in SCORES.items():
+        np.testing.assert_allclose(normal[task], reference(task, values))
+    pooled = np.concatenate(list(normal.values()))
+    found = normalised.interquartile_mean(normal, np.random.default_rng(0))
+    assert found.value == pytest.approx(plot_tools.iqm(pooled))
+
+
+def test_a_normaliser_is_read_from_disk_and_a_wrong_one_refused(tmp_path):
+    path = tmp_path / "normalizer.json"
+    assert normalised.normaliser("classification", tmp_path) == normalised.CLASSIFICATION
+    path.write_text(json.dumps({"m-eurosat": [0.1, 0.9]}))
+    assert normalised.normaliser("classification", tmp_path) == {"m-eurosat": (0.1, 0.9)}
+    wrong = ['{"a": [0.9, 0.1]}', '{"a": [0.1]}', '{"a": [0, "x"]}', '{"a": [0, NaN]}', "[]", "{"]
+    for text in (*wrong, '{"a": [0.1, 0.2, 0.3]}', '{"a": 3}'):
+        path.write_text(text)
+        with pytest.raises(ValueError, match=r"must (be|hold)"):
+            normalised.read_normaliser(path)
+    with pytest.raises(ValueError, match="none for m-eurosat"):
+        normalised.normalise(SCORES, {"m-forestnet": (0.0, 1.0), "m-so2sat": (0.0, 1.0)})
+    with pytest.raises(ValueError, match="finite scores"):
+        normalised.normalise({"a": np.array([])}, {"a": (0.0, 1.0)})
+
+
+@pytest.mark.parametrize("n_classes", [2, 10, 12])
+@pytest.mark.parametrize("matched", [None, 0.5, 1.0])
+def test_raw_cluster_ids_have_the_mean_and_spread_of_theory(n_classes, matched):
+    matched, draws = matched or 1 / n_classes, 20000
+    found = simulate.raw_id_accuracy(n_classes, 993, matched=matched, draws=draws, seed=1)
+    assert found.mean == 1 / n_classes
+    error = found.deviation / draws**0.5
+    assert found.accuracy.mean() == pytest.approx(1 / n_classes, abs=5 * error)
+    assert found.accuracy.std() == pytest.approx(found.deviation, rel=0.05)
+    if matched == 1:
+        # Fixed points of a permutation: mean 1, variance 1.
+        assert found.deviation == pytest.approx(1 / n_classes, rel=0.01)
+
+
+def test_renumbering_found_clusters_gives_the_mean_and_spread_of_all_numberings():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(4, size=101)
+    clusters = np.where(rng.random(101) < 0.6, labels, rng.integers(4, size=101))
+    every = [(np.array(p)[clusters] == labels).mean() for p in permutations(range(4))]
+    found = simulate.renumbered_accuracy(clusters, labels, 4, draws=9000, seed=2)
+    assert found.mean == pytest.approx(np.mean(every))
+    assert found.deviation == pytest.approx(np.std(every))
+    assert set(found.accuracy.round(9)) == set(np.round(every, 9))
+    for bad in ({"matched": 0.1}, {"matched": 1.1}):
+        with pytest.raises(ValueError, match="matched"):
+            simulate.raw_id_accuracy(4, 10, draws=1, seed=0, **bad)
+
+
+def test_percentages_of_the_paper_are_cut_not_rounded():
+    printed = {923 / 999: "92.39", 352 / 993: "35.44", 0.644: "64.40", 753 / 999: "75.37"}
+    for share, text in printed.items():
+        assert percent(share, truncate=True) == text
+    assert percent(352 / 993, truncate=False) == "35.45"
+    for number in range(1001):
+        assert percent(number / 1000, truncate=True) == f"{number / 10:.2f}"
+    with pytest.raises(ValueError, match=r"0\.\.1"):
+        percent(1.01, truncate=True)
+
+
+def test_every_assumption_that_names_a_field_shows_what_the_protocols_hold():
+    for found in assumptions():
+        if found.field:
+            assert found.default == str(getattr(PROTOCOLS["default"], found.field))
+            assert found.paper == str(getattr(PROTOCOLS["paper"], found.field))
+    named = {found.field for found in assumptions()}
+    same = {"name", "patience", "knn_temperature", "cs", "resamples", "confidence"}
+    assert set(Protocol.__dataclass_fields__) - named == same
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("learning_rates", (0.0,)),
+        ("cs", ()),
+        ("batch", 0),
+        ("knn_temperature", 0.0),
+        ("umap_neighbours", 1),
+    ],
+)
+def test_a_protocol_out_of_range_is_refused(field, value):
+    options = {"name": "x", "standardise": True, "knn_metric": "l2", "match": "none", field: value}
+    with pytest.raises(ValueError, match=f"{field}.* must"):
+        Protocol(**options)
