@@ -5,20 +5,31 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
-from geobench.dataset import Band, Partition, Sample
-from geobench.label import Classification
+from geobench.dataset import Band, Partition, Sample, SegmentationClasses
+from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications
 from tqdm import tqdm
 
 from salib.artifact import atomic_dir
-from salib.world.tasks import TASKS, Task
+from salib.world.chips import Chip, Task
+from salib.world.tasks import TASKS
 
-BENCHMARK = "classification_v1.0"
 SHARES = (0.01, 0.02, 0.05, 0.10, 0.20, 0.50, 1.00)
 _PERCENTILES = {"0_1": 0.1, "1": 1, "5": 5, "95": 95, "99": 99, "99_9": 99.9}
 _PIXELS = 1000
+
+LabelType = Classification | MultiLabelClassification | SegmentationClasses
+
+
+class _Written(NamedTuple):
+    """Of some samples: band pixels and labels of train, and what each label holds."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+    stats: dict[str, list[float]]
 
 
 def write_geobench(
@@ -33,11 +44,16 @@ def write_geobench(
 ) -> Path:
     """Write procedural tasks with the names, bands, sizes and types of real ones.
 
+    Segmentation masks are the classes of the painted ground, a multi-label vector says which
+    themes and lines of the world a window shows.
+
     Args:
-        out: becomes a GEO_BENCH_DIR: `out/classification_v1.0/<task>/...`; whole or absent.
+        out: becomes a GEO_BENCH_DIR: `out/classification_v1.0/<task>/...` and
+            `out/segmentation_v1.0/<task>/...`; whole or absent.
         seed: the world; the same arguments give the same samples with any number of processes.
-        tasks: names out of `salib.world.tasks.TASKS`.
-        train: samples to learn from; labels are balanced within each split.
+        tasks: names out of `salib.world.tasks.TASKS`, which holds all twelve; the default are the
+            four of the paper's Table 2.
+        train: samples to learn from; classes are balanced within each split.
         valid: samples to choose by.
         test: samples to report.
         processes: worker processes.
@@ -59,7 +75,8 @@ def write_geobench(
     sizes = {"train": train, "valid": valid, "test": test}
     with atomic_dir(out) as part:
         for name in tasks:
-            _write_task(part / BENCHMARK / name, TASKS[name], seed, sizes, processes)
+            task = TASKS[name]
+            _write_task(part / task.benchmark / name, task, seed, sizes, processes)
     return Path(out)
 
 
@@ -67,89 +84,134 @@ def _write_task(folder: Path, task: Task, seed: int, sizes: dict[str, int], proc
     folder.mkdir(parents=True)
     names = [f"{split}_{number:05d}" for split, size in sizes.items() for number in range(size)]
     rng = np.random.default_rng([seed, 41, *task.name.encode()])
-    labels = np.concatenate([_labels(rng, size, len(task.classes)) for size in sizes.values()])
+    count = task.strata or len(task.classes)
+    strata = np.concatenate([_strata(rng, size, count) for size in sizes.values()])
     chunks = np.array_split(np.arange(len(names)), min(4 * processes, len(names)))
-    job = partial(_write_samples, folder, task.name, seed, names, labels)
+    job = partial(_write_samples, folder, task.name, seed, names, strata)
     if processes == 1:
-        pixels = [job(chunk) for chunk in tqdm(chunks, task.name, disable=None)]
+        done = [job(chunk) for chunk in tqdm(chunks, task.name, disable=None)]
     else:
         with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-            done = pool.map(job, chunks)
-            pixels = list(tqdm(done, task.name, len(chunks), disable=None))
-    _write_partitions(folder, names, labels, sizes, len(task.classes))
-    _write_json(folder / "band_stats.json", _band_stats(task, np.concatenate(pixels, 1)))
-    by_label = {
-        str(label): [n for n, own in zip(names, labels, strict=True) if own == label]
-        for label in range(len(task.classes))
-    }
-    _write_json(folder / "label_map.json", by_label)
+            done = list(tqdm(pool.map(job, chunks), task.name, len(chunks), disable=None))
+    _write_partitions(folder, names, strata, sizes, count)
+    pixels, labels = (np.concatenate(parts, -1) for parts in list(zip(*done, strict=True))[:2])
+    _write_json(folder / "band_stats.json", _band_stats(task, pixels, labels))
+    if task.kind == "classification":
+        by_label = {
+            str(label): [n for n, own in zip(names, strata, strict=True) if own == label]
+            for label in range(count)
+        }
+        _write_json(folder / "label_map.json", by_label)
+    else:
+        stats = {name: found for part in done for name, found in part.stats.items()}
+        _write_json(folder / "label_stats.json", stats)
     TaskSpecifications(
         dataset_name=task.name,
-        benchmark_name=BENCHMARK,
+        benchmark_name=task.benchmark,
         patch_size=(task.side_px, task.side_px),
         n_time_steps=1,
         bands_info=list(task.bands),
-        label_type=Classification(len(task.classes), list(task.classes)),
-        spatial_resolution=task.gsd_m,
+        label_type=_label_type(task),
+        spatial_resolution=task.spec_gsd_m,
     ).save(str(folder))
 
 
-def _labels(rng: np.random.Generator, size: int, classes: int) -> np.ndarray:
-    return rng.permutation(np.arange(size) % classes)
+def _label_type(task: Task) -> LabelType:
+    count, names = len(task.classes), list(task.classes) if task.named else None
+    if task.kind == "classification":
+        return Classification(count, names)
+    if task.kind == "multilabel":
+        return MultiLabelClassification(count, names)
+    return SegmentationClasses("label", task.spec_gsd_m, count, names)
+
+
+def _strata(rng: np.random.Generator, size: int, count: int) -> np.ndarray:
+    return rng.permutation(np.arange(size) % count)
 
 
 def _write_samples(
-    folder: Path, name: str, seed: int, names: list[str], labels: np.ndarray, chosen: np.ndarray
-) -> np.ndarray:
+    folder: Path, name: str, seed: int, names: list[str], strata: np.ndarray, chosen: np.ndarray
+) -> _Written:
     """Write some samples; return a few pixels of each train sample for the band statistics."""
-    task, kept = TASKS[name], []
+    task, kept, labels, stats = TASKS[name], [], [], {}
+    label_type = _label_type(task)
     for number in chosen.tolist():
-        image = task.sample(seed, int(labels[number]), number)
-        bands = [
-            Band(
-                data=np.ascontiguousarray(band),
-                band_info=info,
-                spatial_resolution=task.gsd_m,
-                date=task.when,
-            )
-            for band, info in zip(image, task.bands, strict=True)
-        ]
-        Sample(bands, int(labels[number]), names[number]).write(str(folder))
+        chip = task.chip(seed, int(strata[number]), number)
+        _sample(task, chip, label_type, names[number]).write(str(folder))
+        if task.kind != "classification":
+            stats[names[number]] = _held(task, np.asarray(chip.label))
         if names[number].startswith("train"):
             rng = np.random.default_rng([seed, 43, number])
-            pixels = rng.integers(image[0].size, size=_PIXELS)
-            kept.append(image.reshape(len(image), -1)[:, pixels].astype(np.float64))
-    return np.concatenate(kept, 1) if kept else np.empty((len(task.bands), 0))
+            pixels = rng.integers(max(band.size for band in chip.bands), size=_PIXELS)
+            stored = [*chip.bands, np.asarray(chip.label)]
+            *values, label = (band.reshape(-1)[pixels % band.size] for band in stored)
+            kept.append(np.stack(values).astype(np.float64))
+            labels.append(label)
+    none = np.empty((len(task.bands), 0))
+    return _Written(
+        np.concatenate(kept, 1) if kept else none,
+        np.concatenate(labels) if labels else np.empty(0),
+        stats,
+    )
+
+
+def _held(task: Task, label: np.ndarray) -> list[float]:
+    """Share of each class in a mask; a 0/1 vector as it is."""
+    if task.kind == "multilabel":
+        return label.astype(float).tolist()
+    return (np.bincount(label.ravel(), minlength=len(task.classes)) / label.size).tolist()
+
+
+def _sample(task: Task, chip: Chip, label_type: LabelType, name: str) -> Sample:
+    bands = [
+        Band(
+            data=np.ascontiguousarray(band),
+            band_info=info,
+            spatial_resolution=task.spec_gsd_m * (task.side_px // band.shape[0]),
+            date=chip.when,
+        )
+        for band, info in zip(chip.bands, task.bands, strict=True)
+    ]
+    label: Any = chip.label
+    if isinstance(label_type, SegmentationClasses):
+        label = Band(
+            data=np.asarray(chip.label).astype(task.label_dtype),
+            band_info=label_type,
+            spatial_resolution=task.spec_gsd_m,
+            date=chip.when if task.dated_label else None,
+        )
+    return Sample(bands, label, name)
 
 
 def _write_partitions(
-    folder: Path, names: list[str], labels: np.ndarray, sizes: dict[str, int], classes: int
+    folder: Path, names: list[str], strata: np.ndarray, sizes: dict[str, int], count: int
 ) -> None:
-    """`default`, and nested train subsets with at least one sample of each class."""
+    """`default`, and nested train subsets with at least one sample of each stratum."""
     split = {part: [n for n in names if n.startswith(part)] for part in sizes}
     Partition(dict(split)).save(str(folder), "default")
-    order = np.argsort(_rank_in_class(labels[: sizes["train"]]), kind="stable")
+    order = np.argsort(_rank_in_stratum(strata[: sizes["train"]]), kind="stable")
     for share in SHARES:
-        count = max(round(share * sizes["train"]), min(classes, sizes["train"]))
-        few = [split["train"][number] for number in order[:count]]
+        fewest = max(round(share * sizes["train"]), min(count, sizes["train"]))
+        few = [split["train"][number] for number in order[:fewest]]
         Partition({**split, "train": sorted(few)}).save(str(folder), f"{share:.2f}x_train")
 
 
-def _rank_in_class(labels: np.ndarray) -> np.ndarray:
+def _rank_in_stratum(strata: np.ndarray) -> np.ndarray:
     seen: dict[int, int] = {}
     ranks = []
-    for label in labels.tolist():
-        ranks.append(seen.get(label, 0))
-        seen[label] = ranks[-1] + 1
+    for stratum in strata.tolist():
+        ranks.append(seen.get(stratum, 0))
+        seen[stratum] = ranks[-1] + 1
     return np.array(ranks)
 
 
-def _band_stats(task: Task, pixels: np.ndarray) -> dict[str, dict[str, float]]:
-    suffix = f"_{task.when:%Y-%m-%d}" if task.when else ""
+def _band_stats(task: Task, pixels: np.ndarray, labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """Statistics by band name, also under the date where all samples share it, and of the label."""
     stats = {info.name: _describe(values) for info, values in zip(task.bands, pixels, strict=True)}
-    if suffix:
+    if len(task.dates) == 1:
+        suffix = f"_{task.dates[0]:%Y-%m-%d}"
         stats |= {name + suffix: dict(values) for name, values in stats.items()}
-    return stats
+    return stats | ({"label": _describe(labels)} if task.kind != "classification" else {})
 
 
 def _describe(values: np.ndarray) -> dict[str, float]:

@@ -87,11 +87,16 @@ def paint(seed: int, grid: Grid, *, lines: bool = True) -> Paint:
     return out
 
 
+def theme_numbers(seed: int, grid: Grid) -> Int32[np.ndarray, "rows cols"]:
+    """Place in THEMES of the theme that each pixel of a window shows, lines aside."""
+    sites = _candidates(seed, grid)
+    numbers = np.array([THEMES.index(site.theme) for site in sites], np.int32)
+    return numbers[_owners(seed, grid, sites)]
+
+
 def theme_mask(seed: int, grid: Grid, theme: str) -> Mask:
     """1 where the window's regions have a theme."""
-    sites = _candidates(seed, grid)
-    match = np.array([site.theme == theme for site in sites], np.float32)
-    return match[_owners(seed, grid, sites)]
+    return (theme_numbers(seed, grid) == THEMES.index(theme)).astype(np.float32)
 
 
 def _candidates(seed: int, grid: Grid) -> list[Region]:

@@ -29,6 +29,11 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
 
     Roofs without panels often carry skylights and all-dark slopes, so that darkness tells little.
     """
+    return roof_and_panels(grid, rng, label)[0]
+
+
+def roof_and_panels(grid: Grid, rng: Rng, label: int) -> tuple[Paint, Mask]:
+    """The house of `roof`, and the share of each pixel that shows solar panels."""
     paint = flat(grid, tinted(rng, str(rng.choice(["grass", "yard", "asphalt", "tan_soil"]))))
     shade(paint, 1 + 0.10 * noise(grid, rng, 1.0, 0.12) + 0.08 * noise(grid, rng, 1.6, 0.3))
     angle, x, y = rng.uniform(0, np.pi), *rng.uniform(-5, 5, 2)
@@ -43,18 +48,19 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
     fine = 0.05 * tiles + 0.05 * noise(grid, rng, 0.6, 0.1) + 0.05 * noise(grid, rng, 1.6, 0.2)
     shade(top, (lit * (1 + fine)).astype(np.float32))
     mix(paint, top, _box(along, across, *half, grid.gsd_m))
+    panels = np.zeros((grid.rows, grid.cols), np.float32)
     if label:
-        _array(paint, grid, rng, along, across, half)
+        panels = _array(paint, grid, rng, along, across, half)
     else:
         _skylights(paint, grid, rng, along, across, half)
-    rural.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
-    return paint
+    crowns = rural.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
+    return paint, panels * (1 - crowns)
 
 
 def _array(
     paint: Paint, grid: Grid, rng: Rng, along: Mask, across: Mask, half: tuple[float, float]
-) -> None:
-    """Rows of modules with pale frames on one slope."""
+) -> Mask:
+    """Rows of modules with pale frames on one slope; returns where they are."""
     wide, high = rng.uniform(0.9, 1.1), rng.uniform(1.4, 1.8)
     rows = max(1, int((half[1] - 0.6) // high))
     rows = int(rng.integers(max(1, rows // 2), rows + 1))
@@ -80,6 +86,7 @@ def _array(
         inside(0.06 - edge, grid.gsd_m) * rng.uniform(0.4, 1),
     )
     mix(paint, modules, body)
+    return body
 
 
 def _skylights(
