@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,12 +15,15 @@ import rasterio
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.metrics import balanced_accuracy_score
 
 from salib.world import THEMES, montage_chips, render_triple, sensors, write_geobench, write_scenes
 from salib.world.area import area_of_tiles
 from salib.world.fields import Grid
 from salib.world.landscape import paint
 from salib.world.slant import two_scenes
+from salib.world.tasks import TASKS
 
 PLACE = (12_345.0, -9_870.0)
 
@@ -35,6 +39,13 @@ def catalog(tmp_path_factory):
 def bench(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "geobench"
     return write_geobench(out, seed=5, train=13, valid=3, test=2, processes=1)
+
+
+@pytest.fixture(scope="module")
+def twelve(tmp_path_factory):
+    out = tmp_path_factory.mktemp("twelve") / "geobench"
+    names = tuple(TASKS)
+    return write_geobench(out, seed=5, tasks=names, train=4, valid=1, test=1, processes=1)
 
 
 def read(command: str, folder: Path) -> str:
@@ -238,3 +249,174 @@ def test_the_eurosat_task_has_the_layout_of_real_samples(bench):
     stats = [json.loads((path / "band_stats.json").read_text()) for path in (real, ours)]
     assert set(stats[0]) - {"label"} == set(stats[1])
     assert set(stats[0]["04 - Red"]) == set(stats[1]["04 - Red"])
+
+
+@pytest.mark.real
+def test_the_crop_task_has_the_layout_of_real_samples(twelve):
+    import h5py
+
+    real = Path(os.environ.get("SALIB_DATA_DIR", "")) / "geobench_real/segmentation_v1.0"
+    if not real.is_dir():
+        pytest.skip("SALIB_DATA_DIR does not hold the real m-SA-crop-type samples")
+    name = "m-SA-crop-type"
+    stats = [
+        json.loads((root / name / "band_stats.json").read_text())
+        for root in (real, twelve / "segmentation_v1.0")
+    ]
+    assert set(stats[0]) == set(stats[1])
+    theirs = sorted((real / name).glob("*.hdf5"))[0]
+    with (
+        h5py.File(theirs) as a,
+        h5py.File(twelve / "segmentation_v1.0" / name / "train_00000.hdf5") as b,
+    ):
+        assert list(a) == list(b)
+        assert [a[band].dtype for band in a] == [b[band].dtype for band in b]
+        assert [a[band].shape for band in a] == [b[band].shape for band in b]
+
+
+# Name, bench, label type, classes, stated metres a pixel, then each run of equal bands: how many,
+# shape, type. From the converters of ServiceNow/geo-bench and the sizes of the published files.
+LAYOUTS = {
+    "m-bigearthnet": ("c", "MultiLabel", 43, 10, [(12, (120, 120), "float32")]),
+    "m-so2sat": ("c", "Classification", 17, 10, [(18, (32, 32), "float32")]),
+    "m-brick-kiln": ("c", "Classification", 2, 10, [(13, (64, 64), "float64")]),
+    "m-forestnet": ("c", "Classification", 12, 15, [(6, (332, 332), "uint8")]),
+    "m-eurosat": ("c", "Classification", 10, 10, [(13, (64, 64), "int16")]),
+    "m-pv4ger": ("c", "Classification", 2, 0.1, [(3, (320, 320), "uint8")]),
+    "m-pv4ger-seg": ("s", "Segmentation", 2, 0.1, [(3, (320, 320), "uint8")]),
+    "m-chesapeake": ("s", "Segmentation", 7, 1, [(4, (256, 256), "float32")]),
+    "m-cashew-plant": ("s", "Segmentation", 7, 0.5, [(13, (256, 256), "float32")]),
+    "m-SA-crop-type": ("s", "Segmentation", 10, 10, [(13, (256, 256), "int16")]),
+    "m-nz-cattle": ("s", "Segmentation", 2, 0.1, [(3, (500, 500), "uint8")]),
+    "m-NeonTree": (
+        *("s", "Segmentation", 2, 0.1),
+        [(3, (400, 400), "uint8"), (1, (40, 40, 1), "float32"), (1, (40, 40, 369), "int16")],
+    ),
+}
+DATED = {"m-forestnet": 6, "m-cashew-plant": 13, "m-nz-cattle": 4}
+
+
+def test_all_twelve_pass_geobench_own_checks_in_the_published_layouts(twelve):
+    text = read(
+        "import itertools, json, re, geobench, numpy as np\n"
+        "from geobench.dataset import check_dataset_integrity as check\n"
+        "out = {}\n"
+        "for bench in ('classification_v1.0', 'segmentation_v1.0'):\n"
+        "  for task in geobench.task_iterator(bench):\n"
+        "    every = [b.name for b in task.bands_info]\n"
+        "    data = task.get_dataset('train', band_names=every)\n"
+        "    samples = [data.get_sample(name) for name in data._sample_name_list]\n"
+        "    check(data, samples=samples)\n"
+        "    bands = [(b.data.shape, str(b.data.dtype)) for b in samples[0].bands]\n"
+        "    runs = [(len(list(g)), *key) for key, g in itertools.groupby(bands)]\n"
+        "    label = samples[0].label\n"
+        "    all_bands = samples[0].bands + ([label] if hasattr(label, 'data') else [])\n"
+        "    dated = sum(b.date is not None for b in all_bands if hasattr(b, 'date'))\n"
+        "    assert len(data.normalization_stats()[0]) == len(every)\n"
+        "    assert len(data.rgb_stats()[0]) == 3\n"
+        "    known = task.get_label_map() or task.label_stats()\n"
+        "    kind = type(task.label_type).__name__\n"
+        "    assert len(known) == (task.label_type.n_classes if kind[:3] == 'Cla' else 6)\n"
+        "    out[task.dataset_name] = [bench[0], kind, task.label_type.n_classes,\n"
+        "        task.spatial_resolution, runs, dated]\n"
+        "print(json.dumps(out))",
+        twelve,
+    )
+    found = json.loads(text)
+    assert set(found) == set(LAYOUTS)
+    for name, (bench, kind, classes, gsd_m, runs) in LAYOUTS.items():
+        expected = [bench, classes, gsd_m, [[n, list(shape), dtype] for n, shape, dtype in runs]]
+        got = found[name]
+        assert [got[0], *got[2:5]] == expected, name
+        assert got[1].startswith(kind)
+        assert got[5] == DATED.get(name, 0), name
+
+
+def test_dates_stand_in_the_names_of_data_sets_as_published(twelve):
+    import h5py
+
+    for name in LAYOUTS:
+        folder = twelve / TASKS[name].benchmark / name
+        with h5py.File(folder / "train_00001.hdf5") as file:
+            dated = [key for key in file if re.search(r"_\d{4}-\d\d-\d\d$", key)]
+            assert len(dated) == DATED.get(name, 0), name
+            labelled = [key for key in file if key.startswith("label")]
+        seasonal = name == "m-nz-cattle"
+        segments = TASKS[name].kind == "segmentation"
+        assert len(labelled) == segments
+        assert not segments or (labelled[0] == "label") is not seasonal
+
+
+@pytest.mark.parametrize(
+    ("name", "least"),
+    [
+        ("m-pv4ger-seg", 0.7),
+        ("m-chesapeake", 0.5),
+        ("m-cashew-plant", 0.25),
+        ("m-SA-crop-type", 0.35),
+        ("m-nz-cattle", 0.7),
+        ("m-NeonTree", 0.7),
+    ],
+)
+def test_a_plain_classifier_of_pixels_finds_the_masks_of_unseen_samples(name, least):
+    task = TASKS[name]
+    seen, held_out = ([_pixels(task, number) for number in range(*r)] for r in ((0, 14), (20, 26)))
+    (x, y), (x_test, y_test) = (map(np.concatenate, zip(*p, strict=True)) for p in (seen, held_out))
+    model = HistGradientBoostingClassifier(
+        max_iter=30, class_weight="balanced", random_state=0, early_stopping=False
+    )
+    recall = balanced_accuracy_score(y_test, model.fit(x, y).predict(x_test))
+    chance = 1 / len(np.unique(y_test))
+    assert recall > max(least, 1.4 * chance)
+
+
+def _pixels(task, number):
+    """Red, green and blue at three scales, and the class, of some pixels of a sample."""
+    chip = task.chip(5, number % (task.strata or 1), number)
+    sharp = np.stack([chip.bands[[info.name for info in task.bands].index(n)] for n in _rgb(task)])
+    layers = [sharp.astype(np.float32)]
+    for side in (5, 15):
+        mean = [cv2.blur(band, (side, side)) for band in layers[0]]
+        square = [cv2.blur(band**2, (side, side)) for band in layers[0]]
+        layers += [np.stack(mean), np.stack(square) - np.stack(mean) ** 2]
+    rng = np.random.default_rng(number)
+    classes = chip.label.ravel()
+    chosen = [rng.choice(np.flatnonzero(classes == k), 60) for k in np.unique(classes)]
+    at = np.concatenate(chosen)
+    return np.concatenate(layers).reshape(15, -1)[:, at].T, classes[at]
+
+
+def _rgb(task):
+    red = [info.name for info in task.bands if "red" in info.alt_names]
+    return [*red, *(n.name for c in ("green", "blue") for n in task.bands if c in n.alt_names)]
+
+
+def test_labels_of_the_multilabel_task_say_what_the_window_shows():
+    task = TASKS["m-bigearthnet"]
+    water, wet, counts = task.classes.index("Water bodies"), {0: [], 1: []}, []
+    for number in range(45):
+        chip = task.chip(5, number % task.strata, number)
+        red, nir = (chip.bands[k] for k in (3, 7))
+        wet[int(chip.label[water])].append((nir < 0.8 * red).mean())
+        counts.append(chip.label.sum())
+    assert np.median(wet[1]) > 0.05 > 0.02 > np.median(wet[0])
+    assert min(counts) >= 1
+    assert max(counts) >= 4
+
+
+def test_radar_of_the_urban_task_is_power_with_consistent_parts():
+    task = TASKS["m-so2sat"]
+    names = [info.name[:2] for info in task.bands[:8]]
+    assert names == [f"0{n}" for n in range(1, 9)]
+    bands = {label: [] for label in range(17)}
+    for number in range(68):
+        chip = task.chip(5, number % 17, number)
+        bands[number % 17].append(np.stack(chip.bands))
+    radar = np.concatenate([np.stack(samples) for samples in bands.values()])[:, :8]
+    vh_real, vh_imaginary, vv_real, vv_imaginary, vh, vv = radar[:, :6].swapaxes(0, 1)
+    assert (vh_real**2 + vh_imaginary**2).mean() == pytest.approx(vh.mean(), rel=0.05)
+    assert (vv_real**2 + vv_imaginary**2).mean() == pytest.approx(vv.mean(), rel=0.05)
+    assert min(vv.min(), vh.min()) > 0
+    assert 10 * np.log10(vv.mean() / vh.mean()) > 3
+    water, city = np.stack(bands[16]), np.stack(bands[1])
+    assert city[:, 5].mean() > 10 * water[:, 5].mean()

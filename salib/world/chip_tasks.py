@@ -71,17 +71,10 @@ class _Zone:
     roofs: tuple[str, ...]
 
 
-def _zone(name: str, ground: str, *numbers: float, roofs: tuple[str, ...]) -> _Zone:
-    cell_m, fill, height_m, green = numbers
-    return _Zone(
-        name=name,
-        ground=ground,
-        cell_m=cell_m,
-        fill=fill,
-        height_m=height_m,
-        green=green,
-        roofs=roofs,
-    )
+def _zone(name: str, ground: str, *numbers: float | int, roofs: tuple[str, ...]) -> _Zone:
+    keys = ("cell_m", "fill", "height_m", "green")
+    sizes = dict(zip(keys, map(float, numbers), strict=True))
+    return _Zone(name=name, ground=ground, roofs=roofs, **sizes)
 
 
 _TILES, _FLAT = ("red_roof", "tan_roof", "dark_roof"), ("grey_roof", "white_roof", "dark_roof")
