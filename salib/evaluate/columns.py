@@ -19,6 +19,7 @@ from salib.evaluate.features import (
     image_statistics,
     random_convolution,
 )
+from salib.evaluate.geobench_reader import Label
 from salib.evaluate.inputs import to_input
 from salib.evaluate.tasks import Task, iter_split
 
@@ -99,7 +100,7 @@ def embed_split(
     sides = sorted({image_px, *(image_px * encoder.zoom for encoder in encoders.values())})
     features: dict[str, list] = {}
     gsds: dict[int, list] = {side: [] for side in sides}
-    labels: list[int] = []
+    labels: list[Label] = []
     for images, chunk_labels in _chunks(task, split):
         labels += chunk_labels
         for side in sides:
@@ -131,7 +132,7 @@ def stream(seed: int, *names: str) -> int:
     return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0])
 
 
-def _chunks(task: Task, split: str) -> Iterator[tuple[list[np.ndarray], list[int]]]:
+def _chunks(task: Task, split: str) -> Iterator[tuple[list[np.ndarray], list[Label]]]:
     items = iter_split(task, split)
     while chunk := list(islice(items, IMAGES_AT_ONCE)):
         yield [image for image, _ in chunk], [label for _, label in chunk]

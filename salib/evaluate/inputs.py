@@ -1,6 +1,7 @@
 """From a task's raw values to what a model sees: one explicit rule a task."""
 
 from dataclasses import asdict, dataclass
+from typing import Literal, get_args
 
 import cv2
 import numpy as np
@@ -8,6 +9,8 @@ import pandas as pd
 from jaxtyping import Shaped, UInt8
 
 RGB = ("red", "green", "blue")
+Look = Literal["optical", "radar"]
+LOOKS = get_args(Look)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,64 +18,115 @@ class InputRule:
     """How raw values become 8-bit levels, and how much ground a native pixel covers.
 
     Args:
-        bands: the three bands read, in the order of the channels.
-        level_255: raw value that becomes level 255; 0 stays 0, values outside are clipped.
+        bands: the bands read, in the order of the channels.
+        level_255: value that becomes level 255; 0 stays 0, values outside are clipped. Of radar,
+            the square root of the raw value, which is an intensity.
         native_gsd_m: metres of ground a pixel of the task as published.
-        why: where `level_255` comes from.
+        why: where `level_255` comes from, and `native_gsd_m` where the task states another.
+        look: "optical" images go to encoders for lores and hires, "radar" images to radar's.
     """
 
-    bands: tuple[str, str, str] = RGB
+    bands: tuple[str, ...] = RGB
     level_255: float = 255.0
     native_gsd_m: float
     why: str
+    look: Look = "optical"
 
 
 RULES = {
-    "m-pv4ger": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
+    "m-bigearthnet": InputRule(
+        native_gsd_m=10.0, level_255=2000.0, why="Sentinel-2 L2A true colour: reflectance 0.2"
+    ),
+    "m-so2sat": InputRule(
+        native_gsd_m=10.0,
+        level_255=0.275,
+        why="Sentinel-2 L1C, stored as reflectance: m-eurosat's stretch over 10,000",
+    ),
+    "m-brick-kiln": InputRule(
+        native_gsd_m=10.0, level_255=2000.0, why="Sentinel-2 L2A true colour: reflectance 0.2"
+    ),
     "m-forestnet": InputRule(native_gsd_m=15.0, why="8-bit pansharpened Landsat, as published"),
     "m-eurosat": InputRule(
         native_gsd_m=10.0,
         level_255=2750.0,
         why="the stretch of EuroSAT's own RGB archive: its channel means put level 255 at 2,770",
     ),
-    "m-brick-kiln": InputRule(
-        native_gsd_m=10.0, level_255=2000.0, why="Sentinel-2 L2A true colour: reflectance 0.2"
+    "m-pv4ger": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
+    "m-pv4ger-seg": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
+    "m-chesapeake": InputRule(native_gsd_m=1.0, why="8-bit NAIP, stored as float32"),
+    "m-cashew-plant": InputRule(
+        native_gsd_m=10.0,
+        level_255=2000.0,
+        why="Sentinel-2 L2A true colour: reflectance 0.2; the specification states 0.5 m, which is "
+        "the imagery its labels were drawn on: the pixels are Sentinel-2's 10 m",
     ),
+    "m-SA-crop-type": InputRule(
+        native_gsd_m=10.0,
+        level_255=51.0,
+        why="Sentinel-2 L2A, stored as reflectance x 255 (its means x 39 are those of L2A over "
+        "farmland): reflectance 0.2 as in the other L2A tasks",
+    ),
+    "m-nz-cattle": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
+    "m-NeonTree": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
     "eurosat": InputRule(native_gsd_m=10.0, why="8-bit Sentinel-2 true colour, as published"),
     "ucmerced": InputRule(native_gsd_m=0.3, why="8-bit aerial RGB, as published"),
 }
+DN_OF_SIGMA0 = 597.0
+"""Median of a Sentinel-1 IW product's sigma calibration table: DN = 597 sqrt(sigma0)."""
+FULL_SCALE_DN = 1000
+RADAR_RULES = {
+    "m-so2sat": InputRule(
+        bands=("06 - VV.LEE Filtered", "05 - VH.LEE Filtered"),
+        level_255=255 / 256 * FULL_SCALE_DN / DN_OF_SIGMA0,
+        native_gsd_m=10.0,
+        why="VV, VH: intensity to amplitude, DN 597 at 0 dB as in a GRD product, then the paper's "
+        "min(floor(DN x 256 / 1000), 255)",
+        look="radar",
+    )
+}
 
 
-def rule_of(task: str) -> InputRule:
+def rule_of(task: str, look: Look = "optical") -> InputRule:
     """The input rule of a task.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or the task has no such look.
     """
+    if look not in LOOKS:
+        raise ValueError(f"look must be one of {LOOKS}, got {look!r}")
     if task not in RULES:
         raise ValueError(f"task must be one of {', '.join(RULES)}, got {task!r}")
-    return RULES[task]
+    if look == "radar" and task not in RADAR_RULES:
+        raise ValueError(
+            f"look must be 'optical' for {task}, got 'radar': only {', '.join(RADAR_RULES)} has it"
+        )
+    return RADAR_RULES[task] if look == "radar" else RULES[task]
 
 
 def to_levels(
-    raw: Shaped[np.ndarray, "height width 3"], rule: InputRule
-) -> UInt8[np.ndarray, "height width 3"]:
-    """Raw values to 8-bit levels.
+    raw: Shaped[np.ndarray, "height width bands"], rule: InputRule
+) -> UInt8[np.ndarray, "height width bands"]:
+    """Raw values to 8-bit levels: rounded if optical; amplitude, rounded down, if radar (D12).
 
     Raises:
-        ValueError: if a raw value is not finite.
+        ValueError: if a raw value is not finite, or a radar intensity is negative.
     """
     if raw.dtype == np.uint8 and rule.level_255 == 255:
         return raw
     if not np.isfinite(raw).all():
         raise ValueError("raw values must be finite, got NaN or infinity")
-    scaled = raw.astype(np.float64) * (255.0 / rule.level_255)
-    return np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)
+    values = raw.astype(np.float64)
+    if rule.look == "radar":
+        if values.min() < 0:
+            raise ValueError(f"radar intensity must not be negative, got {values.min()}")
+        dn = DN_OF_SIGMA0 * np.sqrt(values)
+        return np.minimum(np.floor(dn * (256 / FULL_SCALE_DN)), 255).astype(np.uint8)
+    return np.rint(np.clip(values * (255.0 / rule.level_255), 0, 255)).astype(np.uint8)
 
 
 def to_input(
-    image: UInt8[np.ndarray, "height width 3"], *, native_gsd_m: float, image_px: int
-) -> tuple[UInt8[np.ndarray, "image_px image_px 3"], float]:
+    image: UInt8[np.ndarray, "height width bands"], *, native_gsd_m: float, image_px: int
+) -> tuple[UInt8[np.ndarray, "image_px image_px bands"], float]:
     """Resize an image to a square of `image_px`, and its true metres a pixel afterwards.
 
     The largest centred square is kept, so that a pixel stays square on the ground. Shrinking
@@ -95,6 +149,8 @@ def to_input(
 
 
 def input_rules() -> pd.DataFrame:
-    """The rules as a table, one row a task."""
-    table = pd.DataFrame([{"task": name, **asdict(rule)} for name, rule in RULES.items()])
-    return table.assign(bands=table["bands"].map(", ".join)).set_index("task")
+    """The rules as a table, one row a task and look."""
+    named = RULES | {f"{task}, radar": rule for task, rule in RADAR_RULES.items()}
+    table = pd.DataFrame([{"task": name, **asdict(rule)} for name, rule in named.items()])
+    bands = table["bands"].map(", ".join)
+    return table.assign(bands=bands).drop(columns="look").set_index("task")

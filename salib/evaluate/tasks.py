@@ -10,23 +10,27 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from salib.evaluate import chip_zips, geobench_reader
-from salib.evaluate.inputs import RULES, rule_of, to_levels
+from salib.evaluate.geobench_reader import Kind, Label
+from salib.evaluate.inputs import RADAR_RULES, RULES, Look, rule_of, to_levels
 
 logger = logging.getLogger(__name__)
 SPLITS = geobench_reader.SPLITS
+BENCHMARKS = ("classification_v1.0", "segmentation_v1.0")
 SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
 Source = Literal["geobench", "eurosat", "ucmerced"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A single-label classification task on disk.
+    """A labelled task on disk.
 
     Args:
         path: task folder (GEO-Bench) or zip file.
         procedural: whether its images were made by `salib.world`; every row says so.
-        gsd_m: metres of ground a pixel as published.
+        gsd_m: true metres of ground a pixel.
+        kind: one class an image, 0/1 of each class, or a class a pixel.
         sensor: the sensor whose native pixel is nearer to the task's, for display.
+        sensors: those of our encoders that can look at it, see `look_of`.
     """
 
     name: str
@@ -35,6 +39,7 @@ class Task:
     procedural: bool
     class_names: tuple[str, ...]
     gsd_m: float
+    kind: Kind = "classification"
 
     @property
     def n_classes(self) -> int:
@@ -46,9 +51,24 @@ class Task:
         """The sensor this task looks like: "hires" below 2.5 m a pixel, else "lores"."""
         return "hires" if self.gsd_m < 2.5 else "lores"
 
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        """Sensors with a look at this task: "lores" and "hires" at RGB, "radar" where it is."""
+        return ("radar", "lores", "hires") if self.name in RADAR_RULES else ("lores", "hires")
+
+    def look_of(self, sensor: str) -> Look:
+        """What `iter_split` is to read for an encoder of a sensor.
+
+        Raises:
+            ValueError: if the task has no image for it.
+        """
+        if sensor not in self.sensors:
+            raise ValueError(f"sensor must be one of {self.sensors} for {self.name}, got {sensor}")
+        return "radar" if sensor == "radar" else "optical"
+
 
 def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
-    """A GEO-Bench classification task from its folder.
+    """A GEO-Bench task from its folder.
 
     Raises:
         ValueError: if there is no input rule for it, or the folder is damaged.
@@ -64,22 +84,26 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         procedural=procedural,
         class_names=facts.class_names,
         gsd_m=rule.native_gsd_m,
+        kind=facts.kind,
     )
 
 
 def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
-    """All classification tasks below a GEO-Bench folder, by name.
+    """All tasks below a GEO-Bench folder: classification then segmentation, each by name.
 
     Args:
-        folder: the folder that holds `classification_v1.0`.
+        folder: the folder that holds `classification_v1.0`, `segmentation_v1.0` or both.
 
     Raises:
         ValueError: if there is none, or a task is damaged.
     """
-    root = Path(folder) / "classification_v1.0"
-    folders = sorted(path for path in root.glob("*") if path.is_dir() and path.name[0] not in "._")
+    found = [path for bench in BENCHMARKS for path in sorted((Path(folder) / bench).glob("*"))]
+    folders = [path for path in found if path.is_dir() and path.name[0] not in "._"]
     if not folders:
-        raise ValueError(f"folder must hold classification_v1.0/<task>, got {folder} without")
+        raise ValueError(
+            f"folder must hold classification_v1.0/<task> or segmentation_v1.0/<task>, got "
+            f"{folder} without"
+        )
     known = [path for path in folders if path.name in RULES]
     if len(known) < len(folders):
         skipped = ", ".join(path.name for path in folders if path not in known)
@@ -123,29 +147,54 @@ def chip_task(path: str | Path, *, source: chip_zips.ChipSource) -> Task:
     )
 
 
-def iter_split(task: Task, split: str) -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], int]]:
-    """RGB levels at native size and the label of each item of a split, one at a time.
+def iter_split(
+    task: Task, split: str, *, look: Look = "optical"
+) -> Iterator[tuple[UInt8[np.ndarray, "_ _ bands"], Label]]:
+    """Levels at native size and the label of each item of a split, one at a time.
+
+    Args:
+        look: "optical" gives red, green, blue; "radar" VV and VH, of m-so2sat alone.
+
+    Yields:
+        The image, and its label: a class number; for a multi-label task 0/1 of each class; for
+        a segmentation task the class of each pixel.
 
     Raises:
-        ValueError: if a file is damaged or a label outside the task's classes.
+        ValueError: if the task has no such look, a file is damaged, a value is not finite, or a
+            label does not fit the task.
     """
-    rule = rule_of(task.name)
+    rule = rule_of(task.name, look)
     if task.source == "geobench":
-        items = geobench_reader.raw_samples(task.path, split, rule.bands)
+        options = {"procedural": task.procedural}
+        items = geobench_reader.raw_samples(task.path, split, rule.bands, **options)
     else:
         layout = chip_zips.CHIP_ZIPS[task.source]
         items = chip_zips.chips(task.path, chip_zips.split_members(task.path, layout, split))
-    for raw, label in items:
-        if not 0 <= label < task.n_classes:
-            raise ValueError(f"label must be below {task.n_classes} in {task.name}, got {label}")
-        yield to_levels(raw, rule), label
+    for number, (raw, label) in enumerate(items):
+        try:
+            levels = to_levels(raw, rule)
+        except ValueError as error:
+            raise ValueError(f"{error} in item {number} of {task.name}, {split}") from error
+        if task.kind == "segmentation" and np.shape(label) != levels.shape[:2]:
+            raise ValueError(
+                f"mask of item {number} of {task.name}, {split} must be {levels.shape[:2]} as its "
+                f"image, got {np.shape(label)}"
+            )
+        yield levels, label
 
 
 def read_split(
-    task: Task, split: str
-) -> tuple[list[UInt8[np.ndarray, "_ _ 3"]], Int64[np.ndarray, " items"]]:
-    """All images (sizes may differ) and labels of a split; see `iter_split`."""
-    items = list(iter_split(task, split))
+    task: Task, split: str, *, look: Look = "optical"
+) -> tuple[list[UInt8[np.ndarray, "_ _ bands"]], Int64[np.ndarray, " items *label"]]:
+    """All images (sizes may differ) and labels of a split; see `iter_split`.
+
+    Raises:
+        ValueError: as `iter_split`, or if masks differ in size.
+    """
+    items = list(iter_split(task, split, look=look))
+    sizes = {np.shape(label) for _, label in items}
+    if len(sizes) > 1:
+        raise ValueError(f"masks of {task.name} must have one size, got {sizes}: use iter_split")
     return [image for image, _ in items], np.array([label for _, label in items], np.int64)
 
 
