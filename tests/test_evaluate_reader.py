@@ -19,7 +19,14 @@ from geobench.dataset import Band, Partition, Sample, SegmentationClasses, Spect
 from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications, load_task_specs
 
-from salib.evaluate import geobench_task, geobench_tasks, input_rules, read_split
+from salib.evaluate import (
+    Encoder,
+    evaluate,
+    geobench_task,
+    geobench_tasks,
+    input_rules,
+    read_split,
+)
 from salib.evaluate.geobench_reader import STORED_AS, describe, raw_samples, sample_names
 from salib.evaluate.inputs import RADAR_RULES, RULES, to_levels
 from salib.evaluate.tasks import iter_split
@@ -175,6 +182,20 @@ def test_tasks_of_both_folders_come_sorted_and_each_has_a_rule(bench):
     cashew = describe(folder_of(bench, "m-cashew-plant"))
     assert cashew.gsd_m == 0.5 != RULES["m-cashew-plant"].native_gsd_m == 10
     assert "0.5 m" in table.loc["m-cashew-plant", "why"]
+
+
+def test_probes_of_one_class_an_image_refuse_other_tasks(bench):
+    task = geobench_task(folder_of(bench, "m-nz-cattle"), procedural=True)
+    blank = Encoder(model=Blank(), sensor="lores", trained=False)
+    with pytest.raises(ValueError, match=r"one class an image, got m-nz-cattle \(segmentation\)"):
+        evaluate({"blank": blank}, [task], image_px=32, seed=0)
+
+
+class Blank:
+    """An encoder that sees nothing."""
+
+    def embed(self, images, *, sensor, gsd_m):
+        return images.float().mean((2, 3))
 
 
 def test_confused_band_names_are_put_right(tmp_path):

@@ -30,6 +30,8 @@ def compare(
 ) -> pd.DataFrame:
     """Probe both models, each of them untrained, and the baselines on every task that is there.
 
+    Table 2's probes give one class an image: multi-label and segmentation tasks are left out.
+
     Finished rows of the same models, tasks, protocol and code are kept and read back.
 
     Args:
@@ -49,7 +51,8 @@ def compare(
     if protocol not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {protocol!r}")
     out = Path(out)
-    tasks = geobench_tasks(geobench, procedural=procedural) if geobench else []
+    found = geobench_tasks(geobench, procedural=procedural) if geobench else []
+    tasks = [task for task in found if task.kind == "classification"]
     tasks += real_tasks(real) if real else []
     ours, theirs = load_model(scale_alibi), load_model(croma)
     precision = resolve_precision(precision, device_of(ours))

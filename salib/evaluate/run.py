@@ -70,8 +70,8 @@ def evaluate(
         out: `.csv` or `.parquet`, written whole or not at all.
 
     Raises:
-        ValueError: if there is no task or no untrained encoder, a task's splits overlap, or one
-            of its files is damaged.
+        ValueError: if there is no task or no untrained encoder, a task is multi-label or
+            segmentation, its splits overlap, or one of its files is damaged.
     """
     chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
     _check(models, tasks, out)
@@ -138,6 +138,10 @@ def _check(models: dict[str, Encoder], tasks: list[Task], out: str | Path | None
     if out is not None and Path(out).suffix not in (".csv", ".parquet"):
         raise ValueError(f"out must end in .csv or .parquet, got {out}")
     for task in tasks:
+        if task.kind != "classification":
+            raise ValueError(
+                f"tasks must have one class an image, got {task.name} ({task.kind}): leave it out"
+            )
         check_disjoint(task)
 
 
