@@ -70,17 +70,19 @@ def assert_equal(ours, theirs):
         np.testing.assert_array_equal(label, their_label)
 
 
-def write_task(folder, labels, label_type, *, kinds=3, **band) -> Path:
+def write_task(folder, labels, label_type, *, data=None) -> Path:
     """A task m-pv4ger of one sample a label; the last is the test and that before it valid."""
-    bench = "segmentation_v1.0" if isinstance(label_type, SegmentationClasses) else "c_v1.0"
-    root = folder / bench.replace("c_v", "classification_v") / "m-pv4ger"
+    masks = isinstance(label_type, SegmentationClasses)
+    root = folder / f"{'segmentation' if masks else 'classification'}_v1.0" / "m-pv4ger"
     root.mkdir(parents=True)
-    infos = [SpectralBand(n.title(), (n,), 0.1, w) for n, w in zip(RGB, (0.6, 0.5, 0.4))]  # noqa: B905
+    waves = zip(RGB, (0.6, 0.5, 0.4), strict=True)
+    infos = [SpectralBand(name.title(), (name,), 0.1, wave) for name, wave in waves]
     rng = np.random.default_rng(3)
     partition = Partition()
     for number, label in enumerate(labels):
-        data = band.get("data", rng.integers(0, 256, (3, HEIGHT, WIDTH)).astype(np.uint8))
-        layers = [Band(d, info, 0.1) for d, info in zip(data, infos, strict=True)]
+        drawn = rng.integers(0, 256, (3, HEIGHT, WIDTH)).astype(np.uint8)
+        values = drawn if data is None else data
+        layers = [Band(d, info, 0.1) for d, info in zip(values, infos, strict=True)]
         if isinstance(label, np.ndarray) and label.ndim > 1:
             label = Band(label, label_type, 0.1)
         Sample(layers, label, f"id_{number}").write(str(root))
