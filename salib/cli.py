@@ -1,5 +1,6 @@
 """The command line: each stage of the notebooks on its own."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -135,18 +136,53 @@ def curate(
 
 @app.command()
 def fetch(
-    name: Annotated[str, typer.Argument(help="small, full or micro, as in Table 1.")],
-    out: Annotated[Path, typer.Option(help="Folder for the three archives and the index.")],
-    base_url: Annotated[
-        str | None, typer.Option(help="A mirror that holds files of the same names.")
+    name: Annotated[
+        str, typer.Argument(help="small, full or micro (tiles), geobench, eurosat or ucmerced.")
+    ],
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="After geobench: names of tasks, or all.")
     ] = None,
+    *,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder; by default GEO_BENCH_DIR, or SALIB_DATA_DIR for the zips."),
+    ] = None,
+    base_url: Annotated[
+        str | None,
+        typer.Option(help="A mirror: files of the same names, for geobench the hub's addresses."),
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Of geobench: a commit, branch or tag.")
+    ] = None,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Ask no server; fail unless all is there.")
+    ] = False,
 ) -> None:
-    """Download the authors' archives, resuming where an earlier call stopped, and index them."""
-    from salib.curate import fetch as module
-    from salib.curate.released import index_released
+    """Download tiles or labelled tasks, resuming where an earlier call stopped."""
+    if name != "geobench" and (tasks or revision):
+        raise ValueError(f"tasks and --revision must come with geobench only, got {name}")
+    home = {"geobench": "GEO_BENCH_DIR", "eurosat": "SALIB_DATA_DIR", "ucmerced": "SALIB_DATA_DIR"}
+    folder = out or os.environ.get(home.get(name, ""))
+    if not folder:
+        raise ValueError(f"--out must be given for {name}, got none")
+    if name == "geobench":
+        from salib.evaluate.fetch import REVISION, fetch_geobench
 
-    fetched = module.fetch_archives(name, out, base_url=base_url or module.BASE_URL)
-    typer.echo(index_released(fetched, module.RELEASES[name].zoom))
+        chosen = {"revision": revision or REVISION, "base_url": base_url, "offline": offline}
+        typer.echo(fetch_geobench(tasks or [], folder, **chosen))
+    elif name == "eurosat" or name == "ucmerced":
+        from salib.evaluate.fetch_chips import fetch_chips
+
+        typer.echo(fetch_chips(name, folder, base_url=base_url, offline=offline))
+    else:
+        from salib.curate.fetch import RELEASES, fetch_archives
+        from salib.curate.released import index_released
+
+        if name not in RELEASES:
+            known = ", ".join([*RELEASES, *home])
+            raise ValueError(f"name must be one of {known}, got {name!r}")
+        fetched = fetch_archives(name, folder, base_url=base_url, offline=offline)
+        typer.echo(index_released(fetched, RELEASES[name].zoom))
 
 
 @app.command()

@@ -48,6 +48,8 @@ CHIP_ZIPS: dict[ChipSource, ChipZip] = {
 def members(path: str | Path) -> dict[str, list[str]]:
     """Chips of the archive by class, classes by name, chips by the sha256 of their file name.
 
+    Names that begin with a dot, such as those macOS adds, are no chips.
+
     Raises:
         ValueError: if the file is not a whole zip, or holds no chip inside a class folder.
     """
@@ -58,7 +60,7 @@ def members(path: str | Path) -> dict[str, list[str]]:
         raise ValueError(f"{path} must be a whole zip file, got {error}") from error
     classes: dict[str, list[PurePosixPath]] = {}
     for name in names:
-        if name.suffix.lower() in SUFFIXES and name.parent.name:
+        if name.suffix.lower() in SUFFIXES and name.parent.name and name.name[0] != ".":
             classes.setdefault(name.parent.name, []).append(name)
     if not classes:
         raise ValueError(f"{path} must hold <class>/<chip> images, got {len(names)} other entries")
