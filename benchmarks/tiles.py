@@ -87,6 +87,8 @@ def stopwatches() -> Iterator[dict[str, float]]:
     import rasterio
     from PIL import Image
 
+    from salib.curate import codec
+
     spent: dict[str, float] = defaultdict(float)
 
     def clocked(call: Callable, kind: Callable[..., str]) -> Callable:
@@ -125,7 +127,7 @@ def stopwatches() -> Iterator[dict[str, float]]:
     replaced = [
         (rasterio, "open", lambda href, **how: Opened(timed_open(href, **how), href)),
         (cv2, "remap", clocked(cv2.remap, pixels_or_mask)),
-        (cv2, "imencode", clocked(cv2.imencode, lambda *_: "encode")),
+        (codec, "encode_png", clocked(codec.encode_png, lambda *_: "encode")),
         (Image.Image, "save", clocked(Image.Image.save, lambda *_: "encode")),
     ]
     before = [(owner, name, getattr(owner, name)) for owner, name, _ in replaced]

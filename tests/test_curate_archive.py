@@ -52,6 +52,15 @@ def test_png_keeps_levels_and_their_order_as_pillow_sees_them(bands):
     np.testing.assert_array_equal(decode(data), image)
 
 
+@pytest.mark.parametrize("shape", [(1, 1, 4), (1, 7, 1), (5, 1, 3), (3, 300, 4)])
+def test_png_of_any_shape_is_what_pillow_sees(shape):
+    whole = np.random.default_rng(5).integers(0, 256, (shape[0], 2 * shape[1], shape[2]), np.uint8)
+    image = whole[:, ::2]  # not contiguous
+    seen = np.asarray(Image.open(io.BytesIO(encode_png(image)))).reshape(shape)
+    assert np.array_equal(seen, image)
+    assert np.array_equal(decode(encode_png(image)), image)
+
+
 def test_what_was_written_is_read(path, tiles):
     archive = Archive(path)
     assert archive.zooms == (14, 15)

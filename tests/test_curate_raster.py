@@ -241,9 +241,3 @@ def test_too_few_bands_are_refused(tmp_path):
     write_utm(path, np.ones((1, 64, 64), np.uint8), 32614, 5e5, 4e6, 10)
     with pytest.raises(ValueError, match="must have 3 bands, got 1"):
         BlockReader((str(path),), bands=3, how="cubic")
-
-
-def test_the_finer_span_is_the_same_ground():
-    tiles = [TileId(14, 3714 + x, 6291 + y) for x in range(3) for y in range(2)]
-    finer = [child for tile in tiles for child in tile.children()]
-    assert Span.around(tiles).finer() == Span.around(finer)

@@ -1,8 +1,11 @@
 """Tiles as PNG or lossless WebP, and PNG, JPEG or WebP bytes as levels, told by content."""
 
 import io
+import struct
+import zlib
 
 import cv2
+import deflate
 import numpy as np
 from jaxtyping import UInt8
 from PIL import Image
@@ -10,21 +13,16 @@ from PIL import Image
 ENCODINGS = ("png", "webp")
 
 _ENDS = {"png": b"IEND", "jpeg": b"\xff\xd9"}
-_TO_CV2 = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 _FROM_CV2 = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
-_PNG_FLAGS = [
-    cv2.IMWRITE_PNG_COMPRESSION,
-    1,
-    cv2.IMWRITE_PNG_STRATEGY,
-    cv2.IMWRITE_PNG_STRATEGY_RLE,
-    cv2.IMWRITE_PNG_FILTER,
-    cv2.IMWRITE_PNG_FILTER_PAETH,
-]
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_PNG_COLOUR = {1: 0, 3: 2, 4: 6}
+_AVERAGE = 3
+_LEVEL = 1
 
 
 def image_format(data: bytes) -> str | None:
     """`png`, `jpeg` or `webp` by the first bytes; None for anything else."""
-    if data[:8] == b"\x89PNG\r\n\x1a\n":
+    if data[:8] == _PNG_SIGNATURE:
         return "png"
     if data[:3] == b"\xff\xd8\xff":
         return "jpeg"
@@ -53,12 +51,36 @@ def encode(image: UInt8[np.ndarray, "height width bands"], encoding: str) -> byt
 
 
 def encode_png(image: UInt8[np.ndarray, "height width bands"]) -> bytes:
-    """Lossless PNG of 1 (grey), 3 (RGB) or 4 (RGBA) bands, at the fastest useful level."""
-    bands = image.shape[2]
-    if bands not in (1, 3, 4):
+    """Lossless PNG of 1 (grey), 3 (RGB) or 4 (RGBA) bands.
+
+    Every row is filtered by the average of left and above, and compressed by libdeflate at level 1,
+    whose bytes do not depend on the processor: half the time of OpenCV's fastest, no larger, and
+    faster to decode (benchmarks/tiles.py).
+    """
+    height, width, bands = image.shape
+    if bands not in _PNG_COLOUR:
         raise ValueError(f"image must have 1, 3 or 4 bands, got {bands}")
-    pixels = cv2.cvtColor(image, _TO_CV2[bands]) if bands in _TO_CV2 else image
-    return cv2.imencode(".png", pixels, _PNG_FLAGS)[1].tobytes()
+    header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOUR[bands], 0, 0, 0)
+    packed = deflate.zlib_compress(_less_average(image), _LEVEL)
+    chunks = (b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")
+    return _PNG_SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks)
+
+
+def _less_average(image: UInt8[np.ndarray, "height width bands"]) -> UInt8[np.ndarray, "height _"]:
+    """Rows of PNG: the filter's number, then each level less the mean of left and above."""
+    height, width, bands = image.shape
+    padded = np.zeros((height + 1, (width + 1) * bands), np.uint8)
+    padded[1:, bands:] = image.reshape(height, -1)
+    left, above = padded[1:, :-bands], padded[:-1, bands:]
+    rows = np.empty((height, 1 + width * bands), np.uint8)
+    rows[:, 0] = _AVERAGE
+    np.subtract(padded[1:, bands:], (left & above) + ((left ^ above) >> 1), out=rows[:, 1:])
+    return rows
+
+
+def _chunk(kind: bytes, content: bytes | bytearray) -> bytes:
+    body = kind + content
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "height width bands"]:

@@ -6,7 +6,7 @@ the first pixel. The mapping is evaluated exactly on every 16th pixel and interp
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, reduce
 from typing import NamedTuple
 
 import cv2
@@ -15,12 +15,13 @@ import rasterio
 from jaxtyping import Bool, Float, Float32, Shaped
 from pyproj import Transformer
 from rasterio.control import GroundControlPoint
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
 from salib.curate.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
-from salib.curate.remote import FRESH, is_remote, patiently
+from salib.curate.remote import FRESH, patiently
 
 NODE_PX = 16
 MARGIN_PX = 4
@@ -52,10 +53,6 @@ class Span(NamedTuple):
         x, y = [tile.x for tile in tiles], [tile.y for tile in tiles]
         sides = max(x) - min(x) + 1, max(y) - min(y) + 1
         return cls(tiles[0].z, min(x), min(y), *sides)
-
-    def finer(self) -> "Span":
-        """The same ground one zoom down."""
-        return Span(self.z + 1, 2 * self.x, 2 * self.y, 2 * self.cols, 2 * self.rows)
 
 
 class BlockReader:
@@ -94,7 +91,7 @@ class BlockReader:
             if dataset.count * len(hrefs) < bands:
                 raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
-            self.overviews = dataset.overviews(1) or _asked_again(hrefs[0])
+            self.overviews = _overviews(hrefs[0], dataset.width)
             self.nodata = dataset.nodata
             self.model, self.gcps = _model(dataset)
 
@@ -105,20 +102,24 @@ class BlockReader:
         shape = span.rows * TILE_PX, span.cols * TILE_PX
         col, row = self.model(*node_lonlat(span))
         level = _level(self.overviews, _pixels_a_step(col, row))
-        pixels, across, down, left, top = self._window(level, col, row)
+        pixels, col, row = self._window(level, col, row)
         if pixels is None:
             empty = np.zeros((*shape, self.bands), dtype=np.uint8)
             return empty, np.zeros(shape, dtype=bool)
-        map_x = _dense(col * across - 0.5 - left)
-        map_y = _dense(row * down - 0.5 - top)
-        spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
-        valid = self._valid(pixels)
-        mask = valid.astype(np.uint8) * 255
+        good = self._valid(pixels)
         if self.prepare is not None:
-            pixels = self.prepare(np.where(valid[..., None], pixels, 0))
+            pixels = self.prepare(pixels if good is None else np.where(good[..., None], pixels, 0))
+        map_x, map_y = _dense(col), _dense(row)
+        spread = cv2.BORDER_REPLICATE
         values = cv2.remap(pixels, map_x, map_y, self.interpolation, borderMode=spread)
-        valid = cv2.remap(mask, map_x, map_y, cv2.INTER_LINEAR, borderMode=bare) == 255
-        return values.reshape(*shape, self.bands), valid
+        values = values.reshape(*shape, self.bands)
+        if good is None and _within(col, pixels.shape[1]) and _within(row, pixels.shape[0]):
+            return values, np.ones(shape, dtype=bool)
+        mask = np.full(pixels.shape[:2], 255, np.uint8)
+        if good is not None:
+            mask *= good
+        bare = cv2.BORDER_CONSTANT
+        return values, cv2.remap(mask, map_x, map_y, cv2.INTER_LINEAR, borderMode=bare) == 255
 
     def native_gsd_m(self, span: Span) -> float:
         """Metres of ground a pixel of the file, in the middle of a span."""
@@ -127,37 +128,54 @@ class BlockReader:
         return gsd_m(float(np.median(lat)), span.z) / step
 
     def _window(self, level: int, col: np.ndarray, row: np.ndarray):
-        """Pixels of an overview that hold the nodes, its scale against full size, its corner."""
-        with _open(self.hrefs[0], level) as dataset:
-            size = dataset.width, dataset.height
-        across, down = size[0] / self.width, size[1] / self.height
-        left, right = _clip(col * across, size[0])
-        top, bottom = _clip(row * down, size[1])
-        if right <= left or bottom <= top:
-            return None, across, down, left, top
-        window = Window(left, top, right - left, bottom - top)  # pyright: ignore[reportCallIssue]
-        each = self.bands // len(self.hrefs)
-        layers = []
-        for href in self.hrefs:
-            layers.append(_read(href, level, list(range(1, each + 1)), window))
-        return (
-            np.ascontiguousarray(np.concatenate(layers).transpose(1, 2, 0)),
-            across,
-            down,
-            left,
-            top,
-        )
+        """Pixels of an overview that hold the nodes, and where among them the nodes lie."""
+        taken = None, col, row
+        for number, href in enumerate(self.hrefs):
+            taken = patiently(href, partial(self._take, number, level, col, row, taken[0]))
+        return taken
 
-    def _valid(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels with values: not NaN, nor nodata (0 where each band is a file that names none)."""
+    def _take(
+        self,
+        number: int,
+        level: int,
+        col: np.ndarray,
+        row: np.ndarray,
+        pixels: np.ndarray | None,
+        place: str,
+    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        """Read one file's bands into `pixels`, which the first file makes."""
+        with _opened(level, place) as dataset:
+            across, down = dataset.width / self.width, dataset.height / self.height
+            left, right = _clip(col * across, dataset.width)
+            top, bottom = _clip(row * down, dataset.height)
+            if right <= left or bottom <= top:
+                return None, col, row
+            each = self.bands // len(self.hrefs)
+            if pixels is None:
+                shape = bottom - top, right - left, self.bands
+                pixels = np.empty(shape, dataset.dtypes[0])
+            elif pixels.dtype != dataset.dtypes[0]:
+                raise ValueError(f"{place} must hold {pixels.dtype}, got {dataset.dtypes[0]}")
+            own = pixels[..., number * each : (number + 1) * each].transpose(2, 0, 1)
+            window = Window(left, top, right - left, bottom - top)  # pyright: ignore[reportCallIssue]
+            dataset.read(list(range(1, each + 1)), out=own, window=window)
+        return pixels, col * across - 0.5 - left, row * down - 0.5 - top
+
+    def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Pixels with values: not NaN, nor nodata (0 where each band is a file that names none).
+
+        None where all have.
+        """
         nodata = 0 if self.nodata is None and len(self.hrefs) > 1 else self.nodata
-        if pixels.dtype.kind == "f":
-            good = np.isfinite(pixels) & (pixels != (np.nan if nodata is None else nodata))
-        elif nodata is None:
-            return np.ones(pixels.shape[:2], dtype=bool)
-        else:
-            good = pixels != nodata
-        return np.asarray(good.all(axis=2) if self.every else good.any(axis=2))
+        floats = pixels.dtype.kind == "f"
+        if nodata is None and not floats:
+            return None
+        layers = [pixels[..., band] for band in range(self.bands)]
+        good = [layer != (np.nan if nodata is None else nodata) for layer in layers]
+        if floats:
+            good = [one & np.isfinite(layer) for one, layer in zip(good, layers, strict=True)]
+        valid = reduce(np.logical_and if self.every else np.logical_or, good)
+        return None if valid.all() else valid
 
 
 def node_lonlat(span: Span) -> tuple[Points, Points]:
@@ -251,24 +269,34 @@ def _open(href: str, level: int = -1) -> rasterio.DatasetReader:
     return patiently(href, partial(_opened, level))
 
 
-def _asked_again(href: str) -> list[int]:
-    """Overviews by a second request: GDAL reads them lazily and tells a failure as having none."""
-    if not is_remote(href):
-        return []
-    with rasterio.Env(**FRESH), _open(href) as dataset:
-        return dataset.overviews(1)
+def _overviews(href: str, width: int) -> list[int]:
+    """How many times coarser than `width` each overview is.
+
+    GDAL tells that it could not read where they are as having none, so it is asked twice.
+    """
+
+    def act(place: str) -> list[int]:
+        try:
+            with _opened(0, place) as first:
+                times = width / first.width
+                return [round(times), *(round(times * more) for more in first.overviews(1))]
+        except RasterioIOError as error:
+            if "overview level" not in str(error):
+                raise
+            return []
+
+    found = patiently(href, act)
+    with rasterio.Env(**FRESH):
+        return found or patiently(href, act)
 
 
 def _opened(level: int, place: str) -> rasterio.DatasetReader:
-    return rasterio.open(place) if level < 0 else rasterio.open(place, overview_level=level)
+    """A file at full size (-1) or at one of its overviews.
 
-
-def _read(href: str, level: int, bands: list[int], window: Window) -> np.ndarray:
-    def act(place: str) -> np.ndarray:
-        with _opened(level, place) as dataset:
-            return dataset.read(bands, window=window)
-
-    return patiently(href, act)
+    With the option GDAL reads on opening where all images of the file are. Else later calls do so,
+    which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
+    """
+    return rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
 
 
 def _level(overviews: list[int], step: float) -> int:
@@ -292,8 +320,13 @@ def _clip(places: np.ndarray, size: int) -> tuple[int, int]:
     return int(max(0, low)), int(min(size, high))
 
 
+def _within(places: np.ndarray, size: int) -> bool:
+    """Whether nodes lie between the centres of the first and the last pixel."""
+    return bool(places.min() >= 0 and places.max() <= size - 1)
+
+
 def _dense(nodes: np.ndarray) -> Float32[np.ndarray, "height width"]:
     """Linear between nodes; the outer ring of nodes is cut away."""
     size = nodes.shape[1] * NODE_PX, nodes.shape[0] * NODE_PX
     full = cv2.resize(nodes.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return np.ascontiguousarray(full[NODE_PX:-NODE_PX, NODE_PX:-NODE_PX])
+    return full[NODE_PX:-NODE_PX, NODE_PX:-NODE_PX]

@@ -50,7 +50,9 @@ def sar_to_8bit(
         raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
     levels = np.minimum(np.arange(1 << 16) * 256 // FULL_SCALE_DN, 256)
     table = np.minimum(levels, 255) if quant == "paper" else levels % 256
-    return table.astype(np.uint8)[np.clip(dn, 0, 65535).astype(np.uint16)]
+    if dn.dtype != np.uint16:
+        dn = np.clip(dn, 0, 65535).astype(np.uint16)
+    return np.take(table.astype(np.uint8), dn)
 
 
 def amplitude(power: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Float32[np.ndarray, "*shape"]:
@@ -67,18 +69,21 @@ def amplitude(power: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Float32[np
 def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosaic:
     """Render a span from scenes of one sensor: each pixel from the first scene that has it."""
     shape = span.rows * TILE_PX, span.cols * TILE_PX
-    rgba, source = np.zeros((*shape, 4), np.uint8), np.full(shape, -1, np.int16)
+    rgba, numbers = np.zeros((*shape, 4), np.uint8), np.zeros(shape, np.int16)
+    bare = np.ones(shape, bool)
     gsd: dict[int, float] = {}
     for number, scene in enumerate(scenes):
         levels, valid, gsd[number] = _layer(scene, span, quant)
-        fresh = valid & (source < 0)
+        fresh = valid & bare
         if fresh.all():
-            rgba = _rgba(levels, valid)
-        elif fresh.any():
-            rgba[fresh] = _rgba(levels, valid)[fresh]
-        source[fresh] = number
-        if (source >= 0).all():
+            rgba = _rgba(levels)
+        else:
+            np.copyto(rgba, _rgba(levels), where=fresh[..., None])
+        np.copyto(numbers, number + 1, where=fresh)
+        bare &= ~valid
+        if not bare.any():
             break
+    source = numbers - np.int16(1)
     return Mosaic(rgba=rgba, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
 
 
@@ -127,14 +132,10 @@ def _cloud(
 
 
 def _rgba(
-    levels: UInt8[np.ndarray, "height width bands"], valid: Bool[np.ndarray, "height width"]
+    levels: UInt8[np.ndarray, "height width bands"],
 ) -> UInt8[np.ndarray, "height width 4"]:
-    """Radar as R = 0, G = VV, B = VH; optical as it is; zero where not valid."""
+    """Radar as R = 0, G = VV, B = VH; optical as it is; opaque."""
     if levels.shape[2] == 3:
-        rgba = cv2.cvtColor(levels, cv2.COLOR_RGB2RGBA)
-    else:
-        vv, vh = cv2.split(levels)
-        rgba = cv2.merge([np.zeros_like(vv), vv, vh, np.full_like(vv, 255)])
-    if not valid.all():
-        rgba[~valid] = 0
-    return rgba
+        return cv2.cvtColor(levels, cv2.COLOR_RGB2RGBA)
+    vv, vh = cv2.split(levels)
+    return cv2.merge([np.zeros_like(vv), vv, vh, np.full_like(vv, 255)])

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from jaxtyping import Int, Int16
 
 from salib.artifact import atomic_file
 from salib.config import SENSOR_NAMES
@@ -60,19 +61,19 @@ def commit(block: Block) -> Path:
         OSError: if the disk is full.
     """
     with reading(block.hrefs, requester_pays=block.requester_pays):
-        rows = _rows(block)
-    with atomic_file(block.path) as part:
-        pq.write_table(pa.Table.from_pylist(rows, _SCHEMA), part, compression="none")
+        groups = _groups(block)
+    with atomic_file(block.path) as part, pq.ParquetWriter(part, _SCHEMA, compression="none") as to:
+        for rows in groups:
+            to.write_table(pa.Table.from_pylist(rows, _SCHEMA))
+    pa.default_memory_pool().release_unused()
     return block.path
 
 
-def _rows(block: Block) -> list[dict]:
-    span = Span.around([*block.tiles])
-    rows = []
-    for sensor in SENSOR_NAMES:
-        rows += _rendered(block, sensor, span, block.tiles)
+def _groups(block: Block) -> list[list[dict]]:
+    """Rows of each sensor and zoom: groups of the file, which are read one at a time."""
+    groups = [_rendered(block, sensor, block.tiles) for sensor in SENSOR_NAMES]
     finer = [child for tile in block.tiles for child in tile.children()]
-    return rows + _rendered(block, "hires", span.finer(), finer)
+    return [*groups, _rendered(block, "hires", finer)]
 
 
 def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[TileId, bytes]]:
@@ -102,19 +103,19 @@ def _follow(sentinel: int) -> None:
     os._exit(1)
 
 
-def _rendered(block: Block, sensor: str, span: Span, tiles: Sequence[TileId]) -> list[dict]:
-    scenes = block.scenes[sensor]
+def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
+    scenes, span = block.scenes[sensor], Span.around([*tiles])
     image = mosaic(scenes, span, quant=block.quant)
     rows = []
     for tile in tiles:
         top, left = (tile.y - span.y) * TILE_PX, (tile.x - span.x) * TILE_PX
         here = np.s_[top : top + TILE_PX, left : left + TILE_PX]
-        shares = np.bincount(image.source[here].ravel() + 1, minlength=len(scenes) + 1)[1:]
+        shares = _shares(image.source[here], len(scenes))
         if not shares.any():
             continue
         most, used = int(shares.argmax()), np.flatnonzero(shares).tolist()
         cloud = math.nan if image.cloud is None else float(image.cloud[here].sum() / shares.sum())
-        data = encode(np.ascontiguousarray(image.rgba[here]), block.encoding)
+        data = encode(image.rgba[here], block.encoding)
         row = {
             "sensor": sensor,
             "valid_frac": float(shares.sum()) / TILE_PX**2,
@@ -129,6 +130,14 @@ def _rendered(block: Block, sensor: str, span: Span, tiles: Sequence[TileId]) ->
         }
         rows.append(tile._asdict() | row)
     return rows
+
+
+def _shares(source: Int16[np.ndarray, "height width"], scenes: int) -> Int[np.ndarray, " scenes"]:
+    """Pixels of each scene."""
+    first = int(source[0, 0])
+    if first >= 0 and bool((source == first).all()):
+        return np.bincount([first], [source.size], scenes).astype(int)
+    return np.bincount(source.ravel() + 1, minlength=scenes + 1)[1:]
 
 
 _SCHEMA = pa.schema(
