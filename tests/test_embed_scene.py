@@ -303,6 +303,9 @@ def test_values_become_levels_by_the_stated_stretch_and_radar_as_in_curation(
     amplitude = np.stack([picture(40, 40, 5, 1)[0], picture(40, 40, 6, 1)[0]]).astype(np.uint16) * 7
     write_utm(tmp_path / "sar.tif", amplitude, EPSG, WEST, NORTH, GSD)
     radar = np.minimum(amplitude.astype(int) * 256 // 1000, 255).astype(np.uint8)
+    write_utm(tmp_path / "db.tif", -amplitude.astype(np.float32), EPSG, WEST, NORTH, GSD)
+    with pytest.raises(ValueError, match=r"16-bit amplitudes, got float32 .*decibels"):
+        open_scene(tmp_path / "db.tif", "radar")
     out = embed(tmp_path / "sar.tif", folder, tmp_path / "b.tif", "radar", reading={"gsd_m": GSD})
     assert (values(out) == whole_scene(model, radar, GSD, "radar")).all()
 

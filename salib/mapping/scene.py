@@ -229,10 +229,13 @@ def _check_values(kinds: set[str], href: str, sensor: str, level_255: float | in
     if any(np.dtype(name).kind not in "uif" for name in kinds):
         raise ValueError(f"scene must hold real numbers, got {kind} in {href}")
     if level_255 is None and not (len(kinds) == 1 and kinds <= levels):
-        what = "8-bit levels" + (" or 16-bit amplitudes" if sensor == "radar" else "")
+        what, then = "8-bit levels", "such as 2000 for Sentinel-2 L2A, a reflectance of 0.2"
+        if sensor == "radar":
+            what += " or 16-bit amplitudes"
+            then = "backscatter, in decibels above all, first needs salib.curate.render.amplitude"
         raise ValueError(
             f"scene must hold {what}, got {kind} in {href}: state the value that becomes level 255 "
-            "with --level-255 (such as 2000 for Sentinel-2 L2A, a reflectance of 0.2)"
+            f"with --level-255 ({then})"
         )
 
 
