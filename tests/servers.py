@@ -235,8 +235,8 @@ class _Shelf:
 class RangeServer:
     """Serves the files under `root` by GET and HEAD, from a process of its own.
 
-    GDAL may ask the network while it holds the interpreter's lock (`overviews()` does), and a
-    server in threads of the same interpreter could then not answer.
+    A server in threads of the same interpreter takes time from what is tested, and cannot answer
+    one who holds the interpreter's lock.
 
     Args:
         faults, tokens, missing, broken: assign to change them while it runs; `missing` and `broken`
@@ -292,6 +292,13 @@ class RangeServer:
     @property
     def bytes_sent(self):
         return self._seen("bytes_sent")
+
+
+@contextlib.contextmanager
+def files_from_a_thread(root):
+    """The url of the files under `root`, from this interpreter: never while its lock is held."""
+    with _Server(_Files, _Shelf(root)) as server:
+        yield server.url
 
 
 def _plain(rule):
@@ -382,6 +389,7 @@ class _Stac(_Handler):
         return head | {"conformsTo": CONFORMS, "links": links}
 
     def _search(self, asked, following):
+        self.server.before()
         if unknown := asked.keys() - SEARCH:
             self.answer_json(400, {"code": "BadRequest", "description": f"unknown {unknown}"})
             return
@@ -401,13 +409,15 @@ class _Stac(_Handler):
 
 
 @contextlib.contextmanager
-def stac_api(items):
+def stac_api(items, before=lambda: None):
     """The url of a STAC API over pystac items, whose asset hrefs must be absolute.
 
     It knows bbox, intersects, datetime, collections, ids and limit; anything else answers 400.
+    `before` is called when a search is asked; the answer waits for it.
     """
     features = [item.to_dict(include_self_link=False, transform_hrefs=False) for item in items]
     with _Server(_Stac, [feature | {"links": []} for feature in features]) as server:
+        server.before = before
         yield server.url
 
 

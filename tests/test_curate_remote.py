@@ -9,24 +9,29 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import dask
+import distributed
 import numpy as np
 import pandas as pd
 import pytest
 import shapely
 from curate_scenes import write_small_world
-from servers import Faults, RangeServer, TokenRule, stac_api
+from servers import Faults, RangeServer, TokenRule, files_from_a_thread, stac_api
 
 from salib.artifact import file_digest
 from salib.curate import Engine, Rules, curate, engine, remote, sources
 from salib.curate.catalog import search
-from salib.curate.grid import tile_bounds
-from salib.curate.plan import estimate_bytes, make_plan
+from salib.curate.grid import tile_bounds, tiles_of_bbox
+from salib.curate.plan import estimate_bytes, make_blocks, make_plan
+from salib.curate.raster import BlockReader, Span
+from salib.curate.run import outputs
 from salib.curate.sources import find_items
 from salib.curate.verify import verify
 
 ZOOM = 14
 ARCHIVES = ("radar.pmtiles", "lores.pmtiles", "hires.pmtiles")
 AREA = shapely.box(-98.5, 38.3, -98.2, 38.6)
+WHOLE = {*outputs(), "uncovered.geojson", "made_from.json"}
 
 
 @pytest.fixture(scope="module")
@@ -42,12 +47,19 @@ def quiet(world, tmp_path_factory):
     return curate(world / "catalog.json", tmp_path_factory.mktemp("quiet") / "t", zoom=ZOOM)
 
 
+QUICK = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_CONNECTTIMEOUT": "5"}
+
+
 @pytest.fixture(autouse=True)
 def short_waits(monkeypatch):
     monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
-    quick = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_CONNECTTIMEOUT": "5"}
-    monkeypatch.setattr(remote, "GDAL", remote.GDAL | quick)
+    monkeypatch.setattr(remote, "GDAL", remote.GDAL | QUICK)
     monkeypatch.setattr(sources, "RETRIES", 0)
+
+
+def in_workers(text):
+    """A context in which Dask's worker processes begin with this code."""
+    return dask.config.set({"distributed.worker.preload": [f"{text}\n# not a module's name"]})
 
 
 def online(world, url):
@@ -86,14 +98,43 @@ def test_a_snapshot_repeats_the_run(world, quiet, tmp_path):
     same(again, quiet)
 
 
-@pytest.mark.parametrize("name", ["processes", "threads"])
+@pytest.mark.parametrize("name", ["processes", "threads", "dask"])
 def test_unavailable_and_truncated_answers_are_asked_again(world, quiet, tmp_path, name):
+    quick = f"from salib.curate import remote; remote.FIRST_WAIT_S = 0.01; remote.GDAL |= {QUICK}"
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
         server.faults = Faults(seed=5, unavailable=0.3, truncated=0.1)
         how = Engine(name=name, workers=1 if name == "processes" else 2, retries=30)
-        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=how)
+        with in_workers(quick):
+            out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=how)
         assert {503} & {status for *_, status in server.requests}
     same(out, quiet)
+
+
+def test_overviews_that_could_not_be_read_are_asked_for_again(world, monkeypatch):
+    monkeypatch.setattr(remote, "GDAL", remote.GDAL | {"GDAL_HTTP_MAX_RETRY": "0"})
+    with RangeServer(world, faults=Faults(seed=5770, unavailable=0.4)) as server:
+        href = f"{server.url}/naip-0.tif"
+        with remote.reading([href], requester_pays=False):
+            reader = BlockReader((href,), bands=3, how="linear")
+        assert [status for *_, status in server.requests][:6] == [200, 206, *4 * [503]]
+    assert reader.overviews == [2, 4]  # as the world is written
+
+
+@pytest.mark.parametrize("zoom", [ZOOM, ZOOM - 2])
+def test_no_request_is_waited_for_under_the_interpreters_lock(world, monkeypatch, zoom):
+    short = {"GDAL_HTTP_MAX_RETRY": "0", "GDAL_HTTP_TIMEOUT": "5"}
+    monkeypatch.setattr(remote, "GDAL", remote.GDAL | remote.FRESH | short)
+    span = Span.around(tiles_of_bbox(AREA.centroid.buffer(1e-6).bounds, zoom))
+    on_disk = BlockReader((str(world / "naip-0.tif"),), bands=3, how="linear")
+    start = time.monotonic()
+    with files_from_a_thread(world) as url, remote.reading([url], requester_pays=False):
+        reader = BlockReader((f"{url}/naip-0.tif",), bands=3, how="linear")
+        found = reader.read(span)
+    assert time.monotonic() - start < 5
+    assert reader.overviews == [2, 4]
+    for values, expected in zip(found, on_disk.read(span), strict=True):
+        assert expected.any()
+        np.testing.assert_array_equal(values, expected)
 
 
 def test_a_server_that_asks_to_wait_is_obeyed(world, monkeypatch):
@@ -174,7 +215,7 @@ def test_tokens_that_are_always_refused_end_the_run_with_the_reason(signed, tmp_
 def test_blocks_that_fail_are_listed_and_tried_again_later(world, quiet, tmp_path):
     said = []
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
-        server.missing = {"/naip-1.tif"}
+        server.missing = {"/naip-1.tif", "/s1-1-vh.tif"}
         how = Engine(max_failed=0.9)
         out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, engine=how, report=said.append)
         listed = pd.read_csv(out / "quarantine.csv")
@@ -210,6 +251,84 @@ def test_too_many_failed_blocks_end_the_run_and_keep_what_was_rendered(world, qu
     same(out, quiet)
 
 
+RUN = (
+    "import sys\nfrom salib.curate import curate\n"
+    "curate(*sys.argv[1:3], zoom=14, area=tuple(map(float, sys.argv[3:])))\n"
+)
+
+
+def test_a_run_killed_while_it_searches_leaves_nothing_and_searches_again(world, quiet, tmp_path):
+    asked, folder = [], tmp_path / "0"
+
+    def kill_third():
+        asked.append(1)
+        if len(asked) == 3:
+            process.kill()
+            process.wait()
+
+    with RangeServer(world) as server, stac_api(online(world, server.url), kill_third) as api:
+        command = [sys.executable, "-c", RUN, api, str(folder), *map(str, AREA.bounds)]
+        process = subprocess.Popen(command)
+        assert process.wait() == -signal.SIGKILL
+        assert not folder.exists()
+        kill_at_puts(api, tmp_path, [0])
+        assert [path.suffix for path in folder.iterdir()] == [".part"]
+        curate(api, folder, zoom=ZOOM, area=AREA)
+    assert {path.name for path in folder.iterdir()} == WHOLE
+    same(folder, quiet)
+
+
+def test_a_run_killed_while_it_finishes_goes_on_without_a_request(world, quiet, tmp_path):
+    counts = (1, 2, 3, 4, len(WHOLE) - 1, len(WHOLE))
+    with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
+        kill_at_puts(api, tmp_path, counts)
+    for placed in counts:
+        folder = tmp_path / str(placed)
+        found = {path.name: file_digest(path) for path in folder.glob("[!.]*")}
+        assert len(found) == placed
+        assert "index.parquet" not in found or {*ARCHIVES, "tiles.parquet"} < {*found}
+        curate(api, folder, zoom=ZOOM, area=AREA)  # the servers are gone
+        assert {path.name for path in folder.iterdir()} == WHOLE
+        assert found == {name: file_digest(folder / name) for name in found}
+        same(folder, quiet)
+
+
+def kill_at_puts(api, base, counts):
+    """Runs that a signal 9 ends when so many files are in place in `base`/count, the next one not.
+
+    The first begins with nothing, the others with what it left. With all files in place the signal
+    comes before the shards are cleared away.
+    """
+    script = """if True:
+        import os, shutil, signal, sys
+        from pathlib import Path
+        from salib.curate import curate
+
+        def die(*_, **__):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+        def put(part, path):
+            if path.parent == folder:
+                left.pop() if left else die()
+            return replace(part, path)
+
+        replace, first = Path.replace, Path(sys.argv[2], sys.argv[7])
+        for count in sys.argv[7:]:
+            folder, left = Path(sys.argv[2], count), [None] * int(count)
+            if folder != first:
+                left = left[int(sys.argv[7]):]
+                shutil.copytree(first, folder)
+            child = os.fork()
+            if not child:
+                Path.replace, shutil.rmtree = put, die
+                curate(sys.argv[1], folder, zoom=14, area=tuple(map(float, sys.argv[3:7])))
+                os._exit(0)
+            assert os.waitstatus_to_exitcode(os.wait()[1]) == -signal.SIGKILL, count
+    """
+    numbers = map(str, (*AREA.bounds, *counts))
+    subprocess.run([sys.executable, "-c", script, api, str(base), *numbers], check=True)
+
+
 def kill_a_worker(world, folder, name):
     """Run over two workers, kill one once there is a file; the exit status and what was said."""
     script = (
@@ -238,6 +357,63 @@ def kill_a_worker(world, folder, name):
 def test_a_killed_dask_worker_changes_nothing(world, quiet, tmp_path):
     assert kill_a_worker(world, tmp_path / "out", "dask")[0] == 0
     same(tmp_path / "out", quiet)
+
+
+def test_a_block_that_kills_its_workers_is_left_out_alone(world, quiet, tmp_path):
+    plan = make_plan(find_items(world / "catalog.json", Rules(), None), zoom=ZOOM)
+    blocks = make_blocks(plan, tmp_path, quant="paper")
+    name = blocks[len(blocks) // 2].name
+    begun = tmp_path / "begun"
+    deadly = f"""if True:
+        import os
+        from salib.curate import engine, shards
+
+        def commit(block):
+            with open({str(begun)!r}, "a") as file:
+                file.write(block.name + " ")
+            os.kill(os.getpid(), 9) if block.name == {name!r} else shards.commit(block)
+
+        engine.commit = commit
+    """
+    how = Engine(name="dask", max_failed=0.9)
+    with in_workers(deadly), dask.config.set({"distributed.scheduler.allowed-failures": 0}):
+        out = curate(world / "catalog.json", tmp_path / "out", zoom=ZOOM, engine=how)
+    listed = pd.read_csv(out / "quarantine.csv")
+    assert listed.block.tolist() == [name]
+    assert listed.reason.str.contains("it killed its workers").all()
+    rendered = [block for block in begun.read_text().split() if block != name]
+    assert len(rendered) == len(set(rendered)) == len(blocks) - 1
+    same(curate(world / "catalog.json", out, zoom=ZOOM), quiet)
+
+
+def test_blocks_go_to_the_cluster_of_the_scheduler_and_leave_it(
+    world, quiet, tmp_path, monkeypatch
+):
+    rendering, used = engine.commit, []
+
+    def noting_the_worker(block):
+        used.append(distributed.get_worker().address)
+        return rendering(block)
+
+    monkeypatch.setattr(engine, "commit", noting_the_worker)
+    with distributed.LocalCluster(
+        n_workers=2, threads_per_worker=1, processes=False, protocol="tcp", dashboard_address=":0"
+    ) as cluster:
+        how = Engine(name="dask", scheduler=cluster.scheduler_address)
+        out = curate(world / "catalog.json", tmp_path / "out", zoom=ZOOM, engine=how)
+        assert set(used) == {worker.address for worker in cluster.workers.values()}
+        with distributed.Client(cluster) as client:
+            assert client.submit(pow, 3, 4).result() == 81
+    same(out, quiet)
+
+
+def test_a_scheduler_out_of_reach_is_told(world, tmp_path):
+    how = Engine(name="dask", scheduler="tcp://127.0.0.1:9")
+    with (
+        dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
+        pytest.raises(ValueError, match=r"scheduler must be .* within reach, got tcp://127"),
+    ):
+        curate(world / "catalog.json", tmp_path / "out", zoom=ZOOM, engine=how)
 
 
 def test_a_killed_worker_of_the_pool_is_told_and_the_run_goes_on(world, quiet, tmp_path):

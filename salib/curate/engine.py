@@ -24,8 +24,6 @@ from salib.curate.remote import ReadError, pause
 from salib.curate.shards import Block, commit, start_worker
 
 ENGINES = ("processes", "threads", "dask")
-LOST_WORKERS = 3
-"""How many workers may die over one block before Dask gives it up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,8 +69,10 @@ def attempt(block: Block, retries: int) -> Outcome:
     """Commit a block, again after a while where that may help.
 
     A refusal is final here: `patiently` has renewed the token. A scene that is wrong is a reason; a
-    full disk, or a fault of ours, is raised.
+    full disk, or a fault of ours, is raised. Dask asks again for what a dead worker had done.
     """
+    if block.path.is_file():
+        return Outcome(name=block.name, reason=None)
     for trial in range(retries + 1):
         try:
             commit(block)
@@ -170,12 +170,23 @@ def _over_dask(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, No
             where = stack.enter_context(
                 LocalCluster(n_workers=engine.workers, threads_per_worker=1, dashboard_address=":0")
             )
-        client = stack.enter_context(Client(where))
+        try:
+            client = stack.enter_context(Client(where))
+        except OSError as error:
+            raise ValueError(
+                f"scheduler must be a Dask within reach, got {where} ({error})"
+            ) from error
         once = partial(attempt, retries=engine.retries)
-        waiting = client.map(once, blocks, retries=LOST_WORKERS, pure=False)
-        names = {future.key: block.name for future, block in zip(waiting, blocks, strict=True)}
+        waiting = client.map(once, blocks, pure=False)
+        named = {future.key: block for future, block in zip(waiting, blocks, strict=True)}
+        killed: list[Block] = []
         for done in completed(waiting):
             try:
                 yield done.result()
+            except KilledWorker:
+                killed.append(named[done.key])
+        for block in killed:  # one by one: a dying worker takes along the blocks that wait for it
+            try:
+                yield client.submit(once, block, pure=False).result()
             except KilledWorker as error:
-                yield Outcome(name=names[done.key], reason=f"it killed its workers ({error})")
+                yield Outcome(name=block.name, reason=f"it killed its workers ({error})")

@@ -41,6 +41,7 @@ INDEX = "index.parquet"
 SNAPSHOT = "scenes.parquet"
 QUARANTINE = "quarantine.csv"
 SHARDS = ".shards"
+CHECKS = "radar.json"
 TILE_BYTES = 40_000
 """A low guess at an encoded tile; a place has seven, each in a shard and in an archive."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -117,7 +118,10 @@ def curate(
         "items": sources.items_digest(items),
         "source": source_digest("salib.curate"),
     }
+    shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+    _clear_parts(out)
     if is_kept(out, key) and _is_whole(out):
+        _clear_shards(shards)
         return out
     plan = make_plan(
         items,
@@ -131,7 +135,6 @@ def curate(
     tell(plan, say)
     check_bill(plan, requester_pays, say)
     check_room(out, 2 * 7 * TILE_BYTES * len(plan.tiles))
-    shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
     how = {"quant": quant, "encoding": encoding, "requester_pays": requester_pays}
     blocks = make_blocks(plan, shards, **how)
     try:
@@ -141,7 +144,9 @@ def curate(
         waiting = [block for block in blocks if not block.path.is_file()]
         failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
         whole = [block.path for block in blocks if block.path.is_file()]
-        _finish(out, plan, whole, filters, _radar_checks(plan, requester_pays))
+        rows = read_rows(whole)
+        checks = _radar_checks(plan, rows, shards / CHECKS, requester_pays)
+        _finish(out, plan, whole, rows, filters, checks)
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -193,11 +198,28 @@ def _is_whole(out: Path) -> bool:
     return all((out / name).is_file() for name in outputs())
 
 
+def _clear_parts(out: Path) -> None:
+    """Remove files that a killed run left half written."""
+    for part in out.glob(".*.part"):
+        part.unlink()
+
+
+def _clear_shards(shards: Path) -> None:
+    """Remove shards that a run, killed at its very end, left; those of another run stay."""
+    shutil.rmtree(shards, ignore_errors=True)
+    if shards.parent.is_dir() and not any(shards.parent.iterdir()):
+        shards.parent.rmdir()
+
+
 def _finish(
-    out: Path, plan: Plan, paths: Sequence[Path], filters: Filters, checks: dict[str, dict]
+    out: Path,
+    plan: Plan,
+    paths: Sequence[Path],
+    rows: pd.DataFrame,
+    filters: Filters,
+    checks: dict[str, dict],
 ) -> None:
     """Shards to archives and, last, the index; what an earlier call left goes first."""
-    rows = read_rows(paths)
     index = joint_samples(rows, plan.zoom, filters)
     for name in (MADE_FROM, INDEX, TILES, UNCOVERED, *(f"{n}.pmtiles" for n in SENSOR_NAMES)):
         (out / name).unlink(missing_ok=True)
@@ -230,16 +252,28 @@ def _metadata(plan: Plan, sensor: str) -> dict:
     }
 
 
-def _radar_checks(plan: Plan, requester_pays: bool) -> dict[str, dict]:
-    """How well a polynomial holds the control points of each radar scene that has them."""
-    checks: dict[str, dict] = {"gcp_residual_px": {}, "gcp_tps_px": {}}
+def _radar_checks(
+    plan: Plan, rows: pd.DataFrame, kept: Path, requester_pays: bool
+) -> dict[str, dict]:
+    """How well a polynomial holds the control points of each radar scene in `rows` that has them.
+
+    What is found is kept in a file, so that a run killed later reads no scene again.
+    """
+    known = json.loads(kept.read_text()) if kept.is_file() else {}
+    used = set(rows.loc[rows.sensor == "radar", "scene_ids"].explode())
     for scene in plan.scenes["radar"]:
+        if scene.id in known or scene.id not in used:
+            continue
         with remote.reading(scene.hrefs, requester_pays=requester_pays):
             gcps = BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
-        if gcps:
-            check = check_gcps(gcps)
-            checks["gcp_residual_px"][scene.id] = round(check.residual_px, 6)
-            checks["gcp_tps_px"][scene.id] = round(check.tps_px, 6)
+        known[scene.id] = asdict(check_gcps(gcps)) if gcps else None
+    with atomic_file(kept) as part:
+        part.write_text(json.dumps(known))
+    checks: dict[str, dict] = {"gcp_residual_px": {}, "gcp_tps_px": {}}
+    for name, found in known.items():
+        if found:
+            checks["gcp_residual_px"][name] = round(found["residual_px"], 6)
+            checks["gcp_tps_px"][name] = round(found["tps_px"], 6)
     return checks
 
 
