@@ -378,7 +378,7 @@ def test_blocked_bfloat16_keeps_its_stated_bound_at_full_width(larger, error):
 
 
 needs_fused = pytest.mark.skipif(
-    fused_module.library()[0] is None, reason=str(fused_module.library()[1])
+    fused_module.kernel()[0] is None, reason=str(fused_module.kernel()[1])
 )
 
 
@@ -438,6 +438,21 @@ def test_fused_does_not_depend_on_threads_or_on_how_tensors_lie():
 
 
 @needs_fused
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("wrong", [math.nan, math.inf])
+def test_fused_hides_no_value_that_is_not_finite(which, wrong):
+    generator = torch.Generator().manual_seed(0)
+    tensors = [torch.randn(1, 2, 300, 8, generator=generator).bfloat16() for _ in "qkv"]
+    tensors[which][0, 1, 7, 5] = wrong
+    xy, slopes = patch_centres(15, 20, torch.tensor([16.0])), alibi_slopes(2)
+    exact, found = (
+        attend(*(t.to(dtype) for t in tensors), xy, xy, slopes, 64.0, impl=impl)
+        for impl, dtype in (("reference", torch.float32), ("fused", torch.bfloat16))
+    )
+    assert torch.equal(found.isfinite().all(-1), exact.isfinite().all(-1))
+
+
+@needs_fused
 def test_fused_is_refused_where_it_does_not_serve_and_chosen_where_it_does():
     q = torch.randn(1, 2, 200, 8)
     xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
@@ -472,8 +487,8 @@ def test_without_its_kernel_auto_takes_the_next_best(monkeypatch, tmp_path, faul
     monkeypatch.setenv("PATH", str(bin))
     monkeypatch.delenv("CXX", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    fresh = functools.cache(fused_module.library.__wrapped__)
-    monkeypatch.setattr(fused_module, "library", fresh)
+    fresh = functools.cache(fused_module.kernel.__wrapped__)
+    monkeypatch.setattr(fused_module, "kernel", fresh)
     half = torch.randn(1, 2, 200, 8).bfloat16()
     xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
     geometry = Geometry(xy, xy, slopes, 64.0)

@@ -500,7 +500,7 @@ def test_a_model_without_the_sensor_or_a_scheduler_out_of_reach_is_told(
     how = Engine(name="dask", scheduler="tcp://127.0.0.1:9")
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
-        pytest.raises(ValueError, match="scheduler must be within reach"),
+        pytest.raises(ValueError, match="scheduler must be a Dask within reach"),
     ):
         embed(path, folder, tmp_path / "map.tif", engine=how)
 

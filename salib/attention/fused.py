@@ -17,15 +17,8 @@ from torch import Tensor
 from salib.attention.geometry import Geometry
 
 SOURCE = Path(__file__).with_suffix(".cpp")
-FLAGS = ("-std=c++20", "-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math")
-FLAGS += (
-    "-mprefer-vector-width=512",
-    "-fno-signed-zeros",
-    "-ffinite-math-only",
-    "-fopenmp",
-    "-fPIC",
-    "-shared",
-)
+FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno")
+FLAGS += ("-fno-trapping-math", "-fno-signed-zeros", "-fopenmp", "-fPIC", "-shared")
 COMPILERS = ("c++", "g++", "clang++")
 logger = logging.getLogger(__name__)
 
@@ -48,11 +41,11 @@ def why_not(q: Tensor, geometry: Geometry) -> str | None:
         return f"impl='fused' needs heads of even width, got {q.shape[-1]}"
     if geometry.slopes.requires_grad and torch.is_grad_enabled():
         return "impl='fused' has no gradient of the slopes: use 'blocked'"
-    return library()[1]
+    return kernel()[1]
 
 
 @functools.cache
-def library() -> tuple[ctypes.CDLL | None, str | None]:
+def kernel() -> tuple[ctypes.CDLL | None, str | None]:
     """The compiled kernel, or why there is none; compiled once a machine and version of torch.
 
     It is kept in $XDG_CACHE_HOME/salib (by default ~/.cache/salib).
@@ -149,8 +142,8 @@ def _shape(
 
 
 def _call(name: str, shape: _Shape, *tensors: Tensor) -> None:
-    kernel, reason = library()
-    if kernel is None:
+    compiled, reason = kernel()
+    if compiled is None:
         raise ValueError(reason)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    getattr(kernel, name)(ctypes.byref(shape), *pointers)
+    getattr(compiled, name)(ctypes.byref(shape), *pointers)

@@ -1,7 +1,7 @@
 """Blocks to files: one attempt, mapped in turn, over threads, over processes or over Dask."""
 
 import csv
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import (
     Executor,
     Future,
@@ -10,7 +10,7 @@ from concurrent.futures import (
     as_completed,
 )
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -158,10 +158,15 @@ def _over_pool(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, No
         pool.shutdown(cancel_futures=True)
 
 
-def _over_dask(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, None, None]:
+@contextmanager
+def dask_client(engine: Engine) -> Iterator[Any]:
+    """A client of the engine's cluster, or of one started here for the block.
+
+    Raises:
+        ValueError: if Dask is not installed, or its scheduler is out of reach.
+    """
     try:
-        from distributed import Client, KilledWorker, LocalCluster
-        from distributed import as_completed as completed
+        from distributed import Client, LocalCluster
     except ImportError as error:
         raise ValueError("engine dask needs pip install distributed") from error
     with ExitStack() as stack:
@@ -176,6 +181,14 @@ def _over_dask(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, No
             raise ValueError(
                 f"scheduler must be a Dask within reach, got {where} ({error})"
             ) from error
+        yield client
+
+
+def _over_dask(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, None, None]:
+    with dask_client(engine) as client:
+        from distributed import KilledWorker
+        from distributed import as_completed as completed
+
         once = partial(attempt, retries=engine.retries)
         waiting = client.map(once, blocks, pure=False)
         named = {future.key: block for future, block in zip(waiting, blocks, strict=True)}

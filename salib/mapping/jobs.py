@@ -3,17 +3,15 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from salib.artifact import atomic_file
-from salib.curate.engine import Engine
+from salib.curate.engine import Engine, dask_client
 from salib.curate.shards import start_worker
 from salib.mapping.scene import Scene
 from salib.mapping.vectors import embed_window, model_of
@@ -93,21 +91,10 @@ def _over_processes(jobs: Sequence[Job], engine: Engine) -> Iterator[Path]:
 
 
 def _over_dask(jobs: Sequence[Job], engine: Engine) -> Iterator[Path]:
-    try:
-        from distributed import Client, KilledWorker, LocalCluster
+    with dask_client(engine) as client:
+        from distributed import KilledWorker
         from distributed import as_completed as completed
-    except ImportError as error:
-        raise ValueError("engine dask needs pip install distributed") from error
-    with ExitStack() as stack:
-        where: Any = engine.scheduler
-        if where is None:
-            where = stack.enter_context(
-                LocalCluster(n_workers=engine.workers, threads_per_worker=1, dashboard_address=":0")
-            )
-        try:
-            client = stack.enter_context(Client(where))
-        except OSError as error:
-            raise ValueError(f"scheduler must be within reach, got {where} ({error})") from error
+
         try:
             for done in completed(client.map(embed_job, jobs, pure=False)):
                 yield done.result()
