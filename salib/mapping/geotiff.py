@@ -12,7 +12,8 @@ from affine import Affine
 from jaxtyping import Float32, Shaped
 from rasterio.crs import CRS
 
-from salib.mapping.scene import CACHE_MB, Scene
+from salib.curate.remote import CACHE_MB
+from salib.mapping.scene import Scene
 from salib.mapping.windows import Stretch, weights
 
 DTYPES = ("float32", "float16", "int8")

@@ -22,7 +22,6 @@ from salib.curate.remote import is_remote, patiently, reading
 from salib.curate.render import sar_to_8bit
 from salib.mapping.ground import ground_gsd_m
 
-CACHE_MB = 64
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
 
 
@@ -76,7 +75,7 @@ class Scene:
             ReadError: if the file cannot be read.
         """
         take = partial(self._take, ((top, top + height), (left, left + width)))
-        with reading([self.href], requester_pays=False), rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+        with reading([self.href], requester_pays=False):
             pixels, masks = patiently(self.href, take)
         every = np.logical_and if self.sensor == "radar" else np.logical_or
         valid = every.reduce(masks > 0)
