@@ -3,7 +3,7 @@
 // the size of queries x keys is ever stored. Products are PyTorch's own (oneDNN's brgemm, which uses
 // AMX where there is any), accumulated in float32; logits, softmax and distances are float32.
 //
-// Rows are worked through in vectors of 16; the rest of a row goes through a mask. Every processor that
+// Rows are worked through in vectors of 16, their ends through a mask. Every processor that
 // multiplies bfloat16 itself has these instructions (AVX-512 with BF16).
 //
 // brgemm takes its right operand in pairs of rows ("packed": element (2i + j, n) at [i][n][j]), so
@@ -31,18 +31,18 @@ constexpr float LOG2E = 1.4426950408889634f;
 inline int64_t even(int64_t n) { return n + n % 2; }
 inline int64_t blocks(int64_t n, int64_t size) { return (n + size - 1) / size; }
 
-inline Half rounded(float x) {
-  uint32_t bits;
-  std::memcpy(&bits, &x, 4);
-  return Half(static_cast<uint16_t>((bits + 0x7fff + ((bits >> 16) & 1)) >> 16), Half::from_bits());
-}
-
 using Floats = __m512;
 constexpr int64_t LANES = 16;
 
 // The lanes in use when `left` elements of a row are left.
 inline __mmask16 lanes(int64_t left) {
   return left >= LANES ? 0xffff : static_cast<__mmask16>((1u << left) - 1);
+}
+
+// Where 16 elements lie that are `step` apart.
+inline __m512i apart(int64_t step) {
+  const __m512i ramp = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+  return _mm512_mullo_epi32(ramp, _mm512_set1_epi32(static_cast<int>(step)));
 }
 
 // To bfloat16, rounded to nearest even; NaN stays NaN.
@@ -105,6 +105,31 @@ inline void changes_of(const float* line, const float* far, const float* slid, c
                                         _mm512_maskz_loadu_ps(mask, dot + c));
     store(share + c, mask, power);
     store(turned + c, mask, _mm512_mul_ps(power, change));
+  }
+}
+
+inline Floats floats(__mmask16 mask, const Half* from) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+inline float dot_of(const Half* a, const Half* b, int64_t dim) {
+  Floats sum = _mm512_setzero_ps();
+  for (int64_t c = 0; c < dim; c += LANES) {
+    const __mmask16 mask = lanes(dim - c);
+    sum = _mm512_fmadd_ps(floats(mask, a + c), floats(mask, b + c), sum);
+  }
+  return _mm512_reduce_add_ps(sum);
+}
+
+// `dim` values that lie `step` apart, times `by`, rounded.
+inline void round_to(Half* to, const float* from, int64_t step, int64_t dim, float by) {
+  const __m512i places = apart(step);
+  for (int64_t c = 0; c < dim; c += LANES) {
+    const __mmask16 mask = lanes(dim - c);
+    const Floats x =
+        _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, places, from + c * step, 4);
+    store(to + c, mask, _mm512_mul_ps(x, _mm512_set1_ps(by)));
   }
 }
 
@@ -174,18 +199,32 @@ void pack_rows(const Head& from, int64_t start, int64_t rows, int64_t dim, Half*
               to + r * dim);
 }
 
-// The same, transposed: pairs of channels, [dim / 2][rows][2].
-void pack_columns(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
-  for (int64_t r = 0; r < rows; r++)
+// Calls use(c, r, mask, elements c and c + 1 of 16 rows from r on) for all pairs of columns.
+template <typename Use>
+void by_columns(const Head& from, int64_t start, int64_t rows, int64_t dim, Use use) {
+  const __m512i places = apart(from.step);
+  for (int64_t r = 0; r < rows; r += LANES)
     for (int64_t c = 0; c < dim; c += 2)
-      std::memcpy(to + (c / 2 * rows + r) * 2, from.row(start + r) + c, 2 * sizeof(Half));
+      use(c, r, lanes(rows - r),
+          _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), lanes(rows - r), places,
+                                      from.row(start + r) + c, sizeof(Half)));
 }
 
-// [dim][even(rows)], not in pairs.
+// Rows of a head turned, in pairs of channels: [dim / 2][rows][2].
+void pack_columns(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
+  by_columns(from, start, rows, dim, [&](int64_t c, int64_t r, __mmask16 mask, __m512i both) {
+    _mm512_mask_storeu_epi32(to + c * rows + 2 * r, mask, both);
+  });
+}
+
+// The same, not in pairs: [dim][even(rows)].
 void transpose(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
-  for (int64_t c = 0; c < dim; c++)
-    for (int64_t r = 0; r < even(rows); r++)
-      to[c * even(rows) + r] = r < rows ? from.row(start + r)[c] : Half(0.0f);
+  const int64_t width = even(rows);
+  by_columns(from, start, rows, dim, [&](int64_t c, int64_t r, __mmask16 mask, __m512i both) {
+    _mm512_mask_cvtepi32_storeu_epi16(to + c * width + r, mask, both);
+    _mm512_mask_cvtepi32_storeu_epi16(to + (c + 1) * width + r, mask, _mm512_srli_epi32(both, 16));
+  });
+  for (int64_t c = 0; width > rows && c < dim; c++) to[c * width + rows] = Half(0.0f);
 }
 
 }  // namespace
@@ -255,9 +294,7 @@ void salib_forward(const Shape* s, const Half* q, const Half* k, const Half* v, 
         for (int64_t r = 0; r < rows; r++) {
           const int64_t row = (h - first) * QUERIES + r;
           Half* to = out + b * s->out[0] + h * s->out[1] + (start + r) * s->out[2];
-          const float share = 1 / total[row];
-#pragma omp simd
-          for (int64_t c = 0; c < D; c++) to[c] = rounded(mixed[row * D + c] * share);
+          round_to(to, &mixed[row * D], 1, D, 1 / total[row]);
           sums[(b * H + h) * N + start + r] = highest[row] + std::log2(total[row]);
         }
     }
@@ -295,12 +332,8 @@ void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v,
           pack_rows(grads, at, rows, D, &grad_rows[to]);
           pack_columns(grads, at, rows, D, &grad_cols[to]);
         }
-        for (int64_t r = 0; r < N; r++) {
-          float dot = 0;
-          for (int64_t c = 0; c < D; c++)
-            dot += static_cast<float>(results.row(r)[c]) * static_cast<float>(grads.row(r)[c]);
-          dots[(h - first) * N + r] = dot;
-        }
+        for (int64_t r = 0; r < N; r++)
+          dots[(h - first) * N + r] = dot_of(results.row(r), grads.row(r), D);
       }
       std::fill(q_sum.begin(), q_sum.end(), 0.0f);
       for (int64_t from = 0; from < K; from += KEYS) {
@@ -341,17 +374,13 @@ void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v,
         for (int64_t h = first; h < last; h++)
           for (int64_t r = 0; r < rows; r++) {
             const int64_t to = ((b * K + from + r) * H + h) * D, row = (h - first) * KEYS + r;
-            for (int64_t c = 0; c < D; c++) {
-              to_k[to + c] = rounded(k_sum[row * D + c] * root);
-              to_v[to + c] = rounded(v_sum[row * D + c]);
-            }
+            round_to(to_k + to, &k_sum[row * D], 1, D, root);
+            round_to(to_v + to, &v_sum[row * D], 1, D, 1);
           }
       }
       for (int64_t h = first; h < last; h++)
         for (int64_t r = 0; r < N; r++)
-          for (int64_t c = 0; c < D; c++)
-            to_q[((b * N + r) * H + h) * D + c] =
-                rounded(q_sum[((h - first) * D + c) * N + r] * root);
+          round_to(to_q + ((b * N + r) * H + h) * D, &q_sum[(h - first) * D * N + r], N, D, root);
     }
     brgemm_release();
   }
