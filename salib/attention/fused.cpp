@@ -1,13 +1,11 @@
-// Scale-ALiBi attention, Eqs. (1)-(2), for bfloat16 on a CPU: one block of queries against one block
-// of keys at a time, the ground distance between them computed once for a group of heads. Nothing of
-// the size of queries x keys is ever stored. Products are PyTorch's own (oneDNN's brgemm, which uses
-// AMX where there is any), accumulated in float32; logits, softmax and distances are float32.
+// Scale-ALiBi attention, Eqs. (1)-(2), on a CPU: a block of queries against a block of keys at a
+// time, the ground distance between them computed once for a group of heads. Nothing of the size of
+// queries x keys is ever stored. Products are PyTorch's own (oneDNN's brgemm, which uses AMX where
+// there is any), accumulated in float32; logits, softmax and distances are float32. Rows are worked
+// through in vectors of 16 (AVX-512), their ends through a mask.
 //
-// Rows are worked through in vectors of 16, their ends through a mask. Every processor that
-// multiplies bfloat16 itself has these instructions (AVX-512 with BF16).
-//
-// brgemm takes its right operand in pairs of rows ("packed": element (2i + j, n) at [i][n][j]), so
-// what is summed over must be even: blocks of odd length get a row of zeros.
+// For bfloat16 brgemm takes its right operand in pairs of rows ("packed": element (2i + j, n) at
+// [i][n][j]), so what is summed over must be even: blocks of odd length get a row of zeros.
 
 #include <ATen/native/CPUBlas.h>
 #include <immintrin.h>
@@ -45,19 +43,37 @@ inline __m512i apart(int64_t step) {
   return _mm512_mullo_epi32(ramp, _mm512_set1_epi32(static_cast<int>(step)));
 }
 
-// To bfloat16, rounded to nearest even; NaN stays NaN.
+inline void store(float* to, __mmask16 mask, Floats x) { _mm512_mask_storeu_ps(to, mask, x); }
+
+inline Floats floats(__mmask16 mask, const float* from) {
+  return _mm512_maskz_loadu_ps(mask, from);
+}
+
+inline Floats floats(__mmask16 mask, const Half* from) {
+  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
+  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
+}
+
+#ifdef __AVX512BF16__
+// Rounded to nearest even; NaN stays NaN.
 inline void store(Half* to, __mmask16 mask, Floats x) {
   _mm256_mask_storeu_epi16(to, mask, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
 }
+#endif
 
-// 2^x for x <= 0, within 5e-5, a fortieth of what rounding to bfloat16 costs; NaN stays NaN.
+// 2^x for x <= 0; NaN stays NaN. Of what is rounded to bfloat16 within 5e-5, else within 2e-7.
+template <typename T>
 inline Floats exp2_of(Floats x) {
+  constexpr float SERIES[] = {1,  // ln(2)^n / n!
+                              0.6931471806f, 0.2402265070f, 0.0555041087f,
+                              0.0096181291f, 0.0013333558f, 0.0001540353f};
+  constexpr int DEGREE = sizeof(T) == 2 ? 4 : 6;
   x = _mm512_max_ps(_mm512_set1_ps(-150), x);  // 2^-150 is 0; of a NaN, max returns the second
   const Floats whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT);
   const Floats t = _mm512_sub_ps(x, whole);
-  Floats series = _mm512_set1_ps(0.0096181291f);  // ln(2)^n / n!
-  for (const float next : {0.0555041087f, 0.2402265070f, 0.6931471806f, 1.0f})
-    series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(next));
+  Floats series = _mm512_set1_ps(SERIES[DEGREE]);
+  for (int n = DEGREE - 1; n >= 0; n--)
+    series = _mm512_fmadd_ps(series, t, _mm512_set1_ps(SERIES[n]));
   return _mm512_scalef_ps(series, whole);
 }
 
@@ -68,8 +84,8 @@ inline float logits_of(float* line, const float* far, int64_t cols, float scale,
   Floats top = _mm512_set1_ps(highest);
   for (int64_t c = 0; c < cols; c += LANES) {
     const __mmask16 mask = lanes(cols - c);
-    const Floats away = _mm512_mul_ps(steep, _mm512_maskz_loadu_ps(mask, far + c));
-    const Floats x = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(mask, line + c), by, away);
+    const Floats away = _mm512_mul_ps(steep, floats(mask, far + c));
+    const Floats x = _mm512_fmsub_ps(floats(mask, line + c), by, away);
     _mm512_mask_storeu_ps(line + c, mask, x);
     top = _mm512_mask_max_ps(top, mask, x, top);  // a NaN is not the maximum
   }
@@ -77,13 +93,13 @@ inline float logits_of(float* line, const float* far, int64_t cols, float scale,
 }
 
 // A row of 2^(logit - top), rounded, and its sum.
-inline float shares_of(const float* line, int64_t cols, float top, Half* share) {
+template <typename T>
+inline float shares_of(const float* line, int64_t cols, float top, T* share) {
   const Floats highest = _mm512_set1_ps(top);
   Floats sum = _mm512_setzero_ps();
   for (int64_t c = 0; c < cols; c += LANES) {
     const __mmask16 mask = lanes(cols - c);
-    const Floats power =
-        exp2_of(_mm512_sub_ps(_mm512_maskz_loadu_ps(mask, line + c), highest));
+    const Floats power = exp2_of<T>(_mm512_sub_ps(floats(mask, line + c), highest));
     sum = _mm512_mask_add_ps(sum, mask, sum, power);
     store(share + c, mask, power);
   }
@@ -91,29 +107,26 @@ inline float shares_of(const float* line, int64_t cols, float top, Half* share) 
 }
 
 // A row of the backward pass: shares again, and the gradient of the logits.
+template <typename T>
 inline void changes_of(const float* line, const float* far, const float* slid, const float* total,
-                       const float* dot, int64_t cols, float scale, float slope, Half* share,
-                       Half* turned) {
+                       const float* dot, int64_t cols, float scale, float slope, T* share,
+                       T* turned) {
   const Floats by = _mm512_set1_ps(scale), steep = _mm512_set1_ps(slope);
   for (int64_t c = 0; c < cols; c += LANES) {
     const __mmask16 mask = lanes(cols - c);
-    const Floats away = _mm512_fmadd_ps(steep, _mm512_maskz_loadu_ps(mask, far + c),
-                                        _mm512_maskz_loadu_ps(mask, total + c));
-    const Floats x = _mm512_fmsub_ps(_mm512_maskz_loadu_ps(mask, line + c), by, away);
-    const Floats power = exp2_of(_mm512_min_ps(_mm512_setzero_ps(), x));
-    const Floats change = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask, slid + c),
-                                        _mm512_maskz_loadu_ps(mask, dot + c));
+    const Floats away = _mm512_fmadd_ps(steep, floats(mask, far + c),
+                                        floats(mask, total + c));
+    const Floats x = _mm512_fmsub_ps(floats(mask, line + c), by, away);
+    const Floats power = exp2_of<T>(_mm512_min_ps(_mm512_setzero_ps(), x));
+    const Floats change = _mm512_sub_ps(floats(mask, slid + c),
+                                        floats(mask, dot + c));
     store(share + c, mask, power);
     store(turned + c, mask, _mm512_mul_ps(power, change));
   }
 }
 
-inline Floats floats(__mmask16 mask, const Half* from) {
-  const __m512i wide = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, from));
-  return _mm512_castsi512_ps(_mm512_slli_epi32(wide, 16));
-}
-
-inline float dot_of(const Half* a, const Half* b, int64_t dim) {
+template <typename T>
+inline float dot_of(const T* a, const T* b, int64_t dim) {
   Floats sum = _mm512_setzero_ps();
   for (int64_t c = 0; c < dim; c += LANES) {
     const __mmask16 mask = lanes(dim - c);
@@ -123,7 +136,8 @@ inline float dot_of(const Half* a, const Half* b, int64_t dim) {
 }
 
 // `dim` values that lie `step` apart, times `by`, rounded.
-inline void round_to(Half* to, const float* from, int64_t step, int64_t dim, float by) {
+template <typename T>
+inline void round_to(T* to, const float* from, int64_t step, int64_t dim, float by) {
   const __m512i places = apart(step);
   for (int64_t c = 0; c < dim; c += LANES) {
     const __mmask16 mask = lanes(dim - c);
@@ -131,6 +145,12 @@ inline void round_to(Half* to, const float* from, int64_t step, int64_t dim, flo
         _mm512_mask_i32gather_ps(_mm512_setzero_ps(), mask, places, from + c * step, 4);
     store(to + c, mask, _mm512_mul_ps(x, _mm512_set1_ps(by)));
   }
+}
+
+// Two rows, one after the other; no second row is a row of zeros.
+inline void pair_rows(const float* first, const float* second, int64_t cols, float* pairs) {
+  std::copy_n(first, cols, pairs);
+  second ? std::copy_n(second, cols, pairs + cols) : std::fill_n(pairs + cols, cols, 0.0f);
 }
 
 // Two rows, element by element in pairs; no second row is a row of zeros.
@@ -158,12 +178,13 @@ struct Shape {
 
 namespace {
 
+template <typename T>
 struct Head {
-  const Half* data;
+  const T* data;
   int64_t step;
-  Head(const Half* all, const int64_t* stride, int64_t b, int64_t h)
+  Head(const T* all, const int64_t* stride, int64_t b, int64_t h)
       : data(all + b * stride[0] + h * stride[1]), step(stride[2]) {}
-  const Half* row(int64_t token) const { return data + token * step; }
+  const T* row(int64_t token) const { return data + token * step; }
 };
 
 // Steps of distance from each of `rows` places to each of `cols`, one row after another.
@@ -192,65 +213,71 @@ void distances(const float* from, const float* to, int64_t rows, int64_t cols, i
   }
 }
 
-// Rows of a head in pairs, [rows / 2][dim][2]; a missing last row is zero.
-void pack_rows(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
+// Rows of a head, for bfloat16 in pairs, [rows / 2][dim][2]; a missing last row is zero.
+template <typename T>
+void pack_rows(const Head<T>& from, int64_t start, int64_t rows, int64_t dim, T* to) {
   for (int64_t r = 0; r < rows; r += 2)
     pair_rows(from.row(start + r), r + 1 < rows ? from.row(start + r + 1) : nullptr, dim,
               to + r * dim);
 }
 
-// Calls use(c, r, mask, elements c and c + 1 of 16 rows from r on) for all pairs of columns.
-template <typename Use>
-void by_columns(const Head& from, int64_t start, int64_t rows, int64_t dim, Use use) {
+// Calls use(c, r, mask, 32 bits from column c on of 16 rows from r on) for every such column.
+template <typename T, typename Use>
+void by_columns(const Head<T>& from, int64_t start, int64_t rows, int64_t dim, Use use) {
   const __m512i places = apart(from.step);
   for (int64_t r = 0; r < rows; r += LANES)
-    for (int64_t c = 0; c < dim; c += 2)
+    for (int64_t c = 0; c < dim; c += sizeof(int32_t) / sizeof(T))
       use(c, r, lanes(rows - r),
           _mm512_mask_i32gather_epi32(_mm512_setzero_si512(), lanes(rows - r), places,
-                                      from.row(start + r) + c, sizeof(Half)));
+                                      from.row(start + r) + c, sizeof(T)));
 }
 
-// Rows of a head turned, in pairs of channels: [dim / 2][rows][2].
-void pack_columns(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
-  by_columns(from, start, rows, dim, [&](int64_t c, int64_t r, __mmask16 mask, __m512i both) {
-    _mm512_mask_storeu_epi32(to + c * rows + 2 * r, mask, both);
+// Rows of a head turned, [dim][rows], for bfloat16 in pairs of channels, [dim / 2][rows][2].
+template <typename T>
+void pack_columns(const Head<T>& from, int64_t start, int64_t rows, int64_t dim, T* to) {
+  constexpr int64_t PAIR = sizeof(int32_t) / sizeof(T);
+  by_columns(from, start, rows, dim, [&](int64_t c, int64_t r, __mmask16 mask, __m512i bits) {
+    _mm512_mask_storeu_epi32(to + c * rows + PAIR * r, mask, bits);
   });
 }
 
-// The same, not in pairs: [dim][even(rows)].
-void transpose(const Head& from, int64_t start, int64_t rows, int64_t dim, Half* to) {
+// Rows of a head turned, [dim][even(rows)]; a missing last row is zero.
+template <typename T>
+void transpose(const Head<T>& from, int64_t start, int64_t rows, int64_t dim, T* to) {
   const int64_t width = even(rows);
-  by_columns(from, start, rows, dim, [&](int64_t c, int64_t r, __mmask16 mask, __m512i both) {
-    _mm512_mask_cvtepi32_storeu_epi16(to + c * width + r, mask, both);
-    _mm512_mask_cvtepi32_storeu_epi16(to + (c + 1) * width + r, mask, _mm512_srli_epi32(both, 16));
+  by_columns(from, start, rows, dim, [&](int64_t c, int64_t r, __mmask16 mask, __m512i bits) {
+    T* line = to + c * width + r;
+    if constexpr (sizeof(T) == sizeof(int32_t)) {
+      _mm512_mask_storeu_epi32(line, mask, bits);
+    } else {
+      _mm512_mask_cvtepi32_storeu_epi16(line, mask, bits);
+      _mm512_mask_cvtepi32_storeu_epi16(line + width, mask, _mm512_srli_epi32(bits, 16));
+    }
   });
-  for (int64_t c = 0; width > rows && c < dim; c++) to[c * width + rows] = Half(0.0f);
+  for (int64_t c = 0; width > rows && c < dim; c++) to[c * width + rows] = 0;
 }
-
-}  // namespace
-
-extern "C" {
 
 // out = softmax(q k / sqrt(dim) - slope * distance) v, and log2 of each query's sum of powers of 2.
-void salib_forward(const Shape* s, const Half* q, const Half* k, const Half* v, const float* q_xy,
-                   const float* k_xy, const float* slopes, Half* out, float* sums) {
+template <typename T>
+void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_xy,
+                   const float* k_xy, const float* slopes, T* out, float* sums) {
   const int64_t D = s->dim, N = s->queries, K = s->keys, H = s->heads;
   const int64_t q_blocks = blocks(N, QUERIES), k_blocks = blocks(K, KEYS), size = even(K) * D;
   const int64_t groups = blocks(H, GROUP);
   const float scale = LOG2E / std::sqrt(static_cast<float>(D));
-  std::vector<Half> k_packed(s->batch * H * size), v_packed(s->batch * H * size);
+  std::vector<T> k_packed(s->batch * H * size), v_packed(s->batch * H * size);
 #pragma omp parallel num_threads(s->threads)
   {
 #pragma omp for schedule(static)
     for (int64_t bh = 0; bh < s->batch * H; bh++)
       for (int64_t at = 0; at < K; at += KEYS) {
         const int64_t rows = std::min(KEYS, K - at);
-        pack_columns(Head(k, s->k, bh / H, bh % H), at, rows, D, &k_packed[bh * size + at * D]);
-        pack_rows(Head(v, s->v, bh / H, bh % H), at, rows, D, &v_packed[bh * size + at * D]);
+        pack_columns(Head<T>(k, s->k, bh / H, bh % H), at, rows, D, &k_packed[bh * size + at * D]);
+        pack_rows(Head<T>(v, s->v, bh / H, bh % H), at, rows, D, &v_packed[bh * size + at * D]);
       }
     std::vector<float> steps(QUERIES * KEYS), logits(QUERIES * KEYS), mixed(GROUP * QUERIES * D);
     std::vector<float> highest(GROUP * QUERIES), total(GROUP * QUERIES);
-    std::vector<Half> shares(QUERIES * KEYS);
+    std::vector<T> shares(QUERIES * KEYS);
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < s->batch * q_blocks * groups; unit++) {
       const int64_t b = unit / (q_blocks * groups), start = unit / groups % q_blocks * QUERIES;
@@ -263,20 +290,20 @@ void salib_forward(const Shape* s, const Half* q, const Half* k, const Half* v, 
         distances(q_xy + b * s->q_places + 2 * start, k_xy + b * s->k_places + 2 * at, rows, cols,
                   -1, s->sink ? K - 1 - at : -1, steps.data());
         for (int64_t h = first; h < last; h++) {
-          const Head queries(q, s->q, b, h);
-          const Half* packed = &k_packed[(b * H + h) * size + at * D];
+          const Head<T> queries(q, s->q, b, h);
+          const T* packed = &k_packed[(b * H + h) * size + at * D];
           float* sum = &mixed[(h - first) * QUERIES * D];
           const float slope = slopes[h] * LOG2E;
           brgemm(rows, cols, D, queries.step, cols, cols, false, queries.row(start), packed,
                  logits.data());
           for (int64_t r = 0; r < rows; r++) {
             float* line = &logits[r * cols];
-            Half* share = &shares[r * pairs];
+            T* share = &shares[r * pairs];
             float& high = highest[(h - first) * QUERIES + r];
             float& all = total[(h - first) * QUERIES + r];
             const float top = logits_of(line, &steps[r * cols], cols, scale, slope, high);
             const float added = shares_of(line, cols, top, share);
-            if (pairs > cols) share[cols] = Half(0.0f);
+            if (pairs > cols) share[cols] = T(0);
             if (j > 0) {
               const float shrink = std::exp2(high - top);
               all *= shrink;
@@ -293,19 +320,20 @@ void salib_forward(const Shape* s, const Half* q, const Half* k, const Half* v, 
       for (int64_t h = first; h < last; h++)
         for (int64_t r = 0; r < rows; r++) {
           const int64_t row = (h - first) * QUERIES + r;
-          Half* to = out + b * s->out[0] + h * s->out[1] + (start + r) * s->out[2];
+          T* to = out + b * s->out[0] + h * s->out[1] + (start + r) * s->out[2];
           round_to(to, &mixed[row * D], 1, D, 1 / total[row]);
           sums[(b * H + h) * N + start + r] = highest[row] + std::log2(total[row]);
         }
     }
-    brgemm_release();
+    brgemm_release(sizeof(T) == 2);
   }
 }
 
 // Gradients of q, k and v, contiguous (batch, tokens, heads, dim), from that of `out`.
-void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v, const float* q_xy,
-                    const float* k_xy, const float* slopes, const Half* out, const float* sums,
-                    const Half* grad, Half* to_q, Half* to_k, Half* to_v) {
+template <typename T>
+void backward(const Shape* s, const T* q, const T* k, const T* v, const float* q_xy,
+                    const float* k_xy, const float* slopes, const T* out, const float* sums,
+                    const T* grad, T* to_q, T* to_k, T* to_v) {
   const int64_t D = s->dim, N = s->queries, K = s->keys, H = s->heads, size = even(N) * D;
   const float root = 1 / std::sqrt(static_cast<float>(D)), scale = LOG2E * root;
   const int64_t many = std::max<int64_t>(1, s->batch * H / s->threads);
@@ -313,10 +341,10 @@ void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v,
 #pragma omp parallel num_threads(s->threads)
   {
     std::vector<float> steps(QUERIES * KEYS), logits(QUERIES * KEYS), change(QUERIES * KEYS);
-    std::vector<Half> shares(QUERIES * KEYS), by_key(QUERIES * KEYS), by_pair(QUERIES * KEYS);
-    std::vector<Half> k_turned(group * D * KEYS);
-    std::vector<Half> q_rows(group * size), q_cols(group * size);
-    std::vector<Half> grad_rows(group * size), grad_cols(group * size);
+    std::vector<T> shares(QUERIES * KEYS), by_key(QUERIES * KEYS), by_pair(QUERIES * KEYS);
+    std::vector<T> k_turned(group * D * KEYS);
+    std::vector<T> q_rows(group * size), q_cols(group * size);
+    std::vector<T> grad_rows(group * size), grad_cols(group * size);
     std::vector<float> dots(group * N), q_sum(group * D * N);
     std::vector<float> k_sum(group * KEYS * D), v_sum(group * KEYS * D);
 #pragma omp for schedule(dynamic)
@@ -324,7 +352,8 @@ void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v,
       const int64_t b = unit / groups, first = unit % groups * group;
       const int64_t last = std::min(H, first + group);
       for (int64_t h = first; h < last; h++) {
-        const Head queries(q, s->q, b, h), results(out, s->out, b, h), grads(grad, s->grad, b, h);
+        const Head<T> queries(q, s->q, b, h), results(out, s->out, b, h);
+        const Head<T> grads(grad, s->grad, b, h);
         for (int64_t at = 0; at < N; at += QUERIES) {
           const int64_t rows = std::min(QUERIES, N - at), to = (h - first) * size + at * D;
           pack_rows(queries, at, rows, D, &q_rows[to]);
@@ -339,13 +368,13 @@ void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v,
       for (int64_t from = 0; from < K; from += KEYS) {
         const int64_t rows = std::min(KEYS, K - from);
         for (int64_t h = first; h < last; h++)
-          transpose(Head(k, s->k, b, h), from, rows, D, &k_turned[(h - first) * D * KEYS]);
+          transpose(Head<T>(k, s->k, b, h), from, rows, D, &k_turned[(h - first) * D * KEYS]);
         for (int64_t at = 0; at < N; at += QUERIES) {
           const int64_t cols = std::min(QUERIES, N - at), pairs = even(cols);
           distances(k_xy + b * s->k_places + 2 * from, q_xy + b * s->q_places + 2 * at, rows, cols,
                     s->sink ? K - 1 - from : -1, -1, steps.data());
           for (int64_t h = first; h < last; h++) {
-            const Head keys(k, s->k, b, h), values(v, s->v, b, h);
+            const Head<T> keys(k, s->k, b, h), values(v, s->v, b, h);
             const int64_t own = h - first, packed = own * size + at * D;
             const float slope = slopes[h] * LOG2E;
             const float* total = sums + (b * H + h) * N + at;
@@ -355,10 +384,10 @@ void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v,
             brgemm(rows, cols, D, values.step, cols, cols, false, values.row(from),
                    &grad_cols[packed], change.data());
             for (int64_t r = 0; r < rows; r++) {
-              Half *share = &shares[r * pairs], *turned = &by_key[r * pairs];
+              T *share = &shares[r * pairs], *turned = &by_key[r * pairs];
               changes_of(&logits[r * cols], &steps[r * cols], &change[r * cols], total, dot, cols,
                          scale, slope, share, turned);
-              if (pairs > cols) share[cols] = turned[cols] = Half(0.0f);
+              if (pairs > cols) share[cols] = turned[cols] = T(0);
               if (r % 2 || r + 1 == rows)
                 pair_rows(r % 2 ? turned - pairs : turned, r % 2 ? turned : nullptr, cols,
                           &by_pair[r / 2 * cols * 2]);
@@ -382,8 +411,26 @@ void salib_backward(const Shape* s, const Half* q, const Half* k, const Half* v,
         for (int64_t r = 0; r < N; r++)
           round_to(to_q + ((b * N + r) * H + h) * D, &q_sum[(h - first) * D * N + r], N, D, root);
     }
-    brgemm_release();
+    brgemm_release(sizeof(T) == 2);
   }
 }
 
-}  // extern "C"
+}  // namespace
+
+#define SALIB_ATTENTION(NAME, T)                                                                  \
+  extern "C" void salib_forward_##NAME(const Shape* s, const T* q, const T* k, const T* v,        \
+                                       const float* q_xy, const float* k_xy, const float* slopes, \
+                                       T* out, float* sums) {                                     \
+    forward<T>(s, q, k, v, q_xy, k_xy, slopes, out, sums);                                        \
+  }                                                                                               \
+  extern "C" void salib_backward_##NAME(                                                          \
+      const Shape* s, const T* q, const T* k, const T* v, const float* q_xy, const float* k_xy,   \
+      const float* slopes, const T* out, const float* sums, const T* grad, T* to_q, T* to_k,      \
+      T* to_v) {                                                                                  \
+    backward<T>(s, q, k, v, q_xy, k_xy, slopes, out, sums, grad, to_q, to_k, to_v);               \
+  }
+
+SALIB_ATTENTION(float32, float)
+#ifdef __AVX512BF16__
+SALIB_ATTENTION(bfloat16, Half)
+#endif

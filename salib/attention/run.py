@@ -91,10 +91,10 @@ def reference(
 def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> str:
     """The implementation that `impl` stands for with these tensors.
 
-    "auto" is "sdpa" but for two cases. On a GPU it is "flex", unless slopes are
-    learnt, heads are less than 16 wide or numbers float64. For bfloat16 on a CPU, where PyTorch's
-    fused kernels were the slowest of all, it is "reference" below 128 keys, else "fused", or
-    "blocked" where that kernel does not serve (`fused.why_not` gives the reason).
+    On a GPU "auto" is "flex", or "sdpa" where slopes are learnt, heads are less than 16 wide or
+    numbers float64. On a CPU it is "fused" from 128 keys on. Below that, and where that kernel does
+    not serve (`fused.why_not` gives the reason), it is "sdpa"; but in bfloat16, where PyTorch's
+    fused kernels are the slowest of all, "reference" below 128 keys and "blocked" from there on.
 
     Raises:
         ValueError: if impl is unknown, "flex" is asked for gradients that it has not, or "fused"
@@ -117,11 +117,11 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     if q.device.type == "cuda":
         narrow = q.shape[-1] < FLEX_WIDTH or q.dtype == torch.float64
         return "sdpa" if learns or narrow else "flex"
-    if _is_small(q, k):
-        return "reference"
-    if q.dtype != torch.bfloat16:
+    if k.shape[-2] >= SMALL_KEYS and why_not(q, geometry) is None:
+        return "fused"
+    if q.dtype != torch.bfloat16 or q.device.type != "cpu":
         return "sdpa"
-    return "blocked" if why_not(q, geometry) else "fused"
+    return "reference" if _is_small(q, k) else "blocked"
 
 
 def _is_small(q: Tensor, k: Tensor) -> bool:

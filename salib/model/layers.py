@@ -29,8 +29,10 @@ class Attention(nn.Module):
         """Eq. (1) for all heads; `context` None means x itself, `geometry` None no distance."""
         x = self.norm(x)
         context = x if context is None else self.norm(context)
-        q = rearrange(self.queries(x), "b n (h d) -> b h n d", h=self.heads)
-        k, v = rearrange(self.keys_values(context), "b n (s h d) -> s b h n d", s=2, h=self.heads)
+        q, k, v = (
+            rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
+            for tokens in (self.queries(x), *self.keys_values(context).chunk(2, dim=-1))
+        )
         mixed = attend_with(q, k.to(q.dtype), v.to(q.dtype), geometry)
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
 
