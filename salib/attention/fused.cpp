@@ -23,7 +23,7 @@ using Half = at::BFloat16;
 using at::native::cpublas::brgemm;
 using at::native::cpublas::brgemm_release;
 
-constexpr int64_t QUERIES = 128, KEYS = 256, GROUP = 4;
+constexpr int64_t QUERIES = 128, KEYS = 256, GROUP = 8;
 constexpr float LOG2E = 1.4426950408889634f;
 
 inline int64_t even(int64_t n) { return n + n % 2; }
