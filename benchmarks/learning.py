@@ -16,10 +16,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from salib import TRAINING, build_model, load_model, preset
+from salib import TRAINING, preset
 from salib.artifact import atomic_file, keep
 from salib.curate import Engine, curate
-from salib.evaluate import geobench_tasks, paper_encoders, probes, real_tasks
+from salib.evaluate import encoders_of, geobench_tasks, probes, real_tasks
 from salib.evaluate.columns import embed_split
 from salib.train import pretrain
 from salib.world import write_geobench, write_scenes
@@ -35,17 +35,12 @@ def one_seed(folder: Path, seed: int, test: int) -> pd.DataFrame:
         folder / "world", write_scenes, seed=seed, zoom=ZOOM, tiles=TILES_SIDE, processes=2
     )
     tiles = curate(scenes / "catalog.json", folder / "tiles", zoom=ZOOM, engine=Engine(workers=2))
-    models = {}
+    models = []
     for kind in ("scale_alibi", "croma"):
         config = preset(PRESET, kind=kind)
         out = folder / "models" / kind
-        run = pretrain(config, TRAINING[PRESET], tiles=tiles, out=out, seed=seed)
-        models[kind] = load_model(run)
-    untrained = {
-        f"untrained_{kind}": build_model(model.config, seed).eval()
-        for kind, model in models.items()
-    }
-    encoders = paper_encoders(**models, **untrained)
+        models.append(pretrain(config, TRAINING[PRESET], tiles=tiles, out=out, seed=seed))
+    encoders = encoders_of(models, seed=seed)
     sizes = {"train": 400, "valid": 1, "test": test}
     bench = keep(folder / "geobench", write_geobench, seed=seed, processes=2, **sizes)
     tasks = geobench_tasks(bench, procedural=True)

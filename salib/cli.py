@@ -340,35 +340,55 @@ def _embed_scene(
 
 @app.command()
 def evaluate(
-    scale_alibi: Annotated[Path, typer.Option(help="Model folder of Scale-ALiBi.")],
-    croma: Annotated[Path, typer.Option(help="Model folder of CROMA.")],
-    out: Annotated[Path, typer.Option(help="Folder for rows.csv.")],
+    model: Annotated[
+        list[Path],
+        typer.Option(help="Model folder, or CROMA's published weights; give one or more."),
+    ],
+    out: Annotated[Path, typer.Option(help="The rows, .csv or .parquet.")],
+    tasks: Annotated[str, typer.Option(help="all, or names such as m-eurosat,eurosat.")] = "all",
     geobench: Annotated[
-        Path | None, typer.Option(help="GEO-Bench folder with classification_v1.0/.")
+        Path | None,
+        typer.Option(envvar="GEO_BENCH_DIR", help="Folder with classification_v1.0/."),
     ] = None,
     procedural: Annotated[bool, typer.Option(help="Its images are procedural.")] = False,
     real: Annotated[
-        Path | None, typer.Option(help="Folder of EuroSAT_RGB.zip and UCMerced_LandUse.zip.")
+        Path | None,
+        typer.Option(envvar="SALIB_DATA_DIR", help="EuroSAT_RGB.zip, UCMerced_LandUse.zip."),
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder with a folder of images for each class.")
+    ] = None,
+    gsd_m: Annotated[float | None, typer.Option(help="Metres a pixel of those images.")] = None,
     protocol: Annotated[str, typer.Option(help="default, or paper (D15).")] = "default",
     image_px: Annotated[int, typer.Option(help="Side of a lores input; hires has twice.")] = 256,
+    precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "auto",
+    against: Annotated[str, typer.Option(help="Column that others are compared with.")] = "CROMA",
+    paper: Annotated[Path, typer.Option(help="Folder of table2.csv and claims.yml.")] = Path(
+        "paper"
+    ),
     seed: Seed = 0,
 ) -> None:
-    """Probe both models and the baselines on labelled tasks."""
-    from salib.evaluate import compare
+    """Probe models and the baselines on labelled tasks; print Table 2 beside the paper's."""
+    from salib.evaluate import encoders_of, find_tasks, protocol_named
+    from salib.evaluate import evaluate as evaluate_encoders
+    from salib.tables import text_table2, verdicts
 
-    compare(
-        out,
-        scale_alibi=scale_alibi,
-        croma=croma,
-        image_px=image_px,
-        seed=seed,
-        geobench=geobench,
-        procedural=procedural,
-        real=real,
-        protocol=protocol,
-    )
-    typer.echo(out)
+    chosen = protocol_named(protocol)
+    names = tasks if tasks == "all" else [name.strip() for name in tasks.split(",")]
+    where = {"geobench": geobench, "procedural": procedural, "real": real}
+    found = find_tasks(names, images=images, gsd_m=gsd_m, **where)
+    if names == "all":
+        found = [task for task in found if task.kind in chosen.kinds]
+    options = {"image_px": image_px, "precision": precision, "against": against, "seed": seed}
+    encoders = encoders_of(model, seed=seed)
+    rows = evaluate_encoders(encoders, found, protocol=chosen, out=out, **options)
+    typer.echo(text_table2(rows, paper / "table2.csv"))
+    if (paper / "claims.yml").is_file():
+        shown = verdicts(rows, paper / "claims.yml")
+        for claim in shown.reset_index().to_dict("records"):
+            made = f"; on procedural images {claim['verdict_procedural']}"
+            typer.echo(f"{claim['claim']}: {claim['verdict']}{made if procedural else ''}")
+    typer.echo(f"{len(rows)} rows in {out}")
 
 
 @tiles.command("verify")

@@ -383,6 +383,7 @@ needs_fused = pytest.mark.skipif(
 
 
 @needs_fused
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize("larger", [1.0, 3.0, 30.0])
 @pytest.mark.parametrize("sink", [True, False])
 @pytest.mark.parametrize("shared", [True, False])
@@ -391,12 +392,13 @@ needs_fused = pytest.mark.skipif(
     [(1, 1, 48, 3), (127, 259, 16, 5), (130, 513, 48, 2), (300, 131, 64, 16), (257, 256, 2, 1)],
 )
 def test_fused_values_and_gradients_are_those_of_the_definition(
-    queries, keys, width, heads, shared, sink, larger
+    queries, keys, width, heads, shared, sink, larger, dtype
 ):
+    unless_served(dtype)
     generator = torch.Generator().manual_seed(0)
     batch = 2
     q, k, v, grad = (
-        torch.randn(batch, n, heads, width, generator=generator).bfloat16().transpose(1, 2)
+        torch.randn(batch, n, heads, width, generator=generator).to(dtype).transpose(1, 2)
         for n in (queries, keys, keys, queries)
     )
     q_xy, k_xy = (
@@ -412,15 +414,24 @@ def test_fused_values_and_gradients_are_those_of_the_definition(
     found = values_and_gradients(tensors, *places, impl="fused", sink=sink)
     steep = 1e-2 if larger <= 3 else 3e-2  # where few keys take all, q and k get small gradients
     for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-        error = steep if number in (1, 2) else 4e-3
+        error = 1e-5 if dtype == torch.float32 else steep if number in (1, 2) else 4e-3
         least = larger * v.norm() * grad.norm() if keys == 1 else 0.0
         assert (one.double() - other).norm() <= error * max(other.norm(), least)
 
 
+def unless_served(dtype):
+    place = torch.zeros(1, 2)
+    geometry = Geometry(place, place, torch.ones(1), 1.0)
+    if reason := fused_module.why_not(torch.zeros(1, 1, 1, 2, dtype=dtype), geometry):
+        pytest.skip(reason)
+
+
 @needs_fused
-def test_fused_does_not_depend_on_threads_or_on_how_tensors_lie():
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_does_not_depend_on_threads_or_on_how_tensors_lie(dtype):
+    unless_served(dtype)
     generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(2, 3, 200, 32, generator=generator).bfloat16() for _ in "qkvg"]
+    tensors = [torch.randn(2, 3, 200, 32, generator=generator).to(dtype) for _ in "qkvg"]
     xy, slopes = patch_centres(10, 20, torch.tensor([16.0, 8.0])), alibi_slopes(3)
     threads = torch.get_num_threads()
     found = []
@@ -440,31 +451,44 @@ def test_fused_does_not_depend_on_threads_or_on_how_tensors_lie():
 @needs_fused
 @pytest.mark.parametrize("which", [0, 1, 2])
 @pytest.mark.parametrize("wrong", [math.nan, math.inf])
-def test_fused_hides_no_value_that_is_not_finite(which, wrong):
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_hides_no_value_that_is_not_finite(which, wrong, dtype):
+    unless_served(dtype)
     generator = torch.Generator().manual_seed(0)
-    tensors = [torch.randn(1, 2, 300, 8, generator=generator).bfloat16() for _ in "qkv"]
+    tensors = [torch.randn(1, 2, 300, 8, generator=generator).to(dtype) for _ in "qkv"]
     tensors[which][0, 1, 7, 5] = wrong
     xy, slopes = patch_centres(15, 20, torch.tensor([16.0])), alibi_slopes(2)
     exact, found = (
-        attend(*(t.to(dtype) for t in tensors), xy, xy, slopes, 64.0, impl=impl)
-        for impl, dtype in (("reference", torch.float32), ("fused", torch.bfloat16))
+        attend(*(t.to(kind) for t in tensors), xy, xy, slopes, 64.0, impl=impl)
+        for impl, kind in (("reference", torch.float32), ("fused", dtype))
     )
     assert torch.equal(found.isfinite().all(-1), exact.isfinite().all(-1))
 
 
 @needs_fused
 def test_fused_is_refused_where_it_does_not_serve_and_chosen_where_it_does():
+    unless_served(torch.bfloat16)
     q = torch.randn(1, 2, 200, 8)
     xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
-    half = q.bfloat16()
-    assert resolve("auto", half, half, half, Geometry(xy, xy, slopes, 64.0)) == "fused"
+    half, double = q.bfloat16(), q.double()
+    plain = Geometry(xy, xy, slopes, 64.0)
     learnt = Geometry(xy, xy, slopes.clone().requires_grad_(), 64.0)
-    assert resolve("auto", half, half, half, learnt) == "blocked"
     odd = half[..., :7]
-    assert resolve("auto", odd, odd, odd, Geometry(xy, xy, slopes, 64.0)) == "blocked"
+    for tensor, geometry, expected in (
+        (q, plain, "fused"),
+        (half, plain, "fused"),
+        (odd.float(), plain, "fused"),
+        (odd, plain, "blocked"),
+        (half, learnt, "blocked"),
+        (q, learnt, "sdpa"),
+        (double, plain, "sdpa"),
+        (q[:, :, :100], plain, "sdpa"),
+        (half[:, :, :100], plain, "reference"),
+    ):
+        assert resolve("auto", tensor, tensor, tensor, geometry) == expected
     for tensor, geometry, match in (
-        (q, Geometry(xy, xy, slopes, 64.0), "bfloat16 on a CPU"),
-        (odd, Geometry(xy, xy, slopes, 64.0), "even width"),
+        (double, plain, "bfloat16 and float32 on a CPU"),
+        (odd, plain, "even width"),
         (half, learnt, "no gradient of the slopes"),
     ):
         with pytest.raises(ValueError, match=match):
@@ -474,7 +498,7 @@ def test_fused_is_refused_where_it_does_not_serve_and_chosen_where_it_does():
 @pytest.mark.parametrize("fault", ["no compiler", "a compiler that fails", "no room"])
 def test_without_its_kernel_auto_takes_the_next_best(monkeypatch, tmp_path, fault):
     """A machine without a compiler computes the same, and says why when asked by name."""
-    capable = {"avx512_bf16": True}
+    capable = {f"avx512_{part}": True for part in ("f", "bw", "dq", "vl", "bf16")}
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capable)
     monkeypatch.setattr(fused_module, "COMPILERS", ("c++",))
     cache, bin = tmp_path / "cache", tmp_path / "bin"
@@ -493,6 +517,7 @@ def test_without_its_kernel_auto_takes_the_next_best(monkeypatch, tmp_path, faul
     xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
     geometry = Geometry(xy, xy, slopes, 64.0)
     assert resolve("auto", half, half, half, geometry) == "blocked"
+    assert resolve("auto", *[half.float()] * 3, geometry) == "sdpa"
     reason = "found none of" if fault == "no compiler" else "could not be compiled"
     with pytest.raises(ValueError, match=reason):
         resolve("fused", half, half, half, geometry)

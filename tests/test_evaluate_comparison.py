@@ -35,7 +35,7 @@ def test_rows_are_made_once_for_the_same_models_and_tasks(folders, monkeypatch):
         assert rows["call"][0] == expected
     save_model(build_model(replace(SMALL, kind="croma"), 5), folders / "croma")
     assert comparison.compare(folders / "out", real=folders, seed=1, **options)["call"][0] == 3
-    columns = {"SA-high", "SA-low", "CROMA"}
+    columns = {"SA-high", "SA-low", "SA-radar", "CROMA", "CROMA-radar"}
     assert set(asked[0][0]) == columns | {f"{name} untrained" for name in columns}
     assert asked[0][1:] == (["ucmerced"], 0)
 

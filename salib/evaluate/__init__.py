@@ -1,9 +1,10 @@
 """Evaluation: tasks, inputs, features, probes, intervals, rows."""
 
-from salib.evaluate.columns import Encoder, paper_encoders
-from salib.evaluate.comparison import compare
+from salib.evaluate.columns import Encoder
+from salib.evaluate.comparison import compare, encoders_of, find_tasks
 from salib.evaluate.inputs import input_rules
-from salib.evaluate.protocol import PROTOCOLS, Protocol
+from salib.evaluate.multiple import comparisons
+from salib.evaluate.protocol import PROTOCOLS, Protocol, protocol_named
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import (
     Task,
@@ -24,13 +25,16 @@ __all__ = [
     "Task",
     "chips_by_class",
     "compare",
+    "comparisons",
+    "encoders_of",
     "evaluate",
+    "find_tasks",
     "geobench_task",
     "geobench_tasks",
     "input_rules",
     "missing_real",
     "missing_samples",
-    "paper_encoders",
+    "protocol_named",
     "read_split",
     "real_tasks",
     "sample_pictures",

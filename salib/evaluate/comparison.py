@@ -1,18 +1,108 @@
-"""Table 2 in one call: two model folders, the tasks at hand, the rows."""
+"""Table 2 in one call: models and tasks by their paths, and the rows."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from salib.artifact import MADE_FROM, atomic_dir, file_digest, is_kept, source_digest, stamp
-from salib.evaluate.columns import paper_encoders
+from salib.evaluate.columns import Encoder
 from salib.evaluate.features import Precision, device_of, resolve_precision
-from salib.evaluate.protocol import PROTOCOLS
+from salib.evaluate.protocol import protocol_named
+from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import evaluate
-from salib.evaluate.tasks import geobench_tasks, real_tasks
-from salib.model import build_model, load_model
+from salib.evaluate.tasks import Task, folder_task, geobench_tasks, real_tasks
+from salib.model import build_model, load_croma, load_model
 
 ROWS = "rows.csv"
+PUBLISHED = "CROMA published"
+
+
+def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Encoder]:
+    """The columns of models by their paths, each of them also untrained.
+
+    A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar; one of CROMA
+    gives CROMA and CROMA-radar; a file of CROMA's published weights gives "CROMA published". Of
+    several models of one kind the later ones' columns bear the name of their path.
+
+    Raises:
+        ValueError: if there is no model, or a path is not one.
+    """
+    if not models:
+        raise ValueError("models must name at least one model folder, got none")
+    paths = list(dict.fromkeys(map(Path, models)))
+    columns: dict[str, Encoder] = {}
+    seen: Counter[str] = Counter()
+    loaded = {path: load_croma(path) if path.is_file() else load_model(path) for path in paths}
+    measured = [model for path, model in loaded.items() if model.config.levels and path.is_dir()]
+    colours = measured[0].config.sensor_levels["lores"] if measured else None
+    for path, model in loaded.items():
+        untrained = build_model(model.config, seed).eval()
+        kind = PUBLISHED if path.is_file() else model.config.kind
+        named = f" ({path.parent.name}/{path.name})" if seen[kind] else ""
+        seen[kind] += 1
+        for trained, own in ((True, model), (False, untrained)):
+            suffix = named + ("" if trained else " untrained")
+            for name, look in _looks(kind).items():
+                seeing = PublishedCroma(own, colours) if kind == PUBLISHED else own
+                columns[name + suffix] = Encoder(model=seeing, trained=trained, **look)
+    return columns
+
+
+def _looks(kind: str) -> dict[str, dict[str, Any]]:
+    low, radar = {"sensor": "lores"}, {"sensor": "radar"}
+    if kind == PUBLISHED:
+        return {PUBLISHED: low}
+    if kind == "croma":
+        return {"CROMA": low, "CROMA-radar": radar}
+    return {"SA-high": {"sensor": "hires", "zoom": 2}, "SA-low": low, "SA-radar": radar}
+
+
+def find_tasks(
+    names: str | Sequence[str] = "all",
+    *,
+    geobench: str | Path | None = None,
+    procedural: bool = False,
+    real: str | Path | None = None,
+    images: str | Path | None = None,
+    gsd_m: float | None = None,
+) -> list[Task]:
+    """Tasks at hand, all or those named: GEO-Bench's, EuroSAT and UC Merced, a folder of images.
+
+    Args:
+        names: "all", or names such as "m-eurosat" or "eurosat"; a folder of images is always one.
+        geobench: folder with classification_v1.0/, segmentation_v1.0/ or both.
+        procedural: whether its images were made by `salib.world`.
+        real: folder with EuroSAT_RGB.zip or UCMerced_LandUse.zip.
+        images: labelled folder of images (`folder_task`).
+        gsd_m: metres a pixel of those images.
+
+    Raises:
+        ValueError: if a task named is not there, none is, or `images` comes without `gsd_m`.
+    """
+    found = geobench_tasks(geobench, procedural=procedural) if geobench else []
+    found += real_tasks(real) if real else []
+    if names != "all":
+        wanted = [names] if isinstance(names, str) else list(names)
+        at_hand = {task.name: task for task in found}
+        if missing := [name for name in wanted if name not in at_hand]:
+            raise ValueError(
+                f"tasks must be at hand, got {', '.join(missing)}, which are not: there are "
+                f"{', '.join(at_hand) or 'none'}; `salib fetch geobench`, `eurosat` and `ucmerced` "
+                "bring them, GEO_BENCH_DIR and SALIB_DATA_DIR say where they are"
+            )
+        found = [at_hand[name] for name in wanted]
+    if images is not None:
+        if gsd_m is None:
+            raise ValueError(f"gsd_m must say how many metres a pixel of {images} is, got none")
+        found.append(folder_task(images, gsd_m=gsd_m))
+    if not found:
+        raise ValueError(
+            "tasks must be at hand, got none: set GEO_BENCH_DIR or SALIB_DATA_DIR, see `salib fetch`"
+        )
+    return found
 
 
 def compare(
@@ -30,8 +120,7 @@ def compare(
 ) -> pd.DataFrame:
     """Probe both models, each of them untrained, and the baselines on every task that is there.
 
-    Table 2's probes give one class an image: multi-label and segmentation tasks are left out.
-
+    Tasks of a kind that the protocol does not know are left out: the paper has one class an image.
     Finished rows of the same models, tasks, protocol and code are kept and read back.
 
     Args:
@@ -48,14 +137,11 @@ def compare(
     Raises:
         ValueError: if the protocol is unknown, no task is there, or a file is damaged.
     """
-    if protocol not in PROTOCOLS:
-        raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {protocol!r}")
+    chosen = protocol_named(protocol)
     out = Path(out)
-    found = geobench_tasks(geobench, procedural=procedural) if geobench else []
-    tasks = [task for task in found if task.kind == "classification"]
-    tasks += real_tasks(real) if real else []
-    ours, theirs = load_model(scale_alibi), load_model(croma)
-    precision = resolve_precision(precision, device_of(ours))
+    found = find_tasks(geobench=geobench, procedural=procedural, real=real)
+    tasks = [task for task in found if task.kind in chosen.kinds]
+    precision = resolve_precision(precision, device_of(load_model(scale_alibi)))
     key = {
         "models": [_digests(Path(path)) for path in (scale_alibi, croma)],
         "tasks": [_identity(task.path) for task in tasks],
@@ -67,17 +153,11 @@ def compare(
         "source": source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
-        encoders = paper_encoders(
-            ours,
-            theirs,
-            untrained_scale_alibi=build_model(ours.config, seed).eval(),
-            untrained_croma=build_model(theirs.config, seed).eval(),
-        )
         with atomic_dir(out) as part:
             evaluate(
-                encoders,
+                encoders_of([scale_alibi, croma], seed=seed),
                 tasks,
-                protocol=PROTOCOLS[protocol],
+                protocol=chosen,
                 image_px=image_px,
                 seed=seed,
                 precision=precision,

@@ -17,9 +17,12 @@ Precision = Literal["float32", "bf16", "auto"]
 
 @runtime_checkable
 class Embedder(Interface):
-    """Anything that embeds images of one sensor: one vector an image, the mean of its tokens."""
+    """Anything that embeds images of one sensor: one vector an image, the mean of its tokens.
 
-    def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor) -> Tensor:
+    Segmentation also asks for `tokens=True`: (batch tokens dim), row by row.
+    """
+
+    def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor, **options: bool) -> Tensor:
         """Embed (batch bands height width) levels 0..255 with their metres a pixel."""
         ...
 
@@ -32,10 +35,12 @@ def embed(
     gsd_m: Float64[np.ndarray, " items"],
     batch: int = 64,
     precision: Precision = "float32",
-) -> Float32[np.ndarray, "items dim"]:
+    tokens: bool = False,
+) -> Float32[np.ndarray, "items *tokens dim"]:
     """Plain mean tokens of each image, without gradients, in evaluation mode.
 
     Args:
+        tokens: all tokens of each image, not their mean.
         precision: "bf16" multiplies matrices in bfloat16 (autocast), "auto" does where that is
             native to the processor or GPU (`resolve_precision`).
 
@@ -52,7 +57,8 @@ def embed(
         for start in range(0, len(images), batch):
             levels = torch.from_numpy(images[start : start + batch]).to(device)
             gsd = torch.from_numpy(gsd_m[start : start + batch]).float().to(device)
-            parts.append(model.embed(levels.permute(0, 3, 1, 2), sensor=sensor, gsd_m=gsd))
+            look = {"sensor": sensor, "gsd_m": gsd} | ({"tokens": True} if tokens else {})
+            parts.append(model.embed(levels.permute(0, 3, 1, 2), **look))
     features = torch.cat(parts).float().cpu().numpy()
     if not np.isfinite(features).all():
         raise ValueError(f"embeddings of sensor {sensor!r} must be finite, got NaN or infinity")

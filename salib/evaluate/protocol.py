@@ -5,6 +5,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 LINEAR_CS = tuple(10.0 ** (power / 2) for power in range(-12, 3))
+PROBES = {
+    "classification": ("neural", "kmeans", "kmeans_umap", "knn", "knn_weighted", "linear"),
+    "multilabel": ("neural", "knn", "knn_weighted", "linear"),
+    "segmentation": ("linear", "decoder"),
+}
+"""What is fitted to the features of a task of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,6 +22,8 @@ class Protocol:
     which is which, and names the choices that are made outside of the probes.
 
     Args:
+        kinds: of tasks that it says how to score.
+        probes: those of `PROBES` that are run.
         standardise: z-score features with the train split's mean and deviation.
         knn_metric: "cosine" between (z-scored) features, or "l2".
         knn_temperature: of the k-NN whose votes are weighted by exp(cosine / temperature);
@@ -35,6 +43,8 @@ class Protocol:
     standardise: bool
     knn_metric: Literal["cosine", "l2"]
     match: Literal["hungarian", "none"]
+    kinds: tuple[str, ...] = tuple(PROBES)
+    probes: tuple[str, ...] = tuple(dict.fromkeys(probe for of in PROBES.values() for probe in of))
     knn_k: int = 20
     knn_temperature: float = 0.07
     kmeans_restarts: int = 10
@@ -88,6 +98,8 @@ PROTOCOLS = {
         standardise=False,
         knn_metric="l2",
         match="none",
+        kinds=("classification",),
+        probes=("neural", "kmeans", "kmeans_umap", "knn"),
         activation="relu",
         keep="last",
         learning_rates=(1e-3,),
@@ -97,6 +109,17 @@ PROTOCOLS = {
         truncate=True,
     ),
 }
+
+
+def protocol_named(name: str) -> Protocol:
+    """One of `PROTOCOLS`.
+
+    Raises:
+        ValueError: if there is none of that name.
+    """
+    if name not in PROTOCOLS:
+        raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {name!r}")
+    return PROTOCOLS[name]
 
 
 @dataclass(frozen=True, kw_only=True)

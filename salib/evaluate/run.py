@@ -2,47 +2,49 @@
 
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Int64
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from tqdm import tqdm
 
 from salib.artifact import atomic_file
-from salib.evaluate import probes
-from salib.evaluate.columns import Encoder, Split, embed_split, stream
+from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
 from salib.evaluate.features import Precision, device_of, resolve_precision
-from salib.evaluate.neural import neural
-from salib.evaluate.protocol import PROTOCOLS, Protocol
-from salib.evaluate.statistics import bootstrap_mean, paired_difference, resample
+from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
+from salib.evaluate.predict import Outcome, Splits, run_multilabel_probe, run_probe
+from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
+from salib.evaluate.scores import (
+    Score,
+    accuracy_score,
+    difference_of,
+    interval_of,
+    multilabel_scores,
+    segmentation_score,
+)
+from salib.evaluate.statistics import resample
 from salib.evaluate.tasks import SPLITS, Task, check_disjoint
 
-PROBES = ("neural", "kmeans", "kmeans_umap", "knn")
 MAJORITY = "majority class"
 COLUMNS = (
     *("task", "source", "procedural", "model", "kind", "sensor", "probe", "protocol", "metric"),
     *("value", "ci_low", "ci_high", "against", "difference", "difference_low", "difference_high"),
-    *("ari", "nmi", "n_train", "n_valid", "n_test", "gsd_m", "image_px", "precision", "seed"),
+    *("p_value", "ari", "nmi", "n_train", "n_valid", "n_test", "gsd_m", "image_px", "precision"),
+    "seed",
 )
 logger = logging.getLogger(__name__)
 
 
-class Outcome(NamedTuple):
-    """Predicted class of each test item, and its cluster where the probe made one."""
+class Cell(NamedTuple):
+    """One column under one probe: its scores, and what else its rows hold."""
 
-    predicted: Int64[np.ndarray, " test"]
-    clusters: Int64[np.ndarray, " test"] | None = None
-
-
-class Splits(NamedTuple):
-    """A task's three embedded splits."""
-
-    train: Split
-    valid: Split
-    test: Split
+    column: str
+    probe: str
+    scores: tuple[Score, ...]
+    facts: dict[str, float]
 
 
 def evaluate(
@@ -59,10 +61,12 @@ def evaluate(
     """One row for each task, column and probe; the baselines always stand beside the models.
 
     Baselines: the untrained encoders among `models`, image statistics, random convolutional
-    features, and the majority class of the train split (probe "none"). `value` is accuracy on the
-    test split with its bootstrap interval; `difference` is accuracy minus that of column `against`
-    under the same probe on the same items, with its paired interval. A row depends on the seed,
-    its task and its column alone: others may be added or left out.
+    features, and the majority class of the train split (probe "none"; of a multi-label task, how
+    often each class occurs). `value` is `metric` on the test split with its interval: accuracy;
+    of a multi-label task a row of micro F1 and one of micro mAP; of segmentation mIoU. `difference`
+    is the value minus that of column `against` under the same probe on the same items, with its
+    paired interval and p-value (`scores`). A row depends on the seed, its task and its column
+    alone: others may be added or left out. Encoders of radar stand in tasks that have it.
 
     Args:
         image_px: image side; an encoder's own is `zoom` times it.
@@ -70,17 +74,17 @@ def evaluate(
         out: `.csv` or `.parquet`, written whole or not at all.
 
     Raises:
-        ValueError: if there is no task or no untrained encoder, a task is multi-label or
-            segmentation, its splits overlap, or one of its files is damaged.
+        ValueError: if there is no task or no untrained encoder, a task is of a kind that the
+            protocol does not know, its splits overlap, or one of its files is damaged.
     """
     chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
-    _check(models, tasks, out)
+    _check(models, tasks, chosen, out)
     rows = []
     looks = {"image_px": image_px, "seed": seed, "precision": precision}
     for task in tqdm(tasks, desc="evaluate", unit="task"):
-        splits = Splits(*(embed_split(task, name, models, **looks) for name in SPLITS))
-        outcomes = _probe_task(task, splits, chosen, seed)
-        rows += _rows(task, models, splits, outcomes, chosen, against, image_px, seed)
+        probed = _segmented if task.kind == "segmentation" else _probed
+        cells = list(probed(task, models, chosen, looks))
+        rows += _rows(task, models, cells, chosen, against, image_px, seed)
     used = {name: _precision(precision, encoder) for name, encoder in models.items()}
     rows = [row | {"precision": used.get(row["model"], "float32")} for row in rows]
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
@@ -91,43 +95,9 @@ def evaluate(
     return frame
 
 
-def run_probe(
-    what: str, splits: Splits, column: str, *, n_classes: int, protocol: Protocol, seed: int
-) -> Outcome:
-    """Predictions of one probe ("neural", "kmeans", "kmeans_umap", "knn") for one column.
-
-    Raises:
-        ValueError: if there is no such probe.
-    """
-    if what not in PROBES:
-        raise ValueError(f"probe must be one of {PROBES}, got {what!r}")
-    train, valid, test = (split.features[column] for split in splits)
-    if protocol.standardise:
-        train, valid, test = probes.standardise(train, valid, test)
-    labels = splits.train.labels
-    if what == "knn":
-        k, metric = protocol.knn_k, protocol.knn_metric
-        return Outcome(probes.knn(train, labels, test, k=k, metric=metric))
-    if what == "neural":
-        held_out = (valid, splits.valid.labels)
-        options = {"n_classes": n_classes, "protocol": protocol, "seed": seed}
-        return Outcome(neural(train, labels, *held_out, test, **options))
-    if what == "kmeans_umap":
-        dim, neighbours = protocol.umap_dim, protocol.umap_neighbours
-        train, test = probes.umap_reduce(train, test, dim=dim, neighbours=neighbours, seed=seed)
-    clustering = probes.kmeans(
-        train,
-        labels,
-        test,
-        n_classes=n_classes,
-        restarts=protocol.kmeans_restarts,
-        match=protocol.match,
-        seed=seed,
-    )
-    return Outcome(clustering.predicted, clustering.clusters)
-
-
-def _check(models: dict[str, Encoder], tasks: list[Task], out: str | Path | None) -> None:
+def _check(
+    models: dict[str, Encoder], tasks: list[Task], protocol: Protocol, out: str | Path | None
+) -> None:
     if all(encoder.trained for encoder in models.values()):
         raise ValueError(
             "models must include an untrained encoder (Encoder(..., trained=False)), got "
@@ -138,9 +108,10 @@ def _check(models: dict[str, Encoder], tasks: list[Task], out: str | Path | None
     if out is not None and Path(out).suffix not in (".csv", ".parquet"):
         raise ValueError(f"out must end in .csv or .parquet, got {out}")
     for task in tasks:
-        if task.kind != "classification":
+        if task.kind not in protocol.kinds:
             raise ValueError(
-                f"tasks must have one class an image, got {task.name} ({task.kind}): leave it out"
+                f"tasks under protocol {protocol.name!r} must be {' or '.join(protocol.kinds)}, "
+                f"got {task.name} ({task.kind}): leave it out"
             )
         check_disjoint(task)
 
@@ -149,55 +120,101 @@ def _precision(precision: Precision, encoder: Encoder) -> str:
     return resolve_precision(precision, device_of(encoder.model))
 
 
-def _probe_task(
-    task: Task, splits: Splits, protocol: Protocol, seed: int
-) -> dict[tuple[str, str], Outcome]:
-    cells = [(column, what) for column in splits.test.features for what in PROBES]
-    majority = np.bincount(splits.train.labels).argmax()
-    outcomes = {(MAJORITY, "none"): Outcome(np.full(len(splits.test.labels), majority))}
+def _probed(
+    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict
+) -> Iterator[Cell]:
+    """Cells of a task with one class, or several, an image."""
+    splits = Splits(*(embed_split(task, name, models, **looks) for name in SPLITS))
+    several, truth, seed = task.kind == "multilabel", splits.test.labels, looks["seed"]
+    sizes = {f"n_{name}": len(split.labels) for name, split in splits._asdict().items()}
+    if several:
+        shares = splits.train.labels.mean(0, dtype=np.float32)
+        scores = multilabel_scores(np.tile(shares, (len(truth), 1)), truth)
+    else:
+        majority = np.bincount(splits.train.labels).argmax()
+        scores = accuracy_score(np.full(len(truth), majority), truth)
+    facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"]]}
+    yield Cell(MAJORITY, "none", scores, facts)
+    names = [probe for probe in PROBES[task.kind] if probe in protocol.probes]
+    cells = [(column, what) for column in splits.test.features for what in names]
     for column, what in tqdm(cells, desc=task.name, unit="probe", leave=False, disable=None):
         start = time.perf_counter()
-        own_seed = stream(seed, task.name, column, what)
-        outcomes[column, what] = run_probe(
-            what, splits, column, n_classes=task.n_classes, protocol=protocol, seed=own_seed
-        )
+        options = {"protocol": protocol, "seed": stream(seed, task.name, column, what)}
+        zoom = models[column].zoom if column in models else 1
+        facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"] * zoom]}
+        if several:
+            found = run_multilabel_probe(what, splits, column, **options)
+            yield Cell(column, what, multilabel_scores(found, truth), facts)
+        else:
+            outcome = run_probe(what, splits, column, n_classes=task.n_classes, **options)
+            scores = accuracy_score(outcome.predicted, truth)
+            yield Cell(column, what, scores, facts | _agreement(outcome, truth))
         logger.info("%s %s %s: %.2f s", task.name, column, what, time.perf_counter() - start)
-    return outcomes
+
+
+def _segmented(
+    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict
+) -> Iterator[Cell]:
+    """Cells of a segmentation task; one column's tokens are on disk at a time."""
+    heads = [probe for probe in PROBES[task.kind] if probe in protocol.probes]
+    optical = [name for name, encoder in models.items() if encoder.sensor in task.sensors]
+    classes, seed = task.n_classes, looks["seed"]
+    columns = (STATISTICS, CONVOLUTION, *optical)
+    for column in tqdm(columns, desc=task.name, unit="column", leave=False, disable=None):
+        with embedded_grids(task, column, models.get(column), **looks) as grids:
+            facts = {f"n_{name}": len(part.grids) for name, part in grids._asdict().items()}
+            facts["gsd_m"] = grids.test.gsd_m
+            if column == STATISTICS:
+                counts = majority_counts(grids, classes)
+                yield Cell(MAJORITY, "none", segmentation_score(counts), facts)
+            for what in heads:
+                start = time.perf_counter()
+                own_seed = stream(seed, task.name, column, what)
+                counts = head_counts(what, grids, n_classes=classes, seed=own_seed)
+                yield Cell(column, what, segmentation_score(counts), facts)
+                spent = time.perf_counter() - start
+                logger.info("%s %s %s: %.2f s", task.name, column, what, spent)
 
 
 def _rows(
     task: Task,
     models: dict[str, Encoder],
-    splits: Splits,
-    outcomes: dict[tuple[str, str], Outcome],
+    cells: list[Cell],
     protocol: Protocol,
     against: str,
     image_px: int,
     seed: int,
 ) -> list[dict]:
-    labels = splits.test.labels
     rng = np.random.default_rng(stream(seed, task.name, "bootstrap"))
-    indices = resample(len(labels), protocol.resamples, rng)
-    right = {cell: outcome.predicted == labels for cell, outcome in outcomes.items()}
+    indices = resample(int(cells[0].facts["n_test"]), protocol.resamples, rng)
     shared = {
         "task": task.name,
         "source": task.source,
         "procedural": task.procedural,
         "protocol": protocol.name,
-        "metric": "accuracy",
-        **{f"n_{name}": len(split.labels) for name, split in splits._asdict().items()},
+        "against": against,
         "seed": seed,
     }
+    theirs = {
+        (cell.probe, score.metric): score
+        for cell in cells
+        for score in cell.scores
+        if cell.column == against
+    }
     rows = []
-    for (column, what), outcome in outcomes.items():
-        encoder = models.get(column)
-        side = image_px * (encoder.zoom if encoder else 1)
-        value, low, high = bootstrap_mean(right[column, what], indices, protocol.confidence)
-        own = {"value": value, "ci_low": low, "ci_high": high, "probe": what}
-        image = {"image_px": side, "gsd_m": splits.test.gsd_m[side]}
-        paired = _paired(right, column, what, against, indices, protocol.confidence)
-        identity = _identity(column, encoder)
-        rows.append(shared | own | image | paired | identity | _agreement(outcome, labels))
+    for cell in cells:
+        encoder = models.get(cell.column)
+        own = shared | _identity(cell.column, encoder) | {"probe": cell.probe} | cell.facts
+        own["image_px"] = image_px * (encoder.zoom if encoder else 1)
+        for score in cell.scores:
+            value, low, high = interval_of(score, indices, protocol.confidence)
+            row = own | {"metric": score.metric, "value": value, "ci_low": low, "ci_high": high}
+            other = theirs.get((cell.probe, score.metric))
+            if other is not None and cell.column != against:
+                apart, p_value = difference_of(score, other, indices, protocol.confidence)
+                names = ("difference", "difference_low", "difference_high")
+                row |= {**dict(zip(names, apart, strict=True)), "p_value": p_value}
+            rows.append(row)
     return rows
 
 
@@ -208,25 +225,9 @@ def _identity(column: str, encoder: Encoder | None) -> dict:
     return {"model": column, "kind": kind, "sensor": encoder.sensor}
 
 
-def _paired(
-    right: dict[tuple[str, str], Bool[np.ndarray, " test"]],
-    column: str,
-    what: str,
-    against: str,
-    indices: Int64[np.ndarray, "resamples test"],
-    confidence: float,
-) -> dict:
-    names = ("difference", "difference_low", "difference_high")
-    if column == against or (against, what) not in right:
-        return {"against": against, **dict.fromkeys(names, np.nan)}
-    theirs = right[against, what]
-    interval = paired_difference(right[column, what], theirs, indices, confidence)
-    return {"against": against, **dict(zip(names, interval, strict=True))}
-
-
-def _agreement(outcome: Outcome, labels: Int64[np.ndarray, " test"]) -> dict:
+def _agreement(outcome: Outcome, labels: np.ndarray) -> dict[str, float]:
     if outcome.clusters is None:
-        return {"ari": np.nan, "nmi": np.nan}
+        return {}
     return {
         "ari": float(adjusted_rand_score(labels, outcome.clusters)),
         "nmi": float(normalized_mutual_info_score(labels, outcome.clusters)),

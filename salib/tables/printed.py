@@ -6,7 +6,10 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from salib.evaluate.protocol import PROTOCOLS, percent
 from salib.tables.rows import BASELINES, MODELS, PROBE_NAMES, Row, Rows, one_a_cell, read_rows
+
+ONE_CLASS = tuple(probe for probe in PROBE_NAMES if probe != "decoder")
 
 
 def table2(rows: Rows, paper: Rows) -> Styler:
@@ -18,29 +21,27 @@ def table2(rows: Rows, paper: Rows) -> Styler:
     Raises:
         ValueError: if a cell has several rows (seeds or protocols): pick one first.
     """
-    ours, printed = read_rows(rows), read_rows(paper)
-    origin = _origin(ours, {line["task"] for line in printed})
-    cells, bold, index = [], [], []
-    for line in printed:
-        found = _cell(ours, line["task"], line["probe"])
-        values = [found[name]["value"] if name in found else np.nan for name in MODELS]
-        theirs = [line[name] for name in MODELS]
-        cells.append(
-            [_percent(found.get(name)) for name in MODELS]
-            + [f"{value:.2f}" for value in theirs]
-            + [_short(found.get(name)) for name in BASELINES]
-        )
-        bold.append(_best(values) + _best(theirs) + [False] * len(BASELINES))
-        index.append((line["block"], line["printed_name"]))
-    columns = pd.MultiIndex.from_tuples(
-        [(f"ours, {origin}", name) for name in MODELS]
-        + [("paper", name) for name in MODELS]
-        + [(f"baselines, {origin}", name) for name in BASELINES]
+    frame, bold, origin = _table2(rows, paper)
+    return styled(frame, bold, "table2", f"Accuracy in percent, {origin} images.")
+
+
+def text_table2(rows: Rows, paper: Rows) -> str:
+    """Table 2 as plain text, the best of three between asterisks.
+
+    Raises:
+        ValueError: as `table2`.
+    """
+    frame, bold, _ = _table2(rows, paper)
+    names = [f"{'paper ' if block == 'paper' else ''}{name}" for block, name in frame.columns]
+    lines = [["probe", "task", *names]]
+    for label, cells, is_bold in zip(frame.index, frame.to_numpy(), bold, strict=True):
+        shown = [f"*{c}*" if best else c for c, best in zip(cells, is_bold, strict=True)]
+        lines.append([*label, *shown])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
     )
-    frame = pd.DataFrame(
-        cells, columns=columns, index=pd.MultiIndex.from_tuples(index, names=["probe", "task"])
-    )
-    return _styled(frame, np.array(bold), "table2", f"Accuracy in percent, {origin} images.")
 
 
 def table1(
@@ -86,21 +87,48 @@ def real_table(rows: Rows) -> Styler:
         of_task = [row for row in real if row["task"] == task]
         found = {
             probe: one_a_cell([row for row in of_task if row["probe"] == probe])
-            for probe in (*PROBE_NAMES, "none")
+            for probe in (*ONE_CLASS, "none")
         }
         for model in dict.fromkeys(row["model"] for row in of_task):
-            at = [found[probe].get(model, found["none"].get(model)) for probe in PROBE_NAMES]
-            cells.append([_percent(row) for row in at])
+            at = [found[probe].get(model, found["none"].get(model)) for probe in ONE_CLASS]
+            cells.append([percent_cell(row) for row in at])
             bold.append(
-                [_is_best(row, found[probe]) for probe, row in zip(PROBE_NAMES, at, strict=True)]
+                [_is_best(row, found[probe]) for probe, row in zip(ONE_CLASS, at, strict=True)]
             )
             index.append((task, model))
     frame = pd.DataFrame(
         cells,
-        columns=list(PROBE_NAMES.values()),
+        columns=[PROBE_NAMES[probe] for probe in ONE_CLASS],
         index=pd.MultiIndex.from_tuples(index, names=["task", "model"]),
     )
-    return _styled(frame, np.array(bold), "real_table", "Accuracy in percent, real images.")
+    return styled(frame, np.array(bold), "real_table", "Accuracy in percent, real images.")
+
+
+def _table2(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, str]:
+    """Cells, which of them are bold, and whether ours are procedural or real."""
+    ours, printed = read_rows(rows), read_rows(paper)
+    origin = _origin(ours, {line["task"] for line in printed})
+    cells, bold, index = [], [], []
+    for line in printed:
+        found = _cell(ours, line["task"], line["probe"])
+        values = [found[name]["value"] if name in found else np.nan for name in MODELS]
+        theirs = [line[name] for name in MODELS]
+        cells.append(
+            [percent_cell(found.get(name)) for name in MODELS]
+            + [f"{value:.2f}" for value in theirs]
+            + [_short(found.get(name)) for name in BASELINES]
+        )
+        bold.append(_best(values) + _best(theirs) + [False] * len(BASELINES))
+        index.append((line["block"], line["printed_name"]))
+    columns = pd.MultiIndex.from_tuples(
+        [(f"ours, {origin}", name) for name in MODELS]
+        + [("paper", name) for name in MODELS]
+        + [(f"baselines, {origin}", name) for name in BASELINES]
+    )
+    frame = pd.DataFrame(
+        cells, columns=columns, index=pd.MultiIndex.from_tuples(index, names=["probe", "task"])
+    )
+    return frame, np.array(bold), origin
 
 
 def _origin(rows: list[Row], tasks: set[str]) -> str:
@@ -119,15 +147,21 @@ def _cell(rows: list[Row], task: str, probe: str) -> dict[str, Row]:
     return found | one_a_cell([row for row in of_task if row["probe"] == "none"])
 
 
-def _percent(row: Row | None) -> str:
+def percent_cell(row: Row | None) -> str:
+    """A row's value and interval in percent; cut after two decimals where its protocol cuts."""
     if row is None:
         return "n/a"
     low, high = 100 * row["ci_low"], 100 * row["ci_high"]
-    return f"{100 * row['value']:.1f} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
+    return f"{_short(row)} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
 
 
 def _short(row: Row | None) -> str:
-    return "n/a" if row is None else f"{100 * row['value']:.1f}"
+    if row is None:
+        return "n/a"
+    protocol = PROTOCOLS.get(row.get("protocol", ""))
+    if protocol is not None and protocol.truncate:
+        return percent(row["value"], truncate=True)
+    return f"{100 * row['value']:.1f}"
 
 
 def _is_best(row: Row | None, rivals: dict[str, Row]) -> bool:
@@ -141,7 +175,8 @@ def _best(values: list[float]) -> list[bool]:
     return [bool(value == np.nanmax(values)) for value in values]
 
 
-def _styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:
+def styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:
+    """A table with some cells bold, the same HTML each time."""
     css = pd.DataFrame(
         np.where(bold, "font-weight: bold", ""), index=frame.index, columns=frame.columns
     )

@@ -12,7 +12,12 @@ PROBE_NAMES = {
     "kmeans": "k-Means",
     "kmeans_umap": "k-Means + UMAP",
     "knn": "k-NN",
+    "knn_weighted": "k-NN weighted",
+    "linear": "Linear",
+    "decoder": "Decoder",
 }
+TABLE2_PROBES = ("neural", "kmeans", "kmeans_umap", "knn")
+TABLE2_TASKS = ("m-pv4ger", "m-forestnet", "m-eurosat", "m-brick-kiln")
 Rows = pd.DataFrame | str | Path
 Row = dict[str, Any]
 

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from salib.tables.rows import Rows, one_a_cell, read_rows
+from salib.tables.rows import TABLE2_TASKS, Rows, one_a_cell, read_rows
 
 SUMMARY = {
     "scale_alibi": "SA-low",
@@ -38,16 +38,16 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
 
 
 def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, float]:
-    """Nearest-neighbour accuracy averaged over the GEO-Bench tasks, by short name of the column.
+    """Nearest-neighbour accuracy averaged over Table 2's tasks, by short name of the column.
 
     Raises:
         ValueError: if there are no such rows.
     """
     table = pd.DataFrame(read_rows(rows))
     chosen = table.query("source == 'geobench' and procedural == @procedural")
-    names = sorted(set(chosen["task"]))
+    names = sorted(set(chosen["task"]) & set(TABLE2_TASKS))
     if not names:
-        raise ValueError(f"rows must hold GEO-Bench tasks with procedural={procedural}, got none")
+        raise ValueError(f"rows must hold tasks of Table 2 with procedural={procedural}, got none")
     each = [knn_accuracy(chosen, name) for name in names]
     return {
         short: float(np.mean([task[short]["value"] for task in each]))

@@ -1,0 +1,92 @@
+"""Probes by name: from the features of three splits to predictions of the test split."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from salib.evaluate import probes
+from salib.evaluate.columns import Split
+from salib.evaluate.linear import linear
+from salib.evaluate.multilabel import multilabel_knn, multilabel_linear, multilabel_neural
+from salib.evaluate.neural import neural
+from salib.evaluate.protocol import PROBES, Protocol
+
+
+class Splits(NamedTuple):
+    """A task's three embedded splits."""
+
+    train: Split
+    valid: Split
+    test: Split
+
+
+class Outcome(NamedTuple):
+    """Predicted class of each test item, and its cluster where the probe made one."""
+
+    predicted: Int64[np.ndarray, " test"]
+    clusters: Int64[np.ndarray, " test"] | None = None
+
+
+def run_probe(
+    what: str, splits: Splits, column: str, *, n_classes: int, protocol: Protocol, seed: int
+) -> Outcome:
+    """Predictions of one probe ("neural", "kmeans", "kmeans_umap", "knn", "knn_weighted", "linear").
+
+    Raises:
+        ValueError: if there is no such probe.
+    """
+    train, valid, test = _features(what, "classification", splits, column, protocol)
+    labels, held_out = splits.train.labels, (valid, splits.valid.labels)
+    if what == "knn":
+        k, metric = protocol.knn_k, protocol.knn_metric
+        return Outcome(probes.knn(train, labels, test, k=k, metric=metric))
+    if what == "knn_weighted":
+        options = {"k": protocol.knn_k, "temperature": protocol.knn_temperature}
+        return Outcome(probes.knn(train, labels, test, metric="cosine", **options))
+    if what == "linear":
+        options = {"n_classes": n_classes, "cs": protocol.cs}
+        return Outcome(linear(train, labels, *held_out, test, **options).predicted)
+    if what == "neural":
+        options = {"n_classes": n_classes, "protocol": protocol, "seed": seed}
+        return Outcome(neural(train, labels, *held_out, test, **options))
+    if what == "kmeans_umap":
+        dim, neighbours = protocol.umap_dim, protocol.umap_neighbours
+        train, test = probes.umap_reduce(train, test, dim=dim, neighbours=neighbours, seed=seed)
+    clustering = probes.kmeans(
+        train,
+        labels,
+        test,
+        n_classes=n_classes,
+        restarts=protocol.kmeans_restarts,
+        match=protocol.match,
+        seed=seed,
+    )
+    return Outcome(clustering.predicted, clustering.clusters)
+
+
+def run_multilabel_probe(
+    what: str, splits: Splits, column: str, *, protocol: Protocol, seed: int
+) -> Float32[np.ndarray, "test classes"]:
+    """Score of each class for each test item ("neural", "knn", "knn_weighted", "linear").
+
+    Raises:
+        ValueError: if there is no such probe.
+    """
+    train, valid, test = _features(what, "multilabel", splits, column, protocol)
+    labels, held_out = splits.train.labels, (valid, splits.valid.labels)
+    if what in ("knn", "knn_weighted"):
+        temperature = protocol.knn_temperature if what == "knn_weighted" else None
+        return multilabel_knn(train, labels, test, k=protocol.knn_k, temperature=temperature)
+    if what == "linear":
+        return multilabel_linear(train, labels, *held_out, test, cs=protocol.cs)
+    return multilabel_neural(train, labels, *held_out, test, protocol=protocol, seed=seed)
+
+
+def _features(
+    what: str, kind: str, splits: Splits, column: str, protocol: Protocol
+) -> tuple[Float32[np.ndarray, "_ dim"], ...]:
+    if what not in PROBES[kind]:
+        raise ValueError(f"probe must be one of {PROBES[kind]}, got {what!r}")
+    found = tuple(split.features[column] for split in splits)
+    return probes.standardise(*found) if protocol.standardise else found

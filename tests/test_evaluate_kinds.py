@@ -1,0 +1,209 @@
+"""Rows of every kind of task: one class an image, several, or one a pixel; radar; by path."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from salib import build_model, preset
+from salib.evaluate import PROTOCOLS, Encoder, encoders_of, evaluate, find_tasks, geobench_tasks
+from salib.evaluate import grids as grids_module
+from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
+from salib.evaluate.metrics import mean_iou
+from salib.evaluate.published import PublishedCroma
+from salib.evaluate.run import COLUMNS
+from salib.evaluate.tasks import Task
+from salib.model import save_model
+from salib.world import write_geobench
+
+SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
+KINDS = {
+    "m-bigearthnet": {"micro F1", "micro mAP"},
+    "m-so2sat": {"accuracy"},
+    "m-cashew-plant": {"mIoU"},
+}
+QUICK = replace(PROTOCOLS["default"], knn_k=3, hidden=8, epochs=2, resamples=50, umap_neighbours=5)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory):
+    sizes = {"train": 24, "valid": 8, "test": 12, "processes": 2}
+    return write_geobench(tmp_path_factory.mktemp("g") / "g", seed=3, tasks=tuple(KINDS), **sizes)
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory):
+    out = tmp_path_factory.mktemp("models")
+    return [
+        save_model(build_model(replace(SMALL, kind=kind), 0), out / kind)
+        for kind in ("scale_alibi", "croma")
+    ]
+
+
+@pytest.fixture(scope="module")
+def rows(bench, models):
+    tasks = geobench_tasks(bench, procedural=True)
+    return evaluate(encoders_of(models, seed=0), tasks, protocol=QUICK, image_px=16, seed=0)
+
+
+def test_each_kind_is_scored_by_its_own_metrics_under_its_own_probes(rows):
+    assert tuple(rows.columns) == COLUMNS
+    probes = {
+        "m-bigearthnet": {"none", "neural", "knn", "knn_weighted", "linear"},
+        "m-so2sat": {"none", "neural", "knn", "knn_weighted", "linear", "kmeans", "kmeans_umap"},
+        "m-cashew-plant": {"none", "linear", "decoder"},
+    }
+    for task, metrics in KINDS.items():
+        own = rows[rows["task"] == task]
+        assert set(own["metric"]) == metrics
+        assert set(own["probe"]) == probes[task]
+        cells = own.groupby(["model", "probe", "metric"]).size()
+        assert (cells == 1).all()
+        baselines = {"majority class", "image statistics", "random convolution"}
+        assert baselines <= set(own["model"])
+        assert (own["n_test"] == 12).all()
+
+
+def test_values_lie_in_their_intervals_and_differences_are_those_of_the_values(rows):
+    assert ((rows["ci_low"] <= rows["value"]) & (rows["value"] <= rows["ci_high"])).all()
+    assert ((0 <= rows["ci_low"]) & (rows["ci_high"] <= 1)).all()
+    values = rows.set_index(["task", "model", "probe", "metric"])["value"]
+    compared = rows.dropna(subset="difference")
+    assert len(compared) > len(rows) / 2
+    for row in compared.itertuples():
+        theirs = values[row.task, "CROMA", row.probe, row.metric]
+        assert row.difference == pytest.approx(row.value - theirs)
+        assert row.difference_low <= row.difference <= row.difference_high
+        assert 0 <= row.p_value <= 1
+
+
+def test_radar_encoders_stand_where_there_is_radar_alone(rows):
+    radar = rows[rows["sensor"] == "radar"]
+    assert set(radar["task"]) == {"m-so2sat"}
+    names = {"SA-radar", "CROMA-radar", "SA-radar untrained", "CROMA-radar untrained"}
+    assert set(radar["model"]) == names
+
+
+def test_a_row_of_several_labels_or_masks_stands_alone(rows, bench, models):
+    tasks = [t for t in geobench_tasks(bench, procedural=True) if t.kind != "classification"]
+    columns = encoders_of(models, seed=0)
+    few = {name: columns[name] for name in ("SA-low", "SA-low untrained")}
+    alone = evaluate(few, tasks[::-1], protocol=QUICK, image_px=16, seed=0)
+    key = ["task", "model", "probe", "metric"]
+    both = alone.merge(rows, on=key, suffixes=("", "_all"))
+    assert len(both) == len(alone)
+    for name in ("value", "ci_low", "ci_high"):
+        np.testing.assert_array_equal(both[name], both[f"{name}_all"])
+
+
+def test_the_paper_scores_one_class_an_image_alone(bench, models):
+    tasks = geobench_tasks(bench, procedural=True)
+    with pytest.raises(ValueError, match="under protocol 'paper' must be classification"):
+        evaluate(encoders_of(models, seed=0), tasks, protocol="paper", image_px=16, seed=0)
+
+
+class Colours(torch.nn.Module):
+    """Tokens that are the mean colours of patches of 8 px, row by row."""
+
+    def embed(self, images, *, sensor, gsd_m, tokens=False):
+        means = torch.nn.functional.avg_pool2d(images.float(), 8).flatten(2).mT
+        return means if tokens else means.mean(1)
+
+
+def painted(monkeypatch, shape=(32, 32)):
+    """A task whose images are painted by class: above, then left of a line, of its own each."""
+    rng = np.random.default_rng(0)
+    number = {"train": 24, "valid": 8, "test": 8}
+    names = {split: [str(n) for n in range(count)] for split, count in number.items()}
+    monkeypatch.setattr(grids_module, "sample_names", lambda path: names)
+
+    def in_chunks(task, split):
+        images, masks = [], []
+        for _ in range(number[split]):
+            mask = np.zeros(shape, np.int64)
+            mask[: 8 * rng.integers(1, shape[0] // 8)] = 1
+            mask[:, : 8 * rng.integers(1, shape[1] // 8)] += 2
+            paint = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [200, 200, 0]], np.uint8)
+            images.append(paint[mask])
+            masks.append(mask)
+        yield images[:3], masks[:3]
+        yield images[3:], masks[3:]
+
+    monkeypatch.setattr(grids_module, "in_chunks", in_chunks)
+    return Task(
+        name="painted", source="geobench", path=None, procedural=True, gsd_m=1.0,
+        class_names=tuple("abcd"), kind="segmentation",
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", [(32, 32), (32, 64)])
+@pytest.mark.parametrize("column", ["colours", "image statistics"])
+def test_tokens_and_masks_of_one_place_belong_together(monkeypatch, column, shape):
+    task = painted(monkeypatch, shape)
+    encoder = Encoder(model=Colours(), sensor="lores") if column == "colours" else None
+    with embedded_grids(task, column, encoder, image_px=32, seed=0) as found:
+        assert found.train.grids.shape[:3] == (24, 4, 4)
+        assert found.test.masks.shape == (8, 32, 32)
+        counts = head_counts("linear", found, n_classes=4, seed=0)
+        assert mean_iou(counts.sum(0)) > 0.9
+        assert mean_iou(majority_counts(found, 4).sum(0)) < 0.3
+        folder = found.train.grids.filename.parent
+    assert not folder.exists()
+
+
+def test_a_disk_without_room_for_tokens_is_named(monkeypatch):
+    task = painted(monkeypatch)
+    usage = grids_module.shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(grids_module.shutil, "disk_usage", lambda path: usage)
+    encoder = Encoder(model=Colours(), sensor="lores")
+    with (
+        pytest.raises(ValueError, match="set TMPDIR"),
+        embedded_grids(task, "colours", encoder, image_px=32, seed=0),
+    ):
+        pass
+
+
+def test_models_become_columns_by_what_they_are(models, tmp_path):
+    columns = encoders_of([*models, models[0]], seed=0)
+    sensors = {name: (e.sensor, e.zoom, e.trained) for name, e in columns.items()}
+    assert sensors["SA-high"] == ("hires", 2, True)
+    assert sensors["SA-low"] == ("lores", 1, True)
+    assert sensors["CROMA untrained"] == ("lores", 1, False)
+    assert len(columns) == 2 * (3 + 2)
+    second = save_model(build_model(SMALL, 1), tmp_path / "other")
+    assert "SA-low (" in " ".join(encoders_of([models[0], second], seed=0))
+    with pytest.raises(ValueError, match="one model folder"):
+        encoders_of([], seed=0)
+
+
+def test_published_croma_sees_colours_in_their_bands_and_the_mean_elsewhere():
+    seen = {}
+
+    class Spy(torch.nn.Module):
+        def embed(self, bands, sensor, gsd_m, **options):
+            seen.update(bands=bands, options=options)
+            return bands.mean((2, 3))
+
+    images = torch.tensor([[255, 0, 127.5]]).view(1, 3, 1, 1).expand(-1, -1, 8, 8)
+    wrapped = PublishedCroma(Spy())
+    assert wrapped.embed(images, sensor="lores", gsd_m=torch.ones(1), tokens=True).shape == (1, 12)
+    assert seen["options"] == {"tokens": True}
+    expected = torch.full((12,), 0.5)
+    expected[[3, 2, 1]] = torch.tensor([1.0, 0.0, 0.5])
+    torch.testing.assert_close(seen["bands"].mean((0, 2, 3)), expected)
+    with pytest.raises(ValueError, match="red, green, blue"):
+        wrapped.embed(images[:, :2], sensor="lores", gsd_m=torch.ones(1))
+
+
+def test_tasks_are_found_by_name_and_missing_ones_say_how_to_get_them(bench):
+    every = find_tasks(geobench=bench, procedural=True)
+    assert [task.name for task in every] == ["m-bigearthnet", "m-so2sat", "m-cashew-plant"]
+    (one,) = find_tasks(["m-so2sat"], geobench=bench, procedural=True)
+    assert one.name == "m-so2sat"
+    with pytest.raises(ValueError, match="m-forestnet, which are not.*salib fetch geobench"):
+        find_tasks(["m-forestnet"], geobench=bench, procedural=True)
+    with pytest.raises(ValueError, match="GEO_BENCH_DIR"):
+        find_tasks()
+    with pytest.raises(ValueError, match="gsd_m must say"):
+        find_tasks(images=bench)
