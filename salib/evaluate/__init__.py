@@ -8,6 +8,7 @@ from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import (
     Task,
     chips_by_class,
+    folder_task,
     geobench_task,
     geobench_tasks,
     missing_real,
@@ -25,6 +26,7 @@ __all__ = [
     "chips_by_class",
     "compare",
     "evaluate",
+    "folder_task",
     "geobench_task",
     "geobench_tasks",
     "input_rules",
