@@ -9,6 +9,7 @@ from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import (
     Task,
     chips_by_class,
+    folder_task,
     geobench_task,
     geobench_tasks,
     missing_real,
@@ -29,6 +30,7 @@ __all__ = [
     "encoders_of",
     "evaluate",
     "find_tasks",
+    "folder_task",
     "geobench_task",
     "geobench_tasks",
     "input_rules",

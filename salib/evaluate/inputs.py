@@ -1,7 +1,7 @@
 """From a task's raw values to what a model sees: one explicit rule a task."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import cv2
 import numpy as np
@@ -10,7 +10,6 @@ from jaxtyping import Shaped, UInt8
 
 RGB = ("red", "green", "blue")
 Look = Literal["optical", "radar"]
-LOOKS = get_args(Look)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,21 +85,15 @@ RADAR_RULES = {
 }
 
 
-def rule_of(task: str, look: Look = "optical") -> InputRule:
-    """The input rule of a task.
+def rules_of(task: str) -> tuple[InputRule, ...]:
+    """The input rules of a published task, the optical one first.
 
     Raises:
-        ValueError: if there is none, or the task has no such look.
+        ValueError: if there is none.
     """
-    if look not in LOOKS:
-        raise ValueError(f"look must be one of {LOOKS}, got {look!r}")
     if task not in RULES:
         raise ValueError(f"task must be one of {', '.join(RULES)}, got {task!r}")
-    if look == "radar" and task not in RADAR_RULES:
-        raise ValueError(
-            f"look must be 'optical' for {task}, got 'radar': only {', '.join(RADAR_RULES)} has it"
-        )
-    return RADAR_RULES[task] if look == "radar" else RULES[task]
+    return tuple(rules[task] for rules in (RULES, RADAR_RULES) if task in rules)
 
 
 def to_levels(
@@ -124,23 +117,34 @@ def to_levels(
     return np.rint(np.clip(values * (255.0 / rule.level_255), 0, 255)).astype(np.uint8)
 
 
+def centre_square(
+    array: Shaped[np.ndarray, "height width *rest"],
+) -> Shaped[np.ndarray, "side side *rest"]:
+    """The largest centred square of an image, or of the mask that lies on it; a view.
+
+    Of an odd number of rows or columns too many, one more is cut at the bottom or right.
+    """
+    height, width = array.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return array[top : top + side, left : left + side]
+
+
 def to_input(
     image: UInt8[np.ndarray, "height width bands"], *, native_gsd_m: float, image_px: int
 ) -> tuple[UInt8[np.ndarray, "image_px image_px bands"], float]:
     """Resize an image to a square of `image_px`, and its true metres a pixel afterwards.
 
-    The largest centred square is kept, so that a pixel stays square on the ground. Shrinking
-    averages over area, enlarging is bicubic; neither aliases.
+    `centre_square` is kept, so that a pixel stays square on the ground. Shrinking averages over
+    area, enlarging is bicubic; neither aliases.
 
     Raises:
         ValueError: if `image_px` is not positive.
     """
     if image_px < 1:
         raise ValueError(f"image_px must be positive, got {image_px}")
-    height, width = image.shape[:2]
-    side = min(height, width)
-    top, left = (height - side) // 2, (width - side) // 2
-    square = np.ascontiguousarray(image[top : top + side, left : left + side])
+    square = np.ascontiguousarray(centre_square(image))
+    side = len(square)
     gsd_m = native_gsd_m * side / image_px
     if side == image_px:
         return square, gsd_m

@@ -1,6 +1,7 @@
-"""The labelled tasks we probe: GEO-Bench folders, EuroSAT and UC Merced."""
+"""The labelled tasks we probe: GEO-Bench folders, EuroSAT, UC Merced, any folder of images."""
 
 import logging
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +10,15 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from salib.evaluate import chip_zips, geobench_reader
+from salib.evaluate import chip_zips, geobench_reader, image_folder
 from salib.evaluate.geobench_reader import Kind, Label
-from salib.evaluate.inputs import RADAR_RULES, RULES, Look, rule_of, to_levels
+from salib.evaluate.inputs import RULES, InputRule, Look, rules_of, to_levels
 
 logger = logging.getLogger(__name__)
 SPLITS = geobench_reader.SPLITS
 BENCHMARKS = ("classification_v1.0", "segmentation_v1.0")
 SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
-Source = Literal["geobench", "eurosat", "ucmerced"]
+Source = Literal["geobench", "eurosat", "ucmerced", "folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,10 +26,11 @@ class Task:
     """A labelled task on disk.
 
     Args:
-        path: task folder (GEO-Bench) or zip file.
+        path: task folder (GEO-Bench), zip file, or folder of images.
         procedural: whether its images were made by `salib.world`; every row says so.
-        gsd_m: true metres of ground a pixel.
+        rules: how it may be looked at, one rule a look, the optical one first.
         kind: one class an image, 0/1 of each class, or a class a pixel.
+        gsd_m: true metres of ground a pixel, by its rules.
         sensor: the sensor whose native pixel is nearer to the task's, for display.
         sensors: those of our encoders that can look at it, see `look_of`.
     """
@@ -38,13 +40,18 @@ class Task:
     path: Path
     procedural: bool
     class_names: tuple[str, ...]
-    gsd_m: float
+    rules: tuple[InputRule, ...]
     kind: Kind = "classification"
 
     @property
     def n_classes(self) -> int:
         """Number of classes."""
         return len(self.class_names)
+
+    @property
+    def gsd_m(self) -> float:
+        """Metres of ground a pixel as stored."""
+        return self.rules[0].native_gsd_m
 
     @property
     def sensor(self) -> str:
@@ -54,7 +61,8 @@ class Task:
     @property
     def sensors(self) -> tuple[str, ...]:
         """Sensors with a look at this task: "lores" and "hires" at RGB, "radar" where it is."""
-        return ("radar", "lores", "hires") if self.name in RADAR_RULES else ("lores", "hires")
+        radar = any(rule.look == "radar" for rule in self.rules)
+        return ("radar", "lores", "hires") if radar else ("lores", "hires")
 
     def look_of(self, sensor: str) -> Look:
         """What `iter_split` is to read for an encoder of a sensor.
@@ -66,6 +74,18 @@ class Task:
             raise ValueError(f"sensor must be one of {self.sensors} for {self.name}, got {sensor}")
         return "radar" if sensor == "radar" else "optical"
 
+    def rule_of(self, look: Look = "optical") -> InputRule:
+        """How the raw values of a look become levels.
+
+        Raises:
+            ValueError: if the task has no such look.
+        """
+        for rule in self.rules:
+            if rule.look == look:
+                return rule
+        looks = " or ".join(repr(rule.look) for rule in self.rules)
+        raise ValueError(f"look must be {looks} for {self.name}, got {look!r}")
+
 
 def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
     """A GEO-Bench task from its folder.
@@ -74,7 +94,7 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         ValueError: if there is no input rule for it, or the folder is damaged.
     """
     folder = Path(folder)
-    rule = rule_of(folder.name)
+    rules = rules_of(folder.name)
     facts = geobench_reader.describe(folder)
     geobench_reader.sample_names(folder)
     return Task(
@@ -83,7 +103,7 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         path=folder,
         procedural=procedural,
         class_names=facts.class_names,
-        gsd_m=rule.native_gsd_m,
+        rules=rules,
         kind=facts.kind,
     )
 
@@ -124,8 +144,8 @@ def real_tasks(folder: str | Path) -> list[Task]:
 def missing_real(folder: str | Path | None) -> list[str]:
     """One line for each real task that `folder` lacks, saying what to do."""
     return [
-        f"{source} skipped: put {layout.file} ({layout.home}) into the folder "
-        "named by SALIB_DATA_DIR"
+        f"{source} skipped: set SALIB_DATA_DIR to a folder, then salib fetch {source} brings "
+        f"{layout.file} there; or take it from {layout.home}"
         for source, layout in chip_zips.CHIP_ZIPS.items()
         if folder is None or not (Path(folder) / layout.file).is_file()
     ]
@@ -143,7 +163,40 @@ def chip_task(path: str | Path, *, source: chip_zips.ChipSource) -> Task:
         path=Path(path),
         procedural=False,
         class_names=tuple(chip_zips.members(path)),
-        gsd_m=rule_of(source).native_gsd_m,
+        rules=rules_of(source),
+    )
+
+
+def folder_task(
+    folder: str | Path, *, gsd_m: float, name: str | None = None, procedural: bool = False
+) -> Task:
+    """Any labelled folder of 8-bit RGB images, `<class>/<image>` or `<split>/<class>/<image>`.
+
+    `salib.evaluate.image_folder` says which images make which split.
+
+    Args:
+        gsd_m: metres of ground a pixel of the images as they lie there.
+        name: for rows and pages, by default the folder's.
+
+    Raises:
+        ValueError: if `gsd_m` is not positive, the name is that of a published task, or the folder
+            does not hold such images. An image itself is looked at when it is read.
+    """
+    folder = Path(folder)
+    if not 0 < gsd_m < math.inf:
+        raise ValueError(f"gsd_m must be positive metres a pixel, got {gsd_m}")
+    name = folder.resolve().name if name is None else name
+    if name in RULES:
+        raise ValueError(f"name must differ from the published tasks', got {name!r}: give another")
+    image_folder.check_name("name", name)
+    rule = InputRule(native_gsd_m=float(gsd_m), why="8-bit RGB, as it lies in the folder")
+    return Task(
+        name=name,
+        source="folder",
+        path=folder,
+        procedural=procedural,
+        class_names=tuple(image_folder.members(folder)["train"]),
+        rules=(rule,),
     )
 
 
@@ -163,10 +216,12 @@ def iter_split(
         ValueError: if the task has no such look, a file is damaged, a value is not finite, or a
             label does not fit the task.
     """
-    rule = rule_of(task.name, look)
+    rule = task.rule_of(look)
     if task.source == "geobench":
         options = {"procedural": task.procedural}
         items = geobench_reader.raw_samples(task.path, split, rule.bands, **options)
+    elif task.source == "folder":
+        items = image_folder.images(task.path, split)
     else:
         layout = chip_zips.CHIP_ZIPS[task.source]
         items = chip_zips.chips(task.path, chip_zips.split_members(task.path, layout, split))
@@ -233,16 +288,24 @@ def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height w
 def check_disjoint(task: Task) -> None:
     """Refuse a task whose test items were seen in training.
 
+    Items of a folder of images are told apart by their bytes, those of GEO-Bench by name.
+
     Raises:
         ValueError: if two splits share an item, as in GEO-Bench's five-sample test fixtures.
     """
-    if task.source != "geobench":
+    if task.source == "geobench":
+        names = geobench_reader.sample_names(task.path)
+        items = {split: {name: name for name in names[split]} for split in SPLITS}
+    elif task.source == "folder":
+        items = {split: image_folder.digests(task.path, split) for split in SPLITS}
+    else:
         return
-    names = geobench_reader.sample_names(task.path)
     for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
-        shared = set(names[first]) & set(names[second])
+        shared = [item for item in items[first] if item in items[second]]
         if shared:
+            one, other = items[first][shared[0]], items[second][shared[0]]
+            example = repr(one) if one == other else f"{one!r}, the same image as {other!r}"
             raise ValueError(
                 f"splits of {task.name} must be disjoint, got {len(shared)} items in both "
-                f"{first} and {second}"
+                f"{first} and {second}, the first {example}"
             )
