@@ -23,7 +23,7 @@ using Half = at::BFloat16;
 using at::native::cpublas::brgemm;
 using at::native::cpublas::brgemm_release;
 
-constexpr int64_t QUERIES = 128, KEYS = 256, GROUP = 8;
+constexpr int64_t QUERIES = 128, GROUP = 8;
 constexpr float LOG2E = 1.4426950408889634f;
 
 inline int64_t even(int64_t n) { return n + n % 2; }
@@ -261,6 +261,7 @@ void transpose(const Head<T>& from, int64_t start, int64_t rows, int64_t dim, T*
 template <typename T>
 void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_xy,
                    const float* k_xy, const float* slopes, T* out, float* sums) {
+  constexpr int64_t KEYS = 384;
   const int64_t D = s->dim, N = s->queries, K = s->keys, H = s->heads;
   const int64_t q_blocks = blocks(N, QUERIES), k_blocks = blocks(K, KEYS), size = even(K) * D;
   const int64_t groups = blocks(H, GROUP);
@@ -334,6 +335,7 @@ template <typename T>
 void backward(const Shape* s, const T* q, const T* k, const T* v, const float* q_xy,
                     const float* k_xy, const float* slopes, const T* out, const float* sums,
                     const T* grad, T* to_q, T* to_k, T* to_v) {
+  constexpr int64_t KEYS = 256;
   const int64_t D = s->dim, N = s->queries, K = s->keys, H = s->heads, size = even(N) * D;
   const float root = 1 / std::sqrt(static_cast<float>(D)), scale = LOG2E * root;
   const int64_t many = std::max<int64_t>(1, s->batch * H / s->threads);
