@@ -260,7 +260,9 @@ def test_the_commands_that_hints_and_the_book_name_are_those_of_the_command_line
     monkeypatch.chdir(tmp_path)
     hints = missing_real(None)
     assert missing_real(tmp_path) == hints
-    pattern = re.compile(r"salib (fetch (?:eurosat|ucmerced|geobench)(?: m-[\w-]+)*(?: --out \w+)?)")
+    pattern = re.compile(
+        r"salib (fetch (?:eurosat|ucmerced|geobench)(?: m-[\w-]+)*(?: --out \w+)?)"
+    )
     named = [pattern.findall(hint) for hint in hints]
     assert named == [["fetch eurosat"], ["fetch ucmerced"]]
     told = pattern.findall((Path(__file__).parents[1] / "book" / "run.md").read_text())

@@ -93,19 +93,13 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
         ValueError: if the file is damaged, is no 8-bit RGB, or is transparent somewhere.
     """
     data = path.read_bytes()
-    try:
-        encoded = np.frombuffer(data, np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:
-        raise _damaged(path, data, str(error)) from error
-    if image is None:
-        raise _damaged(path, data, "no image")
+    image = _decoded(path, data)
     bands = 1 if image.ndim == 2 else image.shape[2]
     if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
         raise ValueError(
-            f"{_quoted(path)} must be 8-bit RGB, got {bands} bands of {image.dtype}: write red, "
-            "green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte -scale "
-            "LOW HIGH 0 255 -b 1 -b 2 -b 3)"
+            f"{_quoted(path)} must be 8-bit RGB, got {image.dtype} read as {bands} bands: write "
+            "red, green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
+            "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
         )
     if bands == 4 and image[..., 3].min() < 255:
         raise ValueError(
@@ -114,6 +108,26 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
             "-b 3)"
         )
     return np.ascontiguousarray(image[..., [2, 1, 0]]).astype(np.uint8, copy=False)
+
+
+def _decoded(path: Path, data: bytes) -> np.ndarray:
+    level = cv2.utils.logging.getLogLevel()
+    # Of each GeoTIFF it tells the tags it does not know; errors are raised here.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        encoded = np.frombuffer(data, np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:
+        raise _damaged(path, data, str(error)) from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if image is None:
+        reason = (
+            "nothing that OpenCV reads: damaged, or a TIFF of more than four bands or in ZSTD, for "
+            "gdal_translate -b 1 -b 2 -b 3 -co COMPRESS=LZW"
+        )
+        raise _damaged(path, data, reason if data else "empty")
+    return image
 
 
 def _whole_mode(path: Path, data: bytes) -> str:
@@ -173,10 +187,7 @@ def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
             label = unicodedata.normalize("NFC", path.name)
             check_name(f"class name in {folder}", label)
             classes.setdefault(label, []).extend(_images(path, root))
-    return {
-        label: sorted(classes[label], key=partial(_order, label))
-        for label in sorted(classes)
-    }
+    return {label: sorted(classes[label], key=partial(_order, label)) for label in sorted(classes)}
 
 
 def _images(folder: Path, root: Path) -> list[Path]:
