@@ -5,6 +5,7 @@ import io
 import json
 import os
 import pickle
+import re
 import zipfile
 from pathlib import Path
 
@@ -15,11 +16,21 @@ from geobench.dataset import Band, Partition, Sample, SpectralBand
 from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications
 from PIL import Image
+from typer.testing import CliRunner
 
-from salib.evaluate import geobench_task, geobench_tasks, input_rules, read_split, real_tasks
+from salib.cli import app
+from salib.download import FetchError
+from salib.evaluate import (
+    geobench_task,
+    geobench_tasks,
+    input_rules,
+    missing_real,
+    read_split,
+    real_tasks,
+)
 from salib.evaluate.chip_zips import CHIP_ZIPS, ChipZip, split_members
 from salib.evaluate.geobench_reader import raw_samples
-from salib.evaluate.inputs import RULES, to_input, to_levels
+from salib.evaluate.inputs import RULES, centre_square, to_input, to_levels
 from salib.evaluate.tasks import check_disjoint, chip_task
 
 RGB = ("red", "green", "blue")
@@ -228,6 +239,40 @@ def test_shrinking_averages_over_area_and_same_size_changes_nothing():
     assert set(input_rules().index) >= set(RULES)
     with pytest.raises(ValueError, match="finite"):
         to_levels(np.full((3, 2, 3), np.nan), RULES["m-eurosat"])
+
+
+@pytest.mark.parametrize(("height", "width"), [(11, 13), (13, 11), (12, 7), (7, 7), (1, 5)])
+def test_a_mask_is_cropped_to_the_ground_that_its_image_keeps(height, width):
+    image = np.random.default_rng(0).integers(0, 256, (height, width, 3)).astype(np.uint8)
+    side = min(height, width)
+    seen, _ = to_input(image, native_gsd_m=1.0, image_px=side)
+    np.testing.assert_array_equal(centre_square(image), seen)
+    np.testing.assert_array_equal(centre_square(image[..., 0].astype(np.int64)), seen[..., 0])
+    before = np.argwhere((image == seen[0, 0]).all(-1)).tolist()
+    top, left = (height - side) / 2, (width - side) / 2
+    assert any(0 <= top - y < 1 and 0 <= left - x < 1 for y, x in before)
+
+
+def test_the_commands_that_hints_and_the_book_name_are_those_of_the_command_line(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SALIB_DATA_DIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    hints = missing_real(None)
+    assert missing_real(tmp_path) == hints
+    pattern = re.compile(
+        r"salib (fetch (?:eurosat|ucmerced|geobench)(?: m-[\w-]+)*(?: --out \w+)?)"
+    )
+    named = [pattern.findall(hint) for hint in hints]
+    assert named == [["fetch eurosat"], ["fetch ucmerced"]]
+    told = pattern.findall((Path(__file__).parents[1] / "book" / "run.md").read_text())
+    assert {command.split()[1] for command in told} == {"eurosat", "ucmerced", "geobench"}
+    for command in {*told, *(command for [command] in named)}:
+        outcome = CliRunner().invoke(app, [*command.split(), "--offline"])
+        assert isinstance(outcome.exception, FetchError), outcome.output
+    for layout in CHIP_ZIPS.values():
+        (tmp_path / layout.file).touch()
+    assert missing_real(tmp_path) == []
 
 
 @pytest.mark.real

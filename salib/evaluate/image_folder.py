@@ -1,21 +1,27 @@
 """Any labelled folder of images: `<split>/<class>/<image>`, or `<class>/<image>` split here."""
 
 import hashlib
+import io
 import logging
 import os
+import struct
 import unicodedata
+import warnings
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from salib.artifact import file_digest
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error)
 
 
 def members(folder: str | Path) -> dict[str, dict[str, list[Path]]]:
@@ -80,25 +86,20 @@ def digests(folder: str | Path, split: str) -> dict[str, str]:
 def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     """Red, green and blue of an 8-bit image, as its pixels lie (EXIF turns nothing).
 
-    A palette is resolved; a fourth band is dropped where it is opaque alpha, 255 everywhere.
+    A palette is resolved, of several pages the first is read, and a fourth band is dropped where it
+    is opaque alpha, 255 everywhere.
 
     Raises:
         ValueError: if the file is damaged, is no 8-bit RGB, or is transparent somewhere.
     """
     data = path.read_bytes()
-    try:
-        encoded = np.frombuffer(data, np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:
-        raise ValueError(f"{_quoted(path)} must be a readable image, got {error}") from error
-    if image is None:
-        raise ValueError(f"{_quoted(path)} must be a whole image, got {len(data)} other bytes")
+    image = _decoded(path, data)
     bands = 1 if image.ndim == 2 else image.shape[2]
-    if image.dtype != np.uint8 or bands not in (3, 4):
+    if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
         raise ValueError(
-            f"{_quoted(path)} must be 8-bit RGB, got {bands} bands of {image.dtype}: write red, "
-            "green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte -scale "
-            "LOW HIGH 0 255 -b 1 -b 2 -b 3)"
+            f"{_quoted(path)} must be 8-bit RGB, got {image.dtype} read as {bands} bands: write "
+            "red, green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
+            "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
         )
     if bands == 4 and image[..., 3].min() < 255:
         raise ValueError(
@@ -107,6 +108,45 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
             "-b 3)"
         )
     return np.ascontiguousarray(image[..., [2, 1, 0]]).astype(np.uint8, copy=False)
+
+
+def _decoded(path: Path, data: bytes) -> np.ndarray:
+    level = cv2.utils.logging.getLogLevel()
+    # Of each GeoTIFF it tells the tags it does not know; errors are raised here.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        encoded = np.frombuffer(data, np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:
+        raise _damaged(path, data, str(error)) from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if image is None:
+        reason = (
+            "nothing that OpenCV reads: damaged, or a TIFF of more than four bands or in ZSTD, for "
+            "gdal_translate -b 1 -b 2 -b 3 -co COMPRESS=LZW"
+        )
+        raise _damaged(path, data, reason if data else "empty")
+    return image
+
+
+def _whole_mode(path: Path, data: bytes) -> str:
+    """Pillow's name for the bands. OpenCV fills what a cut JPEG or TIFF lacks; Pillow refuses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about notes beside the pixels
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return image.mode
+    except (*_UNREADABLE, Image.DecompressionBombError) as error:
+        raise _damaged(path, data, str(error)) from error
+
+
+def _damaged(path: Path, data: bytes, reason: str) -> ValueError:
+    return ValueError(
+        f"{_quoted(path)} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
+        "take it away"
+    )
 
 
 def check_name(what: str, name: str) -> None:
@@ -147,10 +187,7 @@ def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
             label = unicodedata.normalize("NFC", path.name)
             check_name(f"class name in {folder}", label)
             classes.setdefault(label, []).extend(_images(path, root))
-    return {
-        label: sorted(classes[label], key=lambda path, label=label: _order(label, path.name))
-        for label in sorted(classes)
-    }
+    return {label: sorted(classes[label], key=partial(_order, label)) for label in sorted(classes)}
 
 
 def _images(folder: Path, root: Path) -> list[Path]:
@@ -168,8 +205,8 @@ def _images(folder: Path, root: Path) -> list[Path]:
     return chosen
 
 
-def _order(label: str, name: str) -> bytes:
-    text = f"{label}/{unicodedata.normalize('NFC', name)}"
+def _order(label: str, path: Path) -> bytes:
+    text = f"{label}/{unicodedata.normalize('NFC', path.name)}"
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
 
 
