@@ -1,6 +1,7 @@
 """Rows of every kind of task: one class an image, several, or one a pixel; radar; by path."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from salib import build_model, preset
 from salib.evaluate import PROTOCOLS, Encoder, encoders_of, evaluate, find_tasks, geobench_tasks
 from salib.evaluate import grids as grids_module
 from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
+from salib.evaluate.inputs import InputRule
 from salib.evaluate.metrics import mean_iou
 from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import COLUMNS
@@ -132,9 +134,14 @@ def painted(monkeypatch, shape=(32, 32)):
 
     monkeypatch.setattr(grids_module, "in_chunks", in_chunks)
     return Task(
-        name="painted", source="geobench", path=None, procedural=True, gsd_m=1.0,
-        class_names=tuple("abcd"), kind="segmentation",
-    )  # fmt: skip
+        name="painted",
+        source="geobench",
+        path=Path("painted"),
+        procedural=True,
+        rules=(InputRule(native_gsd_m=1.0, why="painted"),),
+        class_names=tuple("abcd"),
+        kind="segmentation",
+    )
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 64)])
