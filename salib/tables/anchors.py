@@ -1,0 +1,212 @@
+"""Numbers published elsewhere beside ours and the paper's, and what the two of a pair differ in."""
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+import pandas as pd
+
+from salib.tables.rows import MODELS, Row, Rows, one_a_cell, read_rows
+
+Source = Literal["ours", "the paper", "torchgeo-bench"]
+METHODS = {"knn": "knn5", "linear": "linear"}
+LOOKALIKES = {"m-eurosat": "eurosat"}
+"""Real images of another choice that stand in, marked, for a task that was not run."""
+PAPER_PX = {"SA-high": 512, "SA-low": 256, "CROMA": 256}
+
+
+class Pair(NamedTuple):
+    """Two numbers to set side by side, and how the models behind them differ, if they do."""
+
+    left: tuple[Source, str]
+    right: tuple[Source, str]
+    models: str = ""
+
+
+PAIRS = (
+    Pair(("ours", "image statistics"), ("torchgeo-bench", "imagestats")),
+    Pair(("ours", "random convolution"), ("torchgeo-bench", "rcf"), "other filters"),
+    Pair(("ours", "CROMA"), ("torchgeo-bench", "tgeo_croma_base"), "other weights"),
+    Pair(("ours", "SA-high"), ("the paper", "SA-high"), "other weights"),
+    Pair(("ours", "SA-low"), ("the paper", "SA-low"), "other weights"),
+    Pair(("ours", "CROMA"), ("the paper", "CROMA"), "other weights"),
+    Pair(("the paper", "CROMA"), ("torchgeo-bench", "tgeo_croma_base"), "other weights"),
+    Pair(("the paper", "SA-low"), ("torchgeo-bench", "imagestats"), "another model"),
+)
+
+
+class Found(NamedTuple):
+    """A number as text, and under which conditions it came about ("" where none tells)."""
+
+    text: str
+    conditions: dict[str, str]
+
+
+def anchors(
+    rows: Rows,
+    published: Rows,
+    paper: Rows,
+    protocols: Mapping[str, Any],
+    *,
+    probe: Literal["knn", "linear"] = "knn",
+) -> pd.DataFrame:
+    """Pairs of numbers of one task and probe, in percent, and what the two differ in.
+
+    A procedural row is never shown by its value: it is of another task, whatever its name.
+
+    Args:
+        rows: of `salib.evaluate.evaluate`.
+        published: paper/anchors.csv.
+        paper: paper/table2.csv.
+        protocols: `salib.evaluate.PROTOCOLS`: knn_k, knn_metric and standardise by name.
+
+    Returns:
+        Indexed by task: "number of", "value", "beside", "its value", "differ in".
+
+    Raises:
+        ValueError: if the probe or every task has no published counterpart, a cell has several
+            rows, or a protocol is unknown.
+    """
+    if probe not in METHODS:
+        raise ValueError(f"probe must be one of {tuple(METHODS)}, got {probe!r}")
+    ours, printed, theirs = read_rows(rows), read_rows(paper), read_rows(published)
+    wanted = [row["task"] for row in (*printed, *ours)]
+    tasks = [task for task in dict.fromkeys(wanted) if _of(theirs, task, METHODS[probe])]
+    lines = []
+    for task in tasks:
+        found = _ours(ours, task, probe, protocols)
+        found |= _paper(printed, task, probe) | _published(theirs, task, probe)
+        for pair in PAIRS:
+            if pair.left in found and pair.right in found:
+                lines.append({"task": task, **_line(pair, found)})
+    if not lines:
+        raise ValueError("published must hold a task of paper or rows, got none")
+    return pd.DataFrame(lines).set_index("task")
+
+
+def published_points(rows: Rows, published: Rows, paper: Rows) -> pd.DataFrame:
+    """Nearest-neighbour accuracy on the tasks of Table 2 by source, real images only.
+
+    Returns:
+        task, source, model, value (a fraction); ours are there for tasks run on real images.
+    """
+    printed = [row for row in read_rows(paper) if row["probe"] == "knn"]
+    tasks = [row["task"] for row in printed]
+    points = [
+        (row["task"], "torchgeo-bench", row["model"], row["value"])
+        for row in read_rows(published)
+        if row["task"] in tasks and row["method"] == METHODS["knn"]
+    ]
+    points += [
+        (row["task"], "the paper", model, row[model] / 100) for row in printed for model in MODELS
+    ]
+    points += [
+        (row["task"], "ours", row["model"], row["value"])
+        for row in read_rows(rows)
+        if row["task"] in tasks and row["probe"] == "knn" and not row["procedural"]
+    ]
+    return pd.DataFrame(points, columns=["task", "source", "model", "value"])
+
+
+def below(points: pd.DataFrame, model: str) -> int:
+    """How many of the paper's numbers lie below that of a published model on their task.
+
+    Args:
+        points: of `published_points`.
+
+    Raises:
+        ValueError: if the model has no number on a task of the paper.
+    """
+    theirs = points.query("source == 'torchgeo-bench' and model == @model")
+    bar, printed = theirs.set_index("task")["value"], points.query("source == 'the paper'")
+    if absent := sorted(set(printed["task"]) - set(bar.index)):
+        raise ValueError(f"model must have every task, got {model!r} without {', '.join(absent)}")
+    return int((printed["value"].to_numpy() < bar[printed["task"]].to_numpy()).sum())
+
+
+def not_run(rows: Rows, paper: Rows) -> list[str]:
+    """Tasks of the paper without a row of ours on their real images."""
+    real = {row["task"] for row in read_rows(rows) if not row["procedural"]}
+    tasks = dict.fromkeys(row["task"] for row in read_rows(paper))
+    return [task for task in tasks if task not in real]
+
+
+def _line(pair: Pair, found: dict[tuple[Source, str], Found]) -> dict[str, str]:
+    left, right = found[pair.left], found[pair.right]
+    return {
+        "number of": ": ".join(pair.left),
+        "value": left.text,
+        "beside": ": ".join(pair.right),
+        "its value": right.text,
+        "differ in": _differences(left.conditions, right.conditions, pair.models),
+    }
+
+
+def _differences(left: dict[str, str], right: dict[str, str], models: str) -> str:
+    if not left:
+        return "not compared"
+    names = dict.fromkeys([*left, *right])
+    pairs = {name: (left.get(name, ""), right.get(name, "")) for name in names}
+    apart = [models] if models else []
+    apart += [f"{name} {a} / {b}" for name, (a, b) in pairs.items() if a and b and a != b]
+    silent = [name for name, (a, b) in pairs.items() if not (a and b)]
+    apart += [f"not stated: {', '.join(silent)}"] if silent else []
+    return "; ".join(apart) or "nothing"
+
+
+def _ours(
+    rows: list[Row], task: str, probe: str, protocols: Mapping[str, Any]
+) -> dict[tuple[Source, str], Found]:
+    columns = [pair.left[1] for pair in PAIRS if pair.left[0] == "ours"]
+    real = [row for row in rows if row["probe"] == probe and not row["procedural"]]
+    own = [row for row in real if row["task"] == task]
+    own = own or [row for row in real if row["task"] == LOOKALIKES.get(task)]
+    made = any(row["task"] == task and row["procedural"] for row in rows)
+    absent = Found("not run (procedural)" if made and not own else "not run", {})
+    found: dict[tuple[Source, str], Found] = {("ours", name): absent for name in columns}
+    for name, row in one_a_cell(own).items():
+        if row["protocol"] not in protocols:
+            raise ValueError(f"protocols must hold {row['protocol']!r}, got {tuple(protocols)}")
+        protocol = protocols[row["protocol"]]
+        metric = {"l2": "L2"}.get(protocol.knn_metric, protocol.knn_metric)
+        features = "z-scored" if protocol.standardise else "raw"
+        how = {"k": str(protocol.knn_k), "distance": metric} if probe == "knn" else {}
+        text = _percent(row)
+        found["ours", name] = Found(text, how | {"features": features} | _sizes(row))
+    return found
+
+
+def _paper(rows: list[Row], task: str, probe: str) -> dict[tuple[Source, str], Found]:
+    of_task = [row for row in rows if row["task"] == task and row["probe"] == probe]
+    return {
+        ("the paper", model): Found(
+            f"{row[model]:.2f}",
+            {"task": task, "metric": "accuracy", "k": "20", "px": str(PAPER_PX[model])},
+        )
+        for row in of_task
+        for model in MODELS
+    }
+
+
+def _published(rows: list[Row], task: str, probe: str) -> dict[tuple[Source, str], Found]:
+    how = {"k": "5", "distance": "L2"} if probe == "knn" else {}
+    return {
+        ("torchgeo-bench", row["model"]): Found(
+            _percent(row), how | {"features": "raw"} | _sizes({**row, "image_px": 224})
+        )
+        for row in _of(rows, task, METHODS[probe])
+    }
+
+
+def _of(rows: list[Row], task: str, method: str) -> list[Row]:
+    return [row for row in rows if row["task"] == task and row["method"] == method]
+
+
+def _sizes(row: Row) -> dict[str, str]:
+    names = {"px": "image_px", "train items": "n_train", "test items": "n_test"}
+    names |= {"task": "task", "metric": "metric"}
+    return {name: str(row[column]) for name, column in names.items()}
+
+
+def _percent(row: Row) -> str:
+    low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+    return f"{100 * row['value']:.1f} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
