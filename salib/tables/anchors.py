@@ -47,7 +47,7 @@ def anchors(
     paper: Rows,
     protocols: Mapping[str, Any],
     *,
-    probe: Literal["knn", "linear"] = "knn",
+    probe: str = "knn",
 ) -> pd.DataFrame:
     """Pairs of numbers of one task and probe, in percent, and what the two differ in.
 
@@ -58,6 +58,7 @@ def anchors(
         published: paper/anchors.csv.
         paper: paper/table2.csv.
         protocols: `salib.evaluate.PROTOCOLS`: knn_k, knn_metric and standardise by name.
+        probe: "knn" or "linear".
 
     Returns:
         Indexed by task: "number of", "value", "beside", "its value", "differ in".
