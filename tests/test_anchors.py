@@ -63,13 +63,13 @@ def test_anchors_csv_is_of_whole_published_tasks_and_plausible():
         train, _, test = TASKS[task].counts
         assert set(own["n_train"]) == {train}
         assert set(own["n_test"]) == {test}
-        assert set(own["metric"]) == {"micro_mAP" if task == "m-bigearthnet" else "accuracy"}
+        assert set(own["metric"]) == {"micro mAP" if task == "m-bigearthnet" else "accuracy"}
     assert ((found["ci_low"] < found["value"]) & (found["value"] < found["ci_high"])).all()
     assert found[["ci_low", "ci_high"]].stack().between(0, 1).all()
 
 
 def test_a_procedural_value_is_never_shown_and_the_published_one_is():
-    table = tables.anchors(rows(procedural=True), ANCHORS, TABLE2, PROTOCOLS)
+    table = tables.anchors(rows(procedural=True), ANCHORS, TABLE2)
     assert "43.2" not in table.to_html()
     line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: imagestats")
     assert line["value"] == "not run (procedural)"
@@ -80,19 +80,19 @@ def test_a_procedural_value_is_never_shown_and_the_published_one_is():
 
 
 def test_a_real_row_stands_with_everything_that_differs():
-    table = tables.anchors(rows(), ANCHORS, TABLE2, PROTOCOLS)
+    table = tables.anchors(rows(), ANCHORS, TABLE2)
     line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: imagestats")
     assert line["value"] == "43.2 [40.1,\xa046.3]"
     expected = ["k 20 / 5", "distance cosine / L2", "features z-scored / raw", "px 256 / 224"]
     assert line["differ in"].split("; ") == expected
-    fewer = tables.anchors(rows(n_test=300, n_train=400), ANCHORS, TABLE2, PROTOCOLS)
+    fewer = tables.anchors(rows(n_test=300, n_train=400), ANCHORS, TABLE2)
     line = pair(fewer, "m-eurosat", "ours: image statistics", "torchgeo-bench: imagestats")
     assert line["differ in"].split("; ")[4:] == ["train items 400 / 2000", "test items 300 / 1000"]
 
 
 def test_alike_in_every_condition_differs_in_nothing():
     alike = replace(PROTOCOLS["default"], knn_k=5, knn_metric="l2", standardise=False)
-    table = tables.anchors(rows(image_px=224), ANCHORS, TABLE2, {"default": alike})
+    table = tables.anchors(rows(image_px=224), ANCHORS, TABLE2, protocols={"default": alike})
     line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: imagestats")
     assert line["differ in"] == "nothing"
     line = pair(table, "m-eurosat", "ours: CROMA", "torchgeo-bench: tgeo_croma_base")
@@ -100,7 +100,7 @@ def test_alike_in_every_condition_differs_in_nothing():
 
 
 def test_what_the_paper_does_not_state_is_said_of_its_pairs():
-    table = tables.anchors(rows(), ANCHORS, TABLE2, PROTOCOLS)
+    table = tables.anchors(rows(), ANCHORS, TABLE2)
     line = pair(table, "m-eurosat", "the paper: CROMA", "torchgeo-bench: tgeo_croma_base")
     assert (line["value"], line["its value"][:4]) == ("66.30", "74.4")
     assert "k 20 / 5; px 256 / 224" in line["differ in"]
@@ -111,7 +111,7 @@ def test_what_the_paper_does_not_state_is_said_of_its_pairs():
 
 def test_real_eurosat_stands_in_for_m_eurosat_and_is_marked():
     both = pd.concat([rows(procedural=True), rows("eurosat")])
-    table = tables.anchors(both, ANCHORS, TABLE2, PROTOCOLS)
+    table = tables.anchors(both, ANCHORS, TABLE2)
     line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: imagestats")
     assert line["value"].startswith("43.2")
     assert "task eurosat / m-eurosat" in line["differ in"]
@@ -119,7 +119,7 @@ def test_real_eurosat_stands_in_for_m_eurosat_and_is_marked():
 
 
 def test_linear_pairs_have_no_neighbours_and_no_column_of_the_paper():
-    table = tables.anchors(rows(probe="linear"), ANCHORS, TABLE2, PROTOCOLS, probe="linear")
+    table = tables.anchors(rows(probe="linear"), ANCHORS, TABLE2, probe="linear")
     line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: imagestats")
     assert line["differ in"] == "features z-scored / raw; px 256 / 224"
     assert not table["beside"].str.contains("paper").any()
@@ -127,9 +127,27 @@ def test_linear_pairs_have_no_neighbours_and_no_column_of_the_paper():
 
 def test_a_task_of_ours_that_the_paper_lacks_is_paired_where_it_was_published():
     more = pd.concat([rows(), rows("m-so2sat"), rows("ucmerced")])
-    table = tables.anchors(more, ANCHORS, TABLE2, PROTOCOLS)
+    table = tables.anchors(more, ANCHORS, TABLE2)
     assert "m-so2sat" in table.index
     assert "ucmerced" not in table.index
+
+
+def test_of_two_metrics_the_published_one_is_compared():
+    scores = [
+        rows("m-bigearthnet", metric=metric, value=value, n_train=20000)
+        for metric, value in (("micro F1", 0.71), ("micro mAP", 0.37))
+    ]
+    table = tables.anchors(pd.concat(scores), ANCHORS, TABLE2)
+    line = pair(table, "m-bigearthnet", "ours: image statistics", "torchgeo-bench: imagestats")
+    assert line["value"].startswith("37.0")
+    assert "metric" not in line["differ in"]
+
+
+def test_a_column_of_published_weights_is_paired_where_there_is_one():
+    published = rows().query("model == 'CROMA'").assign(model="CROMA published")
+    table = tables.anchors(pd.concat([rows(), published]), ANCHORS, TABLE2)
+    assert "ours: CROMA published" in set(table.loc["m-eurosat", "number of"])
+    assert "ours: CROMA published" not in set(table.loc["m-pv4ger", "number of"])
 
 
 @pytest.mark.parametrize(
@@ -142,13 +160,13 @@ def test_a_task_of_ours_that_the_paper_lacks_is_paired_where_it_was_published():
 )
 def test_anchors_refuse_what_cannot_be_set_beside(given, options, message):
     with pytest.raises(ValueError, match=message):
-        tables.anchors(given, ANCHORS, TABLE2, PROTOCOLS, **options)
+        tables.anchors(given, ANCHORS, TABLE2, **options)
 
 
 def test_anchors_without_a_published_task_are_an_error():
     other = pd.read_csv(ANCHORS).assign(task="m-other")
     with pytest.raises(ValueError, match="published must hold a task"):
-        tables.anchors(rows(), other, TABLE2, PROTOCOLS)
+        tables.anchors(rows(), other, TABLE2)
 
 
 def test_points_are_of_the_papers_tasks_and_real_images_only():

@@ -1,10 +1,12 @@
 """Numbers published elsewhere beside ours and the paper's, and what the two of a pair differ in."""
 
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import pandas as pd
 
+from salib.evaluate.protocol import PROTOCOLS, Protocol
+from salib.tables.printed import percent_cell
 from salib.tables.rows import MODELS, Row, Rows, one_a_cell, read_rows
 
 Source = Literal["ours", "the paper", "torchgeo-bench"]
@@ -12,6 +14,9 @@ METHODS = {"knn": "knn5", "linear": "linear"}
 LOOKALIKES = {"m-eurosat": "eurosat"}
 """Real images of another choice that stand in, marked, for a task that was not run."""
 PAPER_PX = {"SA-high": 512, "SA-low": 256, "CROMA": 256}
+PUBLISHED_PX = 224
+OPTIONAL = "CROMA published"
+"""The one column of ours that needs a file; its pair is left out without."""
 
 
 class Pair(NamedTuple):
@@ -26,6 +31,7 @@ PAIRS = (
     Pair(("ours", "image statistics"), ("torchgeo-bench", "imagestats")),
     Pair(("ours", "random convolution"), ("torchgeo-bench", "rcf"), "other filters"),
     Pair(("ours", "CROMA"), ("torchgeo-bench", "tgeo_croma_base"), "other weights"),
+    Pair(("ours", OPTIONAL), ("torchgeo-bench", "tgeo_croma_base"), "other missing bands"),
     Pair(("ours", "SA-high"), ("the paper", "SA-high"), "other weights"),
     Pair(("ours", "SA-low"), ("the paper", "SA-low"), "other weights"),
     Pair(("ours", "CROMA"), ("the paper", "CROMA"), "other weights"),
@@ -35,19 +41,22 @@ PAIRS = (
 
 
 class Found(NamedTuple):
-    """A number as text, and under which conditions it came about ("" where none tells)."""
+    """A number as text, and the conditions under which it came about, those that are known."""
 
     text: str
     conditions: dict[str, str]
+
+
+Numbers = dict[tuple[Source, str], Found]
 
 
 def anchors(
     rows: Rows,
     published: Rows,
     paper: Rows,
-    protocols: Mapping[str, Any],
     *,
     probe: str = "knn",
+    protocols: Mapping[str, Protocol] = PROTOCOLS,
 ) -> pd.DataFrame:
     """Pairs of numbers of one task and probe, in percent, and what the two differ in.
 
@@ -57,8 +66,8 @@ def anchors(
         rows: of `salib.evaluate.evaluate`.
         published: paper/anchors.csv.
         paper: paper/table2.csv.
-        protocols: `salib.evaluate.PROTOCOLS`: knn_k, knn_metric and standardise by name.
         probe: "knn" or "linear".
+        protocols: what the name of a row's protocol stands for.
 
     Returns:
         Indexed by task: "number of", "value", "beside", "its value", "differ in".
@@ -69,18 +78,20 @@ def anchors(
     """
     if probe not in METHODS:
         raise ValueError(f"probe must be one of {tuple(METHODS)}, got {probe!r}")
-    ours, printed, theirs = read_rows(rows), read_rows(paper), read_rows(published)
-    wanted = [row["task"] for row in (*printed, *ours)]
-    tasks = [task for task in dict.fromkeys(wanted) if _of(theirs, task, METHODS[probe])]
+    ours, printed = read_rows(rows), read_rows(paper)
+    theirs = [row for row in read_rows(published) if row["method"] == METHODS[probe]]
+    metrics = {row["task"]: row["metric"] for row in theirs}
+    tasks = [task for task in dict.fromkeys(r["task"] for r in (*printed, *ours)) if task in metrics]
+    if not tasks:
+        raise ValueError("published must hold a task of paper or rows, got none")
     lines = []
     for task in tasks:
-        found = _ours(ours, task, probe, protocols)
-        found |= _paper(printed, task, probe) | _published(theirs, task, probe)
+        own = [row for row in ours if row["probe"] == probe and row["metric"] == metrics[task]]
+        found = _ours(own, task, protocols) | _published(theirs, task)
+        found |= _paper([row for row in printed if row["probe"] == probe], task)
         for pair in PAIRS:
             if pair.left in found and pair.right in found:
                 lines.append({"task": task, **_line(pair, found)})
-    if not lines:
-        raise ValueError("published must hold a task of paper or rows, got none")
     return pd.DataFrame(lines).set_index("task")
 
 
@@ -131,7 +142,7 @@ def not_run(rows: Rows, paper: Rows) -> list[str]:
     return [task for task in tasks if task not in real]
 
 
-def _line(pair: Pair, found: dict[tuple[Source, str], Found]) -> dict[str, str]:
+def _line(pair: Pair, found: Numbers) -> dict[str, str]:
     left, right = found[pair.left], found[pair.right]
     return {
         "number of": ": ".join(pair.left),
@@ -146,7 +157,7 @@ def _differences(left: dict[str, str], right: dict[str, str], models: str) -> st
     if not left:
         return "not compared"
     names = dict.fromkeys([*left, *right])
-    pairs = {name: (left.get(name, ""), right.get(name, "")) for name in names}
+    pairs = {name: (left.get(name), right.get(name)) for name in names}
     apart = [models] if models else []
     apart += [f"{name} {a} / {b}" for name, (a, b) in pairs.items() if a and b and a != b]
     silent = [name for name, (a, b) in pairs.items() if not (a and b)]
@@ -154,60 +165,53 @@ def _differences(left: dict[str, str], right: dict[str, str], models: str) -> st
     return "; ".join(apart) or "nothing"
 
 
-def _ours(
-    rows: list[Row], task: str, probe: str, protocols: Mapping[str, Any]
-) -> dict[tuple[Source, str], Found]:
-    columns = [pair.left[1] for pair in PAIRS if pair.left[0] == "ours"]
-    real = [row for row in rows if row["probe"] == probe and not row["procedural"]]
+def _ours(rows: list[Row], task: str, protocols: Mapping[str, Protocol]) -> Numbers:
+    real = [row for row in rows if not row["procedural"]]
     own = [row for row in real if row["task"] == task]
     own = own or [row for row in real if row["task"] == LOOKALIKES.get(task)]
     made = any(row["task"] == task and row["procedural"] for row in rows)
     absent = Found("not run (procedural)" if made and not own else "not run", {})
-    found: dict[tuple[Source, str], Found] = {("ours", name): absent for name in columns}
+    columns = [name for (source, name), *_ in PAIRS if source == "ours" and name != OPTIONAL]
+    found: Numbers = {("ours", name): absent for name in columns}
     for name, row in one_a_cell(own).items():
         if row["protocol"] not in protocols:
             raise ValueError(f"protocols must hold {row['protocol']!r}, got {tuple(protocols)}")
-        protocol = protocols[row["protocol"]]
-        metric = {"l2": "L2"}.get(protocol.knn_metric, protocol.knn_metric)
-        features = "z-scored" if protocol.standardise else "raw"
-        how = {"k": str(protocol.knn_k), "distance": metric} if probe == "knn" else {}
-        text = _percent(row)
-        found["ours", name] = Found(text, how | {"features": features} | _sizes(row))
+        conditions = _protocol(protocols[row["protocol"]], row["probe"]) | _sizes(row)
+        found["ours", name] = Found(percent_cell(row), conditions)
     return found
 
 
-def _paper(rows: list[Row], task: str, probe: str) -> dict[tuple[Source, str], Found]:
-    of_task = [row for row in rows if row["task"] == task and row["probe"] == probe]
+def _protocol(protocol: Protocol, probe: str) -> dict[str, str]:
+    distance = {"l2": "L2", "cosine": "cosine"}[protocol.knn_metric]
+    how = {"k": str(protocol.knn_k), "distance": distance} if probe == "knn" else {}
+    return how | {"features": "z-scored" if protocol.standardise else "raw"}
+
+
+def _published(rows: list[Row], task: str) -> Numbers:
+    how = {"knn5": {"k": "5", "distance": "L2"}, "linear": {}}
+    return {
+        ("torchgeo-bench", row["model"]): Found(
+            percent_cell(row),
+            how[row["method"]] | {"features": "raw"} | _sizes({**row, "image_px": PUBLISHED_PX}),
+        )
+        for row in rows
+        if row["task"] == task
+    }
+
+
+def _paper(rows: list[Row], task: str) -> Numbers:
     return {
         ("the paper", model): Found(
             f"{row[model]:.2f}",
             {"task": task, "metric": "accuracy", "k": "20", "px": str(PAPER_PX[model])},
         )
-        for row in of_task
+        for row in rows
+        if row["task"] == task
         for model in MODELS
     }
-
-
-def _published(rows: list[Row], task: str, probe: str) -> dict[tuple[Source, str], Found]:
-    how = {"k": "5", "distance": "L2"} if probe == "knn" else {}
-    return {
-        ("torchgeo-bench", row["model"]): Found(
-            _percent(row), how | {"features": "raw"} | _sizes({**row, "image_px": 224})
-        )
-        for row in _of(rows, task, METHODS[probe])
-    }
-
-
-def _of(rows: list[Row], task: str, method: str) -> list[Row]:
-    return [row for row in rows if row["task"] == task and row["method"] == method]
 
 
 def _sizes(row: Row) -> dict[str, str]:
     names = {"px": "image_px", "train items": "n_train", "test items": "n_test"}
     names |= {"task": "task", "metric": "metric"}
     return {name: str(row[column]) for name, column in names.items()}
-
-
-def _percent(row: Row) -> str:
-    low, high = 100 * row["ci_low"], 100 * row["ci_high"]
-    return f"{100 * row['value']:.1f} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
