@@ -12,7 +12,7 @@ MARKERS = {"k-Means": "o", "k-Means + UMAP": "^"}
 
 
 def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
-    """Accuracy by task: every published model a faint dot, named ones, the paper's and ours over it.
+    """Accuracy by task: published models as faint dots; named ones, the paper's and ours over them.
 
     Args:
         points: task, source ("torchgeo-bench", "the paper", "ours"), model, value as a fraction.
@@ -26,14 +26,22 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     tasks = list(dict.fromkeys(points["task"]))
     figure, axes = panels(1, 1, height_in=0.8 + 0.55 * len(tasks))
     axis = axes[0, 0]
-    published = points[points["source"] == "torchgeo-bench"]
-    count = published["model"].nunique()
-    _row(axis, published, tasks, 0, color=OTHER, alpha=0.4, label=f"{count} published models, k = 5")
+    published = points.query("source == 'torchgeo-bench'")
+    count = len(set(published["model"]))
+    _row(
+        axis,
+        published,
+        tasks,
+        0.0,
+        color=OTHER,
+        alpha=0.4,
+        label=f"{count} published models, k = 5",
+    )
     for number, (model, label) in enumerate(named.items()):
-        own = published[published["model"] == model]
-        _row(axis, own, tasks, 0, color=SERIES[(0, 3, 4, 5)[number % 4]], label=f"{label}, k = 5")
+        own = published.query(f"model == {model!r}")
+        _row(axis, own, tasks, 0.0, color=SERIES[(0, 3, 4, 5)[number % 4]], label=f"{label}, k = 5")
     for number, (source, (colour, marker)) in enumerate(SOURCES.items(), start=1):
-        own = points[points["source"] == source]
+        own = points.query("source == @source")
         if len(own):
             look = {"color": colour, "marker": marker, "label": f"{source}, k = 20"}
             _row(axis, own, tasks, 0.22 * number, **look)
@@ -63,13 +71,13 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     height = (0.7 + 0.3 * len(levels)) * lines
     figure, axes = panels(lines, min(2, len(tasks)), height_in=height, sharey=True)
     for axis, task in zip(axes.flat, tasks, strict=False):
-        own = simulated[simulated["task"] == task]
-        classes = int(own["classes"].iloc[0])
+        own = simulated.query("task == @task")
+        classes = int(next(iter(own["classes"])))
         for row, known in enumerate(levels):
-            values = own.loc[own["known"] == known, "accuracy"].to_numpy()
+            values = own.query(f"known == {known}")["accuracy"].to_numpy()
             _ridge(axis, 100 * values, row, np.linspace(0, 100 * own["accuracy"].max(), 121))
         axis.axvline(100 / classes, color=OTHER, linestyle=":", linewidth=1)
-        _entries(axis, entries[entries["task"] == task], len(levels))
+        _entries(axis, entries.query("task == @task"), len(levels))
         axis.set_title(f"{task}, {classes} classes", fontsize=9)
         axis.set_yticks(
             range(len(levels) + 1), [*(f"{known:.0%} known" for known in levels), "the paper"]

@@ -1,6 +1,5 @@
 """The paper's k-means rows against what raw cluster ids score by chance (D15)."""
 
-import numpy as np
 import pandas as pd
 
 from salib.tables.rows import MODELS, PROBE_NAMES, Rows, read_rows
@@ -65,8 +64,7 @@ def entries_inside(simulated: pd.DataFrame, entries: pd.DataFrame) -> dict[float
 
 def entries_below(simulated: pd.DataFrame, entries: pd.DataFrame) -> int:
     """How many entries lie below one over the number of classes, as no best match can."""
-    _check(simulated, entries)
-    return int((entries["value"] < 1 / entries["task"].map(_classes(simulated))).sum())
+    return sum(value < 1 / classes for value, classes in _with_classes(simulated, entries))
 
 
 def best_of_two_classes(simulated: pd.DataFrame, entries: pd.DataFrame) -> float:
@@ -77,11 +75,10 @@ def best_of_two_classes(simulated: pd.DataFrame, entries: pd.DataFrame) -> float
     Raises:
         ValueError: if no task has two classes.
     """
-    _check(simulated, entries)
-    two = entries.loc[entries["task"].map(_classes(simulated)) == 2, "value"]
-    if two.empty:
+    two = [value for value, classes in _with_classes(simulated, entries) if classes == 2]
+    if not two:
         raise ValueError("entries must hold a task of two classes, got none")
-    return float(np.maximum(two, 1 - two).max())
+    return max(max(value, 1 - value) for value in two)
 
 
 def _check(simulated: pd.DataFrame, entries: pd.DataFrame) -> None:
@@ -91,6 +88,14 @@ def _check(simulated: pd.DataFrame, entries: pd.DataFrame) -> None:
 
 def _classes(simulated: pd.DataFrame) -> dict[str, int]:
     return simulated.groupby("task", sort=False)["classes"].first().to_dict()
+
+
+def _with_classes(simulated: pd.DataFrame, entries: pd.DataFrame) -> list[tuple[float, int]]:
+    """Each entry's value, and the number of classes of its task."""
+    _check(simulated, entries)
+    classes = _classes(simulated)
+    pairs = zip(entries["task"], entries["value"], strict=True)
+    return [(value, classes[task]) for task, value in pairs]
 
 
 def _spans(simulated: pd.DataFrame) -> pd.DataFrame:

@@ -24,12 +24,18 @@ def choices(assumptions: Iterable[Any]) -> pd.DataFrame:
     Raises:
         ValueError: if a choice is known in a way that has no name here.
     """
-    lines = pd.DataFrame(list(assumptions))
-    if unknown := sorted(set(lines["known"]) - set(KNOWN)):
+    listed = list(assumptions)
+    if unknown := sorted({choice.known for choice in listed} - set(KNOWN)):
         raise ValueError(f"known must be one of {tuple(KNOWN)}, got {', '.join(unknown)}")
-    order = lines["known"].map(list(KNOWN).index)
-    lines = lines.loc[order.sort_values(kind="stable").index]
-    shown = lines.set_index("choice")[["default", "paper"]]
-    shown["of the paper"] = lines["known"].map(KNOWN).to_numpy()
-    shown["differ"] = ["yes" if a != b else "" for a, b in lines[["default", "paper"]].to_numpy()]
-    return shown
+    order = list(KNOWN)
+    lines = [
+        {
+            "choice": choice.choice,
+            "default": choice.default,
+            "paper": choice.paper,
+            "of the paper": KNOWN[choice.known],
+            "differ": "yes" if choice.default != choice.paper else "",
+        }
+        for choice in sorted(listed, key=lambda choice: order.index(choice.known))
+    ]
+    return pd.DataFrame(lines).set_index("choice")
