@@ -24,7 +24,7 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     if points.empty:
         raise ValueError("points must hold one number or more, got none")
     tasks = list(dict.fromkeys(points["task"]))
-    figure, axes = panels(1, 1, height_in=0.8 + 0.55 * len(tasks))
+    figure, axes = panels(1, 1, height_in=1.2 + 0.5 * len(tasks))
     axis = axes[0, 0]
     published = points.query("source == 'torchgeo-bench'")
     count = len(set(published["model"]))
@@ -49,7 +49,7 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     axis.set_ylim(len(tasks) - 0.4, -0.4)
     axis.set_xlabel("nearest neighbours, accuracy in %")
     axis.grid(axis="x", alpha=0.25)
-    axis.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
     open_frame(axis)
     return figure
 

@@ -15,6 +15,11 @@ LOOKALIKES = {"m-eurosat": "eurosat"}
 """Real images of another choice that stand in, marked, for a task that was not run."""
 PAPER_PX = {"SA-high": 512, "SA-low": 256, "CROMA": 256}
 PUBLISHED_PX = 224
+NAMES = {
+    "imagestats": "image statistics",
+    "rcf": "random convolution",
+    "tgeo_croma_base": "CROMA-B",
+}
 OPTIONAL = "CROMA published"
 """The one column of ours that needs a file; its pair is left out without."""
 
@@ -158,7 +163,7 @@ def _line(pair: Pair, found: Numbers) -> dict[str, str]:
     return {
         "number of": ": ".join(pair.left),
         "value": left.text,
-        "beside": ": ".join(pair.right),
+        "beside": f"{pair.right[0]}: {NAMES.get(pair.right[1], pair.right[1])}",
         "its value": right.text,
         "differ in": _differences(left.conditions, right.conditions, pair.models),
     }
@@ -171,8 +176,7 @@ def _differences(left: dict[str, str], right: dict[str, str], models: str) -> st
     pairs = {name: (left.get(name), right.get(name)) for name in names}
     apart = [models] if models else []
     apart += [f"{name} {a} / {b}" for name, (a, b) in pairs.items() if a and b and a != b]
-    silent = [name for name, (a, b) in pairs.items() if not (a and b)]
-    apart += [f"not stated: {', '.join(silent)}"] if silent else []
+    apart += ["rest not stated"] if any(not (a and b) for a, b in pairs.values()) else []
     return "; ".join(apart) or "nothing"
 
 
