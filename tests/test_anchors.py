@@ -16,15 +16,15 @@ from salib.evaluate.simulate import paper_kmeans
 
 PAPER = Path(__file__).parents[1] / "paper"
 TABLE2, ANCHORS = PAPER / "table2.csv", PAPER / "anchors.csv"
-# As torchgeo-bench's users quote it, in percent: 5-NN and linear on brick-kiln, eurosat,
+# Typed from a summary of the same release, in percent: 5-NN and linear on brick-kiln, eurosat,
 # forestnet, pv4ger, so2sat and bigearthnet.
-QUOTED = {
+TYPED = {
     "tgeo_panopticon": ((92.3, 93.9, 39.2, 95.8, 51.0, 63.6), (96.0, 96.8, 55.0, 96.8, 69.3, 71.5)),
     "tgeo_croma_base": ((83.8, 74.4, 27.1, 90.6, 25.6, 46.5), (91.5, 86.9, 42.6, 94.3, 53.2, 59.5)),
     "imagestats": ((92.2, 60.2, 20.9, 90.3, 25.4, 32.8), (86.5, 69.6, 33.5, 89.1, 34.9, 30.5)),
     "rcf": ((81.8, 61.4, 23.0, 90.2, 17.1, 34.8), (85.3, 76.9, 45.5, 90.5, 31.1, 48.6)),
 }
-QUOTED_TASKS = ("m-brick-kiln", "m-eurosat", "m-forestnet", "m-pv4ger", "m-so2sat", "m-bigearthnet")
+TYPED_TASKS = ("m-brick-kiln", "m-eurosat", "m-forestnet", "m-pv4ger", "m-so2sat", "m-bigearthnet")
 
 
 def rows(task="m-eurosat", *, procedural=False, probe="knn", **changes) -> pd.DataFrame:
@@ -48,13 +48,13 @@ def simulated(accuracy, task="m-pv4ger", classes=2, known=0.0):
     return pd.DataFrame({**facts, "accuracy": np.asarray(accuracy, float)})
 
 
-def test_anchors_csv_holds_the_scores_that_others_quote():
+def test_anchors_csv_holds_the_scores_of_a_summary_typed_apart():
     found = pd.read_csv(ANCHORS).set_index(["model", "method", "task"])
     assert found.index.is_unique
-    for model, both in QUOTED.items():
-        for method, quoted in zip(("knn5", "linear"), both, strict=True):
-            values = [100 * found.loc[(model, method, task), "value"] for task in QUOTED_TASKS]
-            assert values == pytest.approx(quoted, abs=0.06)
+    for model, both in TYPED.items():
+        for method, typed in zip(("knn5", "linear"), both, strict=True):
+            values = [100 * found.loc[(model, method, task), "value"] for task in TYPED_TASKS]
+            assert values == pytest.approx(typed, abs=0.06)
 
 
 def test_anchors_csv_is_of_whole_published_tasks_and_plausible():
