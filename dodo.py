@@ -45,6 +45,7 @@ NOTEBOOKS = {
     "03_model": [RUNS / "tiles" / artifact.MADE_FROM],
     "04_pretraining": [RUNS / "tiles" / artifact.MADE_FROM],
     "05_table2": [RUNS / "models" / name / artifact.MADE_FROM for name in ("scale_alibi", "croma")],
+    "06_anchors": [RESULTS / "evaluation" / "rows.csv"],
     "07_performance": [],
 }
 
@@ -52,6 +53,7 @@ NOTEBOOKS = {
 LEAVES = {
     "01_curation": [RUNS / "tiles" / artifact.MADE_FROM],
     "04_pretraining": NOTEBOOKS["05_table2"],
+    "05_table2": NOTEBOOKS["06_anchors"],
 }
 
 DOIT_CONFIG = {

@@ -70,8 +70,18 @@ def logs():
     }
 
 
+def numbers():
+    """Accuracies of one task from two sources, and of simulated clusters."""
+    points = {"task": "a", "source": ["torchgeo-bench", "the paper"], "model": "m", "value": 0.3}
+    runs = {"task": "a", "known": 0.5, "classes": 3, "accuracy": RNG.uniform(size=53)}
+    entries = {"task": "a", "probe": ["k-Means"], "model": "m", "value": 0.3}
+    return pd.DataFrame(points), pd.DataFrame(runs), pd.DataFrame(entries)
+
+
 def every_drawing():
     return {
+        "anchor_points": lambda: figures.anchor_points(numbers()[0], {"m": "named"}),
+        "chance": lambda: figures.chance(*numbers()[1:]),
         "figure1": figures.figure1,
         "figure2": lambda: figures.figure2(-np.arange(64.0, dtype=np.float32).reshape(4, 16)),
         "figure3": lambda: figures.figure3([triple("here")]),

@@ -1,9 +1,15 @@
 """What accuracy raw cluster ids have by chance: the k-means rows of the paper's Table 2 (D15)."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float, Float64, Int64
+
+from salib.evaluate.published_tasks import TASKS
+
+TABLE2_CLASSES = {"m-pv4ger": 2, "m-forestnet": 12, "m-eurosat": 10, "m-brick-kiln": 2}
 
 
 class Chance(NamedTuple):
@@ -44,6 +50,35 @@ def raw_id_accuracy(n_classes: int, n: int, *, matched: float, draws: int, seed:
     mean, numbering = 1 / n_classes, ((matched - other) / n_classes) ** 2
     sampling = (mean - mean**2 - numbering) / n
     return Chance(accuracy, mean, float(np.sqrt(numbering + sampling)))
+
+
+def paper_kmeans(known: Sequence[float], *, draws: int, seed: int) -> pd.DataFrame:
+    """Accuracy of raw cluster ids on the paper's four tasks at their published test sizes.
+
+    Args:
+        known: what clusters know of the classes: 0 is nothing (`matched` = 1/K), 1 is all.
+
+    Returns:
+        task, known, classes, accuracy: `draws` rows for each task and value of known.
+
+    Raises:
+        ValueError: if known is empty or a value of it lies outside 0..1.
+    """
+    if not known or not all(0 <= share <= 1 for share in known):
+        raise ValueError(f"known must hold values in 0..1, got {tuple(known)}")
+    parts = []
+    for task, classes in TABLE2_CLASSES.items():
+        counts = TASKS[task].counts
+        assert counts is not None
+        for share in known:
+            own = np.random.SeedSequence([seed, len(parts)]).generate_state(1)[0]
+            matched = min(1.0, 1 / classes + share * (1 - 1 / classes))
+            drawn = raw_id_accuracy(
+                classes, counts[2], matched=matched, draws=draws, seed=int(own)
+            ).accuracy
+            facts = {"task": task, "known": float(share), "classes": classes}
+            parts.append(pd.DataFrame({**facts, "accuracy": drawn}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def renumbered_accuracy(

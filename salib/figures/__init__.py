@@ -4,6 +4,7 @@ Text, ticks and frames take the current ink (rcParams), fills are mid-tones, and
 to the page, so that one drawing serves a light and a dark theme.
 """
 
+from salib.figures.anchors import anchor_points, chance
 from salib.figures.diagram import figure1
 from salib.figures.ground import (
     against_distance,
@@ -19,9 +20,11 @@ from salib.figures.rows import attention_cost, distributions, loss_curves, table
 
 __all__ = [
     "against_distance",
+    "anchor_points",
     "attended_keys",
     "attention_cost",
     "bias_maps",
+    "chance",
     "cover_map",
     "distributions",
     "false_colour",
