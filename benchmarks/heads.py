@@ -19,9 +19,9 @@ import torch
 
 from salib.evaluate.columns import Split, stream
 from salib.evaluate.linear import linear
+from salib.evaluate.predict import Splits, run_probe
 from salib.evaluate.probes import standardise
 from salib.evaluate.protocol import PROTOCOLS
-from salib.evaluate.predict import Splits, run_probe
 
 # Classes, and items of train, valid and test, of GEO-Bench v1.0.
 TASKS = {

@@ -144,7 +144,7 @@ def test_summaries_average_over_the_geobench_tasks_and_miss_nothing_silently():
     assert mean["scale_alibi"] == pytest.approx(0.6 + 0.001 * (0 + 1 + 2 + 3) / 4)
     assert mean["statistics"] == pytest.approx(0.37)
     assert not any(tables.knn_accuracy(table, "eurosat").values())
-    with pytest.raises(ValueError, match="must hold GEO-Bench tasks"):
+    with pytest.raises(ValueError, match="must hold tasks of Table 2"):
         tables.mean_accuracy(table, procedural=False)
 
 

@@ -64,7 +64,7 @@ class Split(NamedTuple):
     """
 
     features: dict[str, Float32[np.ndarray, "_ _"]]
-    labels: Int64[np.ndarray, "items *classes"]
+    labels: Int64[np.ndarray, " items"] | Int64[np.ndarray, "items classes"]
     gsd_m: dict[int, float]
 
 
@@ -88,7 +88,8 @@ def embed_split(
     gsds: dict[int, list] = {side: [] for side in sides}
     labels: list[Label] = []
     looking = {n: task.look_of(e.sensor) for n, e in encoders.items() if e.sensor in task.sensors}
-    for look in dict.fromkeys(("optical", *looking.values())):
+    looks: tuple[Look, ...] = ("optical", "radar") if "radar" in looking.values() else ("optical",)
+    for look in looks:
         own = {name: encoders[name] for name in looking if looking[name] == look}
         for images, chunk_labels in in_chunks(task, split, look=look):
             labels += chunk_labels if look == "optical" else []

@@ -23,9 +23,9 @@ PUBLISHED = "CROMA published"
 def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Encoder]:
     """The columns of models by their paths, each of them also untrained.
 
-    A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar; one of CROMA
-    gives CROMA and CROMA-radar; a file of CROMA's published weights gives "CROMA published". Of
-    several models of one kind the later ones' columns bear the name of their path.
+    A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar; one of
+    CROMA gives CROMA and CROMA-radar; a file of CROMA's published weights gives "CROMA published".
+    Of several models of one kind the later ones' columns bear the name of their path.
 
     Raises:
         ValueError: if there is no model, or a path is not one.
@@ -46,7 +46,7 @@ def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Encoder
         for trained, own in ((True, model), (False, untrained)):
             suffix = named + ("" if trained else " untrained")
             for name, look in _looks(kind).items():
-                seeing = PublishedCroma(own, colours) if kind == PUBLISHED else own
+                seeing = PublishedCroma(own, colours) if path.is_file() else own
                 columns[name + suffix] = Encoder(model=seeing, trained=trained, **look)
     return columns
 
@@ -100,7 +100,7 @@ def find_tasks(
         found.append(folder_task(images, gsd_m=gsd_m))
     if not found:
         raise ValueError(
-            "tasks must be at hand, got none: set GEO_BENCH_DIR or SALIB_DATA_DIR, see `salib fetch`"
+            "tasks must be at hand, got none: set GEO_BENCH_DIR or SALIB_DATA_DIR (`salib fetch`)"
         )
     return found
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args, runtime_checkable
+from typing import Any, Literal, get_args, runtime_checkable
 from typing import Protocol as Interface
 
 import numpy as np
@@ -22,7 +22,7 @@ class Embedder(Interface):
     Segmentation also asks for `tokens=True`: (batch tokens dim), row by row.
     """
 
-    def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor, **options: bool) -> Tensor:
+    def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor) -> Tensor:
         """Embed (batch bands height width) levels 0..255 with their metres a pixel."""
         ...
 
@@ -57,7 +57,8 @@ def embed(
         for start in range(0, len(images), batch):
             levels = torch.from_numpy(images[start : start + batch]).to(device)
             gsd = torch.from_numpy(gsd_m[start : start + batch]).float().to(device)
-            look = {"sensor": sensor, "gsd_m": gsd} | ({"tokens": True} if tokens else {})
+            look: dict[str, Any] = {"sensor": sensor, "gsd_m": gsd}
+            look |= {"tokens": True} if tokens else {}
             parts.append(model.embed(levels.permute(0, 3, 1, 2), **look))
     features = torch.cat(parts).float().cpu().numpy()
     if not np.isfinite(features).all():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import isqrt
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,8 @@ from salib.evaluate.metrics import mask_counts
 from salib.evaluate.segmentation import fit_segmentation, segmentation_counts
 from salib.evaluate.tasks import SPLITS, Task
 
+Head = Literal["linear", "decoder"]
+HEADS: tuple[Head, ...] = get_args(Head)
 PATCH_PX = 8
 """Side of the patches that image statistics and random convolutions describe, one token each."""
 
@@ -88,7 +90,7 @@ def embedded_grids(
 
 
 def head_counts(
-    what: str, grids: Grids, *, n_classes: int, seed: int
+    what: Head, grids: Grids, *, n_classes: int, seed: int
 ) -> Int64[np.ndarray, "items classes classes"]:
     """Confusion of each test image by a head ("linear" or "decoder") fitted to the train tokens.
 
@@ -133,7 +135,7 @@ def _split(
     at = 0
     for images, labels in in_chunks(task, split):
         levels, gsd_m = resized(images, task.gsd_m, side)
-        found, truth = tokens(levels, gsd_m), [centre_square(label) for label in labels]
+        found, truth = tokens(levels, gsd_m), [centre_square(np.asarray(label)) for label in labels]
         sizes = {mask.shape for mask in truth} | ({masks.shape[1:]} if masks is not None else set())
         if len(sizes) > 1:
             raise ValueError(f"masks of {task.name} must have one size, got {sorted(sizes)}")
@@ -152,7 +154,7 @@ def _room(path: Path, shape: tuple[int, ...], dtype: type) -> np.memmap:
     size, free = int(np.prod(shape)) * np.dtype(dtype).itemsize, shutil.disk_usage(path.parent).free
     if size > free:
         raise ValueError(
-            f"tokens need {size / 1e9:.1f} GB in {path.parent}, which has {free / 1e9:.1f} GB free: "
+            f"tokens need {size / 1e9:.1f} GB in {path.parent}, got {free / 1e9:.1f} GB free: "
             "set TMPDIR to a folder on a larger disk"
         )
     room = np.lib.format.open_memmap(path, "w+", dtype, shape)

@@ -31,7 +31,7 @@ class Outcome(NamedTuple):
 def run_probe(
     what: str, splits: Splits, column: str, *, n_classes: int, protocol: Protocol, seed: int
 ) -> Outcome:
-    """Predictions of one probe ("neural", "kmeans", "kmeans_umap", "knn", "knn_weighted", "linear").
+    """Predictions of one probe of one class an item, one of `PROBES["classification"]`.
 
     Raises:
         ValueError: if there is no such probe.
@@ -68,7 +68,7 @@ def run_probe(
 def run_multilabel_probe(
     what: str, splits: Splits, column: str, *, protocol: Protocol, seed: int
 ) -> Float32[np.ndarray, "test classes"]:
-    """Score of each class for each test item ("neural", "knn", "knn_weighted", "linear").
+    """Score of each class for each test item by one of `PROBES["multilabel"]`.
 
     Raises:
         ValueError: if there is no such probe.

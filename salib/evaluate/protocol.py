@@ -164,6 +164,8 @@ def assumptions() -> tuple[Assumption, ...]:
         fixed("k-means and UMAP fitted on", "train", "train", "assumed"),
         held("UMAP dimensions", "umap_dim", "assumed"),
         held("UMAP neighbours", "umap_neighbours", "assumed"),
+        held("kinds of task", "kinds", "text"),
+        held("probes", "probes", "text"),
         held("hidden units", "hidden", "text"),
         held("activation", "activation", "assumed"),
         fixed("dropout", "none", "none", "assumed"),

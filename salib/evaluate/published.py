@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from salib.config import Levels
-from salib.model import Croma
+from salib.model import Fusion
 
 OPTICAL_BANDS, RED_GREEN_BLUE = 12, (3, 2, 1)
 """Sentinel-2 bands in the order 1 to 8, 8A, 9, 11, 12."""
@@ -15,13 +15,13 @@ class PublishedCroma(nn.Module):
 
     Its training mapped each band's mean -+ 2 standard deviations to 0..1 and clipped. Colours are
     mapped so by the levels of another model's training images where there is one, else 0..255 to
-    0..1; the nine bands that are not there are 0.5, their mean. With all twelve bands it does better
-    than such a row shows.
+    0..1; the nine bands that are not there are 0.5, their mean. With all twelve bands it does
+    better than such a row shows.
     """
 
     levels: Tensor
 
-    def __init__(self, model: Croma, colours: Levels | None = None) -> None:
+    def __init__(self, model: Fusion, colours: Levels | None = None) -> None:
         """Wrap weights read by `load_croma`.
 
         Args:
@@ -29,7 +29,9 @@ class PublishedCroma(nn.Module):
         """
         super().__init__()
         self.model = model
-        levels = torch.tensor([colours.mean, colours.std] if colours else [[127.5] * 3, [63.75] * 3])
+        levels = torch.tensor(
+            [colours.mean, colours.std] if colours else [[127.5] * 3, [63.75] * 3]
+        )
         levels = levels.view(2, 1, 3, 1, 1)
         self.register_buffer("levels", levels, persistent=False)
 

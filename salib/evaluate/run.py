@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -14,7 +14,7 @@ from tqdm import tqdm
 from salib.artifact import atomic_file
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
 from salib.evaluate.features import Precision, device_of, resolve_precision
-from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
+from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
 from salib.evaluate.predict import Outcome, Splits, run_multilabel_probe, run_probe
 from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
 from salib.evaluate.scores import (
@@ -44,7 +44,7 @@ class Cell(NamedTuple):
     column: str
     probe: str
     scores: tuple[Score, ...]
-    facts: dict[str, float]
+    facts: Mapping[str, float]
 
 
 def evaluate(
@@ -156,14 +156,14 @@ def _segmented(
     task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict
 ) -> Iterator[Cell]:
     """Cells of a segmentation task; one column's tokens are on disk at a time."""
-    heads = [probe for probe in PROBES[task.kind] if probe in protocol.probes]
+    heads: list[Head] = [head for head in HEADS if head in protocol.probes]
     optical = [name for name, encoder in models.items() if encoder.sensor in task.sensors]
     classes, seed = task.n_classes, looks["seed"]
     columns = (STATISTICS, CONVOLUTION, *optical)
     for column in tqdm(columns, desc=task.name, unit="column", leave=False, disable=None):
         with embedded_grids(task, column, models.get(column), **looks) as grids:
-            facts = {f"n_{name}": len(part.grids) for name, part in grids._asdict().items()}
-            facts["gsd_m"] = grids.test.gsd_m
+            sizes = {f"n_{name}": len(part.grids) for name, part in grids._asdict().items()}
+            facts = sizes | {"gsd_m": grids.test.gsd_m}
             if column == STATISTICS:
                 counts = majority_counts(grids, classes)
                 yield Cell(MAJORITY, "none", segmentation_score(counts), facts)
@@ -204,7 +204,7 @@ def _rows(
     rows = []
     for cell in cells:
         encoder = models.get(cell.column)
-        own = shared | _identity(cell.column, encoder) | {"probe": cell.probe} | cell.facts
+        own = {**shared, **_identity(cell.column, encoder), "probe": cell.probe, **cell.facts}
         own["image_px"] = image_px * (encoder.zoom if encoder else 1)
         for score in cell.scores:
             value, low, high = interval_of(score, indices, protocol.confidence)

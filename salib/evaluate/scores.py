@@ -79,6 +79,7 @@ def difference_of(
     if ours.right is not None and theirs.right is not None:
         found = paired_accuracy_interval(ours.right, theirs.right, confidence)
         return found, mcnemar(ours.right, theirs.right)
-    assert ours.statistic is not None and theirs.statistic is not None
+    assert ours.statistic is not None
+    assert theirs.statistic is not None
     found = paired_statistic(ours.statistic, theirs.statistic, indices, confidence)
     return found, difference_p_value(found, confidence)

@@ -44,9 +44,14 @@ def other_tasks(rows: Rows) -> Styler:
             needs_none = probe == "none"
             shown = [found.get("majority class" if needs_none else model) for model in models]
             cells.append(
-                [percent_cell(row) if not needs_none or at == 0 else "" for at, row in enumerate(shown)]
+                [
+                    percent_cell(row) if not needs_none or at == 0 else ""
+                    for at, row in enumerate(shown)
+                ]
             )
-            bold.append([row is not None and not needs_none and row["value"] == best for row in shown])
+            bold.append(
+                [row is not None and not needs_none and row["value"] == best for row in shown]
+            )
             index.append((task, metric, name))
     frame = pd.DataFrame(
         cells,
