@@ -45,15 +45,16 @@ NOTEBOOKS = {
     "03_model": [RUNS / "tiles" / artifact.MADE_FROM],
     "04_pretraining": [RUNS / "tiles" / artifact.MADE_FROM],
     "05_table2": [RUNS / "models" / name / artifact.MADE_FROM for name in ("scale_alibi", "croma")],
-    "06_anchors": [RESULTS / "evaluation" / "rows.csv"],
+    "06_tasks": [RESULTS / "evaluation" / "rows.csv"],
     "07_performance": [],
+    "08_anchors": [RESULTS / "evaluation" / "rows.csv"],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.
 LEAVES = {
     "01_curation": [RUNS / "tiles" / artifact.MADE_FROM],
     "04_pretraining": NOTEBOOKS["05_table2"],
-    "05_table2": NOTEBOOKS["06_anchors"],
+    "05_table2": NOTEBOOKS["06_tasks"],
 }
 
 DOIT_CONFIG = {

@@ -2,7 +2,7 @@
 
 from salib.evaluate.columns import Encoder
 from salib.evaluate.comparison import compare, encoders_of, find_tasks
-from salib.evaluate.inputs import input_rules
+from salib.evaluate.inputs import GEOBENCH_TASKS, input_rules
 from salib.evaluate.multiple import comparisons
 from salib.evaluate.protocol import PROTOCOLS, Protocol, protocol_named
 from salib.evaluate.run import evaluate
@@ -20,6 +20,7 @@ from salib.evaluate.tasks import (
 )
 
 __all__ = [
+    "GEOBENCH_TASKS",
     "PROTOCOLS",
     "Encoder",
     "Protocol",

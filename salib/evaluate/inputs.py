@@ -70,6 +70,7 @@ RULES = {
     "eurosat": InputRule(native_gsd_m=10.0, why="8-bit Sentinel-2 true colour, as published"),
     "ucmerced": InputRule(native_gsd_m=0.3, why="8-bit aerial RGB, as published"),
 }
+GEOBENCH_TASKS = tuple(name for name in RULES if name.startswith("m-"))
 DN_OF_SIGMA0 = 597.0
 """Median of a Sentinel-1 IW product's sigma calibration table: DN = 597 sqrt(sigma0)."""
 FULL_SCALE_DN = 1000
