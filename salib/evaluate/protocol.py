@@ -144,7 +144,8 @@ def assumptions() -> tuple[Assumption, ...]:
     ours, theirs = PROTOCOLS["default"], PROTOCOLS["paper"]
 
     def held(choice: str, field: str, known: Literal["text", "inferred", "assumed"]) -> Assumption:
-        values = (str(getattr(protocol, field)) for protocol in (ours, theirs))
+        found = (getattr(protocol, field) for protocol in (ours, theirs))
+        values = (", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in found)
         return Assumption(
             choice=choice, field=field, default=next(values), paper=next(values), known=known
         )
