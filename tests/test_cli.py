@@ -150,3 +150,28 @@ def test_a_wrong_input_prints_one_line_and_exits_with_2(
 def test_help_does_not_wait_for_torch():
     code = "import sys, salib.cli; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_evaluate_scores_a_folder_of_images_and_prints_table_2(model, tmp_path, monkeypatch):
+    rng = np.random.default_rng(0)
+    for level, label in ((60, "dark"), (190, "light")):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.normal(level, 10, (9, 11, 3)).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(tmp_path / "images" / label / f"{number}.png"), pixels)
+    out = tmp_path / "rows.parquet"
+    arguments = ["evaluate", "--model", str(model), "--images", str(tmp_path / "images")]
+    arguments += ["--image-px", "8", "--out", str(out), "--paper", str(ROOT / "paper")]
+    for name in ("GEO_BENCH_DIR", "SALIB_DATA_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    refused = CliRunner().invoke(app, arguments)
+    assert "gsd_m must say" in str(refused.exception)
+    found = CliRunner().invoke(app, [*arguments, "--gsd-m", "2"])
+    assert found.exit_code == 0, found.output
+    rows = pd.read_parquet(out)
+    assert set(rows["source"]) == {"folder"}
+    knn = rows[(rows["probe"] == "knn") & (rows["model"] == "image statistics")]
+    assert knn["value"].tolist() == [1.0]
+    assert f"{len(rows)} rows in {out}" in found.output
+    assert "paper SA-high" in found.output
+    assert "improvement: not run" in found.output
