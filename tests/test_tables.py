@@ -210,3 +210,40 @@ def test_memory_growth_is_one_for_linear_and_the_ratio_for_quadratic():
     rows.append({"case": "once", "tokens": 1024, "peak_mib": 3.0})
     growth = tables.memory_growth(pd.DataFrame(rows))
     assert growth == pytest.approx({"linear": 1, "dense": 16})
+
+
+def test_table_2_as_text_holds_the_cells_of_the_table_and_marks_the_best():
+    made = rows(lead=0.1).assign(protocol="default", metric="accuracy")
+    lines = tables.text_table2(made, PAPER / "table2.csv").splitlines()
+    assert len(lines) == 17
+    assert lines[0].split()[:5] == ["probe", "task", "SA-high", "SA-low", "CROMA"]
+    frame = tables.table2(made, PAPER / "table2.csv").data
+    for line, (_, cells) in zip(lines[1:], frame.iterrows(), strict=True):
+        for cell in cells:
+            assert cell in line
+    assert "*88.53*" in lines[1]
+
+
+def test_percentages_are_cut_under_the_papers_protocol():
+    made = rows().assign(protocol="paper", metric="accuracy")
+    made.loc[made["model"] == "CROMA", "value"] = 352 / 993
+    shown = tables.table2(made, PAPER / "table2.csv").data
+    assert shown.iloc[0]["ours, procedural", "CROMA"].startswith("35.44 ")
+
+
+def test_tasks_beyond_table_2_stand_by_their_own_metric():
+    own = pd.concat(
+        [
+            rows(tasks=("m-bigearthnet",)).assign(metric=metric)
+            for metric in ("micro F1", "micro mAP")
+        ]
+    )
+    own = pd.concat([own, rows(tasks=TASKS).assign(metric="accuracy")])
+    frame = tables.other_tasks(own).data
+    assert set(frame.index.get_level_values("task")) == {"m-bigearthnet"}
+    assert set(frame.index.get_level_values("metric")) == {"micro F1", "micro mAP"}
+    assert "majority class" not in frame.columns
+    knn = frame.xs("k-NN", level="probe")
+    assert knn["image statistics"].str.startswith("37.0 [").all()
+    with pytest.raises(ValueError, match="not in Table 2"):
+        tables.other_tasks(rows(tasks=TASKS).assign(metric="accuracy"))

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from salib.config import Levels
-from salib.model import Fusion
+
 
 OPTICAL_BANDS, RED_GREEN_BLUE = 12, (3, 2, 1)
 """Sentinel-2 bands in the order 1 to 8, 8A, 9, 11, 12."""
@@ -21,7 +21,7 @@ class PublishedCroma(nn.Module):
 
     levels: Tensor
 
-    def __init__(self, model: Fusion, colours: Levels | None = None) -> None:
+    def __init__(self, model: nn.Module, colours: Levels | None = None) -> None:
         """Wrap weights read by `load_croma`.
 
         Args:
