@@ -60,7 +60,8 @@ def curate(
     max_cloud: Annotated[float, typer.Option(help="Scene cloud cover in percent.")] = 10.0,
     sar: Annotated[str, typer.Option(help="grd (the paper's) or rtc (terrain corrected).")] = "grd",
     exclude: Annotated[
-        list[Path] | None, typer.Option(help="GeoJSON of ground not to be cut; may be repeated.")
+        list[Path] | None,
+        typer.Option(help="GeoJSON of ground not to cut, or geobench (its US ground); repeatable."),
     ] = None,
     select: Annotated[str, typer.Option(help="Tiles that the area intersects, or within.")] = (
         "intersects"
@@ -76,6 +77,9 @@ def curate(
         float | None, typer.Option(help="Most days between hires and lores.")
     ] = None,
     quant: Annotated[str, typer.Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
+    resampling: Annotated[
+        str, typer.Option(help="smooth, or nearest (as the released code).")
+    ] = "smooth",
     encoding: Annotated[str, typer.Option(help="png, or webp (lossless, smaller).")] = "png",
     engine: Annotated[str, typer.Option(help="processes, threads or dask.")] = "processes",
     workers: Annotated[int, typer.Option(help="Blocks rendered at once.")] = 1,
@@ -101,7 +105,7 @@ def curate(
     if spec is not None:
         if spec not in SPECS:
             raise ValueError(f"spec must be one of {', '.join(SPECS)}, got {spec!r}")
-        area, zoom = area_of_boxes(SPECS[spec].boxes), zoom or SPECS[spec].zoom
+        area, zoom = area_of_boxes(SPECS[spec].boxes), SPECS[spec].zoom if zoom is None else zoom
         dates = dates or SPECS[spec].dates
     if zoom is None:
         raise ValueError("zoom must be given unless --spec is, got neither")
@@ -120,6 +124,7 @@ def curate(
             max_days_hires=max_days_hires,
         ),
         quant=quant,
+        resampling=resampling,
         encoding=encoding,
         engine=Engine(
             name=engine,
@@ -157,10 +162,16 @@ def fetch(
     offline: Annotated[
         bool, typer.Option("--offline", help="Ask no server; fail unless all is there.")
     ] = False,
+    exclude: Annotated[
+        list[Path] | None,
+        typer.Option(help="Of tiles: GeoJSON of ground to leave out of the index, or geobench."),
+    ] = None,
 ) -> None:
     """Download tiles or labelled tasks, resuming where an earlier call stopped."""
     if name != "geobench" and (tasks or revision):
         raise ValueError(f"tasks and --revision must come with geobench only, got {name}")
+    if exclude and name in ("geobench", "eurosat", "ucmerced"):
+        raise ValueError(f"--exclude must come with tiles only, got {name}")
     home = {"geobench": "GEO_BENCH_DIR", "eurosat": "SALIB_DATA_DIR", "ucmerced": "SALIB_DATA_DIR"}
     folder = out or os.environ.get(home.get(name, ""))
     if not folder:
@@ -182,7 +193,7 @@ def fetch(
             known = ", ".join([*RELEASES, *home])
             raise ValueError(f"name must be one of {known}, got {name!r}")
         fetched = fetch_archives(name, folder, base_url=base_url, offline=offline)
-        typer.echo(index_released(fetched, RELEASES[name].zoom))
+        typer.echo(index_released(fetched, RELEASES[name].zoom, exclude=exclude or ()))
 
 
 @app.command()

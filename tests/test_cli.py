@@ -120,6 +120,11 @@ def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
         (["curate", "none.json", "--zoom", "14", "--out", "tiles"], "none.json"),
         (["curate", "--spec", "tiny", "--out", "tiles"], "spec must be one of small, full, micro"),
         (["curate", "none.json", "--out", "tiles"], "zoom must be given"),
+        (["curate", "--spec", "small", "--zoom", "0", "--out", "tiles"], "between 8 and 20, got 0"),
+        (
+            ["fetch", "eurosat", "--exclude", "geobench", "--out", "data"],
+            "--exclude must come with tiles only, got eurosat",
+        ),
         (["curate", "--spec", "small", "--aoi", "a", "--out", "tiles"], "got more than one"),
         (["fetch", "smal", "--out", "tiles"], "name must be one of full, small, micro, geobench"),
         (["fetch", "small"], "--out must be given for small"),

@@ -215,6 +215,16 @@ def test_another_format_is_refused(tmp_path, data):
         Archive(other)
 
 
+@pytest.mark.parametrize("filling", [bytes(30), b"\x1f\x8b\x08" + bytes(27), bytes(range(30))])
+def test_a_damaged_index_is_refused_and_told_by_verify(tmp_path, path, filling):
+    whole = path.read_bytes()
+    broken = tmp_path / "broken.pmtiles"
+    broken.write_bytes(whole[:127] + filling + whole[157:])
+    with pytest.raises(ValueError, match=r"must have an index that can be read, got .*broken"):
+        Archive(broken)
+    assert [(p.tile, p.kind) for p in verify(broken)] == [(None, "archive")]
+
+
 def test_a_missing_archive_is_refused_with_what_to_do(tmp_path):
     with pytest.raises(ValueError, match=r"archive must exist, got .*none\.pmtiles: curate"):
         Archive(tmp_path / "none.pmtiles")

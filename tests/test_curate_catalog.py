@@ -4,6 +4,7 @@ import datetime as dt
 import itertools
 import json
 import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -245,6 +246,43 @@ def test_a_cover_of_many_scenes_is_found_in_order_and_leaves_what_none_has(tmp_p
     found = cover(scenes, [*tiles, outside])
     assert [scene.id for scene in found] == ["base"]
     assert cover(scenes, [*tiles, outside]) == found
+
+
+def scene_on(ground, name):
+    kind = {"sensor": "hires", "hrefs": ("/x.tif",), "procedural": True}
+    when = dt.datetime(2022, 6, 11, tzinfo=dt.UTC)
+    return cat.Scene(id=name, datetime=when, cloud=0.0, footprint=ground, **kind)
+
+
+def test_a_cover_in_parts_is_the_cover_of_the_whole():
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        boxes = []
+        for shift in (0.0, 0.0, 3.0, 3.0, 3.0, 0.0, 3.0, 0.0):
+            west, south = -99 + shift + rng.uniform(0, 0.4), 38 + rng.uniform(0, 0.4)
+            boxes.append(shapely.box(west, south, west + 0.4, south + 0.4))
+        scenes = [scene_on(box, str(n)) for n, box in enumerate(boxes)]
+        tiles = [t for x in (-99, -96) for t in tiles_of_bbox((x, 38, x + 0.9, 38.9), 9)]
+        points = tile_points(tiles)
+        inside = np.array([shapely.contains_xy(box, points) for box in boxes])
+        expected = np.flatnonzero(smallest_cover(inside)).tolist()
+        assert [int(scene.id) for scene in cover(scenes, tiles)] == expected
+        assert (len(expected), sum(expected)) == brute(inside)
+
+
+def test_a_state_of_aerial_images_of_many_years_is_covered_in_seconds():
+    quads = [
+        shapely.box(west - 0.004, south - 0.004, west + 1 / 16 + 0.004, south + 1 / 16 + 0.004)
+        for shift in (0, 3, 6)
+        for west in -99 + shift + np.arange(16) / 16
+        for south in 38 + np.arange(16) / 16
+    ]
+    scenes = [scene_on(quad, f"{year}") for year in range(7) for quad in quads]
+    tiles = [t for x in (-99, -96, -93) for t in tiles_of_bbox((x, 38, x + 1, 39), 14)]
+    start = time.process_time()
+    found = cover(scenes, tiles)
+    assert time.process_time() - start < 30
+    assert found == tuple(scenes[: len(quads)])
 
 
 def test_points_of_a_tile_lie_within_it():

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pandas as pd
 import pytest
+import shapely
 
 from salib import data, download
 from salib.config import SENSOR_NAMES
@@ -21,7 +22,7 @@ from salib.curate import fetch, released
 from salib.curate.archive import write_archive
 from salib.curate.codec import encode_png
 from salib.curate.fetch import Published, Release, fetch_archives
-from salib.curate.grid import TileId, tile_gsd_m
+from salib.curate.grid import TileId, tile_bounds, tile_gsd_m
 from salib.curate.released import index_released
 from salib.download import FetchError
 
@@ -440,6 +441,21 @@ def test_samples_read_a_released_folder_less_its_placeholders(
     assert len(samples) == len(found)
     for place in range(len(samples)):
         assert samples.image(place, "hires").shape == (512, 512, 3)
+
+
+def test_places_on_excluded_ground_are_left_out_of_a_released_index(fetched, tmp_path):
+    ground = shapely.box(*tile_bounds(PLACES[1])).centroid.buffer(1e-4)
+    path = tmp_path / "ground.geojson"
+    path.write_text(shapely.to_geojson(ground))
+    folder = fetched()
+    whole, less = (
+        set(pd.read_parquet(index_released(folder, ZOOM, exclude=files)).tile_id)
+        for files in ((), [path])
+    )
+    assert whole - less == {PLACES[1].hilbert}
+    path.write_text(shapely.to_geojson(shapely.box(-90, 30, -80, 40)))
+    with pytest.raises(ValueError, match="exclude must leave a place of the release, got none of"):
+        index_released(folder, ZOOM, exclude=[path])
 
 
 def test_a_zoom_without_places_is_refused(fetched):

@@ -25,7 +25,8 @@ from salib.curate.raster import BlockReader, Span, check_gcps
 from salib.curate.render import mosaic, sar_to_8bit
 from salib.curate.sources import find_items
 
-ZONES = {32614: (-98.4, 38.5), 32619: (-70.2, 45.4)}
+ZONES = {32614: (-98.4, 38.5), 32617: (-78.2, 25.1), 32610: (-125.9, 48.9)}
+"""Places in the middle of a zone and near the edges of two, from south to north of the US."""
 HALF_WORLD_M = 20037508.342789244
 
 
@@ -127,6 +128,86 @@ def test_markers_in_a_swath_with_control_points_come_out_where_they_are(tmp_path
     assert check_gcps(reader.gcps).residual_px < 0.01
 
 
+def blocks_about(lon, lat, zoom, levels=2):
+    """Four blocks about the corner that is nearest, and where on it the edges meet."""
+    side = 1 << levels
+    tile = tiles_of_bbox((lon, lat, lon + 1e-6, lat + 1e-6), zoom)[0]
+    x, y = (side * max(1, round(at / side)) for at in (tile.x, tile.y))
+    corners = [(x - side, y - side), (x, y - side), (x - side, y), (x, y)]
+    return [Span(zoom, *corner, side, side) for corner in corners]
+
+
+def read_blocks(reader, blocks):
+    """Blocks read one by one, as curate does, and put together."""
+    parts = [np.where(valid[..., None], v, BACKGROUND) for v, valid in map(reader.read, blocks)]
+    return np.concatenate([np.concatenate(parts[i : i + 2], axis=1) for i in (0, 2)], axis=0)
+
+
+@pytest.mark.parametrize("epsg", ZONES)
+@pytest.mark.parametrize(
+    ("sensor", "zoom", "gsd", "bound"),
+    [("lores", 15, 10, 0.05), ("hires", 17, 0.5, 0.05), ("radar", 15, 10, 0.15)],
+)
+def test_markers_on_the_edges_of_blocks_come_out_where_they_are(
+    tmp_path, epsg, sensor, zoom, gsd, bound
+):
+    blocks = blocks_about(*ZONES[epsg], zoom)
+    whole = Span(zoom, blocks[0].x, blocks[0].y, 8, 8)
+    rng = np.random.default_rng(zoom)
+    along, near = 1024 + 200 * np.r_[0, -4:0, 1:5], 1024 + rng.uniform(-2, 2, (2, 9))
+    cols, rows = np.r_[along, near[0, 1:]], np.r_[near[1], along[1:]]
+    side = 256 * 2.0**zoom
+    lon = (whole.x * 256 + cols) / side * 360 - 180
+    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * (whole.y * 256 + rows) / side))))
+    np.testing.assert_allclose(mercator_pixel(lon, lat, whole), (cols, rows), atol=1e-3)
+    east, south = (np.array(part) for part in utm(lon, lat, epsg))
+    west, north = east.min() - 301.7, south.max() + 302.3
+    if sensor == "radar":
+        geometry = RadarGeometry(epsg, west - 3000, north, angle_deg=-11, bend=3e-7)
+        at = geometry.pixel(lon, lat)
+        paths, write = [tmp_path / "vv.tif", tmp_path / "vh.tif"], write_grd
+        arguments = (geometry,)
+    else:
+        at = (east - west) / gsd, (north - south) / gsd
+        paths, write = [tmp_path / "image.tif"], write_utm
+        arguments = (epsg, west, north, gsd)
+    shape = int(at[1].max() + 300 / gsd), int(at[0].max() + 300 / gsd)
+    image = np.round(spots(shape, *at, sigma=1.6 if gsd == 10 else 12, peak=200)).astype(np.uint8)
+    for path in paths:
+        write(path, image if sensor == "radar" else np.array([image] * 3), *arguments)
+    reader = BlockReader(
+        tuple(map(str, paths)),
+        bands=2 if sensor == "radar" else 3,
+        how="linear" if sensor == "hires" else "cubic",
+    )
+    pixel_m = 40075016.7 * np.cos(np.radians(ZONES[epsg][1])) / side
+    found = read_blocks(reader, blocks)[..., -1]
+    assert rms_px(found, lon, lat, whole, int((80 if gsd == 10 else 30) / pixel_m)) <= bound
+
+
+@pytest.mark.parametrize("epsg", ZONES)
+def test_nearest_takes_the_pixel_of_the_file_that_holds_the_centre(tmp_path, epsg):
+    west, north = (round(value) + 3.3 for value in utm(*ZONES[epsg], epsg))
+    bands = np.array([texture((331, 307), band) for band in range(3)]).astype(np.uint8)
+    path = tmp_path / "visual.tif"
+    write_utm(path, bands, epsg, west, north, 10)
+    corners = lonlat(west + np.r_[-400, 3500], north + np.r_[300, -3600], epsg)
+    span = span_of(*corners, 15)
+    values, valid = BlockReader((str(path),), bands=3, how="nearest").read(span)
+    side = 256 * 2.0**span.z
+    x, y = (np.arange(256 * n) + 0.5 for n in (span.cols, span.rows))
+    lon = (span.x * 256 + x) / side * 360 - 180
+    lat = np.degrees(np.arctan(np.sinh(np.pi * (1 - 2 * (span.y * 256 + y) / side))))
+    east, south = utm(*(part.ravel() for part in np.meshgrid(lon, lat)), epsg)
+    col, row = (east - west) / 10, (north - south) / 10
+    clear = (abs(col - np.round(col)) > 0.01) & (abs(row - np.round(row)) > 0.01)
+    inside = (col > 0) & (col < 307) & (row > 0) & (row < 331)
+    assert (clear & inside).mean() > 0.3
+    np.testing.assert_array_equal(valid.ravel()[clear], inside[clear])
+    taken = bands[:, row[clear & inside].astype(int), col[clear & inside].astype(int)]
+    np.testing.assert_array_equal(values.reshape(-1, 3)[clear & inside], taken.T)
+
+
 def test_a_span_read_alone_equals_its_part_of_a_larger_span(tmp_path):
     west, north = utm(*ZONES[32614], 32614)
     path = tmp_path / "visual.tif"
@@ -170,9 +251,8 @@ def test_radar_is_valid_where_both_polarisations_are(tmp_path):
     for path, dn in zip(paths, (vv, vh), strict=True):
         write_grd(path, dn, geometry)
     lon, lat = geometry.place([0, 310], [0, 300])
-    _, valid = BlockReader(tuple(map(str, paths)), bands=2, how="cubic", every=True).read(
-        span_of(lon, lat, 14)
-    )
+    reader = BlockReader(tuple(map(str, paths)), bands=2, how="cubic", every=True, nodata=0)
+    _, valid = reader.read(span_of(lon, lat, 14))
     pixel_m = 40075016.7 * np.cos(np.radians(38.5)) / (256 << 14)
     assert valid.sum() * (pixel_m / 10) ** 2 == pytest.approx(210 * 200, rel=0.03)
 
@@ -227,6 +307,40 @@ def test_a_mosaic_takes_each_pixel_from_the_best_scene_that_has_it(tmp_path):
     pixel_m = 40075016.7 * np.cos(np.radians(38.5)) / (256 << 14)
     counts = [(image.source == number).sum() * (pixel_m / 10) ** 2 for number in (0, 1)]
     assert counts == pytest.approx([300 * 300, 200 * 300], rel=0.03)
+
+
+def test_black_of_a_file_that_names_no_nodata_does_not_hide_the_scene_below(tmp_path):
+    scenes = two_lores_scenes(tmp_path)
+    half = np.full((3, 300, 300), 200, np.uint8)
+    half[:, :, :150] = 0
+    west, north = utm(*ZONES[32614], 32614)
+    write_utm(tmp_path / "right.tif", half, 32614, west + 2000, north, 10, nodata=None)
+    ground = scenes[0].footprint.union(scenes[1].footprint)
+    image = mosaic(scenes, Span.around(tiles_of_bbox(ground.bounds, 14)))
+    shown = image.rgba[image.rgba[..., 3] == 255]
+    assert shown[:, :3].min() >= 45
+    pixel_m = 40075016.7 * np.cos(np.radians(38.5)) / (256 << 14)
+    counts = [(image.source == number).sum() * (pixel_m / 10) ** 2 for number in (0, 1)]
+    assert counts == pytest.approx([150 * 300, 300 * 300], rel=0.03)
+
+
+@pytest.mark.parametrize("sensor", ["lores", "hires"])
+def test_a_nearest_mosaic_has_no_level_that_the_file_has_not(tmp_path, sensor):
+    west, north = utm(*ZONES[32614], 32614)
+    board = np.where(np.indices((300, 300)).sum(axis=0) % 2, 50, 200).astype(np.uint8)
+    path = tmp_path / "image.tif"
+    write_utm(path, np.array([board] * 3), 32614, west, north, 10, overviews=())
+    area = utm_footprint(32614, west, north, 3000, 3000)
+    key = {"lores": "visual", "hires": "image"}[sensor]
+    _, item = make_item(sensor, "a", area, "2022-06-11", {key: path}, 1.0)
+    item.collection_id = {"lores": "sentinel-2-l2a", "hires": "naip"}[sensor]
+    scenes, span = search([item], sensor), Span.around(tiles_of_bbox(area.bounds, 15))
+    levels = {}
+    for resampling in ("nearest", "smooth"):
+        image = mosaic(scenes, span, resampling=resampling)
+        levels[resampling] = set(np.unique(image.rgba[image.source == 0][:, :3]))
+    assert levels["nearest"] == {50, 200}
+    assert len(levels["smooth"]) > 50
 
 
 def test_a_file_that_is_no_raster_is_refused(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from curate_scenes import write_small_world
 from servers import Faults, RangeServer, TokenRule, files_from_a_thread, stac_api
 
 from salib.artifact import file_digest
-from salib.curate import Engine, Rules, curate, engine, remote, sources
+from salib.curate import Engine, Rules, curate, engine, remote, run, sources
 from salib.curate.catalog import search
 from salib.curate.grid import tile_bounds, tiles_of_bbox
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
@@ -146,6 +147,29 @@ def test_a_server_that_asks_to_wait_is_obeyed(world, monkeypatch):
     monkeypatch.setattr(time, "sleep", slept.append)
     remote.pause("14-1-1", 0, error)
     assert slept == [7]
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        ("InvalidCredentials: No valid AWS credentials found", False),
+        ("Access Denied", False),
+        ("NoSuchKey: The specified key does not exist.", False),
+        ("HTTP response code: 404", False),
+        ("HTTP response code: 503", True),
+        ("TIFFReadEncodedTile() failed", True),
+    ],
+)
+def test_of_a_bucket_only_what_may_pass_is_asked_again(text, again):
+    assert remote.failure("s3://sentinel-s1-l1c/GRD/vv.tiff", OSError(text)).again == again
+
+
+def test_an_api_that_never_answers_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "TIMEOUT_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(ValueError, match=f"can be reached, got {address}"):
+            find_items(address, Rules(), AREA)
 
 
 def test_a_missing_file_is_final_and_a_refusal_of_an_unsigned_one_too(world):
@@ -474,6 +498,24 @@ def test_a_disk_far_too_full_is_refused_before_any_work(world, tmp_path, monkeyp
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
     with pytest.raises(OSError, match=r"disk must have .* bytes free, got 1,000,000 in"):
         curate(world / "catalog.json", tmp_path / "out", zoom=ZOOM)
+
+
+def test_what_is_rendered_needs_no_room_again(world, quiet, tmp_path, monkeypatch):
+    catalog, out = world / "catalog.json", tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr("salib.curate.run._finish", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            curate(catalog, out, zoom=ZOOM)
+    tiles = len(make_plan(find_items(catalog, Rules(), None), zoom=ZOOM).tiles)
+    needed = 7 * run.TILE_BYTES * tiles  # of the archives alone
+    usage = shutil.disk_usage(tmp_path)
+    for free, fits in ((needed - 1, False), (needed, True)):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: usage._replace(free=free))
+        if fits:
+            same(curate(catalog, out, zoom=ZOOM), quiet)
+        else:
+            with pytest.raises(OSError, match="disk must have"):
+                curate(catalog, out, zoom=ZOOM)
 
 
 def test_every_matching_item_is_found_whatever_the_page(world, monkeypatch):

@@ -184,6 +184,7 @@ def test_other_arguments_replace_the_output(catalog, out, tmp_path):
         ({"zoom": 3}, "zoom must be between 8 and 20, got 3"),
         ({"quant": "db"}, "quant must be one of paper, released, got 'db'"),
         ({"encoding": "jpeg"}, "encoding must be one of png, webp, got 'jpeg'"),
+        ({"resampling": "cubic"}, "resampling must be one of smooth, nearest, got 'cubic'"),
         ({"area": (1, 2, 3)}, "bbox must be .* got 3 values"),
         ({"area": (10, 10, 11, 11)}, "search must find a scene"),
         ({"area": (-98.4, 38.499, -98.399, 38.5)}, "area must hold a tile of zoom 14"),
@@ -208,6 +209,27 @@ def test_a_missing_scene_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="asset of S1_0 must exist"):
         curate(catalog, tmp_path / "out", zoom=ZOOM)
     assert not (tmp_path / "out").exists()
+
+
+def test_fetched_archives_are_not_replaced(catalog, tmp_path):
+    (tmp_path / "radar.pmtiles").write_bytes(b"20 GB")
+    (tmp_path / "sha256sums.txt").write_text("00  radar.pmtiles\n")
+    with pytest.raises(ValueError, match="out must not hold fetched archives, got"):
+        curate(catalog, tmp_path, zoom=ZOOM)
+    assert (tmp_path / "radar.pmtiles").read_bytes() == b"20 GB"
+
+
+def test_nearest_is_another_output_of_the_same_places(catalog, out, index, tmp_path):
+    row = index.iloc[0]
+    options = {"zoom": ZOOM, "area": row.geometry.buffer(-1e-6).bounds}
+    near = curate(catalog, tmp_path / "near", resampling="nearest", **options)
+    for name in SENSOR_NAMES:
+        first, second = (
+            Archive(at / f"{name}.pmtiles").get(row.z, row.x, row.y) for at in (out, near)
+        )
+        assert (first != second).any()
+        bands = slice(1, 3) if name == "radar" else slice(0, 3)
+        assert np.corrcoef(first[..., bands].ravel(), second[..., bands].ravel())[0, 1] > 0.9
 
 
 def test_a_changed_item_is_curated_again(tmp_path):

@@ -26,13 +26,17 @@ from rasterio.warp import transform_bounds
 
 from salib.config import SENSOR_NAMES
 from salib.curate import Archive, Filters, Rules, curate
+from salib.curate.archive import write_archive
+from salib.curate.area import GEOBENCH_US, excluded_ground
 from salib.curate.catalog import Scene, scene_of, search
 from salib.curate.cover import cover, tile_points
 from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
 from salib.curate.index import joint_samples
+from salib.curate.plan import make_plan
 from salib.curate.raster import Span, check_gcps
 from salib.curate.render import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
-from salib.curate.sources import read_snapshot, write_snapshot
+from salib.curate.shards import Block, commit, read_rows
+from salib.curate.sources import find_items, read_snapshot, write_snapshot
 from salib.curate.verify import verify
 
 ZOOM = 14
@@ -89,6 +93,16 @@ def test_a_tile_swapped_in_an_archive_is_found_by_its_digest(out, tiles, tmp_pat
     assert found[0].tile == tuple(tiles.loc[row, ["z", "x", "y"]])
 
 
+def test_a_tile_that_an_archive_lost_is_found(out, tiles, tmp_path):
+    whole = Archive(out / "lores.pmtiles")
+    lost, *rest = whole.tiles()
+    kept = ((tile, whole.read(*tile)) for tile in rest)
+    write_archive(tmp_path / "lores.pmtiles", kept, metadata=whole.metadata)
+    tiles.to_parquet(tmp_path / "tiles.parquet")
+    found = verify(tmp_path / "lores.pmtiles")
+    assert [(problem.tile, problem.kind) for problem in found] == [(lost, "missing")]
+
+
 def test_cloud_is_the_part_that_the_classification_calls_so(tiles):
     lores = tiles[tiles.sensor == "lores"]
     north, south = lores[lores.y == lores.y.min()], lores[lores.y == lores.y.max()]
@@ -105,6 +119,28 @@ def test_cloud_is_the_part_that_the_classification_calls_so(tiles):
             assert row.cloud_frac == pytest.approx((high - edge) / (high - low), abs=0.02)
     assert compared
     assert tiles[tiles.sensor == "radar"].cloud_frac.isna().all()
+
+
+def test_cloud_is_told_of_the_tiles_whose_scenes_are_all_classified(catalog, tmp_path):
+    items = find_items(catalog, Rules(), None)
+    next(item for item in items if item.id == "S2_1").assets.pop("scl")
+    plan = make_plan(items, zoom=ZOOM)
+    scenes = {name: () for name in SENSOR_NAMES} | {"lores": plan.scenes["lores"]}
+    how = {"quant": "paper", "encoding": "png"}
+    block = Block(path=tmp_path / "all.parquet", tiles=plan.tiles, scenes=scenes, **how)
+    rows = read_rows([commit(block)])
+    known = rows.scene_ids.map(list).map(["S2_0"].__eq__)
+    assert 0 < known.sum() < len(rows)
+    assert (rows.cloud_frac.notna() == known).all()
+
+
+def test_a_classification_that_is_missing_is_refused_before_any_work(catalog, tmp_path):
+    items = find_items(catalog, Rules(), None)
+    for item in items:
+        if "scl" in item.assets:
+            item.assets["scl"].href = str(tmp_path / "gone.tif")
+    with pytest.raises(ValueError, match=r"asset of S2_0 must exist, got no file .*gone\.tif"):
+        make_plan(items, zoom=ZOOM)
 
 
 def test_filters_drop_samples_and_leave_tiles(catalog, out, tiles, tmp_path):
@@ -152,6 +188,36 @@ def test_no_tile_meets_excluded_ground(catalog, out, tmp_path):
     assert set(before.tile_id) - set(after.tile_id) == set(
         before.tile_id[before.intersects(ground)]
     )
+
+
+def test_ground_that_leaves_no_tile_or_is_no_geojson_is_refused(catalog, out, tmp_path):
+    path = tmp_path / "all.geojson"
+    path.write_text(json.dumps(shapely.geometry.mapping(shapely.box(-100, 37, -96, 40))))
+    bbox = geopandas.read_parquet(out / "index.parquet").total_bounds.tolist()
+    with pytest.raises(ValueError, match="exclude must leave a tile of the area, got none of"):
+        curate(catalog, tmp_path / "none", zoom=ZOOM, area=bbox, exclude=[path])
+    with pytest.raises(ValueError, match="exclude must be a GeoJSON file, got no file"):
+        curate(catalog, tmp_path / "none", zoom=ZOOM, exclude=[tmp_path / "lost.geojson"])
+    assert not (tmp_path / "none").exists()
+
+
+def test_geobench_in_the_us_can_be_excluded_by_name(catalog, out, tmp_path):
+    ground = excluded_ground(["geobench"])
+    for lon, lat in ((-76.49, 38.97), (-80.7, 37.4), (-118.24, 34.05), (-119.0, 37.0)):
+        assert ground.contains(shapely.Point(lon, lat))  # Annapolis, a tile of WV, LA, TEAK
+    assert not ground.intersects(shapely.box(-98.5, 38.2, -98.2, 38.6))
+    assert ground.equals(excluded_ground([GEOBENCH_US]))
+    again = curate(catalog, tmp_path / "again", zoom=ZOOM, exclude=["geobench"])
+    index = geopandas.read_parquet(out / "index.parquet")
+    assert geopandas.read_parquet(again / "index.parquet").equals(index)  # Kansas is far from it
+    union = excluded_ground(["geobench", written_ground(tmp_path, index.geometry.iloc[0])])
+    assert union.area == pytest.approx(ground.area + index.geometry.iloc[0].area)
+
+
+def written_ground(folder, ground):
+    path = folder / "ground.geojson"
+    path.write_text(json.dumps(shapely.geometry.mapping(ground)))
+    return path
 
 
 def test_backscatter_in_decibels_and_as_power_give_the_amplitude_of_a_grd():
@@ -283,6 +349,30 @@ def test_real_rasters_of_either_hemisphere_render_where_they_lie(zoom):
         np.testing.assert_allclose(found, bands.reshape(len(channels), -1).mean(axis=1), atol=3)
         assert image.native_gsd_m[0] == pytest.approx(np.prod(file.res) ** 0.5, rel=0.01)
     assert south == 4
+
+
+def test_a_cloud_cover_of_null_counts_as_unstated():
+    place = shapely.box(0, 0, 1, 1)
+    for sensor, assets in (("lores", {"visual": "/x.tif"}), ("hires", {"image": "/x.tif"})):
+        _, item = make_item(sensor, "a", place, "2022-06-11", assets)
+        unstated = scene_of(item, sensor, Rules()).cloud
+        item.properties["eo:cloud_cover"] = None
+        assert scene_of(item, sensor, Rules()).cloud == unstated
+
+
+def test_an_outline_that_crosses_itself_is_repaired_and_one_round_the_earth_is_none():
+    place = shapely.box(0, 0, 1, 1)
+    _, item = make_item("hires", "a", place, "2022-06-11", {"image": "/x.tif"})
+    bow = [[[0, 0], [2, 2], [2, 0], [0, 2], [0, 0]]]
+    item.geometry = {"type": "Polygon", "coordinates": bow}
+    footprint = scene_of(item, "hires", Rules()).footprint
+    assert footprint.is_valid
+    assert footprint.area == pytest.approx(2)
+    item.geometry = shapely.geometry.mapping(shapely.box(-179.5, 50, 179.5, 51))
+    assert scene_of(item, "hires", Rules()) is None
+    cut = shapely.union(shapely.box(179, 50, 180, 51), shapely.box(-180, 50, -179, 51))
+    item.geometry = shapely.geometry.mapping(cut)
+    assert scene_of(item, "hires", Rules()).footprint.equals(cut)
 
 
 def test_an_item_without_polarisations_or_mode_is_no_scene():

@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import zlib
 from pathlib import Path
 from typing import Any, cast
 
@@ -33,14 +34,21 @@ class Archive:
     the file.
 
     Raises:
-        ValueError: if the file is missing, of another format, or shorter than its header says.
+        ValueError: if the file is missing, of another format, shorter than its header says, or its
+            index is damaged.
     """
 
     def __init__(self, path: str | Path) -> None:
         """Open `path` and read its directories."""
         self.path = Path(path)
         self._open()
-        self.ids, self._offsets, self._lengths = self._index()
+        try:
+            self.ids, self._offsets, self._lengths = self._index()
+        except (OSError, EOFError, zlib.error) as error:
+            self.close()
+            rule = "archive must have an index that can be read"
+            text = f"{rule}, got {self.path} ({error}): write or fetch it again"
+            raise ValueError(text) from error
         self._row = {tile_id: row for row, tile_id in enumerate(self.ids.tolist())}
 
     def _open(self) -> None:

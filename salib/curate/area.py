@@ -13,6 +13,7 @@ from salib.curate.grid import Bounds, TileId, split_bbox, tiles_of_bbox
 Area = Sequence[float | int] | str | Path | BaseGeometry
 """West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""
 SELECT = ("intersects", "within")
+GEOBENCH_US = Path(__file__).with_name("geobench_us.geojson")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +67,28 @@ def area_of_boxes(boxes: Iterable[Sequence[float | int]]) -> BaseGeometry:
     return shapely.union_all([shapely.box(*part) for box in boxes for part in split_bbox(box)])
 
 
+def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:
+    """Polygons of GeoJSON files, of which no tile may be cut; None if there are none.
+
+    Args:
+        files: paths; the word `geobench` stands for the ground in the United States that images of
+            GEO-Bench v1 may show, `geobench_us.geojson` beside this module.
+
+    Raises:
+        ValueError: as `read_area`.
+    """
+    paths = [GEOBENCH_US if str(file) == "geobench" else file for file in files]
+    return shapely.union_all([read_area(path, "exclude") for path in paths]) if paths else None
+
+
+def tiles_off(ground: BaseGeometry | None, tiles: Sequence[TileId]) -> list[TileId]:
+    """Tiles that do not meet the ground, in their order."""
+    if ground is None or not tiles:
+        return [*tiles]
+    shares = covered_fraction(ground, tiles)
+    return [tile for tile, share in zip(tiles, shares.tolist(), strict=True) if not share]
+
+
 def area_of(area: Area) -> BaseGeometry:
     """Polygons of what was asked for."""
     if isinstance(area, BaseGeometry):
@@ -73,8 +96,12 @@ def area_of(area: Area) -> BaseGeometry:
     return read_area(area) if isinstance(area, str | Path) else area_of_boxes([area])
 
 
-def read_area(path: str | Path) -> BaseGeometry:
+def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
     """Polygons of a GeoJSON file: a geometry, a feature or a collection of features.
+
+    Args:
+        path: the file.
+        name: what an error calls it.
 
     Raises:
         ValueError: if the file is missing, is no GeoJSON, holds no polygon or a broken one, or
@@ -82,23 +109,23 @@ def read_area(path: str | Path) -> BaseGeometry:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"area must be a GeoJSON file, got no file {path}")
+        raise ValueError(f"{name} must be a GeoJSON file, got no file {path}")
     try:
         found = shapely.from_geojson(path.read_text())
     except (shapely.errors.GEOSException, UnicodeDecodeError) as error:
-        raise ValueError(f"area must be GeoJSON (RFC 7946), got {path} ({error})") from error
+        raise ValueError(f"{name} must be GeoJSON (RFC 7946), got {path} ({error})") from error
     parts = [part for part in polygons(found) if part.area > 0]
     if not parts:
-        raise ValueError(f"area must hold a polygon with an area, got none in {path}")
+        raise ValueError(f"{name} must hold a polygon with an area, got none in {path}")
     for part in parts:
         if not part.is_valid:
             reason = shapely.is_valid_reason(part)
-            raise ValueError(f"area must hold valid polygons, got {reason} in {path}: repair it")
+            raise ValueError(f"{name} must hold valid polygons, got {reason} in {path}: repair it")
         west, south, east, north = part.bounds
         if west < -180 or east > 180 or east - west > 180 or south < -90 or north > 90:
             raise ValueError(
-                f"area must be in degrees, split at the antimeridian (RFC 7946, 3.1.9), got bounds "
-                f"({west:g}, {south:g}, {east:g}, {north:g}) in {path}"
+                f"{name} must be in degrees, split at the antimeridian (RFC 7946, 3.1.9), got "
+                f"bounds ({west:g}, {south:g}, {east:g}, {north:g}) in {path}"
             )
     return shapely.union_all(parts)
 

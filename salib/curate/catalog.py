@@ -95,6 +95,11 @@ class Scene:
     rtc: bool = False
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Every file that is read of it."""
+        return (*self.hrefs, self.scl) if self.scl else self.hrefs
+
+    @property
     def attribution(self) -> str:
         """What must be said where the scene is shown."""
         if self.procedural:
@@ -133,8 +138,9 @@ def search(
 ) -> list[Scene]:
     """Usable scenes of a sensor: clearest first, then nearest to the dates, newest, by id.
 
-    Items without the assets that the sensor needs, radar items of another instrument mode, and
-    items without a geometry are not usable. An item that is listed twice counts once.
+    Items without the assets that the sensor needs, radar items of another instrument mode, items
+    without a geometry, and those whose polygon crosses the antimeridian uncut (RFC 7946, 3.1.9) are
+    not usable. An item that is listed twice counts once.
 
     Args:
         area: in degrees.
@@ -167,7 +173,8 @@ def search(
 def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
     """The item as a scene, or None if it is not usable."""
     mode = item.properties.get("sar:instrument_mode", rules.instrument_mode)
-    if item.geometry is None or (sensor == "radar" and mode != rules.instrument_mode):
+    ground = _footprint(item)
+    if ground is None or (sensor == "radar" and mode != rules.instrument_mode):
         return None
     try:
         keys = asset_keys(item, sensor)
@@ -177,13 +184,14 @@ def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
     classes = [item.assets[key] for key in SCL if key in item.assets]
     spacing = said.get("gsd", said.get("sar:pixel_spacing_range"))
     gsd = asset.extra_fields.get("gsd", spacing)
+    cloud, unstated = said.get("eo:cloud_cover"), math.inf if sensor == "lores" else 0.0
     bands = asset.extra_fields.get("raster:bands") or asset.extra_fields.get("bands") or [{}]
     return Scene(
         id=item.id,
         sensor=sensor,
         datetime=_when(item),
-        cloud=float(said.get("eo:cloud_cover", math.inf if sensor == "lores" else 0.0)),
-        footprint=shapely.geometry.shape(item.geometry),
+        cloud=float(unstated if cloud is None else cloud),
+        footprint=ground,
         hrefs=tuple(asset_href(item.assets[key]) for key in keys),
         procedural=said.get("platform") == "procedural",
         scl=asset_href(classes[0]) if classes and sensor == "lores" else None,
@@ -214,7 +222,7 @@ def parse_dates(dates: str | None) -> tuple[datetime, datetime]:
 def check_files(scenes: Iterable[Scene]) -> None:
     """Refuse scenes whose local files are missing, before any work is done."""
     for scene in scenes:
-        for href in scene.hrefs:
+        for href in scene.files:
             if "://" not in href and not href.startswith("/vsi") and not Path(href).is_file():
                 raise ValueError(
                     f"asset of {scene.id} must exist, got no file {href}: write the scenes again"
@@ -225,6 +233,18 @@ def asset_href(asset: pystac.Asset) -> str:
     """Absolute path or address of an asset."""
     href = asset.get_absolute_href() or asset.href
     return href.removeprefix("file://")
+
+
+def _footprint(item: pystac.Item) -> BaseGeometry | None:
+    """The ground of an item, repaired where its outline crosses itself; None if it tells none."""
+    if item.geometry is None:
+        return None
+    drawn = shapely.geometry.shape(item.geometry)
+    if not drawn.is_valid:
+        parts = shapely.get_parts(shapely.make_valid(drawn))
+        drawn = shapely.union_all(parts[shapely.area(parts) > 0])
+    edges = shapely.bounds(shapely.get_parts(drawn))
+    return None if drawn.area == 0 or (edges[:, 2] - edges[:, 0] > 180).any() else drawn
 
 
 def _rank(scene: Scene, rules: Rules) -> tuple:

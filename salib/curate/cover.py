@@ -1,11 +1,13 @@
 """The smallest set of scenes that covers the tiles."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import shapely
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from shapely.geometry.base import BaseGeometry
 
 from salib.curate.catalog import Scene
@@ -13,6 +15,9 @@ from salib.curate.grid import TileId, tile_bounds
 
 POINTS = 4
 """Points along a tile's side at which coverage is asked."""
+TILES_AT_ONCE = 10_000
+MOST_NODES = 10_000
+"""Of the solver's search; a bound in seconds would make the choice depend on the machine."""
 
 
 def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> tuple[Scene, ...]:
@@ -22,34 +27,41 @@ def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> tuple[Scene, ...]
         scenes: best first: among sets of equal size the one with the smaller sum of ranks wins.
         tiles: places to cover.
     """
-    points = tile_points(tiles)
-    inside = np.array(
-        [shapely.contains_xy(scene.footprint, points[:, 0], points[:, 1]) for scene in scenes],
-        dtype=bool,
-    ).reshape(len(scenes), len(points))
-    chosen = smallest_cover(inside)
+    chosen = np.zeros(len(scenes), dtype=bool)
+    for rows, inside in _apart(scenes, tiles):
+        chosen[rows] = smallest_cover(inside, rows)
     return tuple(scene for scene, take in zip(scenes, chosen, strict=True) if take)
 
 
-def smallest_cover(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray, " scenes"]:
+def smallest_cover(
+    inside: Bool[np.ndarray, "scenes places"], ranks: Int[np.ndarray, " scenes"] | None = None
+) -> Bool[np.ndarray, " scenes"]:
     """Which rows to take so that every column that can be covered is, with the fewest rows.
 
-    Ties go to the smallest sum of row numbers. Solved exactly, as an integer programme; if the
-    solver gives up, greedily (`greedy_cover`).
+    Ties go to the smallest sum of ranks, which ascend and are the row numbers by default. Solved
+    exactly, as an integer programme; if the solver gives up, greedily (`greedy_cover`).
     """
-    scenes = len(inside)
+    chosen = np.zeros(len(inside), dtype=bool)
     needed = np.unique(inside[:, inside.any(axis=0)], axis=1)
     if needed.size == 0:
-        return np.zeros(scenes, dtype=bool)
-    cost = 1 + np.arange(scenes) / scenes**2
+        return chosen
+    able = np.flatnonzero(~_replaceable(needed))
+    ranks = np.arange(len(inside)) if ranks is None else ranks
     solution = milp(
-        cost,
-        constraints=LinearConstraint(needed.T.astype(float), lb=1),
-        integrality=np.ones(scenes),
+        1 + ranks[able] / (1 + ranks[able].sum()),
+        constraints=LinearConstraint(csr_array(needed[able].T.astype(float)), lb=1),
+        integrality=np.ones(len(able)),
         bounds=Bounds(0, 1),
-        options={"mip_rel_gap": 0.0},
+        options={"mip_rel_gap": 0.0, "node_limit": MOST_NODES},
     )
-    return solution.x > 0.5 if solution.success else greedy_cover(needed)
+    chosen[able] = solution.x > 0.5 if solution.success else greedy_cover(needed[able])
+    return chosen
+
+
+def _replaceable(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray, " scenes"]:
+    """Rows all of whose columns an earlier row has: no best cover needs them."""
+    shared = inside.astype(np.float32) @ inside.T.astype(np.float32)
+    return np.tril(shared == shared.diagonal()[:, None], -1).any(axis=1)
 
 
 def greedy_cover(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray, " scenes"]:
@@ -61,6 +73,37 @@ def greedy_cover(inside: Bool[np.ndarray, "scenes places"]) -> Bool[np.ndarray, 
         chosen[best] = True
         missing &= ~inside[best]
     return chosen
+
+
+def _apart(
+    scenes: Sequence[Scene], tiles: Sequence[TileId]
+) -> Iterator[tuple[Int[np.ndarray, " rows"], Bool[np.ndarray, "rows places"]]]:
+    """The problem in parts without a scene in common: numbers of scenes, and what they hold."""
+    places = _places(scenes, tiles)
+    if not places:
+        return
+    numbers = np.concatenate(places)
+    columns = np.repeat(np.arange(len(places)), [len(place) for place in places])
+    shape = len(scenes), len(places)
+    inside = csr_array((np.ones(len(numbers), dtype=np.int32), (numbers, columns)), shape=shape)
+    _, parts = connected_components(inside @ inside.T, directed=False)
+    for part in np.unique(parts[numbers]):
+        rows = np.flatnonzero(parts == part)
+        dense = inside[rows].toarray() > 0
+        yield rows, dense[:, dense.any(axis=0)]
+
+
+def _places(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> list[Int[np.ndarray, " scenes"]]:
+    """For each kind of point the numbers of the scenes that hold it."""
+    tree = shapely.STRtree([scene.footprint for scene in scenes])
+    kinds: dict[bytes, None] = {}
+    for start in range(0, len(tiles), TILES_AT_ONCE):
+        points = shapely.points(tile_points(tiles[start : start + TILES_AT_ONCE]))
+        point, scene = tree.query(points, predicate="within")
+        order = np.lexsort((scene, point))
+        ends = np.flatnonzero(np.diff(point[order])) + 1
+        kinds |= {kind.tobytes(): None for kind in np.split(scene[order], ends) if len(kind)}
+    return [np.frombuffer(kind, dtype=np.intp) for kind in kinds]
 
 
 def covered_fraction(area: BaseGeometry, tiles: Sequence[TileId]) -> Float[np.ndarray, " tiles"]:

@@ -11,7 +11,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSOR_NAMES
-from salib.curate.area import tiles_of_area
+from salib.curate.area import tiles_of_area, tiles_off
 from salib.curate.catalog import Rules, Scene, check_files, search
 from salib.curate.cover import cover, covered_fraction
 from salib.curate.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
@@ -58,9 +58,10 @@ def make_plan(
     asked = tiles_of_area(
         shapely.box(*common.bounds) if area is None else area, zoom, select=select
     )
-    if exclude is not None and asked:
-        free = covered_fraction(exclude, asked) == 0
-        asked = [tile for tile, keep in zip(asked, free.tolist(), strict=True) if keep]
+    free = tiles_off(exclude, asked)
+    if asked and not free:
+        raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
+    asked = free
     lacks = {
         name: covered_fraction(ground, asked) < min_valid if asked else np.zeros(0, dtype=bool)
         for name, ground in seen.items()
@@ -84,19 +85,32 @@ def make_plan(
 
 
 def make_blocks(
-    plan: Plan, folder: Path, *, quant: str, encoding: str = "png", requester_pays: bool = False
+    plan: Plan,
+    folder: Path,
+    *,
+    quant: str,
+    encoding: str = "png",
+    resampling: str = "smooth",
+    requester_pays: bool = False,
 ) -> list[Block]:
     """The plan as units of work in Hilbert order, each with the scenes that meet it."""
+    trees = {
+        name: shapely.STRtree([scene.footprint for scene in plan.scenes[name]])
+        for name in SENSOR_NAMES
+    }
     blocks = []
     for parent, tiles in blocks_of(plan.tiles, BLOCK_LEVELS).items():
         ground = shapely.box(*tile_bounds(parent))
         scenes = {
-            name: tuple(scene for scene in plan.scenes[name] if scene.footprint.intersects(ground))
-            for name in SENSOR_NAMES
+            name: tuple(plan.scenes[name][n] for n in sorted(tree.query(ground, "intersects")))
+            for name, tree in trees.items()
         }
         path = folder / f"{parent.z}-{parent.x}-{parent.y}.parquet"
-        how = {"quant": quant, "encoding": encoding, "requester_pays": requester_pays}
-        blocks.append(Block(path=path, tiles=tuple(tiles), scenes=scenes, **how))
+        how = {"quant": quant, "encoding": encoding, "resampling": resampling}
+        block = Block(
+            path=path, tiles=tuple(tiles), scenes=scenes, requester_pays=requester_pays, **how
+        )
+        blocks.append(block)
     return blocks
 
 
@@ -140,7 +154,7 @@ def check_bill(plan: Plan, requester_pays: bool, say: Callable[[str], object]) -
     """Say what is billed to the caller, and refuse it unless it was asked for."""
     for name in SENSOR_NAMES:
         scenes = plan.scenes[name]
-        hrefs = payers([href for scene in scenes for href in scene.hrefs])
+        hrefs = payers([href for scene in scenes for href in scene.files])
         if not hrefs:
             continue
         bill = f"up to {estimate_bytes(plan, name) / 1e9:.2f} GB of {name} ({hrefs[0]}, ...)"

@@ -73,6 +73,7 @@ class BlockReader:
         *,
         bands: int,
         how: str,
+        nodata: float | int | None = None,
         every: bool = False,
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
@@ -82,17 +83,19 @@ class BlockReader:
             hrefs: one file with `bands` bands or more, or `bands` files with one each.
             bands: how many to read.
             how: "cubic", "linear" or "nearest" interpolation.
+            nodata: what stands for no value in files that do not say.
             every: a pixel is valid only where every band is; by default where any band is.
             prepare: applied to the pixels of the file before interpolation.
         """
         self.hrefs, self.bands = hrefs, bands
+        self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
         self.interpolation, self.every, self.prepare = INTERPOLATION[how], every, prepare
         with _open(hrefs[0]) as dataset:
             if dataset.count * len(hrefs) < bands:
                 raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
             self.overviews = _overviews(hrefs[0], dataset.width)
-            self.nodata = dataset.nodata
+            self.nodata = nodata if dataset.nodata is None else dataset.nodata
             self.model, self.gcps = _model(dataset)
 
     def read(
@@ -119,7 +122,7 @@ class BlockReader:
         if good is not None:
             mask *= good
         bare = cv2.BORDER_CONSTANT
-        return values, cv2.remap(mask, map_x, map_y, cv2.INTER_LINEAR, borderMode=bare) == 255
+        return values, cv2.remap(mask, map_x, map_y, self.masking, borderMode=bare) == 255
 
     def native_gsd_m(self, span: Span) -> float:
         """Metres of ground a pixel of the file, in the middle of a span."""
@@ -162,11 +165,8 @@ class BlockReader:
         return pixels, col * across - 0.5 - left, row * down - 0.5 - top
 
     def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Pixels with values: not NaN, nor nodata (0 where each band is a file that names none).
-
-        None where all have.
-        """
-        nodata = 0 if self.nodata is None and len(self.hrefs) > 1 else self.nodata
+        """Pixels with values, neither NaN nor nodata; None where all have."""
+        nodata = self.nodata
         floats = pixels.dtype.kind == "f"
         if nodata is None and not floats:
             return None

@@ -1,5 +1,6 @@
 """The index of the authors' released archives, which have none."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from tqdm import tqdm
 from salib.artifact import atomic_file
 from salib.config import SENSOR_NAMES
 from salib.curate.archive import Archive
+from salib.curate.area import excluded_ground, tiles_off
 from salib.curate.codec import decode
 from salib.curate.grid import TileId, hilbert_ids, tile_gsd_m, tiles_of_ids
 from salib.curate.index import split_by_block
@@ -19,17 +21,22 @@ PLAIN_BYTES = 2048
 """A tile of fewer bytes is decoded when indexing, as it may be of one colour."""
 
 
-def index_released(folder: str | Path, zoom: int) -> Path:
+def index_released(folder: str | Path, zoom: int, *, exclude: Sequence[str | Path] = ()) -> Path:
     """Write the index of places that radar, lores, hires and the four finer hires tiles show.
 
     Tiles of one colour and tiles that are no image, as the archives hold where a source had
     nothing, do not count; looked for among contents of several tiles and those under 2 KiB.
     `valid_frac_*` is 1 throughout: counting alpha would decode every tile.
 
+    Args:
+        folder: what `fetch_archives` wrote.
+        zoom: of the places.
+        exclude: GeoJSON files, as for `curate`; places on their polygons are left out.
+
     Raises:
-        ValueError: if an archive is missing or no place is left.
+        ValueError: if an archive or a file is missing, or no place is left.
     """
-    folder = Path(folder)
+    folder, ground = Path(folder), excluded_ground(exclude)
     radar, lores, hires = (_shown(folder / f"{sensor}.pmtiles") for sensor in SENSOR_NAMES)
     ids = np.intersect1d(np.intersect1d(radar, lores), hires)
     places = tiles_of_ids(ids)
@@ -41,6 +48,9 @@ def index_released(folder: str | Path, zoom: int) -> Path:
     tiles = [TileId(*place) for place in places.tolist()]
     if not tiles:
         raise ValueError(f"zoom must be that of the release's places, got none at {zoom}: {folder}")
+    found, tiles = len(tiles), tiles_off(ground, tiles)
+    if not tiles:
+        raise ValueError(f"exclude must leave a place of the release, got none of {found}")
     splits = split_by_block(tiles)
     rows = pd.DataFrame(tiles)
     rows["tile_id"] = [tile.hilbert for tile in tiles]

@@ -21,6 +21,8 @@ SIGNED = re.compile(r"(?P<account>[a-z0-9]+)\.blob\.core\.windows\.net")
 PAYS = ("sentinel-s1-l1c", "sentinel-s2-l1c", "sentinel-s2-l2a", "naip-analytic", "naip-source")
 PAYS += ("naip-visualization",)
 """Buckets whose reader pays for the transfer."""
+FINAL = re.compile(r"\b(403|404|410)\b|credentials|access ?denied|no ?such ?(key|bucket)", re.I)
+"""What GDAL says of an object of a bucket that another attempt does not help."""
 SPARE_S = 60
 TRIES = 5
 FIRST_WAIT_S = 1.0
@@ -100,7 +102,7 @@ def reading(hrefs: Sequence[str], *, requester_pays: bool) -> rasterio.Env:
 def failure(href: str, error: Exception) -> ReadError:
     """What a failed read means: the server is asked for one byte, and its answer decides."""
     if not href.startswith(("http://", "https://")):
-        again = is_remote(href) and not re.search(r"\b(403|404|410)\b", str(error))
+        again = is_remote(href) and not FINAL.search(str(error))
         return ReadError(f"asset must be a readable raster, got {href} ({error})", again=again)
     try:
         with requests.get(

@@ -12,6 +12,9 @@ from salib.curate.grid import TILE_PX
 from salib.curate.raster import BlockReader, Span
 
 QUANTS = ("paper", "released")
+RESAMPLINGS = ("smooth", "nearest")
+NODATA = {"radar": 0, "lores": 0}
+"""What stands for no value in files that name none: products keep 0 free of data."""
 FULL_SCALE_DN = 1000
 DN_OF_GAMMA0 = 526.0
 """Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
@@ -23,7 +26,8 @@ CLOUD_CLASSES = (8, 9, 10)
 class Mosaic:
     """RGBA of a span, and for each pixel the number of the scene it comes from (-1 for none).
 
-    `cloud` is where the scenes' own classification sees cloud; None where a scene has none.
+    `cloud` is where the scene that a pixel comes from is classified as cloud; None where none has a
+    classification.
     `native_gsd_m` holds metres a pixel of each scene's file, where it was read.
     """
 
@@ -66,14 +70,25 @@ def amplitude(power: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Float32[np
     return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)
 
 
-def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosaic:
-    """Render a span from scenes of one sensor: each pixel from the first scene that has it."""
+def mosaic(
+    scenes: Sequence[Scene], span: Span, *, quant: str = "paper", resampling: str = "smooth"
+) -> Mosaic:
+    """Render a span from scenes of one sensor: each pixel from the first scene that has it.
+
+    Args:
+        scenes: best first.
+        span: the tiles.
+        quant: of radar, see `sar_to_8bit`.
+        resampling: `smooth` is cubic for radar and lores and linear for hires, which is read from
+            an overview near the tile's size; `nearest` takes the pixel of the file in which a
+            tile's pixel has its centre, up to half a pixel of the file off, as the released code.
+    """
     shape = span.rows * TILE_PX, span.cols * TILE_PX
     rgba, numbers = np.zeros((*shape, 4), np.uint8), np.zeros(shape, np.int16)
     bare = np.ones(shape, bool)
     gsd: dict[int, float] = {}
     for number, scene in enumerate(scenes):
-        levels, valid, gsd[number] = _layer(scene, span, quant)
+        levels, valid, gsd[number] = _layer(scene, span, quant, resampling)
         fresh = valid & bare
         if fresh.all():
             rgba = _rgba(levels)
@@ -88,14 +103,15 @@ def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosa
 
 
 def _layer(
-    scene: Scene, span: Span, quant: str
+    scene: Scene, span: Span, quant: str, resampling: str
 ) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"], float]:
     radar = scene.sensor == "radar"
-    how = "linear" if scene.sensor == "hires" else "cubic"
+    smooth = "linear" if scene.sensor == "hires" else "cubic"
     reader = BlockReader(
         scene.hrefs,
         bands=2 if radar else 3,
-        how=how,
+        how=smooth if resampling == "smooth" else resampling,
+        nodata=NODATA.get(scene.sensor),
         every=radar,
         prepare=_to_dn(scene) if radar else None,
     )
@@ -119,10 +135,8 @@ def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
 def _cloud(
     scenes: Sequence[Scene], source: Int16[np.ndarray, "height width"], span: Span
 ) -> Bool[np.ndarray, "height width"] | None:
-    if not any(scene.scl for scene in scenes):
-        return None
-    used = np.unique(source[source >= 0]).tolist()
-    if not used or any(scenes[number].scl is None for number in used):
+    used = [number for number in np.unique(source[source >= 0]).tolist() if scenes[number].scl]
+    if not used:
         return None
     cloud = np.zeros(source.shape, dtype=bool)
     for number in used:

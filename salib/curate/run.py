@@ -17,7 +17,7 @@ from salib.artifact import MADE_FROM, atomic_file, check_room, is_kept, source_d
 from salib.config import SENSOR_NAMES
 from salib.curate import remote, sources
 from salib.curate.archive import Archive, write_archive
-from salib.curate.area import Area, area_of, read_area
+from salib.curate.area import Area, area_of, excluded_ground
 from salib.curate.catalog import Rules, search
 from salib.curate.codec import ENCODINGS
 from salib.curate.engine import Engine, execute
@@ -32,9 +32,10 @@ from salib.curate.plan import (
     write_uncovered,
 )
 from salib.curate.raster import BlockReader, check_gcps
-from salib.curate.render import QUANTS
+from salib.curate.render import QUANTS, RESAMPLINGS
 from salib.curate.shards import read_rows, read_tiles
 from salib.curate.verify import TILES
+from salib.download import MANIFEST
 
 ZOOMS = (8, 20)
 INDEX = "index.parquet"
@@ -58,6 +59,7 @@ def curate(
     select: str = "intersects",
     filters: Filters | None = None,
     quant: str = "paper",
+    resampling: str = "smooth",
     encoding: str = "png",
     engine: Engine | None = None,
     requester_pays: bool = False,
@@ -84,10 +86,11 @@ def curate(
             path of a GeoJSON file, or polygons in degrees; by default what all three sensors cover.
         rules: which scenes may be used.
         exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
-            benchmark's ground can reach a model.
+            benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
         select: `intersects` takes every tile that meets the area, `within` those that lie in it.
         filters: which places become joint samples.
         quant: `paper` or `released`, see `render.sar_to_8bit`.
+        resampling: `smooth`, or `nearest` as the released code, see `render.mosaic`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
         engine: how blocks of tiles are mapped, tried again and given up.
@@ -95,16 +98,19 @@ def curate(
         report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, a catalogue or file that is missing or out of reach,
-            a search that finds nothing, an area that the scenes do not cover, files whose transfer
-            would be billed without `requester_pays`, or more failed blocks than the engine allows.
+        ValueError: for arguments out of range, an `out` that holds fetched archives, a catalogue or
+            file that is missing or out of reach, a search that finds nothing, an area that the
+            scenes do not cover, files whose transfer would be billed without `requester_pays`, or
+            more failed blocks than the engine allows.
         OSError: if the disk is full.
     """
-    _check(zoom, quant, encoding)
+    _check(zoom, quant, resampling, encoding)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
+    if (out / MANIFEST).is_file():
+        raise ValueError(f"out must not hold fetched archives, got {out}: choose another folder")
     filters, say = filters or Filters(), report or (lambda _: None)
     ground = None if area is None else area_of(area)
-    banned = shapely.union_all([read_area(path) for path in exclude]) if exclude else None
+    banned = excluded_ground(exclude)
     items = _items(catalog, out, rules, ground)
     key = {
         "zoom": zoom,
@@ -114,6 +120,7 @@ def curate(
         "rules": asdict(rules),
         "filters": asdict(filters),
         "quant": quant,
+        "resampling": resampling,
         "encoding": encoding,
         "items": sources.items_digest(items),
         "source": source_digest("salib.curate"),
@@ -134,14 +141,15 @@ def curate(
     )
     tell(plan, say)
     check_bill(plan, requester_pays, say)
-    check_room(out, 2 * 7 * TILE_BYTES * len(plan.tiles))
-    how = {"quant": quant, "encoding": encoding, "requester_pays": requester_pays}
-    blocks = make_blocks(plan, shards, **how)
+    how = {"quant": quant, "encoding": encoding, "resampling": resampling}
+    blocks = make_blocks(plan, shards, requester_pays=requester_pays, **how)
+    waiting = [block for block in blocks if not block.path.is_file()]
+    places = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
+    check_room(out, 7 * TILE_BYTES * places)
     try:
         frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
         if not (frozen or sources.is_remote(catalog)):
             sources.write_snapshot(out / SNAPSHOT, items, rules, "")
-        waiting = [block for block in blocks if not block.path.is_file()]
         failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
         whole = [block.path for block in blocks if block.path.is_file()]
         rows = read_rows(whole)
@@ -277,10 +285,12 @@ def _radar_checks(
     return checks
 
 
-def _check(zoom: int, quant: str, encoding: str) -> None:
+def _check(zoom: int, quant: str, resampling: str, encoding: str) -> None:
     if not ZOOMS[0] <= zoom <= ZOOMS[1]:
         raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
     if quant not in QUANTS:
         raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
+    if resampling not in RESAMPLINGS:
+        raise ValueError(f"resampling must be one of {', '.join(RESAMPLINGS)}, got {resampling!r}")
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")

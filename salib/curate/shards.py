@@ -38,6 +38,7 @@ class Block:
     scenes: dict[str, tuple[Scene, ...]]
     quant: str
     encoding: str
+    resampling: str = "smooth"
     requester_pays: bool = False
 
     @property
@@ -49,8 +50,7 @@ class Block:
     def hrefs(self) -> list[str]:
         """Every file that the block may read."""
         scenes = [scene for chosen in self.scenes.values() for scene in chosen]
-        files = [href for scene in scenes for href in scene.hrefs]
-        return files + [scene.scl for scene in scenes if scene.scl]
+        return [href for scene in scenes for href in scene.files]
 
 
 def commit(block: Block) -> Path:
@@ -105,7 +105,7 @@ def _follow(sentinel: int) -> None:
 
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
     scenes, span = block.scenes[sensor], Span.around([*tiles])
-    image = mosaic(scenes, span, quant=block.quant)
+    image = mosaic(scenes, span, quant=block.quant, resampling=block.resampling)
     rows = []
     for tile in tiles:
         top, left = (tile.y - span.y) * TILE_PX, (tile.x - span.x) * TILE_PX
@@ -114,7 +114,9 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
         if not shares.any():
             continue
         most, used = int(shares.argmax()), np.flatnonzero(shares).tolist()
-        cloud = math.nan if image.cloud is None else float(image.cloud[here].sum() / shares.sum())
+        cloud = math.nan
+        if image.cloud is not None and all(scenes[number].scl for number in used):
+            cloud = float(image.cloud[here].sum() / shares.sum())
         data = encode(image.rgba[here], block.encoding)
         row = {
             "sensor": sensor,

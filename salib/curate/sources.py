@@ -25,6 +25,7 @@ APIS = {
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
 PAGE = 200
+TIMEOUT_S = 60
 RETRIES = Retry(
     total=6, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
 )
@@ -57,7 +58,8 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
         return read_snapshot(where) if str(where).endswith(".parquet") else _walk(Path(where))
     address = APIS.get(str(where), str(where))
     try:
-        client = pystac_client.Client.open(address, stac_io=StacApiIO(max_retries=RETRIES))
+        asking = StacApiIO(max_retries=RETRIES)
+        client = pystac_client.Client.open(address, stac_io=asking, timeout=TIMEOUT_S)
         if not client.conforms_to("ITEM_SEARCH"):
             return list(client.get_items(recursive=True))
         if area is None:

@@ -25,7 +25,8 @@ class Problem(NamedTuple):
     image" (such as a server's error page), "format" (another than the header promises), "damaged"
     (an image without its end), "size" (another than the first tile's), "placeholder" (one opaque
     colour throughout, as written where a source had nothing), "digest" (bytes other than those that
-    tiles.parquet beside the archive tells of).
+    tiles.parquet beside the archive tells of), "missing" (a tile that it tells of and that is not
+    there).
     """
 
     tile: TileId | None
@@ -66,8 +67,11 @@ def _problems(archive: Archive) -> Iterator[Problem]:
     ids, counts = np.unique(archive.ids, return_counts=True)
     for place, count in zip(tiles_of_ids(ids[counts > 1]), counts[counts > 1], strict=True):
         yield Problem(TileId(*place.tolist()), "duplicate", f"listed {count} times")
+    whole = set(map(tuple, tiles_of_ids(ids).tolist()))
     promised, size = _PROMISED.get(archive.header["tile_type"]), None
     known = _known(archive.path)
+    for tile in sorted(known.keys() - whole, key=lambda tile: tile.hilbert):
+        yield Problem(tile, "missing", f"listed in {TILES} and not in the archive")
     for place in tiles_of_ids(ids).tolist():
         tile = TileId(*place)
         data = archive.read(*tile)
