@@ -1,10 +1,11 @@
 """CROMA's published weights as one more column: red, green and blue in their places."""
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
 from salib.config import Levels
-
 
 OPTICAL_BANDS, RED_GREEN_BLUE = 12, (3, 2, 1)
 """Sentinel-2 bands in the order 1 to 8, 8A, 9, 11, 12."""
@@ -47,4 +48,5 @@ class PublishedCroma(nn.Module):
         colours = ((images.float() - mean + 2 * std) / (4 * std)).clamp(0, 1)
         bands = torch.full((len(images), OPTICAL_BANDS, *images.shape[2:]), 0.5).to(colours)
         bands[:, RED_GREEN_BLUE] = colours
-        return self.model.embed(bands, sensor, gsd_m, **options)
+        model: Any = self.model
+        return model.embed(bands, sensor, gsd_m, **options)
