@@ -1,7 +1,6 @@
 """Intervals cover the truth; scores equal other libraries'; corrections follow their definition."""
 
 import json
-from itertools import permutations
 
 import numpy as np
 import pandas as pd
@@ -48,6 +47,12 @@ def test_the_percentile_interval_fails_near_one_as_its_docstring_says():
     assert np.mean(held) == pytest.approx(0.91, abs=0.01)
 
 
+def share(right):
+    """Accuracy as a statistic of any kind."""
+    counts = right[:, None].astype(np.int64)
+    return statistics.of_sums(counts, lambda sums: sums[:, 0] / len(right))
+
+
 @pytest.mark.parametrize(("won", "lost"), [(0.1, 0.06), (0.03, 0.02)])
 def test_paired_intervals_hold_the_true_difference(won, lost):
     rng, n, runs = np.random.default_rng(0), 701, 800
@@ -57,7 +62,7 @@ def test_paired_intervals_hold_the_true_difference(won, lost):
         drawn = rng.random(n)
         ours, theirs = drawn >= lost, (drawn < lost) | (drawn >= lost + won)
         intervals = (
-            statistics.paired_difference(ours, theirs, indices),
+            statistics.paired_statistic(share(ours), share(theirs), indices),
             statistics.paired_accuracy_interval(ours, theirs),
         )
         held += [i.low <= won - lost <= i.high for i in intervals]
@@ -131,13 +136,11 @@ def test_a_bootstrap_of_any_statistic_is_that_of_a_loop_over_the_samples():
     )
 
 
-def test_a_general_bootstrap_of_the_mean_is_the_bootstrap_of_the_mean():
+def test_a_bootstrap_of_a_share_is_that_of_the_mean():
     right = np.random.default_rng(0).random(307) < 0.8
     indices = statistics.resample(307, 200, np.random.default_rng(1))
-    general = statistics.of_sums(right[:, None].astype(np.int64), lambda sums: sums[:, 0] / 307)
-    np.testing.assert_allclose(
-        statistics.bootstrap_statistic(general, indices), statistics.bootstrap_mean(right, indices)
-    )
+    expected = (right.mean(), *np.percentile(right[indices].mean(1), [2.5, 97.5]))
+    np.testing.assert_allclose(statistics.bootstrap_statistic(share(right), indices), expected)
 
 
 def test_mean_iou_leaves_out_absent_classes_and_counts_a_false_one_as_zero():
@@ -293,15 +296,7 @@ def test_raw_cluster_ids_have_the_mean_and_spread_of_theory(n_classes, matched):
         assert found.deviation == pytest.approx(1 / n_classes, rel=0.01)
 
 
-def test_renumbering_found_clusters_gives_the_mean_and_spread_of_all_numberings():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(4, size=101)
-    clusters = np.where(rng.random(101) < 0.6, labels, rng.integers(4, size=101))
-    every = [(np.array(p)[clusters] == labels).mean() for p in permutations(range(4))]
-    found = simulate.renumbered_accuracy(clusters, labels, 4, draws=9000, seed=2)
-    assert found.mean == pytest.approx(np.mean(every))
-    assert found.deviation == pytest.approx(np.std(every))
-    assert set(found.accuracy.round(9)) == set(np.round(every, 9))
+def test_a_share_of_matches_below_chance_or_above_one_is_refused():
     for bad in ({"matched": 0.1}, {"matched": 1.1}):
         with pytest.raises(ValueError, match="matched"):
             simulate.raw_id_accuracy(4, 10, draws=1, seed=0, **bad)
@@ -344,3 +339,23 @@ def test_a_protocol_out_of_range_is_refused(field, value):
     options = {"name": "x", "standardise": True, "knn_metric": "l2", "match": "none", field: value}
     with pytest.raises(ValueError, match=f"{field}.* must"):
         Protocol(**options)
+
+
+def test_geobench_score_is_the_middle_half_of_normalised_real_scores(tmp_path):
+    (tmp_path / "classification_v1.0").mkdir()
+    ranges = {f"m-{name}": [0.5, 0.9] for name in "abcd"}
+    (tmp_path / "classification_v1.0" / "normalizer.json").write_text(json.dumps(ranges))
+    values = {"m-a": 0.5, "m-b": 0.6, "m-c": 0.7, "m-d": 0.9}
+    rows = pd.DataFrame(
+        [
+            {"task": task, "value": value, "model": "SA-low", "probe": "linear", "seed": 0}
+            for task, value in values.items()
+        ]
+    ).assign(source="geobench", procedural=False, metric="accuracy")
+    noise = rows.assign(procedural=True, value=0.0)
+    found = normalised.geobench_score(pd.concat([rows, noise]), tmp_path)
+    (line,) = found.to_dict("records")
+    assert line["value"] == pytest.approx((0.25 + 0.5) / 2)
+    assert (line["tasks"], line["seeds"]) == (4, 1)
+    with pytest.raises(ValueError, match="real GEO-Bench tasks"):
+        normalised.geobench_score(noise)

@@ -148,7 +148,7 @@ def test_summaries_average_over_the_geobench_tasks_and_miss_nothing_silently():
         tables.mean_accuracy(table, procedural=False)
 
 
-def test_over_seeds_gives_mean_and_sample_deviation():
+def test_over_seeds_gives_the_mean_and_student_s_interval():
     table = tables.over_seeds(
         pd.DataFrame(
             {
@@ -159,8 +159,8 @@ def test_over_seeds_gives_mean_and_sample_deviation():
             }
         )
     )
-    assert table.loc["SA-low", "a"] == "60.0 (14.1)"
-    assert table.loc["SA-low", "b"] == "30.0 (0.0)"
+    assert table.loc["SA-low", "a"] == "60.0 [-67.1, 187.1]"  # t = 12.71 for two seeds
+    assert table.loc["SA-low", "b"] == "30.0 [30.0, 30.0]"
 
 
 def test_gains_show_their_interval_with_its_sign():

@@ -4,6 +4,7 @@ from salib.evaluate.columns import Encoder
 from salib.evaluate.comparison import compare, encoders_of, find_tasks
 from salib.evaluate.inputs import GEOBENCH_TASKS, input_rules
 from salib.evaluate.multiple import comparisons
+from salib.evaluate.normalised import geobench_score
 from salib.evaluate.protocol import PROTOCOLS, Protocol, protocol_named
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import (
@@ -32,6 +33,7 @@ __all__ = [
     "evaluate",
     "find_tasks",
     "folder_task",
+    "geobench_score",
     "geobench_task",
     "geobench_tasks",
     "input_rules",

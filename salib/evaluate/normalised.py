@@ -7,12 +7,18 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float64
 from scipy.stats import trim_mean
 
 from salib.evaluate.statistics import Interval
 
 Range = tuple[float, float]
+Benchmark = Literal["classification", "segmentation"]
+BENCHMARK_METRICS: dict[Benchmark, tuple[str, ...]] = {
+    "classification": ("accuracy", "micro F1"),
+    "segmentation": ("mIoU",),
+}
 
 # normalizer.json of classification_v1.0 as published in the data set recursix/geo-bench-1.0:
 # the worst and best of GEO-Bench's own fine-tuned baselines. Accuracy; micro F1 of bigearthnet.
@@ -36,9 +42,45 @@ SEGMENTATION: dict[str, Range] = {
 }
 
 
-def normaliser(
-    benchmark: Literal["classification", "segmentation"], folder: str | Path | None = None
-) -> dict[str, Range]:
+def geobench_score(
+    rows: pd.DataFrame, folder: str | Path | None = None, *, seed: int = 0
+) -> pd.DataFrame:
+    """GEO-Bench's score of each model: IQM of its normalised scores, by benchmark and probe.
+
+    Accuracy, micro F1 and mIoU count, of real tasks alone, for the ranges are those of real tasks.
+    `tasks` says how many of a benchmark's six there are; models are comparable at the same ones.
+
+    Args:
+        rows: of `evaluate`, of one seed or several (`interquartile_mean`).
+        folder: GEO-Bench's, whose normalizer.json is read where it is there.
+
+    Returns:
+        Indexed by benchmark, probe, model: value, low, high, tasks, seeds.
+
+    Raises:
+        ValueError: if there is no row of a real GEO-Bench task.
+    """
+    real = rows.query("source == 'geobench' and not procedural")
+    if real.empty:
+        raise ValueError("rows must hold real GEO-Bench tasks, got none (`salib fetch geobench`)")
+    lines = []
+    for benchmark, metrics in BENCHMARK_METRICS.items():
+        own = real.loc[[metric in metrics for metric in real["metric"]]]
+        ranges = normaliser(benchmark, Path(folder) / f"{benchmark}_v1.0" if folder else None)
+        for probe, model in own[["probe", "model"]].drop_duplicates().to_numpy().tolist():
+            cells = own.query("probe == @probe and model == @model")
+            scores = {
+                task: cells.query("task == @task")["value"].to_numpy(float)
+                for task in cells["task"].unique().tolist()
+            }
+            found = interquartile_mean(normalise(scores, ranges), np.random.default_rng(seed))
+            about = {"benchmark": benchmark, "probe": probe, "model": model}
+            counts = {"tasks": len(scores), "seeds": cells["seed"].nunique()}
+            lines.append({**about, **found._asdict(), **counts})
+    return pd.DataFrame(lines).set_index(["benchmark", "probe", "model"])
+
+
+def normaliser(benchmark: Benchmark, folder: str | Path | None = None) -> dict[str, Range]:
     """Lowest and highest score of each task, from normalizer.json where it is on disk.
 
     Args:

@@ -60,7 +60,7 @@ def interval_of(
 ) -> Interval:
     """Wilson's interval of an accuracy, the percentile bootstrap over items of all else.
 
-    The bootstrap of an accuracy near 1 is too short (`bootstrap_mean`), Wilson's is not.
+    The bootstrap of an accuracy near 1 is too short, Wilson's is not (`statistics`).
     """
     if score.right is not None:
         return accuracy_interval(score.right, confidence)

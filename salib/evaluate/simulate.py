@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Float64, Int64
+from jaxtyping import Float64, Int64
 
 from salib.evaluate.published_tasks import TASKS
 
@@ -79,39 +79,6 @@ def paper_kmeans(known: Sequence[float], *, draws: int, seed: int) -> pd.DataFra
             facts = {"task": task, "known": float(share), "classes": classes}
             parts.append(pd.DataFrame({**facts, "accuracy": drawn}))
     return pd.concat(parts, ignore_index=True)
-
-
-def renumbered_accuracy(
-    clusters: Int64[np.ndarray, " items"],
-    labels: Int64[np.ndarray, " items"],
-    n_classes: int,
-    *,
-    draws: int,
-    seed: int,
-) -> Chance:
-    """Accuracy of found clusters over random numberings of them, the items fixed.
-
-    Its mean is 1/K exactly; its variance is that of a permutation statistic, the sum of squares
-    of the doubly centred table of shares over K - 1 (Hoeffding 1951).
-
-    Raises:
-        ValueError: if there is no item, or a cluster or label is not one of 0..n_classes - 1.
-    """
-    for name, ids in (("clusters", clusters), ("labels", labels)):
-        if not len(ids) or ids.min() < 0 or ids.max() >= n_classes:
-            raise ValueError(f"{name} must hold ids in 0..{n_classes - 1}, got {ids[:5].tolist()}")
-    table = np.zeros((n_classes, n_classes))
-    np.add.at(table, (clusters, labels), 1 / len(labels))
-    numbers = _permutations(n_classes, draws, np.random.default_rng(seed))
-    accuracy = table[np.arange(n_classes), numbers].sum(1)
-    return Chance(accuracy, 1 / n_classes, _permutation_deviation(table))
-
-
-def _permutation_deviation(table: Float[np.ndarray, "classes classes"]) -> float:
-    if len(table) < 2:
-        return 0.0
-    centred = table - table.mean(0) - table.mean(1, keepdims=True) + table.mean()
-    return float(np.sqrt((centred**2).sum() / (len(table) - 1)))
 
 
 def _permutations(

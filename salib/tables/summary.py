@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from salib.evaluate.statistics import seed_interval
 from salib.tables.rows import TABLE2_TASKS, Rows, one_a_cell, read_rows
 
 SUMMARY = {
@@ -57,7 +58,7 @@ def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, float]:
 
 
 def over_seeds(rows: Rows) -> pd.DataFrame:
-    """Accuracy in percent by column and task: mean over seeds and their standard deviation.
+    """Accuracy in percent by column and task: mean over seeds, Student's 95 % interval over them.
 
     Args:
         rows: of `benchmarks/learning.py`: seed, task, column, accuracy.
@@ -68,7 +69,7 @@ def over_seeds(rows: Rows) -> pd.DataFrame:
     return pd.DataFrame(
         {
             column: {
-                task: f"{np.mean(values):.1f} ({np.std(values, ddof=1):.1f})"
+                task: "{:.1f} [{:.1f}, {:.1f}]".format(*seed_interval(np.array(values)))
                 for task, values in tasks.items()
             }
             for column, tasks in cells.items()
