@@ -247,3 +247,14 @@ def test_tasks_beyond_table_2_stand_by_their_own_metric():
     assert knn["image statistics"].str.startswith("37.0 [").all()
     with pytest.raises(ValueError, match="not in Table 2"):
         tables.other_tasks(rows(tasks=TASKS).assign(metric="accuracy"))
+
+
+def test_costs_a_sample_and_seconds_of_heads_stand_as_measured():
+    cost = {"case": ["theirs", "ours"], "cpu_ms_a_sample": [10.0, 2.5], "speedup_cpu": [1, 4.0]}
+    frame = tables.per_sample(pd.DataFrame(cost | {"peak_rss_mb": [900.4, 100.0]})).data
+    assert frame.loc["ours"].tolist() == [2.5, 4.0, 100.0]
+    assert "of the limit" not in frame
+    spent = {"stage": ["slow", "slow", "quick"], "task": ["a", "b", "a"], "wall_s": [3.0, 4.0, 1.0]}
+    frame = tables.stage_seconds(pd.DataFrame(spent)).data
+    assert frame["all"].to_dict() == {"quick": 1.0, "slow": 7.0}
+    assert list(frame.index)[-1] == "slow"

@@ -11,7 +11,7 @@ from salib.tables.chance import (
 from salib.tables.choices import choices
 from salib.tables.printed import real_table, table1, table2, text_table2
 from salib.tables.rows import BASELINES, MODELS, PROBE_NAMES
-from salib.tables.speed import memory_growth, speed, speed_ratios
+from salib.tables.speed import memory_growth, per_sample, speed, speed_ratios, stage_seconds
 from salib.tables.summary import gains, knn_accuracy, mean_accuracy, over_seeds
 from salib.tables.tasks import other_tasks
 from salib.tables.verdicts import verdicts
@@ -35,10 +35,12 @@ __all__ = [
     "not_run",
     "other_tasks",
     "over_seeds",
+    "per_sample",
     "published_points",
     "real_table",
     "speed",
     "speed_ratios",
+    "stage_seconds",
     "table1",
     "table2",
     "text_table2",

@@ -43,6 +43,38 @@ def speed(rows: Rows) -> Styler:
     return style
 
 
+def per_sample(rows: Rows) -> Styler:
+    """What a sample costs by case: CPU milliseconds, how many times as fast as the first, peak MB.
+
+    Args:
+        rows: of one benchmark: case, cpu_ms_a_sample, speedup_cpu, and rss_mb or peak_rss_mb where
+            measured.
+    """
+    table = pd.DataFrame(read_rows(rows)).set_index("case")
+    names = {"cpu_ms_a_sample": "CPU ms", "speedup_cpu": "times as fast"}
+    names |= {"rss_mb": "peak MB", "peak_rss_mb": "peak MB", "of_limit": "of the limit"}
+    shown = pd.DataFrame({names[name]: table[name] for name in names if name in table})
+    formats = {"CPU ms": "{:.2f}", "times as fast": "{:.2f}", "peak MB": "{:,.0f}"}
+    formats["of the limit"] = "{:.0%}"
+    style = shown.style
+    style.format({name: formats[str(name)] for name in shown}, na_rep="")
+    return style
+
+
+def stage_seconds(rows: Rows) -> Styler:
+    """Seconds of each stage of the heads by task, summed over columns, the slowest stage last.
+
+    Args:
+        rows: of `benchmarks/heads.py`: task, stage, wall_s.
+    """
+    table = pd.DataFrame(read_rows(rows))
+    seconds = table.pivot_table(index="stage", columns="task", values="wall_s", aggfunc="sum")
+    seconds["all"] = seconds.sum(axis=1)
+    style = seconds.sort_values("all").style
+    style.format("{:.1f}")
+    return style
+
+
 def speed_ratios(rows: Rows) -> dict[str, float]:
     """What prose says of one benchmark: how many times as fast, and how much of the memory.
 
