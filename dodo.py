@@ -48,6 +48,7 @@ NOTEBOOKS = {
     "06_tasks": [RESULTS / "evaluation" / "rows.csv"],
     "07_performance": [],
     "08_anchors": [RESULTS / "evaluation" / "rows.csv"],
+    "09_maps": [RUNS / "models" / "scale_alibi" / artifact.MADE_FROM],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

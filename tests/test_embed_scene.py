@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
 from rasterio.control import GroundControlPoint
+from rasterio.transform import from_origin
 from sklearn.metrics.pairwise import cosine_similarity
 
 from salib import build_model, load_model, preset
@@ -606,3 +607,18 @@ def test_a_gpu_gives_what_the_cpu_gives(folder, path, tmp_path):
     here = values(embed(path, folder, tmp_path / "cpu.tif", device="cpu"))
     there = values(embed(path, folder, tmp_path / "gpu.tif", device="cuda"))
     np.testing.assert_allclose(there, here, atol=1e-3)
+
+
+def test_a_scene_reduces_to_the_mean_of_its_pixels_and_tells_where_they_lie(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (3, 40, 60), dtype=np.uint8)
+    path = tmp_path / "scene.tif"
+    profile = {"driver": "GTiff", "count": 3, "dtype": "uint8", "crs": "EPSG:32614"}
+    place = from_origin(500_000, 4_000_000, 10, 10)
+    with rasterio.open(path, "w", height=40, width=60, transform=place, **profile) as file:
+        file.write(levels)
+    scene = open_scene(path, "lores")
+    expected = levels.reshape(3, 4, 10, 6, 10).mean((2, 4))
+    assert np.abs(scene.reduced(4, 6) - expected).max() <= 1
+    lon, lat = scene.lonlat_at(0, 0)
+    assert lon == pytest.approx(-99, abs=1e-6)  # the middle of UTM zone 14
+    assert lat == pytest.approx(36.14, abs=0.01)

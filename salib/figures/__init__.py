@@ -14,7 +14,7 @@ from salib.figures.ground import (
     heads_against,
     slopes_and_reach,
 )
-from salib.figures.pictures import false_colour, figure3, gallery, montage, picture
+from salib.figures.pictures import false_colour, figure3, gallery, montage, picture, similarity
 from salib.figures.places import cover_map
 from salib.figures.rows import attention_cost, distributions, loss_curves, table2_intervals
 
@@ -36,6 +36,7 @@ __all__ = [
     "loss_curves",
     "montage",
     "picture",
+    "similarity",
     "slopes_and_reach",
     "table2_intervals",
 ]

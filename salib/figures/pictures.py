@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Bool, Float, UInt8
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from salib.figures.style import WIDTH_IN, Array, no_frame, panels
+from salib.figures.style import RAMP, WIDTH_IN, Array, no_frame, panels
 
 COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
 GREY = 140
@@ -38,6 +39,34 @@ def picture(
         tall, wide = image.shape[0] // grid.shape[0], image.shape[1] // grid.shape[1]
         image[grid.repeat(tall, axis=0).repeat(wide, axis=1)] = GREY
     return image
+
+
+def similarity(
+    image: UInt8[np.ndarray, "rows cols 3"],
+    score: Float[np.ndarray, "rows cols"],
+    places: pd.DataFrame,
+    asked: tuple[int, int],
+) -> Figure:
+    """A scene, and how alike each patch of it is to one; the most similar ones are numbered.
+
+    Args:
+        image: one pixel a patch.
+        score: cosine of each patch, NaN without data.
+        places: row, col, best first.
+        asked: row and column of the patch asked for.
+    """
+    figure, axes = panels(1, 2, height_in=4.4)
+    left, right = axes[0]
+    left.imshow(image)
+    drawn = right.imshow(score, cmap=RAMP, vmin=np.nanpercentile(score, 2), vmax=1)
+    figure.colorbar(drawn, ax=right, shrink=0.7, label="cosine")
+    for axis in (left, right):
+        axis.plot(asked[1], asked[0], "+", color="white", markersize=12, markeredgewidth=2)
+        for number, place in enumerate(places[["row", "col"]].to_numpy(), start=1):
+            style = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1}
+            axis.text(place[1], place[0], str(number), color="white", fontsize=7, bbox=style)
+        no_frame(axis)
+    return figure
 
 
 def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:

@@ -14,13 +14,13 @@ import numpy as np
 import rasterio
 from affine import Affine
 from jaxtyping import Bool, Shaped, UInt8
-from rasterio.enums import ColorInterp
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 from salib.config import SENSORS
 from salib.curate.remote import is_remote, patiently, reading
 from salib.curate.render import sar_to_8bit
-from salib.mapping.ground import ground_gsd_m
+from salib.mapping.ground import ground_gsd_m, to_lonlat
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
 
@@ -84,6 +84,28 @@ class Scene:
             valid &= finite.all(axis=0)
             pixels = np.where(finite, pixels, 0)
         return self._levels(pixels), valid
+
+    def reduced(self, rows: int, cols: int) -> UInt8[np.ndarray, "bands rows cols"]:
+        """Levels of the whole scene as a small picture, averaged.
+
+        Raises:
+            ReadError: if the file cannot be read.
+        """
+        shape = (len(self.bands), rows, cols)
+        options = {"out_shape": shape, "resampling": Resampling.average}
+
+        def take(place: str) -> np.ndarray:
+            with _opened(place) as file:
+                return file.read(list(self.bands), **options)
+
+        with reading([self.href], requester_pays=False):
+            return self._levels(np.nan_to_num(patiently(self.href, take)))
+
+    def lonlat_at(self, col: float | int, row: float | int) -> tuple[float, float]:
+        """Longitude and latitude of a place of the scene in degrees."""
+        a, b, c, d, e, f = self.transform
+        lon, lat = to_lonlat(self.crs, [a * col + b * row + c], [d * col + e * row + f])
+        return float(lon[0]), float(lat[0])
 
     def _take(self, window: tuple, place: str) -> tuple[np.ndarray, np.ndarray]:
         with _opened(place) as file:
