@@ -87,8 +87,14 @@ def released(folder: Path | None) -> types.ModuleType | None:
     return importlib.import_module("scale_alibi.model")
 
 
-def interleave(cases: dict[str, Callable[[], object]], rounds: int) -> pd.DataFrame:
+def interleave(
+    cases: dict[str, Callable[[], object]], rounds: int, *, warm: bool = False
+) -> pd.DataFrame:
     """Each case once a round, in turn, after one round that is not counted.
+
+    Args:
+        warm: run each case once uncounted right before it is timed. A virtual machine may take
+            back memory that nobody touched while the other cases ran.
 
     Returns:
         Rows (case, round, wall_s, cpu_s).
@@ -96,6 +102,8 @@ def interleave(cases: dict[str, Callable[[], object]], rounds: int) -> pd.DataFr
     rows = []
     for number in range(rounds + 1):
         for name, run in cases.items():
+            if warm and number:
+                run()
             wall, cpu = time.perf_counter(), time.process_time()
             run()
             spent = (time.perf_counter() - wall, time.process_time() - cpu)

@@ -18,6 +18,7 @@ from salib import build_model, preset
 from salib.evaluate import PROTOCOLS, Encoder, evaluate, features, probes, statistics
 from salib.evaluate.chip_zips import CHIP_ZIPS
 from salib.evaluate.neural import neural
+from salib.evaluate.protocol import PROBES
 from salib.evaluate.tasks import chip_task
 
 
@@ -277,7 +278,7 @@ def test_two_runs_with_one_seed_write_the_same_bytes_and_rows_stand_alone(task, 
     assert side.loc["SA-high", "gsd_m"] == pytest.approx(0.3 * 9 / 16)
     probed = frame[frame["model"] != "majority class"].groupby("model")["probe"].agg(set)
     assert len(probed) == 5
-    assert all(found == {"knn", "kmeans", "kmeans_umap", "neural"} for found in probed)
+    assert all(found == set(PROBES["classification"]) for found in probed)
     kinds = {"trained", "untrained", "baseline"}
     assert set(frame["kind"]) == kinds
     assert frame.loc[frame["model"] == "majority class", "value"].tolist() == [0.5]

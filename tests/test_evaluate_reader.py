@@ -186,10 +186,10 @@ def test_tasks_of_both_folders_come_sorted_and_each_has_a_rule(bench):
     assert "0.5 m" in table.loc["m-cashew-plant", "why"]
 
 
-def test_probes_of_one_class_an_image_refuse_other_tasks(bench):
+def test_a_model_without_tokens_is_refused_for_segmentation(bench):
     task = geobench_task(folder_of(bench, "m-nz-cattle"), procedural=True)
     blank = Encoder(model=Blank(), sensor="lores", trained=False)
-    with pytest.raises(ValueError, match=r"one class an image, got m-nz-cattle \(segmentation\)"):
+    with pytest.raises(ValueError, match="tokens=True, which Blank does not"):
         evaluate({"blank": blank}, [task], image_px=32, seed=0)
 
 

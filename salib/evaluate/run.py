@@ -1,5 +1,6 @@
 """Tasks and models to rows: embed, probe, put an interval on it."""
 
+import inspect
 import logging
 import time
 from collections.abc import Iterator, Mapping
@@ -13,7 +14,7 @@ from tqdm import tqdm
 
 from salib.artifact import atomic_file
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
-from salib.evaluate.features import Precision, device_of, resolve_precision
+from salib.evaluate.features import Embedder, Precision, device_of, resolve_precision
 from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
 from salib.evaluate.predict import Outcome, Splits, run_multilabel_probe, run_probe
 from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
@@ -158,6 +159,8 @@ def _segmented(
     """Cells of a segmentation task; one column's tokens are on disk at a time."""
     heads: list[Head] = [head for head in HEADS if head in protocol.probes]
     optical = [name for name, encoder in models.items() if encoder.sensor in task.sensors]
+    for name in optical:
+        _check_tokens(models[name].model, task)
     classes, seed = task.n_classes, looks["seed"]
     columns = (STATISTICS, CONVOLUTION, *optical)
     for column in tqdm(columns, desc=task.name, unit="column", leave=False, disable=None):
@@ -174,6 +177,15 @@ def _segmented(
                 yield Cell(column, what, segmentation_score(counts), facts)
                 spent = time.perf_counter() - start
                 logger.info("%s %s %s: %.2f s", task.name, column, what, spent)
+
+
+def _check_tokens(model: Embedder, task: Task) -> None:
+    takes = inspect.signature(model.embed).parameters.values()
+    if not any(one.name == "tokens" or one.kind is one.VAR_KEYWORD for one in takes):
+        raise ValueError(
+            f"models must embed with tokens=True, which {type(model).__name__} does not, got "
+            f"{task.name} ({task.kind}): leave one of them out"
+        )
 
 
 def _rows(
