@@ -542,3 +542,60 @@ def test_an_empty_batch_gives_an_empty_answer():
     q = torch.zeros(0, 2, 200, 5, dtype=torch.bfloat16)
     xy = torch.zeros(200, 2)
     assert attend(q, q, q, xy, xy, torch.ones(2), 64.0).shape == q.shape
+
+
+@needs_fused
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_fused_takes_tokens_however_they_lie(dtype):
+    unless_served(dtype)
+    generator = torch.Generator().manual_seed(0)
+    xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
+    wide = torch.randn(1, 200, 3, 2, 8, generator=generator).to(dtype)
+    same = torch.randn(1, 2, 1, 8, generator=generator).to(dtype).expand(1, 2, 200, 8)
+    one = torch.randn(1, 2, 8, 1, generator=generator).to(dtype).mT
+    q, k, v = wide.transpose(1, 3).unbind(2)  # (batch, heads, tokens, dim), token strides of 48
+    grad = torch.randn(1, 2, 200, 8, generator=generator).to(dtype)
+    cases = ([q, k, v, grad], [same, k, v, grad], [q, same, v, grad], [q, k, same, same])
+    for tensors in (*cases, [one, k, v, one.clone()]):
+        q_xy = xy[:, : tensors[0].shape[2]]
+        found = values_and_gradients(tensors, q_xy, xy, slopes, impl="fused")
+        copies = [t.clone(memory_format=torch.contiguous_format) for t in tensors]
+        expected = values_and_gradients(copies, q_xy, xy, slopes, impl="fused")
+        for got, same_values in zip(found, expected, strict=True):
+            assert torch.equal(got, same_values)
+
+
+@needs_fused
+def test_fused_is_as_exact_far_from_the_origin():
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(1, 2, 200, 8, generator=generator) for _ in "qkv")
+    xy = patch_centres(10, 20, torch.tensor([16.0])).double() + 5.4e6
+    slopes = alibi_slopes(2)
+    found = attend(q, k, v, xy, xy, slopes, 10.0, impl="fused")
+    exact = attend(*(t.double() for t in (q, k, v)), xy, xy, slopes, 10.0, impl="reference")
+    assert (found - exact).norm() <= 1e-5 * exact.norm()
+
+
+@needs_fused
+def test_fused_refuses_what_it_would_get_wrong():
+    q = torch.randn(1, 2, 200, 8, requires_grad=True)
+    xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
+    (slope,) = torch.autograd.grad(
+        attend(q, q, q, xy, xy, slopes, 64.0, impl="fused").square().sum(), q, create_graph=True
+    )
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        slope.square().sum().backward()
+    nowhere = torch.empty(1, 2, 200, 8, device="meta")
+    with pytest.raises(ValueError, match="one device"):
+        attend(q, nowhere, nowhere, xy, xy, slopes, 64.0)
+    nothing = torch.zeros(1, 2, 0, 8)
+    empty = attend(q, nothing, nothing, xy, xy[:, :0], slopes, 64.0, impl="fused")
+    assert torch.equal(empty, torch.zeros_like(q))
+
+
+@needs_fused
+def test_a_fault_inside_the_kernel_is_an_error_and_not_the_end_of_the_process():
+    """Matrices without columns are not multiplied by oneDNN."""
+    thin, xy = torch.zeros(1, 2, 200, 0), patch_centres(10, 20, torch.tensor([16.0]))
+    with pytest.raises(RuntimeError, match="kernel failed"):
+        attend(thin, thin, thin, xy, xy, alibi_slopes(2), 64.0, impl="fused")

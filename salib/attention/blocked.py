@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from salib.attention.geometry import Geometry
 
@@ -39,6 +40,7 @@ class _Blocked(torch.autograd.Function):
         return out.view(ctx.shape)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor):
         q, k, v, slopes = ctx.saved_tensors
         grad, geometry = _heads_first(grads[0]), ctx.geometry
@@ -79,7 +81,7 @@ def _blocks(q: Tensor, k: Tensor, geometry: Geometry) -> Iterator[tuple[slice, T
     """Even blocks of queries whose logits take at most BLOCK_BYTES, with one buffer for all."""
     queries, keys = q.shape[1], k.shape[1]
     count = math.ceil(len(q) * queries * keys * q.element_size() / BLOCK_BYTES)
-    step = math.ceil(queries / max(1, min(count, queries)))
+    step = max(1, math.ceil(queries / max(1, min(count, queries))))
     buffer = q.new_empty(len(q) * step * keys)
     for start in range(0, queries, step):
         rows = slice(start, min(start + step, queries))

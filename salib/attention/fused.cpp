@@ -9,12 +9,17 @@
 
 #include <ATen/native/CPUBlas.h>
 #include <immintrin.h>
+#include <omp.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <exception>
 #include <limits>
+#include <stdexcept>
+#include <string>
 #include <vector>
 
 namespace {
@@ -257,6 +262,24 @@ void transpose(const Head<T>& from, int64_t start, int64_t rows, int64_t dim, T*
   for (int64_t c = 0; width > rows && c < dim; c++) to[c * width + rows] = 0;
 }
 
+// What goes wrong in a thread must not leave it: the first message is kept, the rest left out.
+struct Fault {
+  std::atomic<bool> any{false};
+  std::string what;
+  template <typename Work>
+  void guard(Work work) {
+    if (any) return;
+    try {
+      work();
+    } catch (const std::exception& error) {
+      if (!any.exchange(true)) what = error.what();
+    }
+  }
+  void raise() const {
+    if (any) throw std::runtime_error(what);
+  }
+};
+
 // out = softmax(q k / sqrt(dim) - slope * distance) v, and log2 of each query's sum of powers of 2.
 template <typename T>
 void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_xy,
@@ -266,8 +289,19 @@ void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_
   const int64_t q_blocks = blocks(N, QUERIES), k_blocks = blocks(K, KEYS), size = even(K) * D;
   const int64_t groups = blocks(H, GROUP);
   const float scale = LOG2E / std::sqrt(static_cast<float>(D));
+  const int64_t units = s->batch * q_blocks * groups;
+  const int64_t threads = std::max<int64_t>(1, std::min(s->threads, units));
   std::vector<T> k_packed(s->batch * H * size), v_packed(s->batch * H * size);
-#pragma omp parallel num_threads(s->threads)
+  struct Own {  // of a thread
+    std::vector<float> steps, logits, mixed, highest, total;
+    std::vector<T> shares;
+    Own(int64_t dim)
+        : steps(QUERIES * KEYS), logits(QUERIES * KEYS), mixed(GROUP * QUERIES * dim),
+          highest(GROUP * QUERIES), total(GROUP * QUERIES), shares(QUERIES * KEYS) {}
+  };
+  std::vector<Own> own(threads, Own(D));
+  Fault fault;
+#pragma omp parallel num_threads(threads)
   {
 #pragma omp for schedule(static)
     for (int64_t bh = 0; bh < s->batch * H; bh++)
@@ -276,11 +310,12 @@ void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_
         pack_columns(Head<T>(k, s->k, bh / H, bh % H), at, rows, D, &k_packed[bh * size + at * D]);
         pack_rows(Head<T>(v, s->v, bh / H, bh % H), at, rows, D, &v_packed[bh * size + at * D]);
       }
-    std::vector<float> steps(QUERIES * KEYS), logits(QUERIES * KEYS), mixed(GROUP * QUERIES * D);
-    std::vector<float> highest(GROUP * QUERIES), total(GROUP * QUERIES);
-    std::vector<T> shares(QUERIES * KEYS);
+    Own& mine = own[omp_get_thread_num()];
+    auto &steps = mine.steps, &logits = mine.logits, &mixed = mine.mixed;
+    auto &highest = mine.highest, &total = mine.total;
+    auto& shares = mine.shares;
 #pragma omp for schedule(dynamic)
-    for (int64_t unit = 0; unit < s->batch * q_blocks * groups; unit++) {
+    for (int64_t unit = 0; unit < units; unit++) fault.guard([&] {
       const int64_t b = unit / (q_blocks * groups), start = unit / groups % q_blocks * QUERIES;
       const int64_t first = unit % groups * GROUP, last = std::min(H, first + GROUP);
       const int64_t rows = std::min(QUERIES, N - start);
@@ -325,9 +360,10 @@ void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_
           round_to(to, &mixed[row * D], 1, D, 1 / total[row]);
           sums[(b * H + h) * N + start + r] = highest[row] + std::log2(total[row]);
         }
-    }
+    });
     brgemm_release(sizeof(T) == 2);
   }
+  fault.raise();
 }
 
 // Gradients of q, k and v, contiguous (batch, tokens, heads, dim), from that of `out`.
@@ -340,17 +376,30 @@ void backward(const Shape* s, const T* q, const T* k, const T* v, const float* q
   const float root = 1 / std::sqrt(static_cast<float>(D)), scale = LOG2E * root;
   const int64_t many = std::max<int64_t>(1, s->batch * H / s->threads);
   const int64_t group = std::min(GROUP, many), groups = blocks(H, group);
-#pragma omp parallel num_threads(s->threads)
+  const int64_t threads = std::max<int64_t>(1, std::min(s->threads, s->batch * groups));
+  struct Own {  // of a thread
+    std::vector<float> steps, logits, change, dots, q_sum, k_sum, v_sum;
+    std::vector<T> shares, by_key, by_pair, k_turned, q_rows, q_cols, grad_rows, grad_cols;
+    Own(int64_t heads, int64_t queries, int64_t dim)
+        : steps(QUERIES * KEYS), logits(QUERIES * KEYS), change(QUERIES * KEYS),
+          dots(heads * queries), q_sum(heads * queries * dim), k_sum(heads * KEYS * dim),
+          v_sum(heads * KEYS * dim), shares(QUERIES * KEYS), by_key(QUERIES * KEYS),
+          by_pair(QUERIES * KEYS), k_turned(heads * KEYS * dim),
+          q_rows(heads * even(queries) * dim), q_cols(heads * even(queries) * dim),
+          grad_rows(heads * even(queries) * dim), grad_cols(heads * even(queries) * dim) {}
+  };
+  std::vector<Own> all(threads, Own(group, N, D));
+  Fault fault;
+#pragma omp parallel num_threads(threads)
   {
-    std::vector<float> steps(QUERIES * KEYS), logits(QUERIES * KEYS), change(QUERIES * KEYS);
-    std::vector<T> shares(QUERIES * KEYS), by_key(QUERIES * KEYS), by_pair(QUERIES * KEYS);
-    std::vector<T> k_turned(group * D * KEYS);
-    std::vector<T> q_rows(group * size), q_cols(group * size);
-    std::vector<T> grad_rows(group * size), grad_cols(group * size);
-    std::vector<float> dots(group * N), q_sum(group * D * N);
-    std::vector<float> k_sum(group * KEYS * D), v_sum(group * KEYS * D);
+    Own& mine = all[omp_get_thread_num()];
+    auto &steps = mine.steps, &logits = mine.logits, &change = mine.change, &dots = mine.dots;
+    auto &q_sum = mine.q_sum, &k_sum = mine.k_sum, &v_sum = mine.v_sum;
+    auto &shares = mine.shares, &by_key = mine.by_key, &by_pair = mine.by_pair;
+    auto &k_turned = mine.k_turned, &q_rows = mine.q_rows, &q_cols = mine.q_cols;
+    auto &grad_rows = mine.grad_rows, &grad_cols = mine.grad_cols;
 #pragma omp for schedule(dynamic)
-    for (int64_t unit = 0; unit < s->batch * groups; unit++) {
+    for (int64_t unit = 0; unit < s->batch * groups; unit++) fault.guard([&] {
       const int64_t b = unit / groups, first = unit % groups * group;
       const int64_t last = std::min(H, first + group);
       for (int64_t h = first; h < last; h++) {
@@ -398,8 +447,8 @@ void backward(const Shape* s, const T* q, const T* k, const T* v, const float* q
                    &v_sum[own * KEYS * D]);
             brgemm(rows, D, pairs, pairs, D, D, at > 0, by_key.data(), &q_rows[packed],
                    &k_sum[own * KEYS * D]);
-            brgemm(D, cols, even(rows), even(rows), cols, N, true, &k_turned[own * D * KEYS],
-                   by_pair.data(), &q_sum[own * D * N + at]);
+            brgemm(D, cols, even(rows), even(rows), cols, cols, true, &k_turned[own * D * KEYS],
+                   by_pair.data(), &q_sum[(own * N + at) * D]);
           }
         }
         for (int64_t h = first; h < last; h++)
@@ -410,26 +459,46 @@ void backward(const Shape* s, const T* q, const T* k, const T* v, const float* q
           }
       }
       for (int64_t h = first; h < last; h++)
-        for (int64_t r = 0; r < N; r++)
-          round_to(to_q + ((b * N + r) * H + h) * D, &q_sum[(h - first) * D * N + r], N, D, root);
-    }
+        for (int64_t r = 0; r < N; r++) {
+          const int64_t at = r / QUERIES * QUERIES, cols = std::min(QUERIES, N - at);
+          round_to(to_q + ((b * N + r) * H + h) * D, &q_sum[((h - first) * N + at) * D + r - at],
+                   cols, D, root);
+        }
+    });
     brgemm_release(sizeof(T) == 2);
+  }
+  fault.raise();
+}
+
+
+// nullptr, or what went wrong.
+template <typename Work>
+const char* told(Work work) {
+  static thread_local std::string fault;
+  try {
+    work();
+    return nullptr;
+  } catch (const std::exception& error) {
+    fault = error.what();
+    return fault.c_str();
   }
 }
 
 }  // namespace
 
 #define SALIB_ATTENTION(NAME, T)                                                                  \
-  extern "C" void salib_forward_##NAME(const Shape* s, const T* q, const T* k, const T* v,        \
-                                       const float* q_xy, const float* k_xy, const float* slopes, \
-                                       T* out, float* sums) {                                     \
-    forward<T>(s, q, k, v, q_xy, k_xy, slopes, out, sums);                                        \
+  extern "C" const char* salib_forward_##NAME(                                                    \
+      const Shape* s, const T* q, const T* k, const T* v, const float* q_xy, const float* k_xy,   \
+      const float* slopes, T* out, float* sums) {                                                 \
+    return told([&] { forward<T>(s, q, k, v, q_xy, k_xy, slopes, out, sums); });                  \
   }                                                                                               \
-  extern "C" void salib_backward_##NAME(                                                          \
+  extern "C" const char* salib_backward_##NAME(                                                   \
       const Shape* s, const T* q, const T* k, const T* v, const float* q_xy, const float* k_xy,   \
       const float* slopes, const T* out, const float* sums, const T* grad, T* to_q, T* to_k,      \
       T* to_v) {                                                                                  \
-    backward<T>(s, q, k, v, q_xy, k_xy, slopes, out, sums, grad, to_q, to_k, to_v);               \
+    return told([&] {                                                                             \
+      backward<T>(s, q, k, v, q_xy, k_xy, slopes, out, sums, grad, to_q, to_k, to_v);             \
+    });                                                                                           \
   }
 
 SALIB_ATTENTION(float32, float)

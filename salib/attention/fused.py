@@ -13,23 +13,27 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from salib.attention.geometry import Geometry
 
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno")
 FLAGS += ("-fno-trapping-math", "-fno-signed-zeros", "-fopenmp", "-fPIC", "-shared")
+READING: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
 COMPILERS = ("c++", "g++", "clang++")
 logger = logging.getLogger(__name__)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
-    """Attention of which nothing larger than a block is ever stored, forward and backward.
+    """Attention in memory linear in the tokens: logits exist for one block at a time.
 
     In float32 values and gradients are within 1e-5 of float64's. In bfloat16 values are within
     0.5 %, whatever the size of the logits: only q, k, v, the shares that are multiplied with v, and
     the result are rounded.
     """
+    if not k.shape[-2]:
+        return q @ k.mT @ v  # zeros, as by the definition
     mixed: Any = _Fused.apply(q, k, v, geometry)
     return mixed
 
@@ -44,7 +48,7 @@ def why_not(q: Tensor, geometry: Geometry) -> str | None:
         return "impl='fused' has no gradient of the slopes: use 'blocked'"
     compiled, reason = kernel()
     if compiled is not None and not hasattr(compiled, f"salib_forward_{_name(q.dtype)}"):
-        return "impl='fused' needs a processor that multiplies bfloat16 itself (AVX-512 BF16)"
+        return "impl='fused' needs a processor and a compiler with AVX-512 BF16 for bfloat16"
     return reason
 
 
@@ -61,18 +65,31 @@ def kernel() -> tuple[ctypes.CDLL | None, str | None]:
     if compiler is None:
         return None, f"impl='fused' needs a C++ compiler, found none of {', '.join(COMPILERS)}"
     home = Path(torch.__file__).parent
-    parts = (SOURCE.read_text(), *FLAGS, compiler, torch.__version__, str(sorted(found.items())))
-    name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salib"
-    path = cache / f"fused-{name}.so"
     try:
+        version = subprocess.run([compiler, "--version"], check=True, **READING).stdout
+        parts = (SOURCE.read_text(), *FLAGS, version, torch.__version__, str(sorted(found.items())))
+        name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salib"
+        path = cache / f"fused-{name}.so"
         if not path.is_file():
             _compile(compiler, home, path)
-        return ctypes.CDLL(str(path)), None
-    except (OSError, subprocess.CalledProcessError) as error:
+        try:
+            return _loaded(path), None
+        except OSError:  # damaged, or made elsewhere
+            _compile(compiler, home, path)
+            return _loaded(path), None
+    except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "stderr", "") or str(error)
         logger.info("attention without its compiled kernel: %s", detail)
         return None, f"impl='fused' could not be compiled: {detail[-500:]}"
+
+
+def _loaded(path: Path) -> ctypes.CDLL:
+    library = ctypes.CDLL(str(path))
+    for name in ("forward_float32", "backward_float32", "forward_bfloat16", "backward_bfloat16"):
+        if hasattr(library, f"salib_{name}"):
+            getattr(library, f"salib_{name}").restype = ctypes.c_char_p
+    return library
 
 
 def _compile(compiler: str, torch_home: Path, path: Path) -> None:
@@ -82,7 +99,7 @@ def _compile(compiler: str, torch_home: Path, path: Path) -> None:
         part = Path(scratch) / path.name
         command = [compiler, *FLAGS, f"-I{torch_home / 'include'}", str(SOURCE), "-o", str(part)]
         command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-lc10"]
-        subprocess.run(command, check=True, capture_output=True, text=True)
+        subprocess.run(command, check=True, **READING)
         part.replace(path)
 
 
@@ -100,7 +117,7 @@ class _Shape(ctypes.Structure):
 class _Fused(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry):
-        q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+        q, k, v = (_in_rows(t) for t in (q, k, v))
         batch, heads, queries, dim = q.shape
         out = q.new_empty(batch, queries, heads, dim).transpose(1, 2)
         sums = q.new_empty(batch, heads, queries, dtype=torch.float32)
@@ -112,9 +129,10 @@ class _Fused(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor):
         q, k, v, out, sums = ctx.saved_tensors
-        grad = grads[0] if grads[0].stride(-1) == 1 else grads[0].contiguous()
+        grad = _in_rows(grads[0])
         places = _places(ctx.geometry)
         shape = _shape(q, k, v, out, grad, *places[:2], sink=ctx.geometry.sink)
         found = [t.new_empty(t.shape[0], t.shape[2], t.shape[1], t.shape[3]) for t in (q, k, v)]
@@ -122,11 +140,19 @@ class _Fused(torch.autograd.Function):
         return *(t.transpose(1, 2) for t in found), None
 
 
+def _in_rows(tokens: Tensor) -> Tensor:
+    """The tokens, copied where their numbers are not side by side or tokens overlap."""
+    overlap = tokens.shape[2] > 1 and tokens.stride(2) < tokens.shape[3]
+    return tokens.contiguous() if overlap or tokens.stride(-1) != 1 else tokens
+
+
 def _places(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates in steps of `reference_m`, from the middle, and slopes; float32, contiguous."""
     q_xy, k_xy = (
         (xy if xy.ndim == 3 else xy[None]).double() for xy in (geometry.q_xy, geometry.k_xy)
     )
+    middle = k_xy.mean((0, 1))  # float32 resolves places near it
+    q_xy, k_xy = q_xy - middle, k_xy - middle
     if geometry.sink:
         k_xy = torch.nn.functional.pad(k_xy, (0, 0, 0, 1))
     q_xy, k_xy = ((xy / geometry.reference_m).float().contiguous() for xy in (q_xy, k_xy))
@@ -139,7 +165,8 @@ def _shape(
     shape = _Shape(q.shape[0], q.shape[1], q.shape[2], k.shape[2], q.shape[3])
     shape.threads = torch.get_num_threads()
     for name, tensor in {"q": q, "k": k, "v": v, "out": out, "grad": grad}.items():
-        setattr(shape, name, (ctypes.c_int64 * 3)(*tensor.stride()[:3]))
+        step = max(tensor.stride(2), tensor.shape[3])  # of a single token the stride may be less
+        setattr(shape, name, (ctypes.c_int64 * 3)(*tensor.stride()[:2], step))
     shape.q_places, shape.k_places = (0 if len(xy) == 1 else xy[0].numel() for xy in (q_xy, k_xy))
     shape.sink = sink
     return shape
@@ -150,7 +177,11 @@ def _call(name: str, shape: _Shape, *tensors: Tensor) -> None:
     if compiled is None:
         raise ValueError(reason)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    getattr(compiled, f"{name}_{_name(tensors[0].dtype)}")(ctypes.byref(shape), *pointers)
+    fault = getattr(compiled, f"{name}_{_name(tensors[0].dtype)}")(ctypes.byref(shape), *pointers)
+    if fault:
+        raise RuntimeError(
+            f"attention's kernel failed: {fault.decode(errors='replace')}; use impl='sdpa'"
+        )
 
 
 def _name(dtype: torch.dtype) -> str:

@@ -76,6 +76,9 @@ class Geometry:
                 f"slopes must be one a head, got {len(self.slopes)} for {q.shape[1]} heads of "
                 f"q {shapes['q']}"
             )
+        found = {str(t.device) for t in (q, k, v, self.q_xy, self.k_xy, self.slopes)}
+        if len(found) > 1:
+            raise ValueError(f"q, k, v, places and slopes must lie on one device, got {found}")
         for name, tokens, xy in (("q", q, self.q_xy), ("k", k, self.k_xy)):
             batched = xy.ndim == 3 and xy.shape[0] not in (1, len(q))
             if xy.ndim not in (2, 3) or batched or xy.shape[-2:] != (tokens.shape[-2], 2):

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
 from salib.attention.geometry import Geometry
@@ -53,6 +54,7 @@ class _InPieces(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor):
         q, k, v, slopes, out, total = ctx.saved_tensors
         (grad,) = grads
