@@ -41,7 +41,7 @@ class _Blocked(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor):
+    def backward(ctx: Any, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, slopes = ctx.saved_tensors
         grad, geometry = _heads_first(grads[0]), ctx.geometry
         scale = q.shape[-1] ** -0.5

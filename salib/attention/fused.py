@@ -130,7 +130,7 @@ class _Fused(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor):
+    def backward(ctx: Any, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, out, sums = ctx.saved_tensors
         grad = _in_rows(grads[0])
         places = _places(ctx.geometry)

@@ -55,7 +55,7 @@ class _InPieces(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: Tensor):
+    def backward(ctx: Any, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, slopes, out, total = ctx.saved_tensors
         (grad,) = grads
         to_q, to_slopes = torch.empty_like(q), torch.zeros_like(slopes)
