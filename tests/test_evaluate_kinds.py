@@ -178,8 +178,9 @@ def test_models_become_columns_by_what_they_are(models, tmp_path):
     assert sensors["SA-low"] == ("lores", 1, True)
     assert sensors["CROMA untrained"] == ("lores", 1, False)
     assert len(columns) == 2 * (3 + 2)
-    second = save_model(build_model(SMALL, 1), tmp_path / "other")
-    assert "SA-low (" in " ".join(encoders_of([models[0], second], seed=0))
+    more = [save_model(build_model(SMALL, 1), tmp_path / part / "run/model") for part in "ab"]
+    names = encoders_of([models[0], *more], seed=0)
+    assert {"SA-low", *(f"SA-low ({path})" for path in more)} <= set(names)
     with pytest.raises(ValueError, match="one model folder"):
         encoders_of([], seed=0)
 

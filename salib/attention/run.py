@@ -47,8 +47,7 @@ def attend(
 
     Raises:
         ValueError: if shapes do not belong together, coordinates are not finite, reference_m or a
-            slope is not positive, impl is unknown, or "flex" is asked for gradients that it has
-            not.
+            slope is not positive, or impl is unknown or does not serve these tensors (`resolve`).
     """
     return attend_with(q, k, v, Geometry(q_xy, k_xy, slopes, reference_m, impl=impl, sink=sink))
 
@@ -57,8 +56,8 @@ def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> T
     """Eq. (1) where the places are already known; without a geometry no distance counts.
 
     Raises:
-        ValueError: if shapes do not belong together, impl is unknown, or "flex" is asked for
-            gradients that it has not.
+        ValueError: if shapes do not belong together, or impl is unknown or does not serve these
+            tensors (`resolve`).
     """
     if geometry is None:
         if _is_small(q, k):

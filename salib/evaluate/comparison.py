@@ -25,7 +25,7 @@ def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Encoder
 
     A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar; one of
     CROMA gives CROMA and CROMA-radar; a file of CROMA's published weights gives "CROMA published".
-    Of several models of one kind the later ones' columns bear the name of their path.
+    Of several models of one kind the later ones' columns bear their path.
 
     Raises:
         ValueError: if there is no model, or a path is not one.
@@ -41,7 +41,7 @@ def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Encoder
     for path, model in loaded.items():
         untrained = build_model(model.config, seed).eval()
         kind = PUBLISHED if path.is_file() else model.config.kind
-        named = f" ({path.parent.name}/{path.name})" if seen[kind] else ""
+        named = f" ({path})" if seen[kind] else ""
         seen[kind] += 1
         for trained, own in ((True, model), (False, untrained)):
             suffix = named + ("" if trained else " untrained")
@@ -141,7 +141,8 @@ def compare(
     out = Path(out)
     found = find_tasks(geobench=geobench, procedural=procedural, real=real)
     tasks = [task for task in found if task.kind in chosen.kinds]
-    precision = resolve_precision(precision, device_of(load_model(scale_alibi)))
+    encoders = encoders_of([scale_alibi, croma], seed=seed)
+    precision = resolve_precision(precision, device_of(encoders["SA-low"].model))
     key = {
         "models": [_digests(Path(path)) for path in (scale_alibi, croma)],
         "tasks": [_identity(task.path) for task in tasks],
@@ -155,7 +156,7 @@ def compare(
     if not is_kept(out, key):
         with atomic_dir(out) as part:
             evaluate(
-                encoders_of([scale_alibi, croma], seed=seed),
+                encoders,
                 tasks,
                 protocol=chosen,
                 image_px=image_px,
