@@ -18,6 +18,7 @@
 #include <cstring>
 #include <exception>
 #include <limits>
+#include <memory>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -299,7 +300,7 @@ void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_
         : steps(QUERIES * KEYS), logits(QUERIES * KEYS), mixed(GROUP * QUERIES * dim),
           highest(GROUP * QUERIES), total(GROUP * QUERIES), shares(QUERIES * KEYS) {}
   };
-  std::vector<Own> own(threads, Own(D));
+  std::vector<std::unique_ptr<Own>> own(threads);
   Fault fault;
 #pragma omp parallel num_threads(threads)
   {
@@ -310,12 +311,13 @@ void forward(const Shape* s, const T* q, const T* k, const T* v, const float* q_
         pack_columns(Head<T>(k, s->k, bh / H, bh % H), at, rows, D, &k_packed[bh * size + at * D]);
         pack_rows(Head<T>(v, s->v, bh / H, bh % H), at, rows, D, &v_packed[bh * size + at * D]);
       }
-    Own& mine = own[omp_get_thread_num()];
-    auto &steps = mine.steps, &logits = mine.logits, &mixed = mine.mixed;
-    auto &highest = mine.highest, &total = mine.total;
-    auto& shares = mine.shares;
+    fault.guard([&] { own[omp_get_thread_num()] = std::make_unique<Own>(D); });
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < units; unit++) fault.guard([&] {
+      Own& mine = *own[omp_get_thread_num()];
+      auto &steps = mine.steps, &logits = mine.logits, &mixed = mine.mixed;
+      auto &highest = mine.highest, &total = mine.total;
+      auto& shares = mine.shares;
       const int64_t b = unit / (q_blocks * groups), start = unit / groups % q_blocks * QUERIES;
       const int64_t first = unit % groups * GROUP, last = std::min(H, first + GROUP);
       const int64_t rows = std::min(QUERIES, N - start);
@@ -388,18 +390,19 @@ void backward(const Shape* s, const T* q, const T* k, const T* v, const float* q
           q_rows(heads * even(queries) * dim), q_cols(heads * even(queries) * dim),
           grad_rows(heads * even(queries) * dim), grad_cols(heads * even(queries) * dim) {}
   };
-  std::vector<Own> all(threads, Own(group, N, D));
+  std::vector<std::unique_ptr<Own>> all(threads);
   Fault fault;
 #pragma omp parallel num_threads(threads)
   {
-    Own& mine = all[omp_get_thread_num()];
-    auto &steps = mine.steps, &logits = mine.logits, &change = mine.change, &dots = mine.dots;
-    auto &q_sum = mine.q_sum, &k_sum = mine.k_sum, &v_sum = mine.v_sum;
-    auto &shares = mine.shares, &by_key = mine.by_key, &by_pair = mine.by_pair;
-    auto &k_turned = mine.k_turned, &q_rows = mine.q_rows, &q_cols = mine.q_cols;
-    auto &grad_rows = mine.grad_rows, &grad_cols = mine.grad_cols;
+    fault.guard([&] { all[omp_get_thread_num()] = std::make_unique<Own>(group, N, D); });
 #pragma omp for schedule(dynamic)
     for (int64_t unit = 0; unit < s->batch * groups; unit++) fault.guard([&] {
+      Own& mine = *all[omp_get_thread_num()];
+      auto &steps = mine.steps, &logits = mine.logits, &change = mine.change, &dots = mine.dots;
+      auto &q_sum = mine.q_sum, &k_sum = mine.k_sum, &v_sum = mine.v_sum;
+      auto &shares = mine.shares, &by_key = mine.by_key, &by_pair = mine.by_pair;
+      auto &k_turned = mine.k_turned, &q_rows = mine.q_rows, &q_cols = mine.q_cols;
+      auto &grad_rows = mine.grad_rows, &grad_cols = mine.grad_cols;
       const int64_t b = unit / groups, first = unit % groups * group;
       const int64_t last = std::min(H, first + group);
       for (int64_t h = first; h < last; h++) {
