@@ -61,6 +61,24 @@ def test_png_of_any_shape_is_what_pillow_sees(shape):
     assert np.array_equal(decode(encode_png(image)), image)
 
 
+@pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
+@pytest.mark.parametrize("level", [0, 9])
+def test_png_of_other_programs_is_what_pillow_sees(mode, level):
+    image = Image.fromarray(picture(4, 3)).convert(mode)
+    data = with_pillow(np.asarray(image), "PNG", compress_level=level)
+    if mode == "P":
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG")
+        data, image = buffer.getvalue(), image.convert("RGB")
+    seen = np.asarray(image)
+    assert np.array_equal(decode(data).squeeze(), seen)
+
+
+def test_png_of_16_bits_is_refused():
+    with pytest.raises(ValueError, match="8-bit"):
+        decode(with_pillow(np.arange(64, dtype=np.uint16).reshape(8, 8), "PNG"))
+
+
 def test_what_was_written_is_read(path, tiles):
     archive = Archive(path)
     assert archive.zooms == (14, 15)

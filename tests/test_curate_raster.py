@@ -21,7 +21,8 @@ from hypothesis.extra import numpy as hnp
 
 from salib.curate.catalog import Rules, search
 from salib.curate.grid import tiles_of_bbox
-from salib.curate.raster import BlockReader, Span, check_gcps
+from salib.curate.raster import BlockReader, Span, check_gcps, close_files, keep_files
+from salib.curate.remote import ReadError, reading
 from salib.curate.render import mosaic, sar_to_8bit
 from salib.curate.sources import find_items
 
@@ -222,6 +223,28 @@ def test_a_span_read_alone_equals_its_part_of_a_larger_span(tmp_path):
         top, left = (tile.y - span.y) * 256, (tile.x - span.x) * 256
         difference = np.abs(part - whole[top : top + 256, left : left + 256].astype(int))
         assert np.mean(difference > 1) < 1e-3
+
+
+def test_blocks_of_a_kept_file_are_decoded_once(tmp_path):
+    west, north = utm(*ZONES[32614], 32614)
+    path = tmp_path / "visual.tif"
+    write_utm(
+        path, texture((600, 500), 0).astype(np.uint8)[None].repeat(3, 0), 32614, west, north, 10
+    )
+    span = Span.around(tiles_of_bbox((-98.39, 38.47, -98.37, 38.48), 14))
+    with reading([str(path)], requester_pays=False):
+        keep_files()
+        try:
+            before = BlockReader((str(path),), bands=3, how="linear").read(span)[0]
+            with path.open("r+b") as file:
+                file.seek(path.stat().st_size // 8)
+                file.write(bytes(path.stat().st_size // 2))
+            after = BlockReader((str(path),), bands=3, how="linear").read(span)[0]
+        finally:
+            close_files()
+        np.testing.assert_array_equal(after, before)
+        with pytest.raises(ReadError):
+            BlockReader((str(path),), bands=3, how="linear").read(span)
 
 
 def test_outside_the_scene_and_on_nodata_nothing_is_valid(tmp_path):

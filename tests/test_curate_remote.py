@@ -266,7 +266,7 @@ def test_too_many_failed_blocks_end_the_run_and_keep_what_was_rendered(world, qu
                 area=AREA,
                 engine=Engine(retries=1, max_failed=0.0),
             )
-        kept = list((tmp_path / "out").glob(".shards/*/*.parquet"))
+        kept = list((tmp_path / "out").glob(".shards/*/*.arrow"))
         assert "HTTP 500" in (tmp_path / "out" / "quarantine.csv").read_text()
         assert not any((tmp_path / "out" / name).exists() for name in ARCHIVES)
         server.broken = set()

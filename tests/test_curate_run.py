@@ -124,12 +124,12 @@ def test_a_killed_run_resumes_to_the_same_bytes(catalog, out, tmp_path, monkeypa
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(catalog), str(folder)], stderr=subprocess.DEVNULL
     )
-    while not (kept := list(folder.glob(".shards/*/*.parquet"))):
+    while not (kept := list(folder.glob(".shards/*/*.arrow"))):
         assert process.poll() is None
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/*/[0-9]*.parquet")}
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/*/[0-9]*.arrow")}
     assert not any((folder / name).exists() for name in outputs() if name != "scenes.parquet")
     done = []
     monkeypatch.setattr("salib.curate.engine.commit", lambda block: done.append(commit(block)))

@@ -2,11 +2,11 @@
 
 import io
 import struct
-import zlib
 
 import cv2
 import deflate
 import numpy as np
+import pyspng
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -80,7 +80,7 @@ def _less_average(image: UInt8[np.ndarray, "height width bands"]) -> UInt8[np.nd
 
 def _chunk(kind: bytes, content: bytes | bytearray) -> bytes:
     body = kind + content
-    return struct.pack(">I", len(content)) + body + struct.pack(">I", zlib.crc32(body))
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", deflate.crc32(body))
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "height width bands"]:
@@ -94,9 +94,39 @@ def decode(data: bytes) -> UInt8[np.ndarray, "height width bands"]:
         raise ValueError(f"tile must be PNG, JPEG or WebP, got bytes that begin {data[:16]!r}")
     if kind in _ENDS and _ENDS[kind] not in data[-64:]:
         raise ValueError(f"tile must be a whole {kind} image, got {len(data)} bytes without an end")
+    pixels = _read_png(data) if kind == "png" else None
+    if pixels is not None:
+        return pixels
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint8:
         raise ValueError(f"tile must be a whole 8-bit image, got {len(data)} bytes of {kind}")
     if pixels.ndim == 2:
         return pixels[..., None]
     return cv2.cvtColor(pixels, _FROM_CV2[pixels.shape[2]])
+
+
+def _read_png(data: bytes) -> UInt8[np.ndarray, "height width bands"] | None:
+    """Levels by libspng, up to a third faster than OpenCV; None for what it does not read.
+
+    It stops at the last pixel, before the checksum of the compressed bytes, which is checked here.
+    """
+    if not _is_sound(data):
+        return None
+    try:
+        pixels = pyspng.load(data)
+    except RuntimeError:
+        return None
+    if pixels.dtype != np.uint8:
+        return None
+    return pixels[..., None] if pixels.ndim == 2 else pixels
+
+
+def _is_sound(png: bytes) -> bool:
+    """Whether the chunks of a PNG have the checksums that they name."""
+    view, start = memoryview(png), len(_PNG_SIGNATURE)
+    while start + 12 <= len(png):
+        end = start + 8 + int.from_bytes(view[start : start + 4])
+        if deflate.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4]):
+            return False
+        start = end + 4
+    return start == len(png)

@@ -20,6 +20,7 @@ from typing import Any
 from tqdm import tqdm
 
 from salib.artifact import atomic_file
+from salib.curate.raster import close_files, keep_files
 from salib.curate.remote import ReadError, pause
 from salib.curate.shards import Block, commit, start_worker
 
@@ -132,7 +133,11 @@ def _outcomes(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, Non
     if engine.name == "dask":
         yield from _over_dask(blocks, engine)
     elif engine.workers == 1 or len(blocks) < 2:
-        yield from (attempt(block, engine.retries) for block in blocks)
+        keep_files()
+        try:
+            yield from (attempt(block, engine.retries) for block in blocks)
+        finally:
+            close_files()
     else:
         yield from _over_pool(blocks, engine)
 
@@ -140,7 +145,7 @@ def _outcomes(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, Non
 def _over_pool(blocks: Sequence[Block], engine: Engine) -> Generator[Outcome, None, None]:
     pool: Executor
     if engine.name == "threads":
-        pool = ThreadPoolExecutor(engine.workers)
+        pool = ThreadPoolExecutor(engine.workers, initializer=keep_files)
     else:
         pool = ProcessPoolExecutor(engine.workers, get_context("spawn"), start_worker)
     try:

@@ -105,7 +105,7 @@ def make_blocks(
             name: tuple(plan.scenes[name][n] for n in sorted(tree.query(ground, "intersects")))
             for name, tree in trees.items()
         }
-        path = folder / f"{parent.z}-{parent.x}-{parent.y}.parquet"
+        path = folder / f"{parent.z}-{parent.x}-{parent.y}.arrow"
         how = {"quant": quant, "encoding": encoding, "resampling": resampling}
         block = Block(
             path=path, tiles=tuple(tiles), scenes=scenes, requester_pays=requester_pays, **how

@@ -6,6 +6,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -28,7 +29,7 @@ TRIES = 5
 FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 TIMEOUT_S = 30
-CACHE_MB = 96
+CACHE_MB = 32
 """Of decoded source blocks, shared by neighbouring blocks of tiles; GDAL takes 5 % of memory."""
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
@@ -91,7 +92,7 @@ def payers(hrefs: Sequence[str]) -> list[str]:
 
 def reading(hrefs: Sequence[str], *, requester_pays: bool) -> rasterio.Env:
     """GDAL's settings for these files, as a context."""
-    options: dict[str, Any] = {"GDAL_CACHEMAX": CACHE_MB}
+    options: dict[str, Any] = {"GDAL_CACHEMAX": CACHE_MB << 20}
     if any(map(is_remote, hrefs)):
         options |= GDAL
     if requester_pays and payers(hrefs):
@@ -139,7 +140,7 @@ def patiently(href: str, act: Callable[[str], Found]) -> Found:
     refused = False
     for trial in range(TRIES):
         try:
-            with rasterio.Env(**(FRESH if trial else {})):
+            with rasterio.Env(**FRESH) if trial else nullcontext():
                 return act(location(href))
         except (RasterioIOError, ReadError) as error:
             found = error if isinstance(error, ReadError) else failure(href, error)

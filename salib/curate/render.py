@@ -20,6 +20,7 @@ DN_OF_GAMMA0 = 526.0
 """Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
 CLOUD_CLASSES = (8, 9, 10)
 """Of a Sentinel-2 scene classification: cloud of medium and high probability, thin cirrus."""
+_IS_CLOUD = np.isin(np.arange(256), CLOUD_CLASSES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,21 +85,17 @@ def mosaic(
             tile's pixel has its centre, up to half a pixel of the file off, as the released code.
     """
     shape = span.rows * TILE_PX, span.cols * TILE_PX
-    rgba, numbers = np.zeros((*shape, 4), np.uint8), np.zeros(shape, np.int16)
+    rgba, source = np.zeros((*shape, 4), np.uint8), np.full(shape, -1, np.int16)
     bare = np.ones(shape, bool)
     gsd: dict[int, float] = {}
     for number, scene in enumerate(scenes):
-        levels, valid, gsd[number] = _layer(scene, span, quant, resampling)
-        fresh = valid & bare
-        if fresh.all():
-            rgba = _rgba(levels)
-        else:
-            np.copyto(rgba, _rgba(levels), where=fresh[..., None])
-        np.copyto(numbers, number + 1, where=fresh)
-        bare &= ~valid
+        levels, fresh, gsd[number] = _layer(scene, span, quant, resampling)
+        fresh &= bare
+        cv2.copyTo(_rgba(levels), fresh.view(np.uint8), rgba)
+        cv2.copyTo(np.full(shape, number, np.int16), fresh.view(np.uint8), source)
+        bare ^= fresh
         if not bare.any():
             break
-    source = numbers - np.int16(1)
     return Mosaic(rgba=rgba, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
 
 
@@ -113,6 +110,7 @@ def _layer(
         how=smooth if resampling == "smooth" else resampling,
         nodata=NODATA.get(scene.sensor),
         every=radar,
+        opaque=scene.sensor == "hires",
         prepare=_to_dn(scene) if radar else None,
     )
     values, valid = reader.read(span)
@@ -135,13 +133,14 @@ def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
 def _cloud(
     scenes: Sequence[Scene], source: Int16[np.ndarray, "height width"], span: Span
 ) -> Bool[np.ndarray, "height width"] | None:
-    used = [number for number in np.unique(source[source >= 0]).tolist() if scenes[number].scl]
-    if not used:
-        return None
-    cloud = np.zeros(source.shape, dtype=bool)
-    for number in used:
-        classes, _ = BlockReader((str(scenes[number].scl),), bands=1, how="nearest").read(span)
-        cloud |= (source == number) & np.isin(classes[..., 0], CLOUD_CLASSES)
+    cloud = None
+    for number, scene in enumerate(scenes):
+        here = source == number if scene.scl else np.array(False)
+        if not here.any():
+            continue
+        classes, _ = BlockReader((str(scene.scl),), bands=1, how="nearest").read(span)
+        here &= _IS_CLOUD[classes[..., 0]]
+        cloud = here if cloud is None else cloud | here
     return cloud
 
 
@@ -149,6 +148,8 @@ def _rgba(
     levels: UInt8[np.ndarray, "height width bands"],
 ) -> UInt8[np.ndarray, "height width 4"]:
     """Radar as R = 0, G = VV, B = VH; optical as it is; opaque."""
+    if levels.shape[2] == 4:
+        return levels
     if levels.shape[2] == 3:
         return cv2.cvtColor(levels, cv2.COLOR_RGB2RGBA)
     vv, vh = cv2.split(levels)

@@ -13,15 +13,14 @@ import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 from jaxtyping import Int, Int16
 
 from salib.artifact import atomic_file
 from salib.config import SENSOR_NAMES
 from salib.curate.catalog import Scene
 from salib.curate.codec import encode
-from salib.curate.grid import TILE_PX, TileId, tile_gsd_m
-from salib.curate.raster import Span
+from salib.curate.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
+from salib.curate.raster import Span, keep_files
 from salib.curate.remote import reading
 from salib.curate.render import mosaic
 
@@ -62,37 +61,55 @@ def commit(block: Block) -> Path:
     """
     with reading(block.hrefs, requester_pays=block.requester_pays):
         groups = _groups(block)
-    with atomic_file(block.path) as part, pq.ParquetWriter(part, _SCHEMA, compression="none") as to:
+    with atomic_file(block.path) as part, pa.ipc.new_file(str(part), _SCHEMA) as to:
         for rows in groups:
-            to.write_table(pa.Table.from_pylist(rows, _SCHEMA))
-    pa.default_memory_pool().release_unused()
+            to.write_batch(pa.RecordBatch.from_pylist(rows, _SCHEMA))
     return block.path
 
 
 def _groups(block: Block) -> list[list[dict]]:
-    """Rows of each sensor and zoom: groups of the file, which are read one at a time."""
+    """Rows of each sensor and zoom: batches of the file, which are read one at a time."""
     groups = [_rendered(block, sensor, block.tiles) for sensor in SENSOR_NAMES]
-    finer = [child for tile in block.tiles for child in tile.children()]
-    return [*groups, _rendered(block, "hires", finer)]
+    finer: list[dict] = []
+    for quarter in blocks_of(block.tiles, levels=1).values():
+        children = [child for tile in quarter for child in tile.children()]
+        finer += _rendered(block, "hires", children)
+    return [*groups, finer]
 
 
 def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[TileId, bytes]]:
     """Tiles of one sensor and zoom, in Hilbert order if `paths` are in that of their blocks."""
-    wanted = [("sensor", "=", sensor), ("z", "=", zoom)]
-    for path in paths:
-        table = pq.read_table(path, columns=["x", "y", "data"], filters=wanted)
-        tiles = [(TileId(zoom, row["x"], row["y"]), row["data"]) for row in table.to_pylist()]
-        yield from sorted(tiles, key=lambda pair: pair[0].hilbert)
+    for batch in _batches(paths):
+        if (batch["sensor"][0].as_py(), batch["z"][0].as_py()) != (sensor, zoom):
+            continue
+        places = zip(batch["x"].to_pylist(), batch["y"].to_pylist(), strict=True)
+        tiles = [(TileId(zoom, x, y), number) for number, (x, y) in enumerate(places)]
+        for tile, number in sorted(tiles, key=lambda pair: pair[0].hilbert):
+            yield tile, batch["data"][number].as_py()
 
 
 def read_rows(paths: Sequence[Path]) -> pd.DataFrame:
     """What is known of each tile but its pixels."""
-    return pa.concat_tables([pq.read_table(path, columns=ROW) for path in paths]).to_pandas()
+    known = pa.schema([_SCHEMA.field(name) for name in ROW])
+    return pa.Table.from_batches(
+        [batch.select(ROW) for batch in _batches(paths)], known
+    ).to_pandas()
+
+
+def _batches(paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
+    """Rows of one sensor and zoom at a time, mapped from the files; none is empty."""
+    for path in paths:
+        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
+            for number in range(batches.num_record_batches):
+                batch = batches.get_batch(number)
+                if batch.num_rows:
+                    yield batch
 
 
 def start_worker() -> None:
-    """Prepare a worker process: one thread, and no life after the parent's."""
+    """Prepare a worker process: one thread, files kept open, and no life after the parent's."""
     cv2.setNumThreads(1)
+    keep_files()
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
