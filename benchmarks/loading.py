@@ -119,6 +119,7 @@ def start_released(checkout: str, folder: str) -> Callable[[dict], dict]:
 def start_ours(case: str, folder: str) -> Callable[[dict], dict]:
     """`Samples` without its cache of decoded tiles; packed pixels are copied out of the map."""
     import cv2
+    import pyspng
 
     from salib import data
     from salib.curate.grid import TileId
@@ -135,8 +136,7 @@ def start_ours(case: str, folder: str) -> Callable[[dict], dict]:
             tile = TileId(*tiles[place])
             names = [("radar", tile), ("lores", tile), *(("hires", t) for t in tile.children())]
             for name, at in names:
-                data = np.frombuffer(samples.archives[name].read(*at), np.uint8)
-                cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+                pyspng.load(samples.archives[name].read(*at))
             return []
         if case == SEVEN:
             triple = samples.triple(place)

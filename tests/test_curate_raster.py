@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from salib.curate.catalog import Rules, search
+from salib.curate.gcps import check_gcps
 from salib.curate.grid import tiles_of_bbox
-from salib.curate.raster import BlockReader, Span, check_gcps, close_files, keep_files
+from salib.curate.raster import BlockReader, Span, close_files, keep_files
 from salib.curate.remote import ReadError, reading
 from salib.curate.render import mosaic, sar_to_8bit
 from salib.curate.sources import find_items

@@ -20,7 +20,7 @@ from curate_scenes import write_small_world
 from servers import Faults, RangeServer, TokenRule, files_from_a_thread, stac_api
 
 from salib.artifact import file_digest
-from salib.curate import Engine, Rules, curate, engine, remote, run, sources
+from salib.curate import Engine, Rules, curate, engine, remote, run
 from salib.curate.catalog import search
 from salib.curate.grid import tile_bounds, tiles_of_bbox
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
@@ -55,7 +55,7 @@ QUICK = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_CONNECTTIMEOUT": "5"}
 def short_waits(monkeypatch):
     monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(remote, "GDAL", remote.GDAL | QUICK)
-    monkeypatch.setattr(sources, "RETRIES", 0)
+    monkeypatch.setattr("salib.curate.api.RETRIES", 0)
 
 
 def in_workers(text):
@@ -165,7 +165,7 @@ def test_of_a_bucket_only_what_may_pass_is_asked_again(text, again):
 
 
 def test_an_api_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr(sources, "TIMEOUT_S", 0.2)
+    monkeypatch.setattr("salib.curate.api.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ValueError, match=f"can be reached, got {address}"):
@@ -532,7 +532,7 @@ def test_every_matching_item_is_found_whatever_the_page(world, monkeypatch):
         copy.geometry = shapely.geometry.mapping(place)
         inside += place.intersects(area)
         wide.append(copy)
-    monkeypatch.setattr(sources, "PAGE", 23)
+    monkeypatch.setattr("salib.curate.api.PAGE", 23)
     others = [item for item in items if item.collection_id != "sentinel-2-l2a"]
     with stac_api(wide + others) as api:
         found = find_items(api, Rules(), area)

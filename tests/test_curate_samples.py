@@ -30,10 +30,11 @@ from salib.curate.archive import write_archive
 from salib.curate.area import GEOBENCH_US, excluded_ground
 from salib.curate.catalog import Scene, scene_of, search
 from salib.curate.cover import cover, tile_points
+from salib.curate.gcps import check_gcps
 from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
 from salib.curate.index import joint_samples
 from salib.curate.plan import make_plan
-from salib.curate.raster import Span, check_gcps
+from salib.curate.raster import Span
 from salib.curate.render import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
 from salib.curate.shards import Block, commit, read_rows
 from salib.curate.sources import find_items, read_snapshot, write_snapshot
@@ -128,7 +129,7 @@ def test_cloud_is_told_of_the_tiles_whose_scenes_are_all_classified(catalog, tmp
     scenes = {name: () for name in SENSOR_NAMES} | {"lores": plan.scenes["lores"]}
     how = {"quant": "paper", "encoding": "png"}
     block = Block(path=tmp_path / "all.parquet", tiles=plan.tiles, scenes=scenes, **how)
-    rows = read_rows([commit(block)])
+    rows = read_rows([commit(block)]).to_pandas()
     known = rows.scene_ids.map(list).map(["S2_0"].__eq__)
     assert 0 < known.sum() < len(rows)
     assert (rows.cloud_frac.notna() == known).all()

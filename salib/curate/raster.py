@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import lru_cache, partial, reduce
 from typing import NamedTuple
 
@@ -20,8 +19,6 @@ from pyproj import Transformer
 from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
-from scipy.interpolate import RBFInterpolator
-from scipy.spatial import KDTree
 
 from salib.curate.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
 from salib.curate.remote import FRESH, patiently
@@ -29,6 +26,7 @@ from salib.curate.remote import FRESH, patiently
 NODE_PX = 16
 MARGIN_PX = 4
 FILES = 16
+"""That a thread keeps open: scenes of three sensors, at full size and at an overview."""
 FINER_THAN = 1.1
 """The coarsest overview is read that is at most this many times coarser than what is asked."""
 
@@ -132,11 +130,11 @@ class BlockReader:
             mask = np.full(pixels.shape[1:], 255, np.uint8)
         images = self._images(pixels)
         spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
-        for strip, at in _strips(col, row):
-            drawn = [cv2.remap(one, *at, self.interpolation, borderMode=spread) for one in images]
+        for strip, x, y in _strips(col, row):
+            drawn = [cv2.remap(one, x, y, self.interpolation, borderMode=spread) for one in images]
             cv2.merge(drawn, values[strip])
             if mask is not None:
-                valid[strip] = cv2.remap(mask, *at, self.masking, borderMode=bare) == 255
+                valid[strip] = cv2.remap(mask, x, y, self.masking, borderMode=bare) == 255
         return values, valid
 
     def _images(self, pixels: np.ndarray) -> list[np.ndarray]:
@@ -212,18 +210,6 @@ def node_lonlat(span: Span) -> tuple[Points, Points]:
     return lon, lat
 
 
-@dataclass(frozen=True, kw_only=True)
-class GcpCheck:
-    """How far a cubic through control points can be trusted, rms in pixels of the scene.
-
-    `residual_px` is what it misses the points by. `tps_px` is its distance, between the points,
-    from a thin-plate spline, which goes through every one: large where terrain bends the lattice.
-    """
-
-    residual_px: float
-    tps_px: float
-
-
 def fit_gcps(gcps: list[GroundControlPoint]) -> Model:
     """Cubic polynomial from degrees to column and row.
 
@@ -242,25 +228,6 @@ def fit_gcps(gcps: list[GroundControlPoint]) -> Model:
         return found[..., 0], found[..., 1]
 
     return model
-
-
-def check_gcps(gcps: list[GroundControlPoint]) -> GcpCheck:
-    """Hold the cubic against the points and, midway between neighbours, a thin-plate spline."""
-    place = np.array([(gcp.x, gcp.y) for gcp in gcps], dtype=float)
-    pixel = np.array([(gcp.col, gcp.row) for gcp in gcps], dtype=float)
-    model = fit_gcps(gcps)
-    scaled = (place - place.mean(axis=0)) / np.ptp(place, axis=0)
-    spline = RBFInterpolator(scaled, pixel, kernel="thin_plate_spline")
-    nearest = np.asarray(KDTree(scaled).query(scaled, 2)[1])[:, 1]
-    middle = (place + place[nearest]) / 2
-    cubic = np.stack(model(middle[:, 0], middle[:, 1]), axis=-1)
-    bent = spline((scaled + scaled[nearest]) / 2)
-    missed = np.stack(model(place[:, 0], place[:, 1]), axis=-1) - pixel
-    return GcpCheck(residual_px=_rms(missed), tps_px=_rms(cubic - bent))
-
-
-def _rms(off: np.ndarray) -> float:
-    return float(np.sqrt((off**2).sum(axis=1).mean()))
 
 
 def _cubic(place: np.ndarray) -> np.ndarray:
@@ -385,19 +352,16 @@ def _within(places: np.ndarray, size: int) -> bool:
     return bool(places.min() >= 0 and places.max() <= size - 1)
 
 
-def _strips(*nodes: np.ndarray) -> Iterator[tuple[slice, list[np.ndarray]]]:
-    """Rows of a span, as many as a tile has, and what `nodes` are at each of their pixels."""
+def _strips(col: np.ndarray, row: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Rows of a span, as many as a tile has, and where each of their pixels lies in the scene."""
     high = TILE_PX // NODE_PX
-    for first in range(0, nodes[0].shape[0] - 2, high):
-        top = first * NODE_PX
-        yield (
-            slice(top, top + TILE_PX),
-            [_dense(one[first : first + high + 2].astype(np.float32)) for one in nodes],
-        )
+    for first in range(0, len(col) - 2, high):
+        top, nodes = first * NODE_PX, slice(first, first + high + 2)
+        yield slice(top, top + TILE_PX), _dense(col[nodes]), _dense(row[nodes])
 
 
-def _dense(nodes: Float32[np.ndarray, "rows cols"]) -> Float32[np.ndarray, "height width"]:
+def _dense(nodes: np.ndarray) -> Float32[np.ndarray, "height width"]:
     """Linear between nodes; the outer ring of nodes is cut away."""
     size = nodes.shape[1] * NODE_PX, nodes.shape[0] * NODE_PX
-    full = cv2.resize(nodes, size, interpolation=cv2.INTER_LINEAR)
+    full = cv2.resize(nodes.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
     return full[NODE_PX:-NODE_PX, NODE_PX:-NODE_PX]

@@ -30,7 +30,7 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 TIMEOUT_S = 30
 CACHE_MB = 32
-"""Of decoded source blocks, shared by neighbouring blocks of tiles; GDAL takes 5 % of memory."""
+"""Of decoded source blocks, of the files kept open; without a limit GDAL takes 5 % of memory."""
 GDAL = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_HTTP_MERGE_CONSECUTIVE_RANGES": "YES",
@@ -42,6 +42,7 @@ GDAL = {
     "GDAL_HTTP_RETRY_DELAY": "0.5",
     "CPL_VSIL_CURL_USE_HEAD": "NO",
     "VSI_CACHE": "TRUE",
+    "VSI_CACHE_SIZE": "4000000",
 }
 
 FRESH: dict[str, Any] = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http"}

@@ -20,7 +20,6 @@ DN_OF_GAMMA0 = 526.0
 """Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
 CLOUD_CLASSES = (8, 9, 10)
 """Of a Sentinel-2 scene classification: cloud of medium and high probability, thin cirrus."""
-_IS_CLOUD = np.isin(np.arange(256), CLOUD_CLASSES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,7 +138,7 @@ def _cloud(
         if not here.any():
             continue
         classes, _ = BlockReader((str(scene.scl),), bands=1, how="nearest").read(span)
-        here &= _IS_CLOUD[classes[..., 0]]
+        here &= np.isin(classes[..., 0], CLOUD_CLASSES)
         cloud = here if cloud is None else cloud | here
     return cloud
 

@@ -31,7 +31,7 @@ from salib.curate.plan import (
     tell,
     write_uncovered,
 )
-from salib.curate.raster import BlockReader, check_gcps
+from salib.curate.raster import BlockReader
 from salib.curate.render import QUANTS, RESAMPLINGS
 from salib.curate.shards import read_rows, read_tiles
 from salib.curate.verify import TILES
@@ -152,7 +152,7 @@ def curate(
             sources.write_snapshot(out / SNAPSHOT, items, rules, "")
         failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
         whole = [block.path for block in blocks if block.path.is_file()]
-        rows = read_rows(whole)
+        rows = read_rows(whole).to_pandas()
         checks = _radar_checks(plan, rows, shards / CHECKS, requester_pays)
         _finish(out, plan, whole, rows, filters, checks)
     except OSError as error:
@@ -267,6 +267,8 @@ def _radar_checks(
 
     What is found is kept in a file, so that a run killed later reads no scene again.
     """
+    from salib.curate.gcps import check_gcps  # 40 MB of scipy that rendering does without
+
     known = json.loads(kept.read_text()) if kept.is_file() else {}
     used = set(rows.loc[rows.sensor == "radar", "scene_ids"].explode())
     for scene in plan.scenes["radar"]:

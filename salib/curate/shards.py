@@ -5,13 +5,13 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from pathlib import Path
 
 import cv2
 import numpy as np
-import pandas as pd
 import pyarrow as pa
 from jaxtyping import Int, Int16
 
@@ -79,31 +79,34 @@ def _groups(block: Block) -> list[list[dict]]:
 
 def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[TileId, bytes]]:
     """Tiles of one sensor and zoom, in Hilbert order if `paths` are in that of their blocks."""
-    for batch in _batches(paths):
-        if (batch["sensor"][0].as_py(), batch["z"][0].as_py()) != (sensor, zoom):
-            continue
-        places = zip(batch["x"].to_pylist(), batch["y"].to_pylist(), strict=True)
-        tiles = [(TileId(zoom, x, y), number) for number, (x, y) in enumerate(places)]
-        for tile, number in sorted(tiles, key=lambda pair: pair[0].hilbert):
-            yield tile, batch["data"][number].as_py()
+    for path in paths:
+        with _mapped(path) as batches:
+            for batch in batches:
+                if (batch["sensor"][0].as_py(), batch["z"][0].as_py()) != (sensor, zoom):
+                    continue
+                places = zip(batch["x"].to_pylist(), batch["y"].to_pylist(), strict=True)
+                tiles = [(TileId(zoom, x, y), number) for number, (x, y) in enumerate(places)]
+                for tile, number in sorted(tiles, key=lambda pair: pair[0].hilbert):
+                    yield tile, batch["data"][number].as_py()
 
 
-def read_rows(paths: Sequence[Path]) -> pd.DataFrame:
+def read_rows(paths: Sequence[Path]) -> pa.Table:
     """What is known of each tile but its pixels."""
     known = pa.schema([_SCHEMA.field(name) for name in ROW])
-    return pa.Table.from_batches(
-        [batch.select(ROW) for batch in _batches(paths)], known
-    ).to_pandas()
-
-
-def _batches(paths: Sequence[Path]) -> Iterator[pa.RecordBatch]:
-    """Rows of one sensor and zoom at a time, mapped from the files; none is empty."""
+    tables = [known.empty_table()]
     for path in paths:
-        with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
-            for number in range(batches.num_record_batches):
-                batch = batches.get_batch(number)
-                if batch.num_rows:
-                    yield batch
+        with _mapped(path) as batches:
+            rows = pa.Table.from_batches([batch.select(ROW) for batch in batches], known)
+            tables.append(rows.combine_chunks())  # a copy: else every file stays in memory
+    return pa.concat_tables(tables)
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[list[pa.RecordBatch]]:
+    """Rows of one sensor and zoom each, read from the file where they are used; none is empty."""
+    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
+        every = [batches.get_batch(number) for number in range(batches.num_record_batches)]
+        yield [batch for batch in every if batch.num_rows]
 
 
 def start_worker() -> None:

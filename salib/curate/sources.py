@@ -7,14 +7,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pystac
-import pystac_client
-import requests
-import shapely
 import stac_geoparquet.arrow
-from pystac_client.exceptions import APIError
-from pystac_client.stac_api_io import StacApiIO
 from shapely.geometry.base import BaseGeometry
-from urllib3.util import Retry
 
 from salib.artifact import atomic_file
 from salib.config import SENSOR_NAMES
@@ -24,11 +18,6 @@ APIS = {
     "earth-search": "https://earth-search.aws.element84.com/v1",
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
-PAGE = 200
-TIMEOUT_S = 60
-RETRIES = Retry(
-    total=6, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
-)
 KEPT = (
     *("eo:cloud_cover", "gsd", "platform", "constellation", "naip:year", "naip:state"),
     *("sar:instrument_mode", "sar:polarizations", "sar:pixel_spacing_range"),
@@ -57,19 +46,9 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
     if not is_remote(where):
         return read_snapshot(where) if str(where).endswith(".parquet") else _walk(Path(where))
     address = APIS.get(str(where), str(where))
-    try:
-        asking = StacApiIO(max_retries=RETRIES)
-        client = pystac_client.Client.open(address, stac_io=asking, timeout=TIMEOUT_S)
-        if not client.conforms_to("ITEM_SEARCH"):
-            return list(client.get_items(recursive=True))
-        if area is None:
-            raise ValueError(f"area must say where to search {where}, got none")
-        return [item for sensor in SENSOR_NAMES for item in _asked(client, rules, sensor, area)]
-    except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:
-        raise ValueError(
-            f"catalog must be a STAC API or catalogue that can be reached, got {address} "
-            f"({error}): check the address and the network, and run again"
-        ) from error
+    from salib.curate.api import ask_api  # pystac_client takes a second to import
+
+    return ask_api(address, rules, area)
 
 
 def open_catalog(path: str | Path) -> pystac.Catalog:
@@ -158,43 +137,6 @@ def items_digest(items: Sequence[pystac.Item]) -> str:
 
 def _walk(path: Path) -> list[pystac.Item]:
     return list(open_catalog(path).get_items(recursive=True))
-
-
-def _asked(
-    client: pystac_client.Client, rules: Rules, sensor: str, area: BaseGeometry
-) -> list[pystac.Item]:
-    """Every item of a sensor in the area; the API's own count is held against what came."""
-    named = offered = [*rules.collections(sensor)]
-    if client.conforms_to("COLLECTIONS"):
-        offered = [collection.id for collection in client.get_collections()]
-        named = [name for name in named if name in offered]
-    if not named:
-        raise ValueError(
-            f"catalog must hold the collection {rules.collections(sensor)[0]}, got "
-            f"{client.get_self_href()} with {', '.join(offered) or 'none'}"
-        )
-    found = client.search(
-        collections=named,
-        intersects=shapely.geometry.mapping(area),
-        datetime=_rfc3339(rules.dates_of(sensor)),
-        limit=PAGE,
-    )
-    items = {item.id: item for item in found.items()}
-    counted = found.matched()
-    if counted is not None and len(items) < counted:
-        raise ValueError(
-            f"catalog must give every item, got {len(items)} of {counted} of {named[0]} from "
-            f"{client.get_self_href()}: run again"
-        )
-    return list(items.values())
-
-
-def _rfc3339(dates: str | None) -> str | None:
-    """The interval as an API takes it: whole days, an open end as `..`."""
-    if dates is None or dates in ("../..", "/"):
-        return None
-    first, _, last = dates.partition("/")
-    return f"{first or '..'}/{last or '..'}" if "/" in dates else first
 
 
 def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
