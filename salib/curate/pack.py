@@ -54,7 +54,7 @@ def write_archive(
 def _copy(spool: IO[bytes], file: IO[bytes], lengths: list[int], order: list[int]) -> None:
     if order == list(range(len(order))):
         spool.seek(0)
-        shutil.copyfileobj(spool, file, 1 << 22)
+        shutil.copyfileobj(spool, file, 1 << 18)
         return
     starts = np.cumsum(lengths) - lengths
     for content in order:

@@ -4,6 +4,7 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
@@ -154,7 +155,7 @@ def curate(
         whole = [block.path for block in blocks if block.path.is_file()]
         rows = read_rows(whole).to_pandas()
         checks = _radar_checks(plan, rows, shards / CHECKS, requester_pays)
-        _finish(out, plan, whole, rows, filters, checks)
+        _finish(out, plan, whole, rows, filters, checks, engine.workers)
     except OSError as error:
         if error.errno not in FULL:
             raise
@@ -226,16 +227,21 @@ def _finish(
     rows: pd.DataFrame,
     filters: Filters,
     checks: dict[str, dict],
+    workers: int,
 ) -> None:
     """Shards to archives and, last, the index; what an earlier call left goes first."""
     index = joint_samples(rows, plan.zoom, filters)
     for name in (MADE_FROM, INDEX, TILES, UNCOVERED, *(f"{n}.pmtiles" for n in SENSOR_NAMES)):
         (out / name).unlink(missing_ok=True)
-    for sensor in SENSOR_NAMES:
+
+    def archive(sensor: str) -> Path:
         zooms = (plan.zoom, plan.zoom + 1) if sensor == "hires" else (plan.zoom,)
         tiles = (pair for zoom in zooms for pair in read_tiles(paths, sensor, zoom))
         metadata = _metadata(plan, sensor) | (checks if sensor == "radar" else {})
-        write_archive(out / f"{sensor}.pmtiles", tiles, metadata=metadata)
+        return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=metadata)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(archive, SENSOR_NAMES))
     if plan.uncovered:
         with atomic_file(out / UNCOVERED) as part:
             write_uncovered(part, plan)

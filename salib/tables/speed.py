@@ -44,18 +44,19 @@ def speed(rows: Rows) -> Styler:
 
 
 def per_sample(rows: Rows) -> Styler:
-    """What a sample costs by case: CPU milliseconds, how many times as fast as the first, peak MB.
+    """What a sample costs by case: milliseconds, CPU time against the first case's, peak memory.
 
     Args:
-        rows: of one benchmark: case, cpu_ms_a_sample, speedup_cpu, and rss_mb or peak_rss_mb where
-            measured.
+        rows: of one benchmark: case, wall_ms_a_sample, cpu_ms_a_sample, speedup_cpu, and rss_mb or
+            peak_rss_mb where measured.
     """
     table = pd.DataFrame(read_rows(rows)).set_index("case")
-    names = {"cpu_ms_a_sample": "CPU ms", "speedup_cpu": "times as fast"}
+    names = {"wall_ms_a_sample": "wall ms", "cpu_ms_a_sample": "CPU ms"}
+    names |= {"speedup_cpu": "times as fast"}
     names |= {"rss_mb": "peak MB", "peak_rss_mb": "peak MB", "of_limit": "of the limit"}
     shown = pd.DataFrame({names[name]: table[name] for name in names if name in table})
-    formats = {"CPU ms": "{:.2f}", "times as fast": "{:.2f}", "peak MB": "{:,.0f}"}
-    formats["of the limit"] = "{:.0%}"
+    formats = dict.fromkeys(("wall ms", "CPU ms", "times as fast"), "{:.2f}")
+    formats |= {"peak MB": "{:,.0f}", "of the limit": "{:.0%}"}
     style = shown.style
     style.format({name: formats[str(name)] for name in shown}, na_rep="")
     return style
