@@ -177,32 +177,30 @@ def _fit(
             loss, pixels = _loss(_logits(head, grids[order], size), truth)
             (loss / max(pixels, 1)).backward()
             optimiser.step()
-        score, loss = _score(head, valid, valid_masks, n_classes)
+        loss = _mean_loss(head, valid, valid_masks)
         waited += 1
         if not math.isfinite(loss):
             break
         if best is None or loss < best.loss:
-            best = Fit(tuple(weight.detach().clone() for weight in weights), score, loss)
+            best = Fit(tuple(weight.detach().clone() for weight in weights), math.nan, loss)
             waited = 0
         if waited >= sweep.patience:
             break
-    return best
+    if best is None:
+        return None
+    fitted = head._replace(weights=best.weights)
+    counts = segmentation_counts(fitted, valid, valid_masks, n_classes=n_classes)
+    return best._replace(score=float(mean_iou(counts.sum(0))))
 
 
-def _score(
-    head: SegmentationHead, grids: Grids, masks: Masks, n_classes: int
-) -> tuple[float, float]:
-    """Mean IoU and mean loss a labelled pixel."""
-    size = (masks.shape[1], masks.shape[2])
+def _mean_loss(head: SegmentationHead, grids: Grids, masks: Masks) -> float:
+    """Cross-entropy a labelled pixel."""
     total, labelled, start = 0.0, 0, 0
-    confusion = np.zeros((n_classes, n_classes), np.int64)
-    for logits in _predict(head, grids, size):
-        part = masks[start : start + len(logits)]
-        start += len(logits)
-        loss, pixels = _loss(logits, torch.from_numpy(np.ascontiguousarray(part)))
-        total, labelled = total + loss.item(), labelled + pixels
-        confusion += mask_counts(logits.argmax(1).numpy(), part, n_classes).sum(0)
-    return float(mean_iou(confusion)), total / labelled
+    for logits in _predict(head, grids, (masks.shape[1], masks.shape[2])):
+        part = np.ascontiguousarray(masks[start : start + len(logits)])
+        loss, pixels = _loss(logits, torch.from_numpy(part))
+        total, labelled, start = total + loss.item(), labelled + pixels, start + len(logits)
+    return total / labelled
 
 
 def _loss(logits: Tensor, masks: Tensor) -> tuple[Tensor, int]:
