@@ -64,7 +64,7 @@ def test_png_of_any_shape_is_what_pillow_sees(shape):
 @pytest.mark.parametrize("mode", ["L", "P", "RGB", "RGBA"])
 @pytest.mark.parametrize("level", [0, 9])
 def test_png_of_other_programs_is_what_pillow_sees(mode, level):
-    image = Image.fromarray(picture(4, 3)).convert(mode)
+    image = Image.fromarray(picture(4, 3)[:100]).convert(mode)
     data = with_pillow(np.asarray(image), "PNG", compress_level=level)
     if mode == "P":
         buffer = io.BytesIO()

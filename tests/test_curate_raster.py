@@ -248,6 +248,17 @@ def test_blocks_of_a_kept_file_are_decoded_once(tmp_path):
             BlockReader((str(path),), bands=3, how="linear").read(span)
 
 
+def test_an_error_names_the_file_without_the_token_that_opens_it(tmp_path, monkeypatch):
+    west, north = utm(*ZONES[32614], 32614)
+    path = tmp_path / "grey.tif"
+    write_utm(path, np.ones((1, 300, 200), np.uint8), 32614, west, north, 10)
+    (tmp_path / "grey.tif?secret").write_bytes(path.read_bytes())
+    monkeypatch.setattr("salib.curate.remote.location", lambda href: f"{href}?secret")
+    with pytest.raises(ValueError, match="must have 3 bands, got 1") as told:
+        BlockReader((str(path),), bands=3, how="linear")
+    assert "secret" not in str(told.value)
+
+
 def test_outside_the_scene_and_on_nodata_nothing_is_valid(tmp_path):
     west, north = utm(*ZONES[32614], 32614)
     path = tmp_path / "visual.tif"

@@ -128,7 +128,7 @@ def test_cloud_is_told_of_the_tiles_whose_scenes_are_all_classified(catalog, tmp
     plan = make_plan(items, zoom=ZOOM)
     scenes = {name: () for name in SENSOR_NAMES} | {"lores": plan.scenes["lores"]}
     how = {"quant": "paper", "encoding": "png"}
-    block = Block(path=tmp_path / "all.parquet", tiles=plan.tiles, scenes=scenes, **how)
+    block = Block(path=tmp_path / "all.arrow", tiles=plan.tiles, scenes=scenes, **how)
     rows = read_rows([commit(block)]).to_pandas()
     known = rows.scene_ids.map(list).map(["S2_0"].__eq__)
     assert 0 < known.sum() < len(rows)

@@ -102,7 +102,9 @@ class BlockReader:
     def _look(self, nodata: float | int | None, place: str) -> None:
         with _opened(-1, place) as dataset:
             if dataset.count * len(self.hrefs) < self.bands:
-                raise ValueError(f"{place} must have {self.bands} bands, got {dataset.count}")
+                raise ValueError(
+                    f"{self.hrefs[0]} must have {self.bands} bands, got {dataset.count}"
+                )
             self.width, self.height = dataset.width, dataset.height
             self.nodata = nodata if dataset.nodata is None else dataset.nodata
             self.model, self.gcps = _model(dataset)
@@ -178,7 +180,9 @@ class BlockReader:
                 shape = self.bands, bottom - top, right - left
                 pixels = np.empty(shape, dataset.dtypes[0])
             elif pixels.dtype != dataset.dtypes[0]:
-                raise ValueError(f"{place} must hold {pixels.dtype}, got {dataset.dtypes[0]}")
+                raise ValueError(
+                    f"{self.hrefs[number]} must hold {pixels.dtype}, got {dataset.dtypes[0]}"
+                )
             own = pixels[number * each : (number + 1) * each]
             window = Window(left, top, right - left, bottom - top)  # pyright: ignore[reportCallIssue]
             dataset.read(list(range(1, each + 1)), out=own, window=window)

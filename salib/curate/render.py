@@ -134,10 +134,10 @@ def _cloud(
 ) -> Bool[np.ndarray, "height width"] | None:
     cloud = None
     for number, scene in enumerate(scenes):
-        here = source == number if scene.scl else np.array(False)
-        if not here.any():
+        here = source == number
+        if not (scene.scl and here.any()):
             continue
-        classes, _ = BlockReader((str(scene.scl),), bands=1, how="nearest").read(span)
+        classes, _ = BlockReader((scene.scl,), bands=1, how="nearest").read(span)
         here &= np.isin(classes[..., 0], CLOUD_CLASSES)
         cloud = here if cloud is None else cloud | here
     return cloud
