@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import rasterio
 from curate_scenes import (
     BACKGROUND,
     RadarGeometry,
@@ -18,6 +19,7 @@ from curate_scenes import (
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from rasterio.control import GroundControlPoint
 
 from salib.curate.catalog import Rules, search
 from salib.curate.gcps import check_gcps
@@ -248,14 +250,24 @@ def test_blocks_of_a_kept_file_are_decoded_once(tmp_path):
             BlockReader((str(path),), bands=3, how="linear").read(span)
 
 
-def test_an_error_names_the_file_without_the_token_that_opens_it(tmp_path, monkeypatch):
-    west, north = utm(*ZONES[32614], 32614)
+@pytest.mark.parametrize("wrong", ["must have 3 bands, got 1", "georeferenced", "in degrees"])
+def test_an_error_names_the_file_without_the_token_that_opens_it(tmp_path, monkeypatch, wrong):
     path = tmp_path / "grey.tif"
-    write_utm(path, np.ones((1, 300, 200), np.uint8), 32614, west, north, 10)
+    grey = np.ones((1, 300, 200), np.uint8)
+    if "bands" in wrong:
+        write_utm(path, grey, 32614, *utm(*ZONES[32614], 32614), 10)
+    else:
+        points = [GroundControlPoint(0, 0, 5e5, 4e6)] if "degrees" in wrong else []
+        shape = {"width": 200, "height": 300, "count": 1, "dtype": "uint8"}
+        with rasterio.open(path, "w", driver="GTiff", **shape) as file:
+            file.write(grey)
+            if points:
+                file.gcps = points, rasterio.CRS.from_epsg(32614)
     (tmp_path / "grey.tif?secret").write_bytes(path.read_bytes())
     monkeypatch.setattr("salib.curate.remote.location", lambda href: f"{href}?secret")
-    with pytest.raises(ValueError, match="must have 3 bands, got 1") as told:
-        BlockReader((str(path),), bands=3, how="linear")
+    with pytest.raises(ValueError, match=wrong) as told:
+        BlockReader((str(path),), bands=3 if "bands" in wrong else 1, how="linear")
+    assert str(path) in str(told.value)
     assert "secret" not in str(told.value)
 
 

@@ -107,7 +107,7 @@ class BlockReader:
                 )
             self.width, self.height = dataset.width, dataset.height
             self.nodata = nodata if dataset.nodata is None else dataset.nodata
-            self.model, self.gcps = _model(dataset)
+            self.model, self.gcps = _model(dataset, self.hrefs[0])
 
     def read(
         self, span: Span
@@ -239,14 +239,14 @@ def _cubic(place: np.ndarray) -> np.ndarray:
     return np.stack([u**i * v**j for i in range(4) for j in range(4 - i)], axis=-1)
 
 
-def _model(dataset: rasterio.DatasetReader) -> tuple[Model, list[GroundControlPoint]]:
+def _model(dataset: rasterio.DatasetReader, href: str) -> tuple[Model, list[GroundControlPoint]]:
     gcps, gcp_crs = dataset.gcps
     if gcps and gcp_crs is not None:
         if not gcp_crs.is_geographic:
-            raise ValueError(f"ground control points must be in degrees, got {gcp_crs}")
+            raise ValueError(f"{href} must have control points in degrees, got {gcp_crs}")
         return fit_gcps(gcps), gcps
     if dataset.crs is None:
-        raise ValueError(f"{dataset.name} must be georeferenced, got no CRS and no control points")
+        raise ValueError(f"{href} must be georeferenced, got no CRS and no control points")
     project = _from_degrees(dataset.crs.to_wkt()).transform
     a, b, c, d, e, f = tuple(~dataset.transform)[:6]
 
