@@ -250,6 +250,7 @@ def test_blocks_of_a_kept_file_are_decoded_once(tmp_path):
             BlockReader((str(path),), bands=3, how="linear").read(span)
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("wrong", ["must have 3 bands, got 1", "georeferenced", "in degrees"])
 def test_an_error_names_the_file_without_the_token_that_opens_it(tmp_path, monkeypatch, wrong):
     path = tmp_path / "grey.tif"
