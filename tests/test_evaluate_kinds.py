@@ -1,9 +1,11 @@
 """Rows of every kind of task: one class an image, several, or one a pixel; radar; by path."""
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -97,6 +99,24 @@ def test_a_row_of_several_labels_or_masks_stands_alone(rows, bench, models):
     assert len(both) == len(alone)
     for name in ("value", "ci_low", "ci_high"):
         np.testing.assert_array_equal(both[name], both[f"{name}_all"])
+
+
+def test_a_damaged_task_loses_no_row_of_those_before_it(rows, bench, models, tmp_path):
+    broken = tmp_path / "bench"
+    shutil.copytree(bench, broken)
+    for path in broken.glob("segmentation_v1.0/m-cashew-plant/*.hdf5"):
+        path.write_bytes(path.read_bytes()[:500])
+    tasks = find_tasks(["m-bigearthnet", "m-cashew-plant"], geobench=broken, procedural=True)
+    few = {
+        name: encoder for name, encoder in encoders_of(models, seed=0).items() if "SA-low" in name
+    }
+    out = tmp_path / "rows.csv"
+    with pytest.raises(ValueError, match="m-cashew-plant"):
+        evaluate(few, tasks, protocol=QUICK, image_px=16, seed=0, out=out)
+    kept = pd.read_csv(out)
+    assert set(kept["task"]) == {"m-bigearthnet"}
+    whole = rows[(rows["task"] == "m-bigearthnet") & rows["model"].isin(kept["model"])]
+    assert len(kept) == len(whole)
 
 
 def test_the_paper_scores_one_class_an_image_alone(bench, models):

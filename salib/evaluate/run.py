@@ -72,7 +72,8 @@ def evaluate(
     Args:
         image_px: image side; an encoder's own is `zoom` times it.
         precision: of the encoders, see `embed`; rows hold it.
-        out: `.csv` or `.parquet`, written whole or not at all.
+        out: `.csv` or `.parquet`, written anew after each task, so that an end before the last task
+            loses none that was finished.
 
     Raises:
         ValueError: if there is no task or no untrained encoder, a task is of a kind that the
@@ -80,20 +81,23 @@ def evaluate(
     """
     chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
     _check(models, tasks, chosen, out)
+    used = {name: _precision(precision, encoder) for name, encoder in models.items()}
     rows = []
     looks = {"image_px": image_px, "seed": seed, "precision": precision}
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         probed = _segmented if task.kind == "segmentation" else _probed
         cells = list(probed(task, models, chosen, looks))
-        rows += _rows(task, models, cells, chosen, against, image_px, seed)
-    used = {name: _precision(precision, encoder) for name, encoder in models.items()}
-    rows = [row | {"precision": used.get(row["model"], "float32")} for row in rows]
+        found = _rows(task, models, cells, chosen, against, image_px, seed)
+        rows += [row | {"precision": used.get(row["model"], "float32")} for row in found]
+        if out is not None:
+            _write(rows, Path(out))
+    return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def _write(rows: list[dict], out: Path) -> None:
     frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    if out is not None:
-        with atomic_file(out) as part:
-            write = frame.to_parquet if Path(out).suffix == ".parquet" else frame.to_csv
-            write(part, index=False)
-    return frame
+    with atomic_file(out) as part:
+        (frame.to_parquet if out.suffix == ".parquet" else frame.to_csv)(part, index=False)
 
 
 def _check(
