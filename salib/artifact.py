@@ -8,9 +8,11 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 PACKAGE = Path(__file__).parent
 MADE_FROM = "made_from.json"
@@ -51,6 +53,33 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+@contextmanager
+def only_writer(folder: Path) -> Iterator[None]:
+    """Keep other runs out of `folder` within the block; a killed run keeps none out.
+
+    Raises:
+        ValueError: if another run is within such a block.
+    """
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise ValueError(
+            f"out must have one writer, got {folder}, where another run is at work: wait for its "
+            "end or choose another folder"
+        ) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            (folder / ".lock").unlink(missing_ok=True)
+        lock.release()
+        if new and not any(folder.iterdir()):
+            folder.rmdir()
 
 
 def _own(path: Path) -> str:

@@ -139,6 +139,22 @@ def test_a_killed_run_resumes_to_the_same_bytes(catalog, out, tmp_path, monkeypa
     assert digests(folder) == digests(out)
 
 
+def test_a_second_run_into_a_folder_is_kept_out_until_the_first_ends(catalog, out, tmp_path):
+    folder = tmp_path / "shared"
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(catalog), str(folder)], stderr=subprocess.DEVNULL
+    )
+    while not list(folder.glob(".shards/*/*.arrow")):
+        assert process.poll() is None
+        time.sleep(0.002)
+    with pytest.raises(ValueError, match="where another run is at work"):
+        curate(catalog, folder, zoom=ZOOM)
+    assert process.wait() == 0
+    curate(catalog, folder, zoom=ZOOM)
+    assert digests(folder) == digests(out)
+    assert {path.name for path in folder.iterdir()} == {*outputs(), "made_from.json"}
+
+
 def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_path, monkeypatch):
     folder = tmp_path / "finish"
     with monkeypatch.context() as patch:

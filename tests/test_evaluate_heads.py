@@ -309,9 +309,9 @@ def test_segmentation_learns_masks_that_tokens_tell_and_chance_where_they_do_not
     middle = segmentation.segment(head, test[0], (20, 28))[:, 1::4, 1::4]
     assert (middle == test[1][:, 1::4, 1::4]).mean() > 0.95
     rng = np.random.default_rng(0)
-    wrong = [(x, rng.permuted(masks, axis=0)) for x, masks in (train, valid)]
+    wrong = [(x, rng.permuted(masks, axis=0)) for x, masks in (train, valid, test)]
     head = segmentation.fit_segmentation(*wrong[0], *wrong[1], **options)
-    counts = segmentation.segmentation_counts(head, *test, n_classes=3).sum(0)
+    counts = segmentation.segmentation_counts(head, *wrong[2], n_classes=3).sum(0)
     # Of three equal classes chance is 1/3 right, an IoU of 1/5.
     assert metrics.mean_iou(counts) < 0.3
 

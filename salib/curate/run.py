@@ -14,7 +14,15 @@ import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.artifact import MADE_FROM, atomic_file, check_room, is_kept, source_digest, stamp
+from salib.artifact import (
+    MADE_FROM,
+    atomic_file,
+    check_room,
+    is_kept,
+    only_writer,
+    source_digest,
+    stamp,
+)
 from salib.config import SENSOR_NAMES
 from salib.curate import remote, sources
 from salib.curate.archive import Archive, write_archive
@@ -99,10 +107,10 @@ def curate(
         report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, an `out` that holds fetched archives, a catalogue or
-            file that is missing or out of reach, a search that finds nothing, an area that the
-            scenes do not cover, files whose transfer would be billed without `requester_pays`, or
-            more failed blocks than the engine allows.
+        ValueError: for arguments out of range, an `out` that holds fetched archives or that another
+            run writes to, a catalogue or file that is missing or out of reach, a search that finds
+            nothing, an area that the scenes do not cover, files whose transfer would be billed
+            without `requester_pays`, or more failed blocks than the engine allows.
         OSError: if the disk is full.
     """
     _check(zoom, quant, resampling, encoding)
@@ -110,65 +118,65 @@ def curate(
     if (out / MANIFEST).is_file():
         raise ValueError(f"out must not hold fetched archives, got {out}: choose another folder")
     filters, say = filters or Filters(), report or (lambda _: None)
-    ground = None if area is None else area_of(area)
-    banned = excluded_ground(exclude)
-    items = _items(catalog, out, rules, ground)
-    key = {
-        "zoom": zoom,
-        "area": None if ground is None else _digest(ground),
-        "exclude": None if banned is None else _digest(banned),
-        "select": select,
-        "rules": asdict(rules),
-        "filters": asdict(filters),
-        "quant": quant,
-        "resampling": resampling,
-        "encoding": encoding,
-        "items": sources.items_digest(items),
-        "source": source_digest("salib.curate"),
-    }
-    shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-    _clear_parts(out)
-    if is_kept(out, key) and _is_whole(out):
-        _clear_shards(shards)
-        return out
-    plan = make_plan(
-        items,
-        zoom=zoom,
-        area=ground,
-        rules=rules,
-        exclude=banned,
-        select=select,
-        min_valid=filters.min_valid,
-    )
-    tell(plan, say)
-    check_bill(plan, requester_pays, say)
-    how = {"quant": quant, "encoding": encoding, "resampling": resampling}
-    blocks = make_blocks(plan, shards, requester_pays=requester_pays, **how)
-    waiting = [block for block in blocks if not block.path.is_file()]
-    places = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
-    check_room(out, 7 * TILE_BYTES * places)
-    try:
-        frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
-        if not (frozen or sources.is_remote(catalog)):
-            sources.write_snapshot(out / SNAPSHOT, items, rules, "")
-        failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
-        whole = [block.path for block in blocks if block.path.is_file()]
-        rows = read_rows(whole).to_pandas()
-        checks = _radar_checks(plan, rows, shards / CHECKS, requester_pays)
-        _finish(out, plan, whole, rows, filters, checks, engine.workers)
-    except OSError as error:
-        if error.errno not in FULL:
-            raise
-        text = f"disk must have room, got none left in {out}: free some and run again to go on"
-        raise OSError(error.errno, text) from error
-    if failed:
-        say(
-            f"{len(failed)} of {len(blocks)} blocks are left out, see {out / QUARANTINE}: run again"
+    with only_writer(out):
+        ground = None if area is None else area_of(area)
+        banned = excluded_ground(exclude)
+        items = _items(catalog, out, rules, ground)
+        key = {
+            "zoom": zoom,
+            "area": None if ground is None else _digest(ground),
+            "exclude": None if banned is None else _digest(banned),
+            "select": select,
+            "rules": asdict(rules),
+            "filters": asdict(filters),
+            "quant": quant,
+            "resampling": resampling,
+            "encoding": encoding,
+            "items": sources.items_digest(items),
+            "source": source_digest("salib.curate"),
+        }
+        shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
+        _clear_parts(out)
+        if is_kept(out, key) and _is_whole(out):
+            _clear_shards(shards)
+            return out
+        plan = make_plan(
+            items,
+            zoom=zoom,
+            area=ground,
+            rules=rules,
+            exclude=banned,
+            select=select,
+            min_valid=filters.min_valid,
         )
+        tell(plan, say)
+        check_bill(plan, requester_pays, say)
+        how = {"quant": quant, "encoding": encoding, "resampling": resampling}
+        blocks = make_blocks(plan, shards, requester_pays=requester_pays, **how)
+        waiting = [block for block in blocks if not block.path.is_file()]
+        places = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
+        check_room(out, 7 * TILE_BYTES * places)
+        try:
+            frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
+            if not (frozen or sources.is_remote(catalog)):
+                sources.write_snapshot(out / SNAPSHOT, items, rules, "")
+            failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
+            whole = [block.path for block in blocks if block.path.is_file()]
+            rows = read_rows(whole).to_pandas()
+            checks = _radar_checks(plan, rows, shards / CHECKS, requester_pays)
+            _finish(out, plan, whole, rows, filters, checks, engine.workers)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            text = f"disk must have room, got none left in {out}: free some and run again to go on"
+            raise OSError(error.errno, text) from error
+        if failed:
+            left = f"{len(failed)} of {len(blocks)} blocks are left out"
+            say(f"{left}, see {out / QUARANTINE}: run again")
+            return out
+        stamp(out, key)
+        shutil.rmtree(out / SHARDS)
         return out
-    stamp(out, key)
-    shutil.rmtree(out / SHARDS)
-    return out
 
 
 def outputs() -> list[str]:

@@ -89,7 +89,7 @@ def fit_segmentation(
 
     Tokens are z-scored by the train tokens. "linear" is one layer from a token to logits, spread
     over the mask by bilinear interpolation. "decoder" is a 1x1 convolution to `width` channels,
-    then twice [double the grid bilinearly, 3x3 convolution (the second halves the channels),
+    GELU, then twice [2x2 transposed convolution of stride 2 (the second halves the channels),
     group norm of 8 groups, GELU], a 1x1 convolution to logits, spread likewise. Cross-entropy
     over labelled pixels (a negative mask value is none), AdamW; within a run the weights of least
     valid loss, between learning rates the best valid mIoU. Memory is bounded by batches: grids

@@ -22,12 +22,12 @@ def linear_layer(
 def decoder_layers(
     tokens: Float[Tensor, "batch dim rows cols"], weights: Weights
 ) -> Float[Tensor, "batch classes fine_rows fine_cols"]:
-    """Convolutions to logits on a grid four times as fine (see `fit_segmentation`)."""
-    first, first_bias, *middle, last, last_bias = weights
+    """Transposed convolutions to logits on a grid four times as fine (see `fit_segmentation`)."""
+    first, first_bias, *finer, last, last_bias = weights
     hidden = F.gelu(F.conv2d(tokens, first, first_bias))
-    for weight, bias in zip(middle[::2], middle[1::2], strict=True):
-        finer = F.interpolate(hidden, scale_factor=2, mode="bilinear", align_corners=False)
-        hidden = F.gelu(F.group_norm(F.conv2d(finer, weight, bias, padding=1), GROUPS))
+    for weight, bias in zip(finer[::2], finer[1::2], strict=True):
+        hidden = F.conv_transpose2d(hidden, weight, bias, stride=2)
+        hidden = F.gelu(F.group_norm(hidden, GROUPS))
     return F.conv2d(hidden, last, last_bias)
 
 
@@ -40,13 +40,16 @@ LAYERS: dict[str, Callable[[Tensor, Weights], Tensor]] = {
 def initial(kind: str, dim: int, width: int, n_classes: int, generator: torch.Generator) -> Weights:
     """Weight and bias of each layer in turn, uniform within 1 / sqrt(inputs)."""
     half = width // 2
-    shapes = [(n_classes, dim, 1)]
+    layers = [(dim, n_classes, (n_classes, dim, 1, 1))]
     if kind == "decoder":
-        shapes = [(width, dim, 1), (width, width, 3), (half, width, 3), (n_classes, half, 1)]
+        layers = [
+            (dim, width, (width, dim, 1, 1)),
+            (width, width, (width, width, 2, 2)),
+            (width, half, (width, half, 2, 2)),
+            (half, n_classes, (n_classes, half, 1, 1)),
+        ]
     weights = []
-    for out, into, side in shapes:
-        bound = (into * side**2) ** -0.5
-        for shape in ((out, into, side, side), (out,)):
-            drawn = torch.rand(shape, generator=generator) * 2 - 1
-            weights.append((bound * drawn).requires_grad_())
+    for inputs, outputs, shape in layers:
+        for drawn in (torch.rand(one, generator=generator) for one in (shape, (outputs,))):
+            weights.append((inputs**-0.5 * (2 * drawn - 1)).requires_grad_())
     return tuple(weights)
