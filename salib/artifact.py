@@ -55,12 +55,16 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+class InUseError(OSError):
+    """A folder that another run writes to."""
+
+
 @contextmanager
 def only_writer(folder: Path) -> Iterator[None]:
     """Keep other runs out of `folder` within the block; a killed run keeps none out.
 
     Raises:
-        ValueError: if another run is within such a block.
+        InUseError: if another run is within such a block.
     """
     new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +72,7 @@ def only_writer(folder: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise ValueError(
+        raise InUseError(
             f"out must have one writer, got {folder}, where another run is at work: wait for its "
             "end or choose another folder"
         ) from None

@@ -1,12 +1,10 @@
 """Files from servers: resumed, retried, checked, and whole or told in one clear error."""
 
-import fcntl
 import json
 import os
 import re
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,21 +36,6 @@ class Expected:
 
     size: int
     sha256: str
-
-
-@contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Hold a folder, which must exist, so that one process at a time fetches into it.
-
-    Raises:
-        FetchError: if another one does.
-    """
-    with (folder / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FetchError(f"{folder} must have one fetch at a time, got a second") from error
-        yield
 
 
 def open_session(headers: Mapping[str, str] | None = None) -> Session:

@@ -17,6 +17,7 @@ import pytest
 import shapely
 
 from salib import data, download
+from salib.artifact import InUseError, only_writer
 from salib.config import SENSOR_NAMES
 from salib.curate import fetch, released
 from salib.curate.archive import write_archive
@@ -166,7 +167,6 @@ def assert_whole(folder, files):
     assert {path.name for path in folder.iterdir()} == {
         *(f"{name}.pmtiles" for name in SENSOR_NAMES),
         "sha256sums.txt",
-        ".lock",
     }
 
 
@@ -405,7 +405,7 @@ def test_offline_what_is_there_is_used_and_what_is_not_is_told_with_the_command(
 
 
 def test_two_fetches_into_one_folder_are_refused(fetched):
-    with download.alone(fetched.folder), pytest.raises(FetchError, match="one fetch at a time"):
+    with only_writer(fetched.folder), pytest.raises(InUseError, match="must have one writer"):
         fetched()
 
 

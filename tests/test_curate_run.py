@@ -14,7 +14,7 @@ import pytest
 import shapely
 from curate_scenes import write_small_world
 
-from salib.artifact import file_digest
+from salib.artifact import InUseError, file_digest
 from salib.config import SENSOR_NAMES
 from salib.curate import Archive, Engine, Rules, curate
 from salib.curate.codec import image_format
@@ -147,7 +147,7 @@ def test_a_second_run_into_a_folder_is_kept_out_until_the_first_ends(catalog, ou
     while not list(folder.glob(".shards/*/*.arrow")):
         assert process.poll() is None
         time.sleep(0.002)
-    with pytest.raises(ValueError, match="where another run is at work"):
+    with pytest.raises(InUseError, match="where another run is at work"):
         curate(catalog, folder, zoom=ZOOM)
     assert process.wait() == 0
     curate(catalog, folder, zoom=ZOOM)

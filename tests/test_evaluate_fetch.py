@@ -25,6 +25,7 @@ from servers import Faults, RangeServer
 from typer.testing import CliRunner
 
 from salib import download
+from salib.artifact import InUseError, only_writer
 from salib.cli import app
 from salib.download import Expected, FetchError
 from salib.evaluate import fetch, fetch_chips, hub
@@ -159,7 +160,6 @@ def below(folder):
 def assert_whole(folder, *names):
     """The folder holds these tasks as published, their normalizers, records, and nothing else."""
     found = below(folder)
-    assert found.pop(".lock") == b""
     record = json.loads(found.pop("fetched.json"))
     for name in names:
         bench, seed = TASKS[name].benchmark, list(TASKS).index(name)
@@ -328,7 +328,7 @@ def test_no_server_is_one_error_that_says_what_to_do(fetched):
         port = free.getsockname()[1]
     with pytest.raises(FetchError, match=r"cannot be reached.*call again later, or give another"):
         fetched(base_url=f"http://127.0.0.1:{port}")
-    assert set(below(fetched.folder)) == {".lock"}
+    assert not below(fetched.folder)
 
 
 @pytest.mark.parametrize(
@@ -387,7 +387,7 @@ def test_a_malicious_zip_is_refused_whole_and_writes_nothing(fetched, mirror, ki
     with pytest.raises(FetchError, match=f"safe to unpack, got .*evil.*{said}.*kept in"):
         fetched()
     assert set(below(fetched.folder)) == {
-        *(".lock", "fetched.json", f"{CLASSES}/normalizer.json", ".fetch/m-eurosat.zip.part")
+        *("fetched.json", f"{CLASSES}/normalizer.json", ".fetch/m-eurosat.zip.part")
     }
     assert not list(fetched.folder.parent.glob("evil"))
 
@@ -594,7 +594,7 @@ def test_the_hubs_variables_name_the_mirror_and_keep_the_token_to_it(fetched, mi
 
 def test_two_fetches_into_one_folder_are_refused(fetched):
     fetched.folder.mkdir()
-    with download.alone(fetched.folder), pytest.raises(FetchError, match="one fetch at a time"):
+    with only_writer(fetched.folder), pytest.raises(InUseError, match="must have one writer"):
         fetched()
 
 
@@ -653,7 +653,7 @@ def test_chips_come_as_a_zip_that_evaluation_reads_and_only_once(chips):
     assert (task.name, task.class_names) == ("eurosat", ("c0", "c1"))
     check = ["sha256sum", "--strict", "-c", "sha256sums.txt"]
     assert subprocess.run(check, cwd=target.parent, capture_output=True).returncode == 0
-    assert set(below(target.parent)) == {"EuroSAT_RGB.zip", "sha256sums.txt", ".lock"}
+    assert set(below(target.parent)) == {"EuroSAT_RGB.zip", "sha256sums.txt"}
     before = chips.mirror.asked()
     chips(base_url="http://127.0.0.1:1")
     chips(offline=True)

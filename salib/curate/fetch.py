@@ -6,10 +6,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from salib.artifact import check_room
+from salib.artifact import check_room, only_writer
 from salib.config import SENSOR_NAMES
 from salib.curate.archive import Archive
-from salib.download import FetchError, alone, download, manifest, open_session, settle, size_of
+from salib.download import FetchError, download, manifest, open_session, settle, size_of
 
 BASE_URL = "https://se7a6ueojehnth4fhglodzchw40rfbuv.lambda-url.us-east-2.on.aws"
 """The authors' signer: redirects each file name to a signed address good for an hour."""
@@ -73,7 +73,7 @@ def fetch_archives(
 
     Raises:
         ValueError: if the release is unknown.
-        OSError: if there is no room.
+        OSError: if there is no room, or another run writes to `out`.
         FetchError: if the server fails for good, an archive is not what was
             stated, is missing offline, or `out` holds an archive from elsewhere.
     """
@@ -85,8 +85,7 @@ def fetch_archives(
     if offline:
         _require_all(out, release)
         return out
-    out.mkdir(parents=True, exist_ok=True)
-    with alone(out), open_session() as session:
+    with only_writer(out), open_session() as session:
         missing = {sensor: it for sensor, it in release.archives.items() if _lacks(out, sensor, it)}
         parts = {sensor: out / f"{sensor}.pmtiles.part" for sensor in missing}
         stated = sum(int(it.gigabytes * 1e9) for it in missing.values())

@@ -8,12 +8,11 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from salib.artifact import atomic_dir, atomic_file, check_room
+from salib.artifact import atomic_dir, atomic_file, check_room, only_writer
 from salib.download import (
     Expected,
     FetchError,
     Session,
-    alone,
     discard,
     download,
     open_session,
@@ -55,7 +54,8 @@ def fetch_geobench(
 
     Raises:
         ValueError: if a name is unknown or none is given.
-        OSError: if there is no room for the zips and what they unpack to.
+        OSError: if there is no room for the zips and what they unpack to, or another run writes to
+            `out`.
         FetchError: if the server fails for good, a zip or task is not what it must be, is missing
             offline, or `out` holds another revision or a task from elsewhere.
     """
@@ -69,8 +69,7 @@ def fetch_geobench(
             f"{out} must hold {', '.join(lacking)} to go without a network: call `{command}` "
             "with one"
         )
-    out.mkdir(parents=True, exist_ok=True)
-    with alone(out), open_session(hub.headers(base_url)) as session:
+    with only_writer(out), open_session(hub.headers(base_url)) as session:
         commit = _known_commit(out, revision) or revision
         if not hub.is_commit(commit):
             commit = hub.commit_of(session, hub.endpoint(base_url), REPOSITORY, revision)

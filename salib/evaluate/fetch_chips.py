@@ -6,8 +6,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from salib.artifact import check_room, file_digest
-from salib.download import Expected, FetchError, alone, download, open_session, settle, size_of
+from salib.artifact import check_room, file_digest, only_writer
+from salib.download import Expected, FetchError, download, open_session, settle, size_of
 from salib.evaluate import hub
 from salib.evaluate.chip_zips import CHIP_ZIPS, ChipSource, members
 
@@ -79,7 +79,7 @@ def fetch_chips(
 
     Raises:
         ValueError: if the source is unknown.
-        OSError: if there is no room.
+        OSError: if there is no room, or another run writes to the folder.
         FetchError: if the server fails for good, the zip is not the published one, is missing
             offline, or the folder holds another under its name.
     """
@@ -97,8 +97,7 @@ def fetch_chips(
     address = f"{published.server or hub.endpoint()}/{published.folder}"
     url = f"{(base_url or address).rstrip('/')}/{target.name}"
     headers = hub.headers(base_url) if published.server is None else {}
-    out.mkdir(parents=True, exist_ok=True)
-    with alone(out), open_session(headers) as session:
+    with only_writer(out), open_session(headers) as session:
         part = target.with_name(f"{target.name}.part")
         if _is_there(target, published):  # another call brought it meanwhile
             return target
