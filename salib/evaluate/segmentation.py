@@ -67,10 +67,9 @@ class SegmentationHead(NamedTuple):
 
 
 class Fit(NamedTuple):
-    """Weights of least valid loss of one candidate, and what they reach there."""
+    """Weights of least valid loss of one candidate, and that loss."""
 
     weights: tuple[Tensor, ...]
-    score: float
     loss: float
 
 
@@ -109,17 +108,20 @@ def fit_segmentation(
     mean, deviation = _moments(train)
     head = SegmentationHead(kind, mean, deviation, (), 0.0, 0.0, chosen.batch)
     data = (train, train_masks, valid, valid_masks)
-    fits = {
-        rate: _fit(head, data, n_classes, chosen, learning_rate=rate, seed=seed)
-        for rate in chosen.learning_rates
-    }
-    finite = {rate: fit for rate, fit in fits.items() if fit is not None}
-    if not finite:
+    candidates = []
+    for rate in chosen.learning_rates:
+        fit = _fit(head, data, n_classes, chosen, learning_rate=rate, seed=seed)
+        if fit is None:
+            continue
+        fitted = head._replace(weights=fit.weights, learning_rate=rate)
+        counts = segmentation_counts(fitted, valid, valid_masks, n_classes=n_classes)
+        score = float(mean_iou(counts.sum(0)))
+        candidates.append((score, -fit.loss, fitted._replace(valid_mean_iou=score)))
+    if not candidates:
         raise ValueError(
             f"learning_rates must hold one that converges, got {chosen.learning_rates}: add lower"
         )
-    rate, best = max(finite.items(), key=lambda item: (item[1].score, -item[1].loss))
-    return head._replace(weights=best.weights, learning_rate=rate, valid_mean_iou=best.score)
+    return max(candidates, key=lambda candidate: candidate[:2])[2]
 
 
 def segment(head: SegmentationHead, grids: Grids, size: Size) -> UInt8[np.ndarray, "items _ _"]:
@@ -182,15 +184,11 @@ def _fit(
         if not math.isfinite(loss):
             break
         if best is None or loss < best.loss:
-            best = Fit(tuple(weight.detach().clone() for weight in weights), math.nan, loss)
+            best = Fit(tuple(weight.detach().clone() for weight in weights), loss)
             waited = 0
         if waited >= sweep.patience:
             break
-    if best is None:
-        return None
-    fitted = head._replace(weights=best.weights)
-    counts = segmentation_counts(fitted, valid, valid_masks, n_classes=n_classes)
-    return best._replace(score=float(mean_iou(counts.sum(0))))
+    return best
 
 
 def _mean_loss(head: SegmentationHead, grids: Grids, masks: Masks) -> float:
