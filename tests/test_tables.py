@@ -212,9 +212,12 @@ def test_memory_growth_is_one_for_linear_and_the_ratio_for_quadratic():
     assert growth == pytest.approx({"linear": 1, "dense": 16})
 
 
-def test_table_2_as_text_holds_the_cells_of_the_table_and_marks_the_best():
+@pytest.mark.parametrize("origin", ["procedural", "real"])
+def test_table_2_as_text_holds_the_cells_of_the_table_and_marks_the_best(origin):
     made = rows(lead=0.1).assign(protocol="default", metric="accuracy")
-    lines = tables.text_table2(made, PAPER / "table2.csv").splitlines()
+    made["procedural"] = origin == "procedural"
+    caption, *lines = tables.text_table2(made, PAPER / "table2.csv").splitlines()
+    assert f"ours and the baselines' on {origin} images, the paper's on real ones" in caption
     assert len(lines) == 17
     assert lines[0].split()[:5] == ["probe", "task", "SA-high", "SA-low", "CROMA"]
     frame = tables.table2(made, PAPER / "table2.csv").data

@@ -26,22 +26,26 @@ def table2(rows: Rows, paper: Rows) -> Styler:
 
 
 def text_table2(rows: Rows, paper: Rows) -> str:
-    """Table 2 as plain text, the best of three between asterisks.
+    """Table 2 as plain text, on what images it rests, the best of three between asterisks.
 
     Raises:
         ValueError: as `table2`.
     """
-    frame, bold, _ = _table2(rows, paper)
+    frame, bold, origin = _table2(rows, paper)
+    caption = (
+        f"Accuracy in percent, ours and the baselines' on {origin} images, the paper's on real ones"
+    )
     names = [f"{'paper ' if block == 'paper' else ''}{name}" for block, name in frame.columns]
     lines = [["probe", "task", *names]]
     for label, cells, is_bold in zip(frame.index, frame.to_numpy(), bold, strict=True):
         shown = [f"*{c}*" if best else c for c, best in zip(cells, is_bold, strict=True)]
         lines.append([*label, *shown])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
+    padded = (
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
     )
+    return "\n".join([caption, *padded])
 
 
 def table1(
