@@ -7,11 +7,13 @@ import pytest
 
 from salib.artifact import (
     PACKAGE,
+    InUseError,
     atomic_dir,
     atomic_file,
     is_kept,
     keep,
     module_files,
+    only_writer,
     source_digest,
     stamp,
 )
@@ -89,3 +91,21 @@ def test_a_module_depends_on_what_it_imports_and_nothing_downstream():
     assert source_digest("salib.bias") != source_digest("salib.losses")
     with pytest.raises(ValueError, match="must be part of salib"):
         module_files("salib.nothing")
+
+
+def test_a_folder_has_one_writer_and_is_left_as_it_was(tmp_path, monkeypatch):
+    folder = tmp_path / "new" / "out"
+    second = pytest.raises(InUseError, match="must have one writer, got .*out, where another")
+    with only_writer(folder):
+        with second, only_writer(folder):
+            pytest.fail("two writers")
+        (folder / "kept").touch()
+    with only_writer(folder):
+        pass
+    assert [path.name for path in folder.iterdir()] == ["kept"]
+    with pytest.raises(KeyError), only_writer(tmp_path / "empty"):
+        raise KeyError
+    assert not (tmp_path / "empty").exists()
+    monkeypatch.setattr("salib.artifact.os.access", lambda *_: False)
+    with only_writer(folder):
+        assert [path.name for path in folder.iterdir()] == ["kept"]

@@ -108,9 +108,9 @@ def curate(
 
     Raises:
         ValueError: for arguments out of range, an `out` that holds fetched archives, a catalogue or
-            file that is missing or out of reach, a search that finds
-            nothing, an area that the scenes do not cover, files whose transfer would be billed
-            without `requester_pays`, or more failed blocks than the engine allows.
+            file that is missing or out of reach, a search that finds nothing, an area that the
+            scenes do not cover, files whose transfer would be billed without `requester_pays`, or
+            more failed blocks than the engine allows.
         OSError: if the disk is full or another run writes to `out`.
     """
     _check(zoom, quant, resampling, encoding)
