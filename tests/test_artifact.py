@@ -95,7 +95,7 @@ def test_a_module_depends_on_what_it_imports_and_nothing_downstream():
 
 def test_a_folder_has_one_writer_and_is_left_as_it_was(tmp_path, monkeypatch):
     folder = tmp_path / "new" / "out"
-    second = pytest.raises(InUseError, match="must have one writer, got .*out, where another")
+    second = pytest.raises(InUseError, match=r"must have one writer, got .*out, where another")
     with only_writer(folder):
         with second, only_writer(folder):
             pytest.fail("two writers")
