@@ -281,7 +281,7 @@ RUN = (
 )
 
 
-def test_a_run_killed_while_it_searches_leaves_nothing_and_searches_again(world, quiet, tmp_path):
+def test_a_run_killed_while_it_searches_leaves_a_lock_and_searches_again(world, quiet, tmp_path):
     asked, folder = [], tmp_path / "0"
 
     def kill_third():
@@ -294,9 +294,9 @@ def test_a_run_killed_while_it_searches_leaves_nothing_and_searches_again(world,
         command = [sys.executable, "-c", RUN, api, str(folder), *map(str, AREA.bounds)]
         process = subprocess.Popen(command)
         assert process.wait() == -signal.SIGKILL
-        assert not folder.exists()
+        assert [path.name for path in folder.iterdir()] == [".lock"]
         kill_at_puts(api, tmp_path, [0])
-        assert [path.suffix for path in folder.iterdir()] == [".part"]
+        assert [path.suffix for path in folder.iterdir() if path.name != ".lock"] == [".part"]
         curate(api, folder, zoom=ZOOM, area=AREA)
     assert {path.name for path in folder.iterdir()} == WHOLE
     same(folder, quiet)
