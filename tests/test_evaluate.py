@@ -57,6 +57,17 @@ def _scaled(train, y, test):
     return z_train, y, z_test
 
 
+@pytest.mark.parametrize("k", [1, 7, 90])
+def test_equal_similarities_are_ordered_by_place_in_the_train_split(k):
+    rng = np.random.default_rng(3)
+    # Axes and their opposites: every similarity is exactly -1, 0 or 1, most of them tie.
+    axes = np.concatenate([np.eye(4), -np.eye(4)]).astype(np.float32)
+    train, test = axes[rng.integers(8, size=90)], axes[rng.integers(8, size=11)]
+    found = probes.cosine_neighbours(train, test, k=k)
+    for row, places in zip(test @ train.T, found.places, strict=True):
+        assert places.tolist() == sorted(range(90), key=lambda place: (-row[place], place))[:k]
+
+
 def test_a_tied_vote_goes_to_the_class_whose_member_is_nearest():
     angles = np.deg2rad([50, 40, 10, 20])
     train = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)

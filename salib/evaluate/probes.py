@@ -99,7 +99,10 @@ def cosine_neighbours(
     places, similarity = [], []
     for start in range(0, len(test), QUERIES_AT_ONCE):
         rows = unit_test[start : start + QUERIES_AT_ONCE] @ unit_train.T
-        places.append(np.argsort(-rows, axis=1, kind="stable")[:, :k])
+        least = np.partition(rows, -k, axis=1)[:, -k, None]
+        near = [np.flatnonzero(row) for row in rows >= least]  # k places, more where they tie
+        order = [np.argsort(-row[n], kind="stable")[:k] for row, n in zip(rows, near, strict=True)]
+        places.append(np.stack([n[first] for n, first in zip(near, order, strict=True)]))
         similarity.append(np.take_along_axis(rows, places[-1], 1))
     return Neighbours(np.concatenate(places).astype(np.int64), np.concatenate(similarity))
 
