@@ -4,10 +4,11 @@
     python benchmarks/libraries.py
 
 Features are those of heads.py, made up. Without faiss its cases are left out. Neighbours are 20
-by cosine and by L2; k-means has the default protocol's restarts; "linear" is a fit on train and one
-on train and valid items with C = 0.1, to scikit-learn's tolerance there and our own here. Before
-anything is timed neighbours must be the same ones, and linear predictions alike. Rows go to
-results/performance/libraries.csv; `within` is k-means' sum of squares over the least of them.
+by cosine and by L2; k-means has the default protocol's restarts, and ours is scikit-learn on one
+thread; "linear" is a fit on train and one on train and valid items with C = 0.1, to scikit-learn's
+tolerance there and our own here. Before anything is timed neighbours must be the same ones, and
+linear predictions alike. Rows go to results/performance/libraries.csv; `within` is k-means' sum of
+squares over the least of them.
 """
 
 import argparse
@@ -62,7 +63,7 @@ def neighbours(train: np.ndarray, test: np.ndarray) -> dict[str, dict[str, Case]
     return {"k-NN, cosine": cosine, "k-NN, L2": l2}
 
 
-def clusters(splits: Splits, train: np.ndarray, test: np.ndarray, n: int) -> dict[str, Case]:
+def clusters(splits: Splits, train: np.ndarray, n: int) -> dict[str, Case]:
     """Centres of the clusters."""
 
     def sklearn() -> np.ndarray:
@@ -141,7 +142,7 @@ def main() -> None:
     parts = list(standardise(*(split.features[COLUMN] for split in splits)))
     train, _, test = parts
     all_cases = neighbours(train, test)
-    all_cases["k-means"] = clusters(splits, train, test, classes)
+    all_cases["k-means"] = clusters(splits, train, classes)
     all_cases["linear"] = linears(splits, parts, classes)
     tables = []
     for head, cases in all_cases.items():

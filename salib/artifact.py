@@ -87,8 +87,9 @@ def only_writer(folder: Path) -> Iterator[None]:
         with suppress(OSError):
             (folder / ".lock").unlink(missing_ok=True)
         lock.release()
-        if new and not any(folder.iterdir()):
-            folder.rmdir()
+        if new:
+            with suppress(OSError):  # it holds something
+                folder.rmdir()
 
 
 def _own(path: Path) -> str:

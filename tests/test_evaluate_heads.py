@@ -312,8 +312,8 @@ def test_segmentation_learns_masks_that_tokens_tell_and_chance_where_they_do_not
     wrong = [(x, rng.permuted(masks, axis=0)) for x, masks in (train, valid, test)]
     head = segmentation.fit_segmentation(*wrong[0], *wrong[1], **options)
     counts = segmentation.segmentation_counts(head, *wrong[2], n_classes=3).sum(0)
-    # Of three equal classes chance is 1/3 right, an IoU of 1/5.
-    assert metrics.mean_iou(counts) < 0.3
+    # Of three equal classes chance is 1/3 right: an IoU of 1/5 at most, less if one is preferred.
+    assert metrics.mean_iou(counts) < 0.22
 
 
 def test_linear_segmentation_equals_a_loop_over_tokens_spread_by_torch():

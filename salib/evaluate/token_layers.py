@@ -40,16 +40,13 @@ LAYERS: dict[str, Callable[[Tensor, Weights], Tensor]] = {
 def initial(kind: str, dim: int, width: int, n_classes: int, generator: torch.Generator) -> Weights:
     """Weight and bias of each layer in turn, uniform within 1 / sqrt(inputs)."""
     half = width // 2
-    layers = [(dim, n_classes, (n_classes, dim, 1, 1))]
+    layers = [(dim, n_classes, 1)]
     if kind == "decoder":
-        layers = [
-            (dim, width, (width, dim, 1, 1)),
-            (width, width, (width, width, 2, 2)),
-            (width, half, (width, half, 2, 2)),
-            (half, n_classes, (n_classes, half, 1, 1)),
-        ]
+        layers = [(dim, width, 1), (width, width, 2), (width, half, 2), (half, n_classes, 1)]
     weights = []
-    for inputs, outputs, shape in layers:
-        for drawn in (torch.rand(one, generator=generator) for one in (shape, (outputs,))):
-            weights.append((inputs**-0.5 * (2 * drawn - 1)).requires_grad_())
+    for inputs, outputs, side in layers:
+        channels = (inputs, outputs) if side == 2 else (outputs, inputs)  # transposed, or not
+        for shape in ((*channels, side, side), (outputs,)):
+            drawn = torch.rand(shape, generator=generator) * 2 - 1
+            weights.append((inputs**-0.5 * drawn).requires_grad_())
     return tuple(weights)
