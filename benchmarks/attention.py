@@ -2,11 +2,12 @@
 
     python benchmarks/attention.py --released ../scale-alibi
 
-One image, 16 heads 48 wide. "released" is the formula of the released code (logits, plus a dense
-bias, softmax, product), timed without building its table. Time is interleaved, memory comes from a
-process for each case; both are forward and backward. Rows go to results/performance/attention.csv,
-attention_memory.csv and bias.csv; with --device cuda to files named attention_cuda.csv and
-attention_memory_cuda.csv, where the limit is the card's own measured rate of matrix products.
+One image, on a GPU eight that share their places; 16 heads 48 wide. "released" is the formula of
+the released code (logits, plus a dense bias, softmax, product), timed without building its table.
+Time is interleaved, memory comes from a process for each case; both are forward and backward. Rows
+go to results/performance/attention.csv, attention_memory.csv and bias.csv; with --device cuda to
+attention_cuda.csv and attention_memory_cuda.csv. The limit is the machine's own measured rate of
+matrix products.
 """
 
 import argparse
@@ -33,13 +34,18 @@ CASES = {
 DENSE_TOKENS = 4096  # above it a dense bias and its gradients do not fit a laptop
 
 
+BATCHES = {"cpu": 1, "cuda": 8}
+
+
 def case(name: str, tokens: int, device: str) -> Callable[[], object]:
     """Forward and backward of one implementation."""
     impl, dtype = name.split()
     generator = torch.Generator(device).manual_seed(0)
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     q, k, v, grad = (
-        torch.randn(1, HEADS, tokens, DIM, generator=generator, device=device).to(kind)
+        torch.randn(BATCHES[device], HEADS, tokens, DIM, generator=generator, device=device).to(
+            kind
+        )
         for _ in range(4)
     )
     leaves = [t.requires_grad_() for t in (q, k, v)]
@@ -56,8 +62,7 @@ def case(name: str, tokens: int, device: str) -> Callable[[], object]:
         mixed.backward(grad)
         for leaf in leaves:
             leaf.grad = None
-        if device == "cuda":
-            torch.cuda.synchronize()
+        measure.finished(device)
 
     return run
 
@@ -105,23 +110,27 @@ def main() -> None:
         print(json.dumps({"peak_mib": measure.peak_mib(run, device)}))
         return
     found = measure.machine(device)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    suffix = "_cuda" if device == "cuda" else ""
     tables = [time_rows(tokens, device, chosen.rounds, found) for tokens in chosen.tokens]
-    write(pd.concat(tables).assign(**found), chosen.out / f"attention{suffix}.csv", found)
+    write(pd.concat(tables).assign(**found), measure.results(chosen, "attention"), found)
     arguments = [f"--threads={chosen.threads}", f"--device={device}", "--peak"]
     rows = [
-        {"case": name, "tokens": tokens}
-        | measure.in_own_process(__file__, *arguments, name, str(tokens))
+        {"case": name, "tokens": tokens} | peak(name, tokens, arguments, device)
         for tokens in chosen.memory
         for name in CASES[device]
         if tokens <= DENSE_TOKENS or not name.startswith(("released", "reference"))
     ]
-    path = chosen.out / f"attention_memory{suffix}.csv"
+    path = measure.results(chosen, "attention_memory")
     write(pd.DataFrame(rows).assign(**found), path, found)
     if device == "cpu":
         bias = bias_rows(chosen.released, DENSE_TOKENS)
-        write(bias.assign(**found), chosen.out / "bias.csv", found)
+        write(bias.assign(**found), measure.results(chosen, "bias"), found)
+
+
+def peak(name: str, tokens: int, arguments: list[str], device: str) -> dict[str, float]:
+    """Peak memory of one implementation, on a processor in a process of its own."""
+    if device == "cuda":
+        return {"peak_mib": measure.peak_mib(case(name, tokens, device), device)}
+    return measure.in_own_process(__file__, *arguments, name, str(tokens))
 
 
 def time_rows(tokens: int, device: str, rounds: int, found: dict[str, str]) -> pd.DataFrame:
@@ -130,9 +139,10 @@ def time_rows(tokens: int, device: str, rounds: int, found: dict[str, str]) -> p
     runs = {name: case(name, tokens, device) for name in CASES[device]}
     table = measure.summary(measure.interleave(runs, rounds), "released float32")
     # Two products forward, four backward; logits computed again do not count.
-    table["gflops"] = 6 * 2 * HEADS * DIM * tokens**2 / 1e9 / table["wall_s"]
+    flop = 6 * 2 * BATCHES[device] * HEADS * DIM * tokens**2
+    table["gflops"] = flop / 1e9 / table["wall_s"]
     limits = table["case"].map(lambda name: float(found[f"{name.split()[1]}_gflops"]))
-    return table.assign(of_limit=table["gflops"] / limits, tokens=tokens)
+    return table.assign(of_limit=table["gflops"] / limits, tokens=tokens, batch=BATCHES[device])
 
 
 def write(table: pd.DataFrame, path: Path, found: dict[str, str]) -> None:

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 import types
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -55,6 +55,7 @@ def options(parser: argparse.ArgumentParser, cases: Sequence[str] = CASES) -> No
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--cases", nargs="+", default=cases, choices=cases)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("results/performance"))
 
@@ -83,7 +84,8 @@ def released(folder: Path | None) -> types.ModuleType | None:
     sys.modules["scale_alibi"] = package
     if not torch.distributed.is_initialized():
         store = torch.distributed.HashStore()
-        torch.distributed.init_process_group("gloo", store=store, rank=0, world_size=1)
+        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     return importlib.import_module("scale_alibi.model")
 
 
@@ -128,9 +130,25 @@ def summary(rows: pd.DataFrame, base: str) -> pd.DataFrame:
     return table.reset_index()
 
 
-def peak_mib(run: Callable[[], object], device: str = "cpu") -> float:
-    """Peak memory of a call over what the process (or the GPU) held before it, in MiB."""
+def finished(device: str) -> None:
+    """Wait until a GPU has done what it was asked; a processor has."""
     if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def results(chosen: argparse.Namespace, name: str) -> Path:
+    """The file of rows, its folder made: `name`.csv, or `name`_cuda.csv of a GPU."""
+    chosen.out.mkdir(parents=True, exist_ok=True)
+    return chosen.out / f"{name}{'_cuda' if chosen.device == 'cuda' else ''}.csv"
+
+
+def peak_mib(run: Callable[[], object], device: str = "cpu") -> float:
+    """Peak memory of a call over what the process (or the GPU) held before it, in MiB.
+
+    On a GPU the call runs once before: compiling a kernel takes memory that later calls do not.
+    """
+    if device == "cuda":
+        run()
         before = torch.cuda.memory_allocated()
         torch.cuda.reset_peak_memory_stats()
         run()
@@ -148,11 +166,15 @@ def peak_mib(run: Callable[[], object], device: str = "cpu") -> float:
         return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
 
 
-def peaks(script: str, cases: Iterable[str], chosen: argparse.Namespace, *size: str) -> list[float]:
-    """Peak memory of each case at one size, each in a process of its own."""
-    arguments = [*size, f"--threads={chosen.threads}"]
+def peaks(
+    script: str, runs: dict[str, Callable[[], object]], chosen: argparse.Namespace, *size: str
+) -> dict[str, float]:
+    """Peak memory of each case at one size; on a processor each in a process of its own."""
+    if chosen.device == "cuda":
+        return {name: peak_mib(run, "cuda") for name, run in runs.items()}
+    arguments = [*size, f"--threads={chosen.threads}", f"--device={chosen.device}"]
     arguments += [f"--released={chosen.released}"] if chosen.released else []
-    return [in_own_process(script, *arguments, f"--peak={name}")["peak_mib"] for name in cases]
+    return {name: in_own_process(script, *arguments, f"--peak={name}")["peak_mib"] for name in runs}
 
 
 def in_own_process(script: str, *arguments: str) -> dict:
@@ -171,8 +193,7 @@ def matmul_gflops(dtype: torch.dtype, device: str = "cpu", rounds: int = 5) -> f
     for _ in range(rounds + 1):
         start = time.perf_counter()
         a @ b
-        if device == "cuda":
-            torch.cuda.synchronize()
+        finished(device)
         best = min(best, time.perf_counter() - start)
     return 2 * side**3 / best / 1e9
 

@@ -2,11 +2,13 @@
 
     python benchmarks/step.py --released ../scale-alibi --patch 16 --batch 4
     SALIB_PLAIN_ALLOCATOR=1 python benchmarks/step.py --released ../scale-alibi --patch 8 --batch 1
+    python benchmarks/step.py --released ../scale-alibi --device cuda --patch 16 --batch 32
+    python benchmarks/step.py --released ../scale-alibi --device cuda --patch 8 --batch 2
 
 The base model (768 wide, 12 layers, 16 heads) on a lores and radar image of 256 px and a hires one
 of 512 px with 40 % of patches hidden. The released model runs unmodified, in float32 and under
 bfloat16 autocast; ours in float32 and bfloat16. Time is interleaved, memory comes from a process
-for each case. Rows go to results/performance/step_p<patch>.csv.
+for each case. Rows go to results/performance/step_p<patch>.csv, of a GPU to step_p<patch>_cuda.csv.
 """
 
 import argparse
@@ -24,62 +26,75 @@ from salib import build_model, preset
 from salib.config import ModelConfig
 from salib.data import Batch
 from salib.losses import total_loss
+from salib.model import Mask
 from salib.train import step_losses
 
 LORES_PX, MASK_RATIO = 256, 0.4
 
 
-def images(batch: int) -> dict[str, torch.Tensor]:
+def images(batch: int, device: str) -> dict[str, torch.Tensor]:
     """Random levels of the three sensors."""
     generator = torch.Generator().manual_seed(0)
     sizes = {"radar": (2, LORES_PX), "lores": (3, LORES_PX), "hires": (3, 2 * LORES_PX)}
     return {
-        name: 255 * torch.rand(batch, bands, side, side, generator=generator)
+        name: 255 * torch.rand(batch, bands, side, side, generator=generator).to(device)
         for name, (bands, side) in sizes.items()
     }
 
 
-def case(name: str, folder: Path | None, patch: int, batch: int) -> Callable[[], object]:
+def case(
+    name: str, folder: Path | None, patch: int, batch: int, device: str
+) -> Callable[[], object]:
     """A step of one side in one precision."""
     half = name.endswith("bf16")
-    pictures = images(batch)
-    model = build(name.startswith("released"), folder, patch)
+    pictures = images(batch, device)
+    model = build(name.startswith("released"), folder, patch, device)
     if name.startswith("released"):
         their = measure.released(folder)
 
         def losses() -> torch.Tensor:
             side = LORES_PX // patch
-            device = torch.device("cpu")
             masks = [their.get_mask(batch, side**2, device, MASK_RATIO) for _ in range(2)]
             fine = their.get_mask(batch, 4 * side**2, device, MASK_RATIO, downsize_for_mae=True)
             return sum(model(*pictures.values(), *masks, fine, 0, 1))
     else:
         # 4 m and 2 m a pixel: tile pyramid levels 15 and 16 at mid latitude.
-        gsd_m = {n: torch.full((batch,), 2.0 if n == "hires" else 4.0) for n in pictures}
+        gsd_m = {
+            n: torch.full((batch,), 2.0 if n == "hires" else 4.0, device=device) for n in pictures
+        }
 
         def losses() -> torch.Tensor:
             side, generator = LORES_PX // patch, torch.Generator().manual_seed(1)
-            masks = model.draw_masks(batch, rows=side, cols=side, generator=generator)
+            drawn = model.draw_masks(batch, rows=side, cols=side, generator=generator)
+            masks = {n: Mask(m.keep.to(device), m.hidden.to(device)) for n, m in drawn.items()}
             return total_loss(
                 *step_losses(model, Batch(pictures, gsd_m), masks, joint_target=False)
             )
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        with torch.autocast(device, torch.bfloat16, enabled=half):
             loss = losses()
         loss.backward()
         model.zero_grad(set_to_none=True)
+        measure.finished(device)
 
     return step
 
 
 @functools.cache
-def build(is_released: bool, folder: Path | None, patch: int) -> torch.nn.Module:
-    """One model a side serves both precisions; four would not fit a laptop."""
+def build(is_released: bool, folder: Path | None, patch: int, device: str) -> torch.nn.Module:
+    """One model a side serves both precisions; four would not fit a laptop.
+
+    The released model keeps its tables of bias on the processor and copies them at every step; on
+    a GPU they are put there once.
+    """
     if not is_released:
-        return build_model(config(patch), seed=0).train()
+        return build_model(config(patch), seed=0).train().to(device)
     patches = (LORES_PX // patch) ** 2
-    return measure.released(folder).ScaleAlibi(patch_size=patch, num_patches=patches).train()
+    model = measure.released(folder).ScaleAlibi(patch_size=patch, num_patches=patches)
+    model.attn_bias = model.attn_bias.to(device)
+    model.attn_bias_hires = model.attn_bias_hires.to(device)
+    return model.train().to(device)
 
 
 def config(patch: int) -> ModelConfig:
@@ -115,28 +130,30 @@ def main() -> None:
     chosen = parser.parse_args()
     measure.same_allocator()
     torch.set_num_threads(chosen.threads)
-    size = (chosen.released, chosen.patch, chosen.batch)
+    size = (chosen.released, chosen.patch, chosen.batch, chosen.device)
     if chosen.peak:
         step = case(chosen.peak, *size)
-        print(json.dumps({"peak_mib": measure.peak_mib(step)}))
+        print(json.dumps({"peak_mib": measure.peak_mib(step, chosen.device)}))
         return
     names = measure.at_hand(chosen)
-    rows = measure.interleave({n: case(n, *size) for n in names}, chosen.rounds)
+    runs = {n: case(n, *size) for n in names}
+    rows = measure.interleave(runs, chosen.rounds)
     table = measure.summary(rows, "released float32")
     sides = (f"--patch={chosen.patch}", f"--batch={chosen.batch}")
-    table["peak_mib"] = measure.peaks(__file__, table["case"], chosen, *sides)
+    table["peak_mib"] = table["case"].map(measure.peaks(__file__, runs, chosen, *sides))
     gflop, share = step_gflop(chosen.patch)
-    found = measure.machine()
+    found = measure.machine(chosen.device)
     limits = {"float32": float(found["float32_gflops"]), "bf16": float(found["bf16_gflops"])}
     table["gflops"] = chosen.batch * gflop / table["wall_s"]
     table["of_limit"] = [
         rate / limits[n.split()[1]] for n, rate in zip(table["case"], table["gflops"], strict=True)
     ]
     plain = bool(os.environ.get("SALIB_PLAIN_ALLOCATOR"))
-    found["allocator"] = "glibc" if plain else "glibc, blocks kept"
+    own = "torch's" if chosen.device == "cuda" else "glibc, blocks kept"
+    found["allocator"] = "glibc" if plain else own
     table = table.assign(patch=chosen.patch, batch=chosen.batch, attention_share=share, **found)
-    chosen.out.mkdir(parents=True, exist_ok=True)
-    table.to_csv(chosen.out / f"step_p{chosen.patch}.csv", index=False, float_format="%.4g")
+    path = measure.results(chosen, f"step_p{chosen.patch}")
+    table.to_csv(path, index=False, float_format="%.4g")
     print(table.drop(columns=list(found)).round(3).to_string(index=False))
 
 

@@ -47,7 +47,8 @@ def pretrain(
         report: called with one line when a kept run is reused.
 
     Raises:
-        ValueError: if the tiles cannot be read, or the loss stops being finite.
+        ValueError: if the tiles cannot be read, a machine runs more ranks than it has GPUs, or the
+            loss stops being finite.
     """
     tiles, out = Path(tiles), Path(out)
     key = {
@@ -178,9 +179,15 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
 
 
 def _device() -> torch.device:
-    if torch.cuda.is_available():
-        return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
-    return torch.device("cpu")
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    rank, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if rank >= gpus:
+        raise ValueError(
+            f"ranks of a machine must not exceed its GPUs, got LOCAL_RANK={rank} and {gpus}: "
+            f"start torchrun with --nproc-per-node={gpus}"
+        )
+    return torch.device("cuda", rank)
 
 
 def _join_ranks() -> tuple[int, int]:
@@ -188,7 +195,10 @@ def _join_ranks() -> tuple[int, int]:
     if ranks == 1:
         return 0, 1
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        device = _device()
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
     return torch.distributed.get_rank(), ranks
 
 

@@ -1,6 +1,7 @@
 """Eq. (1): loops, torch's own kernel, gradients, permutations."""
 
 import functools
+import itertools
 import math
 import warnings
 
@@ -12,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from salib.attention import Geometry, attend, attend_with, resolve
 from salib.attention import blocked as blocked_module
+from salib.attention import flex as flex_module
 from salib.attention import fused as fused_module
 from salib.attention import sdpa as sdpa_module
 from salib.bias import alibi_slopes, patch_centres, scale_alibi_bias
@@ -246,6 +248,22 @@ def test_flex_equals_the_definition(name, sink):
         found = attend(q, k, v, *places, 64.0, impl="flex", sink=sink)
     expected = attend(q, k, v, *places, 64.0, impl="reference", sink=sink)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_flex_serves_as_many_kinds_of_call_as_one_process_makes(monkeypatch):
+    """By itself torch compiles a function eight times and then refuses."""
+    plain = functools.partial(torch.compile, backend="eager")
+    monkeypatch.setattr(torch, "compile", plain)
+    monkeypatch.setattr(flex_module, "flex_attention", flex_module.compiled.__wrapped__())
+    calls = itertools.product(
+        (torch.no_grad, torch.inference_mode), (torch.float32, torch.bfloat16), (2, 4, 8), (1, 2)
+    )
+    for mode, dtype, width, batch in calls:
+        with mode():
+            q = torch.ones(batch, 2, 3, width, dtype=dtype)
+            xy = torch.zeros(3, 2)
+            mixed = attend(q, q, q, xy, xy, torch.ones(2), 64.0, impl="flex")
+            torch.testing.assert_close(mixed, q)
 
 
 def test_flex_refuses_gradients_that_it_has_not():

@@ -60,8 +60,9 @@ def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
     load_model(pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0))
 
 
-def test_two_ranks_train_the_model_of_one(tiles, tmp_path):
+def test_two_ranks_train_the_model_of_one(tiles, tmp_path, monkeypatch):
     """Contrast over all ranks, with gradients: two ranks give the weights of a single process."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # there may be one GPU only
     alone = load_model(pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "one", seed=5))
     code = (
         "import sys; sys.path.insert(0, sys.argv[3]); import test_train as t;"
@@ -72,7 +73,8 @@ def test_two_ranks_train_the_model_of_one(tiles, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
     command += ["--nproc-per-node=2", str(script), str(tiles), str(tmp_path / "two")]
     command.append(os.path.dirname(__file__))
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "JAXTYPING_DISABLE": "1"}
+    settings = {"OMP_NUM_THREADS": "1", "JAXTYPING_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **settings}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
     both = load_model(tmp_path / "two")
@@ -80,6 +82,16 @@ def test_two_ranks_train_the_model_of_one(tiles, tmp_path):
     assert logs[0].contrastive[0] == pytest.approx(logs[1].contrastive[0], rel=1e-4)
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(both.state_dict()[name], value, atol=2e-3, rtol=0, msg=name)
+
+
+def test_more_ranks_than_gpus_are_refused(tiles, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with pytest.raises(ValueError, match=r"must not exceed its GPUs.*--nproc-per-node=1"):
+        pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_models_of_both_kinds_see_the_same_places_and_masks(tiles):

@@ -9,34 +9,40 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from salib.attention.geometry import Geometry
 
+KINDS, TINY = 256, 1e-20
+
 
 def flex(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """One compiled kernel that never writes a bias; on a CPU it has no backward pass."""
-    q_xy, k_xy = (
-        (xy if xy.ndim == 3 else xy[None]).expand(len(q), -1, -1).contiguous().float()
-        for xy in (geometry.q_xy, geometry.k_xy)
-    )
+    q_east, q_south, k_east, k_south = geometry.sides(len(q))
     per_metre = geometry.slopes.float() / geometry.reference_m
-    sink_at = k_xy.shape[1]
-    if geometry.sink:
-        k_xy = torch.nn.functional.pad(k_xy, (0, 0, 0, 1))
+    sink_at = geometry.keys - geometry.sink
 
     @no_type_check  # what follows is compiled, which a run-time type checker around it prevents
     def less_distance(score: Tensor, batch: Tensor, head: Tensor, query: Tensor, key: Tensor):
-        east = q_xy[batch, query, 0] - k_xy[batch, key, 0]
-        south = q_xy[batch, query, 1] - k_xy[batch, key, 1]
-        bias = per_metre[head] * (east * east + south * south).sqrt()
+        east = q_east[batch, query] - k_east[batch, key]
+        south = q_south[batch, query] - k_south[batch, key]
+        # A root is one instruction as 1 / sqrt(x), which is infinite at 0, and many as sqrt(x).
+        square = east * east + south * south + TINY
+        bias = per_metre[head] * (square * square.rsqrt())
         return score - (torch.where(key == sink_at, 0.0, bias) if geometry.sink else bias)
 
-    kernel = compiled() if q.device.type == "cuda" else flex_attention
-    mixed: Any = kernel(q, k, v, score_mod=less_distance)
-    return mixed
+    if q.device.type != "cuda":
+        mixed: Any = flex_attention(q, k, v, score_mod=less_distance)
+        return mixed
+    for tensor in (q, k, v, q_east, q_south, k_east, k_south):
+        torch._dynamo.maybe_mark_dynamic(tensor, 0)
+    return compiled()(q, k, v, score_mod=less_distance)
 
 
 @functools.cache
 def compiled():
-    """FlexAttention as one fused kernel; compiled at first use, and again for other shapes.
+    """FlexAttention as one fused kernel, compiled at first use of each kind of call.
 
-    `fullgraph`: too many shapes end in torch's error, not silently in the dense form.
+    Kinds differ by numbers of tokens and heads, by width and type, by gradients or none, and one
+    sample is another kind than many. A kernel for any number of tokens would be up to 1.6 times as
+    slow. torch by itself stops at 8 kinds, which one notebook exceeds. `fullgraph`: past the limit
+    comes torch's error, not silently the dense form.
     """
-    return torch.compile(flex_attention, fullgraph=True)
+    options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": KINDS}
+    return torch.compile(flex_attention, **options)

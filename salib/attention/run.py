@@ -90,10 +90,11 @@ def reference(
 def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> str:
     """The implementation that `impl` stands for with these tensors.
 
-    On a GPU "auto" is "flex", or "sdpa" where slopes are learnt, heads are less than 16 wide or
-    numbers float64. On a CPU it is "fused" from 128 keys on. Below that, and where that kernel does
-    not serve (`fused.why_not` gives the reason), it is "sdpa"; but in bfloat16, where PyTorch's
-    fused kernels are the slowest of all, "reference" below 128 keys and "blocked" from there on.
+    On a GPU "auto" is "flex" for numbers of 16 bits. It is "sdpa" for wider ones, which take "flex"
+    several times as long, where slopes are learnt, and where heads are less than 16 wide. On a CPU
+    it is "fused" from 128 keys on. Below that, and where that kernel does not serve
+    (`fused.why_not` gives the reason), it is "sdpa"; but in bfloat16, where PyTorch's fused kernels
+    are the slowest of all, "reference" below 128 keys and "blocked" from there on.
 
     Raises:
         ValueError: if impl is unknown, "flex" is asked for gradients that it has not, or "fused"
@@ -114,8 +115,8 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     if impl != "auto":
         return impl
     if q.device.type == "cuda":
-        narrow = q.shape[-1] < FLEX_WIDTH or q.dtype == torch.float64
-        return "sdpa" if learns or narrow else "flex"
+        serves = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] >= FLEX_WIDTH
+        return "flex" if serves and not learns else "sdpa"
     if k.shape[-2] >= SMALL_KEYS and why_not(q, geometry) is None:
         return "fused"
     if q.dtype != torch.bfloat16 or q.device.type != "cpu":

@@ -12,17 +12,18 @@ from torch.utils.checkpoint import checkpoint
 from salib.attention.geometry import Geometry
 
 BIAS_BYTES = 64 * 2**20
+BIAS_BYTES_GPU = 2**30
 _forward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
 _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
-    """Fused attention; a bias of at most 64 MiB is built once and kept.
+    """Fused attention; a bias of at most 64 MiB (on a GPU, 1 GiB) is built once and kept.
 
-    A larger one is made for as many queries at a time as take 64 MiB, and again in the backward
+    A larger one is made for as many queries at a time as take that much, and again in the backward
     pass, so that memory grows with the tokens and not with their square.
     """
-    if geometry.samples * q.shape[1] * q.shape[2] * k.shape[2] * q.element_size() <= BIAS_BYTES:
+    if _row_bytes(q, geometry) * q.shape[2] <= _most_bytes(q):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=geometry.dense(q.dtype))
     if _has_flash_with_sums(q):
         return _InPieces.apply(q, k, v, geometry.slopes, geometry)
@@ -94,10 +95,18 @@ def _has_flash_with_sums(q: Tensor) -> bool:
 
 
 def _rows(q: Tensor, geometry: Geometry) -> Iterator[slice]:
-    """Slices of queries whose bias takes BIAS_BYTES."""
-    row_bytes = geometry.samples * q.shape[1] * geometry.keys * q.element_size()
-    step = max(1, BIAS_BYTES // row_bytes)
+    """Slices of queries whose bias takes as much as may be."""
+    step = max(1, _most_bytes(q) // _row_bytes(q, geometry))
     return (slice(start, start + step) for start in range(0, q.shape[2], step))
+
+
+def _row_bytes(q: Tensor, geometry: Geometry) -> int:
+    """Bytes of one query's bias, all samples and heads together."""
+    return geometry.samples * q.shape[1] * geometry.keys * q.element_size()
+
+
+def _most_bytes(q: Tensor) -> int:
+    return BIAS_BYTES_GPU if q.device.type == "cuda" else BIAS_BYTES
 
 
 def _float(tensor: Tensor) -> torch.dtype:
