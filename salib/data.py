@@ -247,16 +247,14 @@ def draw_batch(
     generator = stream(seed, "batches", step)
     places = torch.randint(len(samples), (config.batch,), generator=generator).tolist()
     crops = [_draw_crop(config, generator) for _ in places]
-    gains = {
-        name: _draw_gains(config, len(CHANNELS[name]), generator).numpy() for name in SENSOR_NAMES
-    }
+    gains = {name: _draw_gains(config, len(CHANNELS[name]), generator) for name in SENSOR_NAMES}
     mine = range(rank, config.batch, ranks)
     images, gsd_m = {}, {}
     for name in SENSOR_NAMES:
         side = config.image_px * SIDE[name]
         cut = [cut_crop(samples.image(places[i], name), crops[i], SIDE[name], side) for i in mine]
-        levels = np.stack(cut).astype(np.float32) * gains[name][list(mine)]
-        images[name] = torch.from_numpy(levels.clip(0, 255)).permute(0, 3, 1, 2).contiguous()
+        levels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous()
+        images[name] = levels.float().mul_(gains[name][list(mine)]).clamp_(0, 255)
         zoomed = [samples.gsd_m(places[i], name) * crops[i].side_px / config.image_px for i in mine]
         gsd_m[name] = torch.tensor(zoomed)
     return Batch(images, gsd_m)
@@ -286,4 +284,4 @@ def _draw_crop(config: TrainConfig, generator: torch.Generator) -> Crop:
 def _draw_gains(config: TrainConfig, bands: int, generator: torch.Generator) -> Tensor:
     whole = torch.randn(config.batch, 1, generator=generator)
     band = torch.randn(config.batch, bands, generator=generator)
-    return (config.jitter * (whole + 0.3 * band)).exp()[:, None, None, :]
+    return (config.jitter * (whole + 0.3 * band)).exp()[..., None, None]

@@ -5,11 +5,13 @@ import json
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 import torch
@@ -23,6 +25,7 @@ from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
 from salib.model import Fusion, Mask, build_model, save_model
 
+T = TypeVar("T")
 LOG, TIMING = "log.csv", "timing.json"
 
 
@@ -108,7 +111,15 @@ def _run(
     grid = config.image_px // model.config.patch_px
     rows: list[dict[str, int | float]] = []
     began = time.perf_counter()
-    batches = _batches(samples, config, seed=seed, rank=rank, ranks=ranks)
+    draw = partial(draw_batch, samples, config, seed=seed, rank=rank, ranks=ranks)
+    sensors = model.config.sensors
+
+    def placed(step: int) -> Batch:
+        batch = draw(step=step)
+        parts = (batch.images, batch.gsd_m)
+        return Batch(*({name: part[name].to(device) for name in sensors} for part in parts))
+
+    batches = _ahead(placed, config.steps, _workers(device))
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
     bar = tqdm(batches, total=config.steps, disable=rank != 0, **options)
     for step, batch in enumerate(bar):
@@ -116,15 +127,11 @@ def _run(
             config.batch, rows=grid, cols=grid, generator=stream(seed, "masks", step)
         )
         mine = {n: Mask(*(_share(m, rank, ranks, device) for m in _pair(masks[n]))) for n in masks}
-        placed = Batch(
-            {name: batch.images[name].to(device) for name in masks},
-            {name: batch.gsd_m[name].to(device) for name in masks},
-        )
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
         with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             contrastive, reconstruction = step_losses(
-                wrapped, placed, mine, joint_target=model.config.joint_target
+                wrapped, batch, mine, joint_target=model.config.joint_target
             )
         loss = total_loss(contrastive, reconstruction)
         if not torch.isfinite(loss):
@@ -140,18 +147,20 @@ def _run(
     return rows, time.perf_counter() - began
 
 
-def _batches(
-    samples: Samples, config: TrainConfig, *, seed: int, rank: int, ranks: int
-) -> Iterator[Batch]:
-    """Every step's batch; the next is drawn while the last is learnt."""
-    draw = partial(draw_batch, samples, config, seed=seed, rank=rank, ranks=ranks)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(draw, step=0)
-        for step in range(1, config.steps + 1):
-            batch = waiting.result()
-            if step < config.steps:
-                waiting = pool.submit(draw, step=step)
+def _ahead(draw: Callable[[int], T], steps: int, workers: int) -> Iterator[T]:
+    """What is drawn for each step, in order; `workers` threads draw ahead of what is learnt."""
+    with ThreadPoolExecutor(workers) as pool:
+        waiting = deque(pool.submit(draw, step) for step in range(min(workers, steps)))
+        for step in range(workers, steps + workers):
+            batch = waiting.popleft().result()
+            if step < steps:
+                waiting.append(pool.submit(draw, step))
             yield batch
+
+
+def _workers(device: torch.device) -> int:
+    """Threads that draw batches: a GPU takes several a second, a processor needs its cores."""
+    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 1
 
 
 def _mean_over_ranks(values: Tensor, ranks: int) -> Tensor:

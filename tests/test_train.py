@@ -5,6 +5,7 @@ import math
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 
 import pandas as pd
@@ -15,7 +16,7 @@ from salib import TrainConfig, load_model, preset
 from salib.artifact import file_digest
 from salib.data import Samples, draw_batch, stream
 from salib.model import Mask, build_model
-from salib.train import learning_rate, pretrain, step_losses
+from salib.train import _ahead, learning_rate, pretrain, step_losses
 
 MODEL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 TRAIN = TrainConfig(
@@ -82,6 +83,20 @@ def test_two_ranks_train_the_model_of_one(tiles, tmp_path, monkeypatch):
     assert logs[0].contrastive[0] == pytest.approx(logs[1].contrastive[0], rel=1e-4)
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(both.state_dict()[name], value, atol=2e-3, rtol=0, msg=name)
+
+
+@pytest.mark.parametrize("workers", [1, 3, 9])
+def test_batches_drawn_ahead_come_in_order_and_errors_with_them(workers):
+    def draw(step):
+        time.sleep(0.002 * (step % 3 == 0))
+        return step
+
+    assert list(_ahead(draw, 7, workers)) == list(range(7))
+    assert list(_ahead(draw, 0, workers)) == []
+    broken = _ahead(lambda step: 1 // (step - 2), 7, workers)
+    assert [next(broken), next(broken)] == [-1, -1]
+    with pytest.raises(ZeroDivisionError):
+        next(broken)
 
 
 def test_more_ranks_than_gpus_are_refused(tiles, tmp_path, monkeypatch):

@@ -27,7 +27,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
         bias = per_metre[head] * (square * square.rsqrt())
         return score - (torch.where(key == sink_at, 0.0, bias) if geometry.sink else bias)
 
-    if q.device.type != "cuda":
+    if q.device.type != "cuda" or torch.compiler.is_compiling():
         mixed: Any = flex_attention(q, k, v, score_mod=less_distance)
         return mixed
     for tensor in (q, k, v, q_east, q_south, k_east, k_south):
