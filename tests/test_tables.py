@@ -199,6 +199,18 @@ def test_speed_ratios_are_of_cpu_time_and_need_both_sides():
     assert ratios["float32.float32"] == pytest.approx(16 / 10)
     assert ratios["bf16.peak"] == pytest.approx(0.3)
     assert tables.speed_ratios(_timed()[:2]) == {}
+    renamed = _timed().replace({"case": {"ours bf16": "ours compiled bf16"}})
+    assert tables.speed_ratios(renamed)["compiled.bf16.bf16"] == pytest.approx(6 / 4)
+
+
+def test_rates_stand_by_tokens_and_implementation_in_tflops():
+    rows = [
+        {"case": case, "tokens": tokens, "gflops": rate}
+        for case, tokens, rate in (("flex", 4, 3000.0), ("sdpa", 4, 500.0), ("flex", 2, 1.0))
+    ]
+    shown = tables.rates(pd.DataFrame(rows)).data
+    assert shown.loc[4].to_dict() == {"flex": 3.0, "sdpa": 0.5}
+    assert shown.index.tolist() == [2, 4]
 
 
 def test_memory_growth_is_one_for_linear_and_the_ratio_for_quadratic():

@@ -11,7 +11,14 @@ from salib.tables.chance import (
 from salib.tables.choices import choices
 from salib.tables.printed import real_table, table1, table2, text_table2
 from salib.tables.rows import BASELINES, MODELS, PROBE_NAMES
-from salib.tables.speed import memory_growth, per_sample, speed, speed_ratios, stage_seconds
+from salib.tables.speed import (
+    memory_growth,
+    per_sample,
+    rates,
+    speed,
+    speed_ratios,
+    stage_seconds,
+)
 from salib.tables.summary import gains, knn_accuracy, mean_accuracy, over_seeds
 from salib.tables.tasks import other_tasks
 from salib.tables.verdicts import verdicts
@@ -37,6 +44,7 @@ __all__ = [
     "over_seeds",
     "per_sample",
     "published_points",
+    "rates",
     "real_table",
     "speed",
     "speed_ratios",

@@ -83,23 +83,37 @@ def speed_ratios(rows: Rows) -> dict[str, float]:
         By name such as "bf16.float32" (ours in bfloat16 against the released code in float32):
         how many times as fast by CPU time, the median over rounds as `speed` prints it, or else
         the ratio of medians; "bf16.peak": ours over the released code's float32 peak; empty where
-        a side was not measured.
+        a side was not measured. "ours compiled bf16" is "compiled.bf16" here.
     """
     table = pd.DataFrame(read_rows(rows)).set_index("case")
     ratios = {}
-    for ours in ("float32", "bf16"):
+    for ours in (str(n).removeprefix("ours ") for n in table.index if str(n).startswith("ours ")):
+        name = ours.replace(" ", ".")
         for theirs in ("float32", "bf16"):
             pair = (f"released {theirs}", f"ours {ours}")
             if set(pair) <= set(table.index):
-                seconds = [float(table.loc[name, "cpu_s"]) for name in pair]
+                seconds = [float(table.loc[case, "cpu_s"]) for case in pair]
                 measured = "speedup_cpu" in table and theirs == "float32"
                 ratio = table.loc[pair[1], "speedup_cpu"] if measured else seconds[0] / seconds[1]
-                ratios[f"{ours}.{theirs}"] = float(ratio)
+                ratios[f"{name}.{theirs}"] = float(ratio)
         pair = (RELEASED, f"ours {ours}")
         if "peak_mib" in table and set(pair) <= set(table.index):
-            peaks = [float(table.loc[name, "peak_mib"]) for name in pair]
-            ratios[f"{ours}.peak"] = peaks[1] / peaks[0]
+            peaks = [float(table.loc[case, "peak_mib"]) for case in pair]
+            ratios[f"{name}.peak"] = peaks[1] / peaks[0]
     return ratios
+
+
+def rates(rows: Rows) -> Styler:
+    """TFLOP/s of attention by number of tokens and implementation.
+
+    Args:
+        rows: of `benchmarks/attention.py`: case, tokens, gflops.
+    """
+    table = pd.DataFrame(read_rows(rows))
+    wide = table.pivot(index="tokens", columns="case", values="gflops") / 1000
+    style = wide.rename_axis(columns="TFLOP/s").style
+    style.format("{:.1f}")
+    return style
 
 
 def memory_growth(rows: Rows) -> dict[str, float]:
