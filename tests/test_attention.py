@@ -266,6 +266,22 @@ def test_flex_serves_as_many_kinds_of_call_as_one_process_makes(monkeypatch):
             torch.testing.assert_close(mixed, q)
 
 
+@pytest.mark.parametrize("sink", [True, False])
+def test_sides_are_the_places_of_every_sample_and_outlive_inference(sink):
+    """Under inference mode torch makes tensors that no later backward pass may keep."""
+    _, q_xy, k_xy, slopes = problem("cross", shared=True)
+    with torch.inference_mode():
+        q_xy, k_xy = q_xy.clone(), k_xy.clone()
+        geometry = Geometry(q_xy, k_xy, slopes, 64.0, sink=sink)
+        sides = geometry.sides(3)
+    assert not any(side.is_inference() for side in sides)
+    for pair, xy in ((sides[:2], q_xy), (sides[2:], k_xy)):
+        expected = xy.float().expand(3, -1, -1)
+        expected = F.pad(expected, (0, 0, 0, 1)) if sink and xy is k_xy else expected
+        assert torch.equal(torch.stack(pair, -1), expected)
+    assert geometry.sides(3)[0] is sides[0]
+
+
 def test_flex_refuses_gradients_that_it_has_not():
     (q, k, v, _), *places = problem("self")
     with pytest.raises(ValueError, match=r"no backward pass on a CPU.*q \(3, 5, 35, 7\)"):
@@ -356,15 +372,17 @@ class Largest(TorchDispatchMode):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
 @pytest.mark.parametrize("name", SHAPES)
 @pytest.mark.parametrize("impl", ["flex", "sdpa"])
+@pytest.mark.parametrize("sink", [True, False])
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-4), (torch.bfloat16, 2e-2)])
-def test_on_a_gpu_values_and_gradients_are_those_of_the_definition(name, impl, dtype, error):
+def test_on_a_gpu_values_and_gradients_are_those_of_the_definition(name, impl, dtype, error, sink):
     generator = torch.Generator().manual_seed(0)
     _, q_xy, k_xy, slopes = problem(name)
     sizes = (q_xy.shape[1], k_xy.shape[1], k_xy.shape[1], q_xy.shape[1])
     exact = [torch.randn(3, 5, n, 16, generator=generator).to(dtype).double() for n in sizes]
-    expected = values_and_gradients(exact, q_xy, k_xy, slopes, impl="reference")
+    expected = values_and_gradients(exact, q_xy, k_xy, slopes, impl="reference", sink=sink)
     places = [t.cuda() for t in (q_xy, k_xy, slopes)]
-    found = values_and_gradients([t.to(dtype).cuda() for t in exact], *places, impl=impl)
+    rounded = [t.to(dtype).cuda() for t in exact]
+    found = values_and_gradients(rounded, *places, impl=impl, sink=sink)
     for one, other in zip(found, expected, strict=True):
         assert (one.double().cpu() - other).norm() <= error * other.norm()
 

@@ -123,13 +123,14 @@ class Geometry:
         A sink has no place; it is at the origin here.
         """
         if batch not in self._sides:
-            q_xy, k_xy = (xy.expand(batch, -1, -1).float() for xy in self._places(EVERY_ROW))
-            k_xy = F.pad(k_xy, (0, 0, 0, 1)) if self.sink else k_xy
-            self._sides[batch] = tuple(
-                xy[..., axis].clone(memory_format=torch.contiguous_format)
-                for xy in (q_xy, k_xy)
-                for axis in (0, 1)
-            )
+            with torch.inference_mode(False):
+                q_xy, k_xy = (xy.expand(batch, -1, -1).float() for xy in self._places(EVERY_ROW))
+                k_xy = F.pad(k_xy, (0, 0, 0, 1)) if self.sink else k_xy
+                self._sides[batch] = tuple(
+                    xy[..., axis].clone(memory_format=torch.contiguous_format)
+                    for xy in (q_xy, k_xy)
+                    for axis in (0, 1)
+                )
         return self._sides[batch]
 
     def _places(self, rows: slice) -> tuple[Tensor, Tensor]:
