@@ -263,3 +263,15 @@ def test_an_unknown_profile_is_refused_with_the_known_ones(project):
     code, said = project.doit(profile="huge")
     assert code != 0
     assert "PROFILE must be one of smoke, got 'huge'" in said
+
+
+@pytest.mark.parametrize("named", ["results/own/rows.csv", "results/own/{name}.csv"])
+def test_a_table_that_a_notebook_names_makes_its_page_due(project, named):
+    table = project.root / "results" / "own" / "rows.csv"
+    table.parent.mkdir(exist_ok=True)
+    table.write_text("a\n1\n")
+    project.write(f"len([f'{named}' for name in ['rows']])")
+    assert project.doit()[0] == 0
+    assert not project.is_due()
+    table.write_text("a\n2\n")
+    assert project.is_due()
