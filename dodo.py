@@ -148,7 +148,8 @@ def notebook_key(stem: str) -> dict:
     sources |= {ROOT / "book" / "_ext" / "run_notebook.py"}
     texts = [cell["source"] for cell in run_notebook.cells_of(notebook)]
     named = re.findall(r"(?:paper|results)/[\w./{}]+\.(?:csv|yml)", json.dumps(texts))
-    patterns = {re.sub(r"{\w+}", "*", name) for name in named}  # what an f-string may stand for
+    # What an f-string may stand for.
+    patterns = {re.sub(r"{\w+}", "*", name.replace("{profile}", PROFILE)) for name in named}
     sources |= {path for pattern in patterns for path in ROOT.glob(pattern)}
     reads_real = any("SALIB_DATA_DIR" in path.read_text() for path in sources) or (
         "SALIB_DATA_DIR" in json.dumps(texts)
