@@ -49,12 +49,12 @@ CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
 
 
 def options(parser: argparse.ArgumentParser, cases: Sequence[str] = CASES) -> None:
-    """Add what all scripts ask for."""
+    """Add what all scripts ask for; by default the four `CASES` run."""
     parser.formatter_class = argparse.RawTextHelpFormatter
     parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", nargs="+", default=cases[:4], choices=cases)
+    parser.add_argument("--cases", nargs="+", default=CASES, choices=cases)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("results/performance"))
