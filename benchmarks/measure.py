@@ -84,7 +84,7 @@ def released(folder: Path | None) -> types.ModuleType | None:
     sys.modules["scale_alibi"] = package
     if not torch.distributed.is_initialized():
         store = torch.distributed.HashStore()
-        backend = "nccl" if torch.cuda.is_available() else "gloo"
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         torch.distributed.init_process_group(backend, store=store, rank=0, world_size=1)
     return importlib.import_module("scale_alibi.model")
 

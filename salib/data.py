@@ -102,7 +102,8 @@ class Samples:
         found = self._cache.get((place, sensor))
         if found is None:
             found = self._decode(place, sensor)
-            if self._free >= found.nbytes:
+            # Another thread may have kept it meanwhile.
+            if (place, sensor) not in self._cache and self._free >= found.nbytes:
                 self._cache[place, sensor] = found
                 self._free -= found.nbytes
         return found

@@ -18,12 +18,15 @@ _backward = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward
 
 
 def sdpa(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
-    """Fused attention; a bias of at most 64 MiB (on a GPU, 1 GiB) is built once and kept.
+    """Fused attention; a bias of at most 64 MiB is built once and kept.
+
+    On a GPU it may take 1 GiB, unless slopes are learnt: then every layer has its own. Making one
+    in bfloat16 takes three times its size for a moment.
 
     A larger one is made for as many queries at a time as take that much, and again in the backward
     pass, so that memory grows with the tokens and not with their square.
     """
-    if _row_bytes(q, geometry) * q.shape[2] <= _most_bytes(q):
+    if _row_bytes(q, geometry) * q.shape[2] <= _most_bytes(q, geometry):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=geometry.dense(q.dtype))
     if _has_flash_with_sums(q):
         return _InPieces.apply(q, k, v, geometry.slopes, geometry)
@@ -96,7 +99,7 @@ def _has_flash_with_sums(q: Tensor) -> bool:
 
 def _rows(q: Tensor, geometry: Geometry) -> Iterator[slice]:
     """Slices of queries whose bias takes as much as may be."""
-    step = max(1, _most_bytes(q) // _row_bytes(q, geometry))
+    step = max(1, _most_bytes(q, geometry) // _row_bytes(q, geometry))
     return (slice(start, start + step) for start in range(0, q.shape[2], step))
 
 
@@ -105,8 +108,9 @@ def _row_bytes(q: Tensor, geometry: Geometry) -> int:
     return geometry.samples * q.shape[1] * geometry.keys * q.element_size()
 
 
-def _most_bytes(q: Tensor) -> int:
-    return BIAS_BYTES_GPU if q.device.type == "cuda" else BIAS_BYTES
+def _most_bytes(q: Tensor, geometry: Geometry) -> int:
+    kept = q.device.type == "cuda" and not geometry.slopes.requires_grad
+    return BIAS_BYTES_GPU if kept else BIAS_BYTES
 
 
 def _float(tensor: Tensor) -> torch.dtype:
