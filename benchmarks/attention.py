@@ -4,7 +4,8 @@
 
 One image, on a GPU eight that share their places; 16 heads 48 wide. "released" is the formula of
 the released code (logits, plus a dense bias, softmax, product), timed without building its table.
-Time is interleaved, memory comes from a process for each case; both are forward and backward. Rows
+Time is interleaved; memory comes from a process for each case, on a GPU from torch's count of a
+second call. Both are forward and backward, and make the bias in each call but for "released". Rows
 go to results/performance/attention.csv, attention_memory.csv and bias.csv; with --device cuda to
 attention_cuda.csv and attention_memory_cuda.csv. The limit is the machine's own measured rate of
 matrix products.
@@ -32,21 +33,17 @@ CASES = {
     "cuda": ("released float32", "sdpa float32", "sdpa bf16", "flex float32", "flex bf16"),
 }
 DENSE_TOKENS = 4096  # above it a dense bias and its gradients do not fit a laptop
-
-
 BATCHES = {"cpu": 1, "cuda": 8}
 
 
 def case(name: str, tokens: int, device: str) -> Callable[[], object]:
     """Forward and backward of one implementation."""
     impl, dtype = name.split()
+    shape = (BATCHES[device], HEADS, tokens, DIM)
     generator = torch.Generator(device).manual_seed(0)
     kind = torch.bfloat16 if dtype == "bf16" else torch.float32
     q, k, v, grad = (
-        torch.randn(BATCHES[device], HEADS, tokens, DIM, generator=generator, device=device).to(
-            kind
-        )
-        for _ in range(4)
+        torch.randn(shape, generator=generator, device=device).to(kind) for _ in range(4)
     )
     leaves = [t.requires_grad_() for t in (q, k, v)]
     xy, slopes = places(tokens, device), alibi_slopes(HEADS).to(device)
@@ -112,7 +109,7 @@ def main() -> None:
     found = measure.machine(device)
     tables = [time_rows(tokens, device, chosen.rounds, found) for tokens in chosen.tokens]
     write(pd.concat(tables).assign(**found), measure.results(chosen, "attention"), found)
-    arguments = [f"--threads={chosen.threads}", f"--device={device}", "--peak"]
+    arguments = [f"--threads={chosen.threads}", "--peak"]
     rows = [
         {"case": name, "tokens": tokens} | peak(name, tokens, arguments, device)
         for tokens in chosen.memory

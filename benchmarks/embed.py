@@ -5,7 +5,8 @@
 
 The base model's lores encoder on 256 px and its hires encoder on 512 px, at patches of 16 and 8 px.
 Each timed call follows an untimed one: the steady state of embedding many images.
-Time is interleaved, memory comes from a process for each case. Rows go to
+Time is interleaved; memory comes from a process for each case, on a GPU from torch's count of one
+more call. Rows go to
 results/performance/embed.csv, of a GPU to embed_cuda.csv; there the batches are larger.
 """
 

@@ -172,7 +172,7 @@ def peaks(
     """Peak memory of each case at one size; on a processor each in a process of its own."""
     if chosen.device == "cuda":
         return {name: peak_mib(run, "cuda") for name, run in runs.items()}
-    arguments = [*size, f"--threads={chosen.threads}", f"--device={chosen.device}"]
+    arguments = [*size, f"--threads={chosen.threads}"]
     arguments += [f"--released={chosen.released}"] if chosen.released else []
     return {name: in_own_process(script, *arguments, f"--peak={name}")["peak_mib"] for name in runs}
 
