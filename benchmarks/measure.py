@@ -21,6 +21,8 @@ from pathlib import Path
 import pandas as pd
 import torch
 
+from salib.precision import multiplies_bfloat16
+
 # The same for both sides: without them glibc hands every large block back to the kernel.
 ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": "4294967296",
@@ -49,22 +51,30 @@ CASES = ("released float32", "released bf16", "ours float32", "ours bf16")
 
 
 def options(parser: argparse.ArgumentParser, cases: Sequence[str] = CASES) -> None:
-    """Add what all scripts ask for; by default the four `CASES` run."""
+    """Add what all scripts ask for; by default the four `CASES` run (see `at_hand`)."""
     parser.formatter_class = argparse.RawTextHelpFormatter
     parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--cases", nargs="+", default=CASES, choices=cases)
+    parser.add_argument("--cases", nargs="+", choices=cases)
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--peak", help=argparse.SUPPRESS)
     parser.add_argument("--out", type=Path, default=Path("results/performance"))
 
 
 def at_hand(chosen: argparse.Namespace) -> list[str]:
-    """The cases asked for, without those of the released code where there is none."""
+    """The cases asked for, without those of the released code where there is none.
+
+    Unless asked for, bfloat16 is left out where it would be converted for every product: a step
+    takes minutes there.
+    """
     if not chosen.released:
         print(f"without the released code: {HOW_TO_GET}", file=sys.stderr)
-    return [n for n in chosen.cases if chosen.released or not n.startswith("released")]
+    names = chosen.cases or CASES
+    if not chosen.cases and not multiplies_bfloat16(torch.device(chosen.device)):
+        print("without bfloat16: this processor has no instructions for it", file=sys.stderr)
+        names = [n for n in names if not n.endswith("bf16")]
+    return [n for n in names if chosen.released or not n.startswith("released")]
 
 
 def released(folder: Path | None) -> types.ModuleType | None:

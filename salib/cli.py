@@ -202,15 +202,19 @@ def pretrain(
     out: Annotated[Path, typer.Option(help="Model folder to write.")],
     preset: Preset = "base",
     kind: Annotated[str, typer.Option(help="scale_alibi or croma.")] = "scale_alibi",
+    precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "auto",
     seed: Seed = 0,
 ) -> None:
     """Pretrain a model; with several processes use torchrun -m salib.train."""
+    from dataclasses import replace
+
     from salib.config import TRAINING
     from salib.config import preset as configuration
     from salib.train import pretrain as run
 
     config = configuration(preset, kind=kind)
-    typer.echo(run(config, TRAINING[preset], tiles=tiles, out=out, seed=seed, report=typer.echo))
+    training = replace(TRAINING[preset], precision=precision)
+    typer.echo(run(config, training, tiles=tiles, out=out, seed=seed, report=typer.echo))
 
 
 @app.command()

@@ -161,7 +161,8 @@ class TrainConfig:
             sample, so every encoder sees a range of ground sample distances (D18).
         image_px: side of the lores and radar input; hires has twice as many pixels.
         jitter: standard deviation of the gain and offset drawn for each image and band.
-        precision: "bf16" or "float32".
+        precision: "float32", "bf16", or "auto": "bf16" where the device multiplies it itself
+            (`salib.precision`).
     """
 
     steps: int
@@ -172,7 +173,7 @@ class TrainConfig:
     crop_px: tuple[int, int]
     image_px: int
     jitter: float = 0.1
-    precision: str = "bf16"
+    precision: str = "auto"
 
     def __post_init__(self) -> None:
         """Check the rules that the loop relies on."""
@@ -181,8 +182,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 < self.crop_px[0] <= self.crop_px[1]:
             raise ValueError(f"crop_px must be (smallest, largest), got {self.crop_px}")
-        if self.precision not in ("bf16", "float32"):
-            raise ValueError(f"precision must be bf16 or float32, got {self.precision!r}")
+        if self.precision not in ("float32", "bf16", "auto"):
+            raise ValueError(f"precision must be float32, bf16 or auto, got {self.precision!r}")
 
 
 _TINY = ModelConfig(

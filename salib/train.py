@@ -24,6 +24,7 @@ from salib.config import SENSOR_NAMES, TRAINING, ModelConfig, TrainConfig, prese
 from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
 from salib.model import Fusion, Mask, build_model, save_model
+from salib.precision import PRECISIONS, autocast, resolve_precision
 
 T = TypeVar("T")
 LOG, TIMING = "log.csv", "timing.json"
@@ -40,9 +41,10 @@ def pretrain(
 ) -> Path:
     """Pretrain on curated tiles; a finished run of the same inputs is kept and returned at once.
 
-    The folder holds the model (see `salib.load_model`), log.csv (losses a step) and timing.json.
-    The standardisation of the inputs is measured on the training samples. With the same seed, all
-    models see the same places, crops and masks. Under `torchrun` each rank takes its share.
+    The folder holds the model (see `salib.load_model`), log.csv (losses a step) and timing.json,
+    which also says on what it ran and in which precision. The standardisation of the inputs is
+    measured on the training samples. With the same seed, all models see the same places, crops and
+    masks. Under `torchrun` each rank takes its share.
 
     Args:
         tiles: folder written by `curate`.
@@ -74,8 +76,12 @@ def pretrain(
         with atomic_dir(out) as part:
             save_model(model.cpu(), part)
             pd.DataFrame(rows).to_csv(part / LOG, index=False, float_format="%.6g")
-            timing = {"seconds": seconds, "images_per_second": 0.0, "device": _device().type}
-            timing["images_per_second"] = train_config.steps * train_config.batch / seconds
+            timing = {
+                "seconds": seconds,
+                "images_per_second": train_config.steps * train_config.batch / seconds,
+                "device": _device().type,
+                "precision": resolve_precision(train_config.precision, _device()),
+            }
             (part / TIMING).write_text(json.dumps(timing) + "\n")
             stamp(part, key)
     return out
@@ -129,7 +135,7 @@ def _run(
         mine = {n: Mask(*(_share(m, rank, ranks, device) for m in _pair(masks[n]))) for n in masks}
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(config, step)
-        with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        with autocast(config.precision, device):
             contrastive, reconstruction = step_losses(
                 wrapped, batch, mine, joint_target=model.config.joint_target
             )
@@ -218,12 +224,13 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
     parser.add_argument("--preset", default="base")
     parser.add_argument("--kind", default="scale_alibi", choices=("scale_alibi", "croma"))
+    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     config = preset(chosen.preset, kind=chosen.kind)
     pretrain(
         config,
-        TRAINING[chosen.preset],
+        replace(TRAINING[chosen.preset], precision=chosen.precision),
         tiles=chosen.tiles,
         out=chosen.out,
         seed=chosen.seed,

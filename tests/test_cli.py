@@ -135,6 +135,7 @@ def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
         (["fetch", "geobench", "all", "--offline", "--out", "data"], "data must hold classific"),
         (["fetch", "eurosat", "--offline", "--out", "data"], "data/EuroSAT_RGB.zip must be there"),
         (["pretrain", "none", "--preset", "tiny", "--out", "model"], "none"),
+        (["pretrain", "none", "--precision", "fp8", "--out", "model"], "precision must be"),
     ],
 )
 def test_a_wrong_input_prints_one_line_and_exits_with_2(

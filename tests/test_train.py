@@ -49,6 +49,20 @@ def test_a_finished_run_is_kept_and_another_configuration_is_not(tiles, tmp_path
     assert len(pd.read_csv(out / "log.csv")) == 3
 
 
+@pytest.mark.parametrize(("native", "precision"), [(False, "float32"), (True, "bf16")])
+def test_auto_trains_in_bfloat16_only_where_the_device_multiplies_it(
+    tiles, tmp_path, monkeypatch, native, precision
+):
+    monkeypatch.setattr("salib.precision.multiplies_bfloat16", lambda device: native)
+    default = replace(TRAIN, precision="auto")
+    models = {}
+    for name, config in (("auto", default), ("said", replace(TRAIN, precision=precision))):
+        models[name] = pretrain(MODEL, config, tiles=tiles, out=tmp_path / name, seed=1)
+        assert json.loads((models[name] / "timing.json").read_text())["precision"] == precision
+    weights = {name: file_digest(out / "model.safetensors") for name, out in models.items()}
+    assert weights["auto"] == weights["said"]
+
+
 def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt

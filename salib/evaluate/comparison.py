@@ -9,12 +9,13 @@ import pandas as pd
 
 from salib.artifact import MADE_FROM, atomic_dir, file_digest, is_kept, source_digest, stamp
 from salib.evaluate.columns import Encoder
-from salib.evaluate.features import Precision, device_of, resolve_precision
+from salib.evaluate.features import device_of
 from salib.evaluate.protocol import protocol_named
 from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import Task, folder_task, geobench_tasks, real_tasks
 from salib.model import build_model, load_croma, load_model
+from salib.precision import Precision, resolve_precision
 
 ROWS = "rows.csv"
 PUBLISHED = "CROMA published"

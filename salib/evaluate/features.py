@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args, runtime_checkable
+from typing import Any, runtime_checkable
 from typing import Protocol as Interface
 
 import numpy as np
@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor, nn
 
+from salib.precision import Precision, autocast
+
 FILTER_PX = 5
-Precision = Literal["float32", "bf16", "auto"]
 
 
 @runtime_checkable
@@ -42,7 +43,7 @@ def embed(
     Args:
         tokens: all tokens of each image, not their mean.
         precision: "bf16" multiplies matrices in bfloat16 (autocast), "auto" does where that is
-            native to the processor or GPU (`resolve_precision`).
+            native to the processor or GPU (`salib.precision`).
 
     Raises:
         ValueError: if there is no image, or the model returns values that are not finite.
@@ -51,9 +52,7 @@ def embed(
         raise ValueError("images must hold at least one image, got none")
     device = device_of(model)
     parts = []
-    half = resolve_precision(precision, device) == "bf16"
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=half)
-    with torch.inference_mode(), _evaluating(model), autocast:
+    with torch.inference_mode(), _evaluating(model), autocast(precision, device):
         for start in range(0, len(images), batch):
             levels = torch.from_numpy(images[start : start + batch]).to(device)
             gsd = torch.from_numpy(gsd_m[start : start + batch]).float().to(device)
@@ -64,24 +63,6 @@ def embed(
     if not np.isfinite(features).all():
         raise ValueError(f"embeddings of sensor {sensor!r} must be finite, got NaN or infinity")
     return features
-
-
-def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bf16"]:
-    """What "auto" stands for: "bf16" where the device multiplies bfloat16 itself.
-
-    Raises:
-        ValueError: if there is no such precision.
-    """
-    if precision in ("float32", "bf16"):
-        return precision
-    if precision != "auto":
-        raise ValueError(f"precision must be one of {get_args(Precision)}, got {precision!r}")
-    if device.type == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        found = torch.cpu.get_capabilities()
-        native = any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
-    return "bf16" if native else "float32"
 
 
 def image_statistics(

@@ -21,12 +21,13 @@ from salib.evaluate.columns import (
     resized,
     stream,
 )
-from salib.evaluate.features import Precision, embed, image_statistics, random_convolution
+from salib.evaluate.features import embed, image_statistics, random_convolution
 from salib.evaluate.geobench_reader import sample_names
 from salib.evaluate.inputs import centre_square
 from salib.evaluate.metrics import mask_counts
 from salib.evaluate.segmentation import fit_segmentation, segmentation_counts
 from salib.evaluate.tasks import SPLITS, Task
+from salib.precision import Precision
 
 Head = Literal["linear", "decoder"]
 HEADS: tuple[Head, ...] = get_args(Head)

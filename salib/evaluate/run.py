@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from salib.artifact import atomic_file
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
-from salib.evaluate.features import Embedder, Precision, device_of, resolve_precision
+from salib.evaluate.features import Embedder, device_of
 from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
 from salib.evaluate.predict import Outcome, Splits, run_multilabel_probe, run_probe
 from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
@@ -28,6 +28,7 @@ from salib.evaluate.scores import (
 )
 from salib.evaluate.statistics import resample
 from salib.evaluate.tasks import SPLITS, Task, check_disjoint
+from salib.precision import Precision, resolve_precision
 
 MAJORITY = "majority class"
 COLUMNS = (

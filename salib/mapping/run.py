@@ -17,12 +17,12 @@ from tqdm import tqdm
 from salib.artifact import check_room, source_digest
 from salib.config import ModelConfig
 from salib.curate.engine import Engine
-from salib.evaluate.features import resolve_precision
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
 from salib.mapping.jobs import Job, finished
 from salib.mapping.scene import Scene
 from salib.mapping.vectors import model_digest, model_of, resolve_device
 from salib.mapping.windows import in_patches, stretches
+from salib.precision import resolve_precision
 
 ENDINGS = (".tif", ".tiff")
 MADE_FROM = "made_from"
@@ -63,7 +63,7 @@ def embed_scene(
         overlap_px: what windows share at least; by default a quarter of one. The more, the smoother
             the map, and the slower.
         dtype: "float32", "float16" or "int8", see `write_geotiff`.
-        precision: "float32", "bf16" or "auto", see `salib.evaluate.features.embed`.
+        precision: "float32", "bf16" or "auto", see `salib.precision`.
         device: "cpu", "cuda" or "auto".
         engine: `processes` with a core each, or `dask`; both need to see scene, model and `out`.
         report: told what is found, in a line at a time.

@@ -12,6 +12,7 @@ from torch import Tensor
 from salib.artifact import file_digest
 from salib.model import Fusion, load_model
 from salib.model.store import CONFIG, WEIGHTS
+from salib.precision import autocast
 
 DEVICES = ("auto", "cpu", "cuda")
 LEAST_VALID = 0.5
@@ -38,7 +39,7 @@ def embed_window(
         valid: where the scene has values.
         sensor: one of the model's.
         gsd_m: metres of ground a pixel.
-        precision: "float32", or "bf16" to multiply matrices in bfloat16.
+        precision: "float32", "bf16" or "auto", see `salib.precision`.
 
     Raises:
         ValueError: if the model returns values that are not finite.
@@ -52,8 +53,7 @@ def embed_window(
         return found.reshape(rows, cols, -1)
     device = model.log_scale.device
     images = torch.from_numpy(levels)[None].to(device)
-    half = precision == "bf16"
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=half):
+    with torch.inference_mode(), autocast(precision, device):
         if valid.all():
             vectors = model.embed(images, sensor, gsd_m, tokens=True)[0]
         else:

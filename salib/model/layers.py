@@ -27,7 +27,7 @@ class Attention(nn.Module):
         context: Float[Tensor, "batch keys dim"] | None = None,
     ) -> Float[Tensor, "batch queries dim"]:
         """Eq. (1) for all heads; `context` None means x itself, `geometry` None no distance."""
-        x = self.norm(x)
+        x = _shortened(self.norm(x))
         context = x if context is None else self.norm(context)
         q, k, v = (
             rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
@@ -35,6 +35,12 @@ class Attention(nn.Module):
         )
         mixed = attend_with(q, k.to(q.dtype), v.to(q.dtype), geometry)
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
+
+
+def _shortened(x: Tensor) -> Tensor:
+    """Under autocast the shorter type: once, where every product of `x` would convert it anew."""
+    device = x.device.type
+    return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
 
 class FeedForward(nn.Sequential):
