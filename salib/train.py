@@ -6,8 +6,9 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -125,48 +126,62 @@ def _run(
         parts = (batch.images, batch.gsd_m)
         return Batch(*({name: part[name].to(device) for name in sensors} for part in parts))
 
-    batches = _ahead(placed, config.steps, _workers(device))
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    bar = tqdm(batches, total=config.steps, disable=rank != 0, **options)
-    for step, batch in enumerate(bar):
-        masks = model.draw_masks(
-            config.batch, rows=grid, cols=grid, generator=stream(seed, "masks", step)
-        )
-        mine = {n: Mask(*(_share(m, rank, ranks, device) for m in _pair(masks[n]))) for n in masks}
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
-        with autocast(config.precision, device):
-            contrastive, reconstruction = step_losses(
-                wrapped, batch, mine, joint_target=model.config.joint_target
+    with closing(_ahead(placed, config.steps, _workers(device))) as batches:
+        bar = tqdm(batches, total=config.steps, disable=rank != 0, **options)
+        for step, batch in enumerate(bar):
+            masks = model.draw_masks(
+                config.batch, rows=grid, cols=grid, generator=stream(seed, "masks", step)
             )
-        loss = total_loss(contrastive, reconstruction)
-        if not torch.isfinite(loss):
-            raise ValueError(f"loss must stay finite, got {loss.item()} at step {step}")
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        both = _mean_over_ranks(torch.stack([contrastive.detach(), reconstruction.detach()]), ranks)
-        values = dict(zip(("contrastive", "reconstruction"), both.tolist(), strict=True))
-        rows.append({"step": step, "lr": learning_rate(config, step), **values})
-        bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
+            mine = {
+                n: Mask(*(_share(m, rank, ranks, device) for m in _pair(masks[n]))) for n in masks
+            }
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, step)
+            with autocast(config.precision, device):
+                contrastive, reconstruction = step_losses(
+                    wrapped, batch, mine, joint_target=model.config.joint_target
+                )
+            loss = total_loss(contrastive, reconstruction)
+            if not torch.isfinite(loss):
+                raise ValueError(f"loss must stay finite, got {loss.item()} at step {step}")
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            both = _mean_over_ranks(
+                torch.stack([contrastive.detach(), reconstruction.detach()]), ranks
+            )
+            values = dict(zip(("contrastive", "reconstruction"), both.tolist(), strict=True))
+            rows.append({"step": step, "lr": learning_rate(config, step), **values})
+            bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
     return rows, time.perf_counter() - began
 
 
-def _ahead(draw: Callable[[int], T], steps: int, workers: int) -> Iterator[T]:
-    """What is drawn for each step, in order; `workers` threads draw ahead of what is learnt."""
-    with ThreadPoolExecutor(workers) as pool:
+def _ahead(draw: Callable[[int], T], steps: int, workers: int) -> Generator[T]:
+    """What is drawn for each step, in order; `workers` threads draw ahead of what is learnt.
+
+    When closed, it waits for what is being drawn and draws no more.
+    """
+    pool = ThreadPoolExecutor(workers)
+    try:
         waiting = deque(pool.submit(draw, step) for step in range(min(workers, steps)))
         for step in range(workers, steps + workers):
             batch = waiting.popleft().result()
             if step < steps:
                 waiting.append(pool.submit(draw, step))
             yield batch
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _workers(device: torch.device) -> int:
-    """Threads that draw batches: a GPU takes several a second, a processor needs its cores."""
-    return min(8, os.cpu_count() or 1) if device.type == "cuda" else 1
+    """Threads that draw batches: a GPU takes several a second, a processor needs its cores.
+
+    Each holds a batch on the device, 150 MB for 32 samples at the paper's size.
+    """
+    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return max(1, min(8, (os.cpu_count() or 1) // ranks_here)) if device.type == "cuda" else 1
 
 
 def _mean_over_ranks(values: Tensor, ranks: int) -> Tensor:

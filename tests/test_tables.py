@@ -177,6 +177,7 @@ def _timed():
             "wall_s": [2.0, 5.0, 3.0, 8.0],
             "cpu_s": [4.0, 10.0, 6.0, 16.0],
             "speedup_cpu": [4.0, 1.6, 2.67, 1.0],
+            "speedup_wall": [4.5, 1.7, 2.5, 1.0],
             "peak_mib": [300.0, 500.0, 800.0, 1000.0],
             "of_limit": [0.5, 0.6, 0.4, 0.3],
         }
@@ -188,6 +189,9 @@ def test_speed_stands_beside_the_released_code_which_comes_first():
     assert table.index.tolist()[:2] == ["released float32", "released bf16"]
     assert table.loc["ours bf16", "share of peak"] == pytest.approx(0.3)
     assert table.loc["ours bf16", "times as fast"] == 4
+    waited = tables.speed(_timed(), clock="wall").data
+    assert waited.loc["ours bf16", "times as fast"] == 4.5
+    assert "CPU seconds" not in waited
     alone = tables.speed(_timed()[:2].drop(columns=["speedup_cpu", "of_limit"])).data
     assert alone.columns.tolist() == ["seconds", "CPU seconds", "peak MiB"]
 
@@ -199,6 +203,8 @@ def test_speed_ratios_are_of_cpu_time_and_need_both_sides():
     assert ratios["float32.float32"] == pytest.approx(16 / 10)
     assert ratios["bf16.peak"] == pytest.approx(0.3)
     assert tables.speed_ratios(_timed()[:2]) == {}
+    waited = tables.speed_ratios(_timed(), clock="wall")
+    assert (waited["bf16.float32"], waited["bf16.bf16"]) == (4.5, pytest.approx(3 / 2))
     renamed = _timed().replace({"case": {"ours bf16": "ours compiled bf16"}})
     assert tables.speed_ratios(renamed)["compiled.bf16.bf16"] == pytest.approx(6 / 4)
 

@@ -5,8 +5,11 @@ import math
 import os
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -16,7 +19,7 @@ from salib import TrainConfig, load_model, preset
 from salib.artifact import file_digest
 from salib.data import Samples, draw_batch, stream
 from salib.model import Mask, build_model
-from salib.train import _ahead, learning_rate, pretrain, step_losses
+from salib.train import _ahead, _workers, learning_rate, pretrain, step_losses
 
 MODEL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 TRAIN = TrainConfig(
@@ -111,6 +114,36 @@ def test_batches_drawn_ahead_come_in_order_and_errors_with_them(workers):
     assert [next(broken), next(broken)] == [-1, -1]
     with pytest.raises(ZeroDivisionError):
         next(broken)
+
+
+def test_a_loop_that_ends_early_draws_no_more():
+    drawn, threads = [], threading.active_count()
+    batches = _ahead(lambda step: drawn.append(step) or step, 1000, 4)
+    with closing(batches):
+        assert next(batches) == 0
+    assert len(drawn) <= 6
+    assert threading.active_count() == threads
+
+
+def test_threads_draw_the_batches_of_one(tiles):
+    drawn = []
+    for workers in (1, 6):
+        draw = partial(draw_batch, Samples(tiles), TRAIN, seed=2)  # with no tile decoded yet
+        drawn.append(list(_ahead(lambda step, draw=draw: draw(step=step), 12, workers)))
+    for one, many in zip(*drawn, strict=True):
+        for name, image in one.images.items():
+            assert torch.equal(image, many.images[name])
+            assert torch.equal(one.gsd_m[name], many.gsd_m[name])
+
+
+def test_ranks_of_a_machine_share_its_cores_for_drawing(monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    found = []
+    for ranks in ("1", "4", "64"):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
+        found.append(_workers(torch.device("cuda")))
+    assert found == [8, 3, 1]
+    assert _workers(torch.device("cpu")) == 1
 
 
 def test_more_ranks_than_gpus_are_refused(tiles, tmp_path, monkeypatch):

@@ -1,11 +1,14 @@
 """Rows of the benchmarks as the performance page prints them."""
 
+from typing import Literal
+
 import pandas as pd
 from pandas.io.formats.style import Styler
 
 from salib.tables.rows import Rows, read_rows
 
 RELEASED, RELEASED_BF16 = "released float32", "released bf16"
+Clock = Literal["cpu", "wall"]
 FORMATS = {
     "seconds": "{:.2f}",
     "CPU seconds": "{:.2f}",
@@ -16,22 +19,27 @@ FORMATS = {
 }
 
 
-def speed(rows: Rows) -> Styler:
+def speed(rows: Rows, *, clock: Clock = "cpu") -> Styler:
     """Each case beside the released code in float32, in the order that the page shows.
 
     Args:
-        rows: one benchmark at one size: case, wall_s, cpu_s, speedup_cpu (median over rounds), and,
-            where measured, peak_mib and of_limit.
+        rows: one benchmark at one size: case, wall_s, cpu_s, speedup_cpu and speedup_wall (medians
+            over rounds), and, where measured, peak_mib and of_limit.
+        clock: what "times as fast" goes by: the processor's time, or "wall" of a GPU, for which
+            the processor only waits.
 
     Returns:
-        Indexed by case: seconds, CPU seconds, times as fast, peak MiB, share of peak, of the limit.
+        Indexed by case: seconds, CPU seconds (by that clock), times as fast, peak MiB, share of
+        peak, of the limit.
     """
     table = pd.DataFrame(read_rows(rows)).set_index("case")
     first = [name for name in (RELEASED, RELEASED_BF16) if name in table.index]
     table = table.loc[[*first, *(name for name in table.index if name not in first)]]
-    shown = pd.DataFrame({"seconds": table["wall_s"], "CPU seconds": table["cpu_s"]})
-    if "speedup_cpu" in table:
-        shown["times as fast"] = table["speedup_cpu"]
+    shown = pd.DataFrame({"seconds": table["wall_s"]})
+    if clock == "cpu":
+        shown["CPU seconds"] = table["cpu_s"]
+    if f"speedup_{clock}" in table:
+        shown["times as fast"] = table[f"speedup_{clock}"]
     if "peak_mib" in table:
         shown["peak MiB"] = table["peak_mib"]
         if RELEASED in table.index:
@@ -76,12 +84,16 @@ def stage_seconds(rows: Rows) -> Styler:
     return style
 
 
-def speed_ratios(rows: Rows) -> dict[str, float]:
+def speed_ratios(rows: Rows, *, clock: Clock = "cpu") -> dict[str, float]:
     """What prose says of one benchmark: how many times as fast, and how much of the memory.
+
+    Args:
+        rows: as `speed` takes them.
+        clock: as there.
 
     Returns:
         By name such as "bf16.float32" (ours in bfloat16 against the released code in float32):
-        how many times as fast by CPU time, the median over rounds as `speed` prints it, or else
+        how many times as fast by that clock, the median over rounds as `speed` prints it, or else
         the ratio of medians; "bf16.peak": ours over the released code's float32 peak; empty where
         a side was not measured. "ours compiled bf16" is "compiled.bf16" here.
     """
@@ -92,9 +104,10 @@ def speed_ratios(rows: Rows) -> dict[str, float]:
         for theirs in ("float32", "bf16"):
             pair = (f"released {theirs}", f"ours {ours}")
             if set(pair) <= set(table.index):
-                seconds = [float(table.loc[case, "cpu_s"]) for case in pair]
-                measured = "speedup_cpu" in table and theirs == "float32"
-                ratio = table.loc[pair[1], "speedup_cpu"] if measured else seconds[0] / seconds[1]
+                seconds = [float(table.loc[case, f"{clock}_s"]) for case in pair]
+                known = f"speedup_{clock}"
+                measured = known in table and theirs == "float32"
+                ratio = table.loc[pair[1], known] if measured else seconds[0] / seconds[1]
                 ratios[f"{name}.{theirs}"] = float(ratio)
         pair = (RELEASED, f"ours {ours}")
         if "peak_mib" in table and set(pair) <= set(table.index):
