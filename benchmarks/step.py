@@ -7,9 +7,9 @@
 
 The base model (768 wide, 12 layers, 16 heads) on a lores and radar image of 256 px and a hires one
 of 512 px with 40 % of patches hidden. The released model runs as it is, but for where a GPU keeps
-its tables (`build`), in float32 and under bfloat16 autocast; ours in float32 and bfloat16, and with every layer compiled by torch where
---cases names that. Time is interleaved; memory comes from a process for each case, on a
-GPU from torch's count of one more step. Rows go to
+its tables (`build`), in float32 and under bfloat16 autocast; ours in float32 and bfloat16, and with
+every layer compiled by torch where --cases names that. Time is interleaved; memory comes from a
+process for each case, on a GPU from torch's count of one more step. Rows go to
 results/performance/step_p<patch>.csv, of a GPU to step_p<patch>_cuda.csv.
 """
 
