@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from salib import load_croma, load_model, preset
 from salib.config import plain_levels
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss
 from salib.model import Mask, build_model, draw_mask, from_published, patchify, save_model
+from salib.model.layers import Attention
 from salib.model.tokens import sincos
 
 SMALL = replace(
@@ -331,3 +333,22 @@ def test_every_implementation_gives_the_model_the_same_outputs_and_gradients(imp
     assert len(found[0]) > 50
     for name, expected in found[0].items():
         torch.testing.assert_close(found[1][name], expected, rtol=1e-3, atol=1e-5)
+
+
+def test_under_autocast_attention_converts_its_tokens_once():
+    layer, x = Attention(32, 2), torch.randn(2, 9, 32)
+    with torch.autocast("cpu", torch.bfloat16), Conversions(x.shape) as seen:
+        layer(x, None)
+    assert seen.count == 1
+
+
+class Conversions(TorchDispatchMode):
+    """Counts conversions of tensors of one shape to another type."""
+
+    def __init__(self, shape):
+        super().__init__()
+        self.shape, self.count = shape, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.count += func is torch.ops.aten._to_copy.default and args[0].shape == self.shape
+        return func(*args, **(kwargs or {}))
