@@ -72,7 +72,7 @@ def at_hand(chosen: argparse.Namespace) -> list[str]:
         print(f"without the released code: {HOW_TO_GET}", file=sys.stderr)
     names = chosen.cases or CASES
     if not chosen.cases and not multiplies_bfloat16(torch.device(chosen.device)):
-        print("without bfloat16: this processor has no instructions for it", file=sys.stderr)
+        print("without bfloat16: this device has no instructions for it", file=sys.stderr)
         names = [n for n in names if not n.endswith("bf16")]
     return [n for n in names if chosen.released or not n.startswith("released")]
 

@@ -1,9 +1,12 @@
 """Sensors, frozen configurations and presets: the only place where sizes are written."""
 
 from dataclasses import asdict, dataclass, replace
+from typing import Literal, get_args
 
 SCHEMA = 1
 SENSOR_NAMES = ("radar", "lores", "hires")
+Precision = Literal["float32", "bf16", "auto"]
+PRECISIONS: tuple[str, ...] = get_args(Precision)
 KINDS = {"scale_alibi": SENSOR_NAMES, "croma": ("radar", "lores")}
 
 
@@ -182,8 +185,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
         if not 0 < self.crop_px[0] <= self.crop_px[1]:
             raise ValueError(f"crop_px must be (smallest, largest), got {self.crop_px}")
-        if self.precision not in ("float32", "bf16", "auto"):
-            raise ValueError(f"precision must be float32, bf16 or auto, got {self.precision!r}")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
 
 
 _TINY = ModelConfig(

@@ -1,11 +1,10 @@
 """The type that matrices are multiplied in, chosen by what the device can do."""
 
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 
-Precision = Literal["float32", "bf16", "auto"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+from salib.config import PRECISIONS
 
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bf16"]:

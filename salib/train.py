@@ -21,11 +21,11 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from salib.artifact import atomic_dir, file_digest, is_kept, source_digest, stamp
-from salib.config import SENSOR_NAMES, TRAINING, ModelConfig, TrainConfig, preset
+from salib.config import PRECISIONS, SENSOR_NAMES, TRAINING, ModelConfig, TrainConfig, preset
 from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
 from salib.model import Fusion, Mask, build_model, save_model
-from salib.precision import PRECISIONS, autocast, resolve_precision
+from salib.precision import autocast, resolve_precision
 
 T = TypeVar("T")
 LOG, TIMING = "log.csv", "timing.json"

@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "attention": {"bias"},
     "model": {"config", "bias", "attention"},
     "losses": set(),
-    "precision": set(),
+    "precision": {"config"},
     "audit": {"config", "bias", "losses", "model"},
     "curate": {"config", "download"},
     "world": {"config"},

@@ -57,13 +57,15 @@ def test_auto_trains_in_bfloat16_only_where_the_device_multiplies_it(
     tiles, tmp_path, monkeypatch, native, precision
 ):
     monkeypatch.setattr("salib.precision.multiplies_bfloat16", lambda device: native)
-    default = replace(TRAIN, precision="auto")
-    models = {}
-    for name, config in (("auto", default), ("said", replace(TRAIN, precision=precision))):
-        models[name] = pretrain(MODEL, config, tiles=tiles, out=tmp_path / name, seed=1)
-        assert json.loads((models[name] / "timing.json").read_text())["precision"] == precision
-    weights = {name: file_digest(out / "model.safetensors") for name, out in models.items()}
-    assert weights["auto"] == weights["said"]
+    weights = {}
+    for said in ("auto", "float32", "bf16"):
+        config = replace(TRAIN, precision=said)
+        out = pretrain(MODEL, config, tiles=tiles, out=tmp_path / said, seed=1)
+        weights[said] = file_digest(out / "model.safetensors")
+        used = precision if said == "auto" else said
+        assert json.loads((out / "timing.json").read_text())["precision"] == used
+    assert weights["auto"] == weights[precision]
+    assert weights["float32"] != weights["bf16"]
 
 
 def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
@@ -121,8 +123,8 @@ def test_a_loop_that_ends_early_draws_no_more():
     batches = _ahead(lambda step: drawn.append(step) or step, 1000, 4)
     with closing(batches):
         assert next(batches) == 0
-    assert len(drawn) <= 6
-    assert threading.active_count() == threads
+    assert len(drawn) <= 5
+    assert threading.active_count() <= threads
 
 
 def test_threads_draw_the_batches_of_one(tiles):

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
+from salib.config import Precision
 from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
 from salib.evaluate.geobench_reader import Label
 from salib.evaluate.inputs import Look, to_input
 from salib.evaluate.tasks import Task, iter_split
-from salib.precision import Precision
 
 IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"

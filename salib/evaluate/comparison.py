@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from salib.artifact import MADE_FROM, atomic_dir, file_digest, is_kept, source_digest, stamp
+from salib.config import Precision
 from salib.evaluate.columns import Encoder
 from salib.evaluate.features import device_of
 from salib.evaluate.protocol import protocol_named
@@ -15,7 +16,7 @@ from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import Task, folder_task, geobench_tasks, real_tasks
 from salib.model import build_model, load_croma, load_model
-from salib.precision import Precision, resolve_precision
+from salib.precision import resolve_precision
 
 ROWS = "rows.csv"
 PUBLISHED = "CROMA published"

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor, nn
 
-from salib.precision import Precision, autocast
+from salib.config import Precision
+from salib.precision import autocast
 
 FILTER_PX = 5
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
+from salib.config import Precision
 from salib.evaluate.columns import (
     CONVOLUTION,
     STATISTICS,
@@ -27,7 +28,6 @@ from salib.evaluate.inputs import centre_square
 from salib.evaluate.metrics import mask_counts
 from salib.evaluate.segmentation import fit_segmentation, segmentation_counts
 from salib.evaluate.tasks import SPLITS, Task
-from salib.precision import Precision
 
 Head = Literal["linear", "decoder"]
 HEADS: tuple[Head, ...] = get_args(Head)

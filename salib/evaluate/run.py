@@ -13,6 +13,7 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from tqdm import tqdm
 
 from salib.artifact import atomic_file
+from salib.config import Precision
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
 from salib.evaluate.features import Embedder, device_of
 from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
@@ -28,7 +29,7 @@ from salib.evaluate.scores import (
 )
 from salib.evaluate.statistics import resample
 from salib.evaluate.tasks import SPLITS, Task, check_disjoint
-from salib.precision import Precision, resolve_precision
+from salib.precision import resolve_precision
 
 MAJORITY = "majority class"
 COLUMNS = (
