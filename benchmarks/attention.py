@@ -111,7 +111,8 @@ def main() -> None:
     write(pd.concat(tables).assign(**found), measure.results(chosen, "attention"), found)
     arguments = [f"--threads={chosen.threads}", "--peak"]
     rows = [
-        {"case": name, "tokens": tokens} | peak(name, tokens, arguments, device)
+        {"case": name, "tokens": tokens, "batch": BATCHES[device]}
+        | peak(name, tokens, arguments, device)
         for tokens in chosen.memory
         for name in CASES[device]
         if tokens <= DENSE_TOKENS or not name.startswith(("released", "reference"))
