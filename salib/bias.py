@@ -42,10 +42,14 @@ def alibi_slopes(heads: int) -> Float[Tensor, " heads"]:
     return torch.tensor(slopes)
 
 
+@torch.no_grad()
 def ground_distance(
     query_xy: Float[Tensor, "*#batch queries 2"], key_xy: Float[Tensor, "*#batch keys 2"]
 ) -> Float[Tensor, "*batch queries keys"]:
-    """Euclidean distance in metres between patch centres: the distance of Eq. (2), read as D2."""
+    """Euclidean distance in metres between patch centres: the distance of Eq. (2), read as D2.
+
+    Places are data: no gradient reaches them.
+    """
     east, south = (query_xy[..., :, None, i] - key_xy[..., None, :, i] for i in (0, 1))
     return torch.hypot(east, south)
 

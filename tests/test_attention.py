@@ -8,6 +8,7 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
+from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -133,6 +134,26 @@ def test_auto_says_what_it_chose_and_unknown_names_are_refused():
     assert resolve("auto", *[q.bfloat16()] * 3, geometry) == "reference"
     with pytest.raises(ValueError, match="impl must be auto or one of"):
         resolve("fast", q, q, q, geometry)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "dtype", "learn", "expected"),
+    [
+        (1448, torch.bfloat16, False, "sdpa"),
+        (1449, torch.bfloat16, False, "flex"),
+        (1449, torch.float16, False, "flex"),
+        (1449, torch.float32, False, "sdpa"),
+        (1449, torch.bfloat16, True, "sdpa"),
+    ],
+)
+def test_auto_on_a_gpu_depends_on_the_size_of_the_bias(tokens, dtype, learn, expected):
+    """32 heads and a bias of 128 MiB in 16 bits: 1,448 tokens."""
+    xy = torch.zeros(tokens, 2)
+    geometry = Geometry(xy, xy, torch.ones(32).requires_grad_(learn), 64.0)
+    with FakeTensorMode():
+        for dim, chosen in ((16, expected), (8, "sdpa")):
+            q = torch.empty(2, 32, tokens, dim, dtype=dtype, device="cuda")
+            assert resolve("auto", q, q, q, geometry) == chosen
 
 
 # Torch itself looks at it when it compiles a call whose keys were padded for a sink.

@@ -101,6 +101,15 @@ def test_bias_is_negative_off_its_own_place_and_zero_on_it():
     assert (bias[:, off] < 0).all()
 
 
+def test_neighbours_far_from_the_origin_lie_as_far_apart_as_near_it():
+    xy = centres(4, 6, 8.0)
+    assert torch.equal(ground_distance(xy + 2.0**20, xy + 2.0**20), ground_distance(xy, xy))
+    torch.testing.assert_close(
+        ground_distance(1000 * xy.half(), xy.half()),
+        ground_distance(1000 * xy.double(), xy.double()).half(),
+    )
+
+
 @pytest.mark.parametrize("reference_m", [0.0, -64.0])
 def test_reference_must_be_positive(reference_m):
     xy = centres(1, 2, 1.0)

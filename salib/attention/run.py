@@ -9,11 +9,11 @@ from salib.attention.blocked import blocked
 from salib.attention.flex import flex
 from salib.attention.fused import fused, why_not
 from salib.attention.geometry import Geometry
-from salib.attention.sdpa import sdpa
+from salib.attention.sdpa import bias_bytes, sdpa
 
 IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "fused", "flex")
 SMALL_KEYS = 128
-FLEX_WIDTH = 16
+FLEX_WIDTH, FLEX_BIAS_BYTES = 16, 128 * 2**20
 
 
 def attend(
@@ -90,11 +90,13 @@ def reference(
 def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> str:
     """The implementation that `impl` stands for with these tensors.
 
-    On a GPU "auto" is "flex" for numbers of 16 bits. It is "sdpa" for wider ones, which take "flex"
-    several times as long, where slopes are learnt, and where heads are less than 16 wide. On a CPU
-    it is "fused" from 128 keys on. Below that, and where that kernel does not serve
-    (`fused.why_not` gives the reason), it is "sdpa"; but in bfloat16, where PyTorch's fused kernels
-    are the slowest of all, "reference" below 128 keys and "blocked" from there on.
+    On a GPU "auto" is "flex" for numbers of 16 bits, where their bias would take more than 128 MiB
+    or the caller is being compiled by torch. Else it is "sdpa": with less bias, starting "flex"
+    takes longer than its work; wider numbers take it several times as long; and it serves neither
+    learnt slopes nor heads less than 16 wide. On a CPU it is "fused" from 128 keys on. Below that,
+    and where that kernel does not serve (`fused.why_not` gives the reason), it is "sdpa"; but in
+    bfloat16, where PyTorch's fused kernels are the slowest of all, "reference" below 128 keys and
+    "blocked" from there on.
 
     Raises:
         ValueError: if impl is unknown, "flex" is asked for gradients that it has not, or "fused"
@@ -116,7 +118,8 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
         return impl
     if q.device.type == "cuda":
         serves = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] >= FLEX_WIDTH
-        return "flex" if serves and not learns else "sdpa"
+        pays = torch.compiler.is_compiling() or bias_bytes(q, geometry) > FLEX_BIAS_BYTES
+        return "flex" if serves and pays and not learns else "sdpa"
     if k.shape[-2] >= SMALL_KEYS and why_not(q, geometry) is None:
         return "fused"
     if q.dtype != torch.bfloat16 or q.device.type != "cpu":

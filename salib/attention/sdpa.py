@@ -26,7 +26,7 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     A larger one is made for as many queries at a time as take that much, and again in the backward
     pass, so that memory grows with the tokens and not with their square.
     """
-    if _row_bytes(q, geometry) * q.shape[2] <= _most_bytes(q, geometry):
+    if bias_bytes(q, geometry) <= _most_bytes(q, geometry):
         return F.scaled_dot_product_attention(q, k, v, attn_mask=geometry.dense(q.dtype))
     if _has_flash_with_sums(q):
         return _InPieces.apply(q, k, v, geometry.slopes, geometry)
@@ -35,6 +35,11 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
         for rows in _rows(q, geometry)
     ]
     return torch.cat(pieces, dim=2)
+
+
+def bias_bytes(q: Tensor, geometry: Geometry) -> int:
+    """Size of the whole bias of these queries, all samples and heads together."""
+    return geometry.samples * q.shape[1] * q.shape[2] * geometry.keys * q.element_size()
 
 
 def _piece(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry, rows: slice) -> Tensor:
@@ -99,13 +104,8 @@ def _has_flash_with_sums(q: Tensor) -> bool:
 
 def _rows(q: Tensor, geometry: Geometry) -> Iterator[slice]:
     """Slices of queries whose bias takes as much as may be."""
-    step = max(1, _most_bytes(q, geometry) // _row_bytes(q, geometry))
+    step = max(1, _most_bytes(q, geometry) * q.shape[2] // bias_bytes(q, geometry))
     return (slice(start, start + step) for start in range(0, q.shape[2], step))
-
-
-def _row_bytes(q: Tensor, geometry: Geometry) -> int:
-    """Bytes of one query's bias, all samples and heads together."""
-    return geometry.samples * q.shape[1] * geometry.keys * q.element_size()
 
 
 def _most_bytes(q: Tensor, geometry: Geometry) -> int:
