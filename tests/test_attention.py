@@ -315,13 +315,13 @@ def test_sides_are_the_places_of_every_sample_and_outlive_inference(sink):
     with torch.inference_mode():
         q_xy, k_xy = q_xy.clone(), k_xy.clone()
         geometry = Geometry(q_xy, k_xy, slopes, 64.0, sink=sink)
-        sides = geometry.sides(3)
-    assert not any(side.is_inference() for side in sides)
-    for pair, xy in ((sides[:2], q_xy), (sides[2:], k_xy)):
+        coordinates = geometry.coordinates(3)
+    assert not any(side.is_inference() for side in coordinates)
+    for pair, xy in ((coordinates[:2], q_xy), (coordinates[2:], k_xy)):
         expected = xy.float().expand(3, -1, -1)
         expected = F.pad(expected, (0, 0, 0, 1)) if sink and xy is k_xy else expected
         assert torch.equal(torch.stack(pair, -1), expected)
-    assert geometry.sides(3)[0] is sides[0]
+    assert geometry.coordinates(3)[0] is coordinates[0]
 
 
 def test_flex_refuses_gradients_that_it_has_not():

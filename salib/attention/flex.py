@@ -9,12 +9,13 @@ from torch.nn.attention.flex_attention import flex_attention
 
 from salib.attention.geometry import Geometry
 
-KINDS, TINY = 256, 1e-20
+KERNELS = 256
+LEAST_SQUARE_M2 = 1e-20
 
 
 def flex(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """One compiled kernel that never writes a bias; on a CPU it has no backward pass."""
-    q_east, q_south, k_east, k_south = geometry.sides(len(q))
+    q_east, q_south, k_east, k_south = geometry.coordinates(len(q))
     per_metre = geometry.slopes.float() / geometry.reference_m
     sink_at = geometry.keys - geometry.sink
 
@@ -23,7 +24,7 @@ def flex(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
         east = q_east[batch, query] - k_east[batch, key]
         south = q_south[batch, query] - k_south[batch, key]
         # A root is one instruction as 1 / sqrt(x), which is infinite at 0, and many as sqrt(x).
-        square = east * east + south * south + TINY
+        square = east * east + south * south + LEAST_SQUARE_M2
         bias = per_metre[head] * (square * square.rsqrt())
         return score - (torch.where(key == sink_at, 0.0, bias) if geometry.sink else bias)
 
@@ -44,5 +45,5 @@ def compiled():
     slow. torch by itself stops at 8 kinds, which one notebook exceeds. `fullgraph`: past the limit
     comes torch's error, not silently the dense form.
     """
-    options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": KINDS}
+    options: dict[str, Any] = {"fullgraph": True, "dynamic": False, "recompile_limit": KERNELS}
     return torch.compile(flex_attention, **options)

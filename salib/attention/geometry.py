@@ -40,7 +40,9 @@ class Geometry:
     impl: str = "auto"
     sink: bool = False
     _kept: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _sides: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
+    _coordinates: dict[int, tuple[Tensor, ...]] = field(
+        default_factory=dict, init=False, repr=False
+    )
 
     def __post_init__(self) -> None:
         """Check what would otherwise turn into NaN far from here.
@@ -117,21 +119,21 @@ class Geometry:
                 self._kept[dtype] = self.bias().to(dtype)
         return self._kept[dtype]
 
-    def sides(self, batch: int) -> tuple[Tensor, ...]:
+    def coordinates(self, batch: int) -> tuple[Tensor, ...]:
         """Metres east and south of queries, then of keys: four of (batch, tokens), kept.
 
         A sink has no place; it is at the origin here.
         """
-        if batch not in self._sides:
+        if batch not in self._coordinates:
             with torch.inference_mode(False):
                 q_xy, k_xy = (xy.expand(batch, -1, -1).float() for xy in self._places(EVERY_ROW))
                 k_xy = F.pad(k_xy, (0, 0, 0, 1)) if self.sink else k_xy
-                self._sides[batch] = tuple(
+                self._coordinates[batch] = tuple(
                     xy[..., axis].clone(memory_format=torch.contiguous_format)
                     for xy in (q_xy, k_xy)
                     for axis in (0, 1)
                 )
-        return self._sides[batch]
+        return self._coordinates[batch]
 
     def _places(self, rows: slice) -> tuple[Tensor, Tensor]:
         q_xy, k_xy = (xy if xy.ndim == 3 else xy[None] for xy in (self.q_xy, self.k_xy))
