@@ -199,11 +199,6 @@ def source_of(notebook: str | Path) -> str:
     return _digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
 
 
-def is_stale(notebook: str | Path, page: str | Path) -> bool:
-    """Whether a notebook's code has changed since it wrote this page of the ledger."""
-    return json.loads(Path(page).read_text(encoding="utf-8"))["source"] != source_of(notebook)
-
-
 def _plain(key: str, value: Any) -> int | float | str:
     value = value.item() if hasattr(value, "item") else value
     if not isinstance(value, int | float | str) or (
