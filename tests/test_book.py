@@ -260,7 +260,8 @@ def open_map(page, url):
 
 
 def sample_on_screen(page, number):
-    """A sample as the page's data has it, and where on the screen its middle lies."""
+    """A sample as the page's data has it, and where on the screen its middle lies at rest."""
+    page.wait_for_function("!document.querySelector('.sa-map').map.isMoving()")
     return page.evaluate(
         """(number) => {
             const box = document.querySelector(".sa-map");
