@@ -25,7 +25,7 @@ book: $(INSTALLED) ## run the notebooks that changed and build the book
 	@echo "$(CURDIR)/build/_build/html/index.html"
 
 test: $(INSTALLED) ## run the tests (browser tests look at the book built last)
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED) ## check style and types
 	$(PY) -m ruff check .

@@ -1,5 +1,7 @@
 """Rows of every kind of task: one class an image, several, or one a pixel; radar; by path."""
 
+import contextlib
+import functools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +14,17 @@ import torch
 from salib import build_model, preset
 from salib.evaluate import PROTOCOLS, Encoder, encoders_of, evaluate, find_tasks, geobench_tasks
 from salib.evaluate import grids as grids_module
+from salib.evaluate import segmentation as segmentation_module
 from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
 from salib.evaluate.inputs import InputRule
 from salib.evaluate.metrics import mean_iou
 from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import COLUMNS
+from salib.evaluate.segmentation import SegmentationSweep
 from salib.evaluate.tasks import Task
 from salib.model import save_model
 from salib.world import write_geobench
+
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 KINDS = {
@@ -28,6 +33,15 @@ KINDS = {
     "m-cashew-plant": {"mIoU"},
 }
 QUICK = replace(PROTOCOLS["default"], knn_k=3, hidden=8, epochs=2, resamples=50, umap_neighbours=5)
+
+
+@contextlib.contextmanager
+def few_steps():
+    """Heads of segmentation that are fitted in a moment; what they learn is tested below."""
+    brief = functools.partial(SegmentationSweep, learning_rates=(1e-2,), epochs=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(segmentation_module, "SegmentationSweep", brief)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +62,8 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def rows(bench, models):
     tasks = geobench_tasks(bench, procedural=True)
-    return evaluate(encoders_of(models, seed=0), tasks, protocol=QUICK, image_px=16, seed=0)
+    with few_steps():
+        return evaluate(encoders_of(models, seed=0), tasks, protocol=QUICK, image_px=16, seed=0)
 
 
 def test_each_kind_is_scored_by_its_own_metrics_under_its_own_probes(rows):
@@ -93,7 +108,8 @@ def test_a_row_of_several_labels_or_masks_stands_alone(rows, bench, models):
     tasks = [t for t in geobench_tasks(bench, procedural=True) if t.kind != "classification"]
     columns = encoders_of(models, seed=0)
     few = {name: columns[name] for name in ("SA-low", "SA-low untrained")}
-    alone = evaluate(few, tasks[::-1], protocol=QUICK, image_px=16, seed=0)
+    with few_steps():
+        alone = evaluate(few, tasks[::-1], protocol=QUICK, image_px=16, seed=0)
     key = ["task", "model", "probe", "metric"]
     both = alone.merge(rows, on=key, suffixes=("", "_all"))
     assert len(both) == len(alone)
@@ -111,7 +127,7 @@ def test_a_damaged_task_loses_no_row_of_those_before_it(rows, bench, models, tmp
         name: encoder for name, encoder in encoders_of(models, seed=0).items() if "SA-low" in name
     }
     out = tmp_path / "rows.csv"
-    with pytest.raises(ValueError, match="m-cashew-plant"):
+    with few_steps(), pytest.raises(ValueError, match="m-cashew-plant"):
         evaluate(few, tasks, protocol=QUICK, image_px=16, seed=0, out=out)
     kept = pd.read_csv(out)
     assert set(kept["task"]) == {"m-bigearthnet"}
