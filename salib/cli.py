@@ -15,7 +15,7 @@ tiles = typer.Typer(help="Check, merge and convert PMTiles archives.", no_args_i
 app.add_typer(tiles, name="tiles")
 Archives = Annotated[list[Path], typer.Argument(help="PMTiles archives.")]
 Seed = Annotated[int, typer.Option(help="One integer seeds the run.")]
-Preset = Annotated[str, typer.Option(help="tiny, small or base (the paper's).")]
+Preset = Annotated[str, typer.Option(help="tiny, small or base (of the released code's size).")]
 
 
 @app.command()
