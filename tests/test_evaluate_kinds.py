@@ -25,7 +25,6 @@ from salib.evaluate.tasks import Task
 from salib.model import save_model
 from salib.world import write_geobench
 
-
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 KINDS = {
     "m-bigearthnet": {"micro F1", "micro mAP"},
