@@ -55,6 +55,29 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
+def check_replaceable(path: str | Path, mark: str) -> None:
+    """Refuse to replace a folder that is not empty and not an earlier product of the same kind.
+
+    Args:
+        path: the folder that `atomic_dir` is to replace; need not exist yet.
+        mark: pattern of a file that every such product holds.
+
+    Raises:
+        ValueError: if there is something else at `path`, or it is or holds the current folder.
+    """
+    path = Path(path)
+    above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
+    if not above.is_dir():
+        raise ValueError(f"out must lie in a folder, got {path}, but {above} is a file")
+    if path.resolve() in (Path.cwd(), *Path.cwd().parents):
+        raise ValueError(f"out must be a folder of its own, got {path}: name a new one")
+    if path.is_dir() and any(path.iterdir()) and not any(path.glob(mark)):
+        raise ValueError(
+            f"out must be new, empty or written by the same command ({mark}), got {path} with "
+            "other files: they are kept; choose another name"
+        )
+
+
 class InUseError(OSError):
     """A folder that another run writes to."""
 
@@ -175,7 +198,10 @@ def source_digest(*modules: str) -> str:
 def is_kept(folder: str | Path, key: dict) -> bool:
     """Whether `folder` was completed from exactly `key`."""
     path = Path(folder) / MADE_FROM
-    return path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(key))
+    try:
+        return path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(key))
+    except ValueError:  # emptied or cut: not known to be complete
+        return False
 
 
 def stamp(folder: str | Path, key: dict) -> None:

@@ -14,7 +14,7 @@ app = typer.Typer(
 tiles = typer.Typer(help="Check, merge and convert PMTiles archives.", no_args_is_help=True)
 app.add_typer(tiles, name="tiles")
 Archives = Annotated[list[Path], typer.Argument(help="PMTiles archives.")]
-Seed = Annotated[int, typer.Option(help="One integer seeds the run.")]
+Seed = Annotated[int, typer.Option(min=0, help="One integer seeds the run.")]
 Preset = Annotated[str, typer.Option(help="tiny, small or base (of the released code's size).")]
 
 
@@ -397,7 +397,10 @@ def evaluate(
     options = {"image_px": image_px, "precision": precision, "against": against, "seed": seed}
     encoders = encoders_of(model, seed=seed)
     rows = evaluate_encoders(encoders, found, protocol=chosen, out=out, **options)
-    typer.echo(text_table2(rows, paper / "table2.csv"))
+    if (paper / "table2.csv").is_file():
+        typer.echo(text_table2(rows, paper / "table2.csv"))
+    else:
+        typer.echo(f"no {paper / 'table2.csv'}, so no Table 2: run at the repository's root")
     if (paper / "claims.yml").is_file():
         shown = verdicts(rows, paper / "claims.yml")
         for claim in shown.reset_index().to_dict("records"):

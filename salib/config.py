@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
-SCHEMA = 1
+SCHEMA, TILE_PX = 1, 256
 SENSOR_NAMES = ("radar", "lores", "hires")
 Precision = Literal["float32", "bf16", "auto"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
@@ -183,8 +183,11 @@ class TrainConfig:
         for name in ("steps", "batch", "learning_rate", "image_px"):
             if getattr(self, name) <= 0:
                 raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
-        if not 0 < self.crop_px[0] <= self.crop_px[1]:
-            raise ValueError(f"crop_px must be (smallest, largest), got {self.crop_px}")
+        if not 0 < self.crop_px[0] <= self.crop_px[1] <= TILE_PX:
+            raise ValueError(
+                f"crop_px must be (smallest, largest) within a tile of {TILE_PX} px, got "
+                f"{self.crop_px}"
+            )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
 

@@ -9,15 +9,15 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from salib.config import SENSOR_NAMES, Levels, TrainConfig
+from salib.config import SENSOR_NAMES, TILE_PX, Levels, TrainConfig
 from salib.curate.archive import Archive
 from salib.packed import Packed, sources_of, write_packed
 
 CHANNELS = {"radar": [1, 2], "lores": [0, 1, 2], "hires": [0, 1, 2]}
 SIDE = {"radar": 1, "lores": 1, "hires": 2}
-TILE_PX = 256
 CACHE_BYTES = 2 << 30
 PACKED = "packed"
 
@@ -205,10 +205,13 @@ def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height wid
     Optical images are RGB; a radar image is RGB with VV in green and VH in blue.
 
     Raises:
-        ValueError: if the file is missing, is no image, or lacks the sensor's bands.
+        ValueError: if the sensor is unknown, or the file is missing, cut short, no image, or lacks
+            the sensor's bands.
     """
+    if sensor not in CHANNELS:
+        raise ValueError(f"sensor must be one of {tuple(CHANNELS)}, got {sensor!r}")
     image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
-    if image is None:
+    if image is None or _is_cut(path):
         raise ValueError(f"path must be an image file that can be read, got {path}")
     if image.dtype != np.uint8:
         raise ValueError(f"{path} must hold 8-bit levels, got {image.dtype}")
@@ -217,6 +220,18 @@ def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height wid
         raise ValueError(f"{path} must have red, green and blue bands, got {bands}")
     rgb = image[..., [2, 1, 0]][..., CHANNELS[sensor]]
     return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
+
+
+def _is_cut(path: str | Path) -> bool:
+    """Whether an image ends early. OpenCV fills what a cut JPEG lacks; Pillow tells."""
+    try:
+        with Image.open(path) as image:
+            image.load()
+    except UnidentifiedImageError:
+        return False  # of another format
+    except (OSError, SyntaxError):
+        return True
+    return False
 
 
 def stream(seed: int, name: str, step: int) -> torch.Generator:

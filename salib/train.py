@@ -20,7 +20,15 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from salib.artifact import atomic_dir, file_digest, is_kept, source_digest, stamp
+from salib.artifact import (
+    atomic_dir,
+    check_replaceable,
+    check_room,
+    file_digest,
+    is_kept,
+    source_digest,
+    stamp,
+)
 from salib.config import PRECISIONS, SENSOR_NAMES, TRAINING, ModelConfig, TrainConfig, preset
 from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
@@ -67,11 +75,13 @@ def pretrain(
     if is_kept(out, key):
         report(f"kept: {out} was pretrained from the same data, configuration and code")
         return out
+    check_replaceable(out, "model.safetensors")
     rank, ranks = _join_ranks()
     samples = Samples(tiles, split="train")
     measured = zip(SENSOR_NAMES, samples.levels(), strict=True)
     levels = tuple(found for name, found in measured if name in model_config.sensors)
     model = build_model(replace(model_config, levels=levels), seed).to(_device())
+    check_room(out, 4 * sum(weight.numel() for weight in model.parameters()))
     rows, seconds = _run(model, train_config, samples, seed=seed, rank=rank, ranks=ranks)
     if rank == 0:
         with atomic_dir(out) as part:
@@ -237,20 +247,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tiles", type=Path, required=True, help="folder written by salib curate")
     parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--preset", default="base")
+    parser.add_argument("--preset", default="base", choices=tuple(TRAINING))
     parser.add_argument("--kind", default="scale_alibi", choices=("scale_alibi", "croma"))
     parser.add_argument("--precision", default="auto", choices=PRECISIONS)
     parser.add_argument("--seed", type=int, default=0)
     chosen = parser.parse_args()
     config = preset(chosen.preset, kind=chosen.kind)
-    pretrain(
-        config,
-        replace(TRAINING[chosen.preset], precision=chosen.precision),
-        tiles=chosen.tiles,
-        out=chosen.out,
-        seed=chosen.seed,
-        report=tqdm.write,
-    )
+    try:
+        pretrain(
+            config,
+            replace(TRAINING[chosen.preset], precision=chosen.precision),
+            tiles=chosen.tiles,
+            out=chosen.out,
+            seed=chosen.seed,
+            report=tqdm.write,
+        )
+    except (ValueError, OSError) as error:
+        parser.exit(2, f"salib: {error}\n")
 
 
 if __name__ == "__main__":

@@ -2,14 +2,17 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from salib.artifact import (
+    MADE_FROM,
     PACKAGE,
     InUseError,
     atomic_dir,
     atomic_file,
+    check_replaceable,
     is_kept,
     keep,
     module_files,
@@ -109,3 +112,25 @@ def test_a_folder_has_one_writer_and_is_left_as_it_was(tmp_path, monkeypatch):
     monkeypatch.setattr("salib.artifact.os.access", lambda *_: False)
     with only_writer(folder):
         assert [path.name for path in folder.iterdir()] == ["kept"]
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path, monkeypatch):
+    ours, theirs, file = (tmp_path / name for name in ("ours", "theirs", "file"))
+    for folder, name in ((ours, "catalog.json"), (theirs, "thesis.txt")):
+        folder.mkdir()
+        (folder / name).write_text("kept")
+    file.write_text("kept")
+    (tmp_path / "empty").mkdir()
+    for path in (ours, tmp_path / "empty", tmp_path / "new" / "deep"):
+        check_replaceable(path, "*.json")
+    monkeypatch.chdir(tmp_path / "empty")
+    for path in (theirs, file, file / "below", Path(), Path("..")):
+        with pytest.raises(ValueError, match="out must"):
+            check_replaceable(path, "*.json")
+    assert (theirs / "thesis.txt").read_text() == "kept"
+
+
+@pytest.mark.parametrize("left", ["", '{"a": 1', "\x00"])
+def test_a_cut_stamp_counts_as_unfinished(tmp_path, left):
+    (tmp_path / MADE_FROM).write_text(left)
+    assert not is_kept(tmp_path, {"a": 1})

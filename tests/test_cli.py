@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+from PIL import Image
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
@@ -102,10 +103,23 @@ def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
     assert (radar[1] == levels[..., 2]).all()
 
 
+def test_a_jpeg_that_was_cut_is_refused(picture, tmp_path):
+    whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
+    Image.fromarray(picture[1][..., :3]).save(whole)
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert read_image(whole, "lores").shape[0] == 3
+    with pytest.raises(ValueError, match="path must be an image file that can be read"):
+        read_image(cut, "lores")
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["embed", "none.png", "--model", "M", "--gsd-m", "5", "--out", "o.parquet"], "image file"),
+        (
+            ["embed", "P", "--model", "M", "--gsd-m", "5", "--sensor", "x", "--out", "o.parquet"],
+            "sensor must be one of",
+        ),
         (["embed", "P", "--model", "M", "--gsd-m", "0", "--out", "o.parquet"], "gsd_m must be"),
         (["embed", "P", "--model", "none", "--gsd-m", "5", "--out", "o.parquet"], "model folder"),
         (["embed", "P", "--model", "M", "--out", "o.parquet"], "gsd_m must be given"),

@@ -76,3 +76,8 @@ def test_levels_need_a_positive_deviation_for_each_band():
 def test_unknown_presets_are_refused():
     with pytest.raises(ValueError, match="preset must be one of"):
         preset("huge")
+
+
+def test_a_crop_larger_than_a_tile_is_refused():
+    with pytest.raises(ValueError, match="within a tile of 256 px"):
+        replace(TRAINING["tiny"], crop_px=(500, 600))

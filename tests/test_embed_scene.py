@@ -27,6 +27,7 @@ from rasterio.transform import from_origin
 from sklearn.metrics.pairwise import cosine_similarity
 
 from salib import build_model, load_model, preset
+from salib.artifact import only_writer
 from salib.curate import Engine
 from salib.mapping import embed_scene, open_scene, similar
 from salib.mapping import jobs as jobs_module
@@ -75,6 +76,27 @@ def path(image, tmp_path_factory):
 def embed(path, folder, out, sensor="lores", *, reading=None, **options):
     chosen = {"window_px": 11 * PATCH, "overlap_px": 4 * PATCH, "precision": "float32"}
     return embed_scene(open_scene(path, sensor, **(reading or {})), folder, out, **chosen | options)
+
+
+def test_a_second_run_for_one_map_is_kept_out_and_the_first_ends_whole(path, folder, tmp_path):
+    out, room = tmp_path / "map.tif", tmp_path / ".map.tif.parts"
+    with only_writer(room), pytest.raises(OSError, match="one writer"):
+        embed(path, folder, out)
+    assert not out.exists()
+    assert np.isfinite(values(embed(path, folder, out))).all()
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_a_window_that_was_emptied_is_embedded_again(path, folder, tmp_path, monkeypatch):
+    whole = values(embed(path, folder, tmp_path / "whole.tif"))
+    out = tmp_path / "map.tif"
+    with monkeypatch.context() as patch:
+        patch.setattr("salib.mapping.run.write_geotiff", lambda *each: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            embed(path, folder, out)
+    window = sorted((tmp_path / ".map.tif.parts").rglob("*.npy"))[1]
+    window.write_bytes(b"")
+    np.testing.assert_array_equal(values(embed(path, folder, out)), whole)
 
 
 def values(path):

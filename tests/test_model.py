@@ -312,6 +312,15 @@ def test_fixed_slopes_are_no_parameter():
     assert not [name for name, _ in build_model(SMALL, 2).named_parameters() if "slopes" in name]
 
 
+def test_arrays_embed_as_tensors_do_and_images_without_pixels_are_refused():
+    model = build_model(SMALL, 0)
+    images = torch.arange(2 * 3 * 32 * 32).reshape(2, 3, 32, 32) % 251
+    expected = model.embed(images, "lores", 5.0)
+    assert torch.equal(model.embed(images.numpy(), "lores", 5.0), expected)
+    with pytest.raises(ValueError, match="images must be"):
+        model.embed(images[:, :, :0], "lores", 5.0)
+
+
 def test_a_sink_changes_what_a_flat_picture_embeds_to():
     flat = torch.full((2, 3, HEIGHT, WIDTH), 90.0)
     gsd = torch.tensor([2.0, 30.0])

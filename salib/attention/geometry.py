@@ -55,6 +55,8 @@ class Geometry:
         if not bool(((self.slopes > 0) & self.slopes.isfinite()).all()):
             raise ValueError(f"slopes must be positive and finite, got {self.slopes.tolist()}")
         for name, xy in (("q_xy", self.q_xy), ("k_xy", self.k_xy)):
+            if not xy.is_floating_point():
+                raise ValueError(f"{name} must be metres as floating point, got {xy.dtype}")
             if not bool(xy.isfinite().all()):
                 raise ValueError(
                     f"{name} must be finite metres, got NaN or infinity in {tuple(xy.shape)}"

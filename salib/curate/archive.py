@@ -18,6 +18,7 @@ from salib.curate.pack import HEADER_BYTES, write_archive
 __all__ = ["Archive", "write_archive"]
 
 Whole = int | np.integer
+MOST_TILES = 2**31  # more than any archive holds, and what memory can
 
 
 def _pread(fd: int, offset: int, length: int) -> bytes:
@@ -72,6 +73,12 @@ class Archive:
     def _index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         entries = self._directory(self.header["root_offset"], self.header["root_length"])
         runs = np.array([entry.run_length for entry in entries], dtype=np.int64)
+        if runs.sum(dtype=np.float64) > MOST_TILES:  # bytes of something else, read as a directory
+            self.close()
+            raise ValueError(
+                f"archive must have a directory that can be read, got {runs.sum(dtype=float):.2g} "
+                f"tiles in {self.path}: write or fetch it again"
+            )
         ids = np.repeat(np.array([entry.tile_id for entry in entries], dtype=np.int64), runs)
         within = np.arange(len(ids)) - np.repeat(np.cumsum(runs) - runs, runs)
         offsets = np.repeat(np.array([entry.offset for entry in entries], dtype=np.int64), runs)

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import UInt8
 
-from salib.artifact import atomic_dir
+from salib.artifact import atomic_dir, check_replaceable
 from salib.config import SENSOR_NAMES
 from salib.curate.archive import Archive, write_archive
 from salib.curate.codec import encode, image_format
@@ -94,6 +94,7 @@ def export_webdataset(tiles: str | Path, out: str | Path, *, samples_a_shard: in
     tiles, out = Path(tiles), Path(out)
     if samples_a_shard < 1:
         raise ValueError(f"samples_a_shard must be at least 1, got {samples_a_shard}")
+    check_replaceable(out, "*.tar")
     if not (tiles / "index.parquet").is_file():
         raise ValueError(f"tiles must hold index.parquet, got {tiles} without it: curate it first")
     index = pd.read_parquet(tiles / "index.parquet").drop(columns="geometry", errors="ignore")

@@ -7,7 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from salib.artifact import MADE_FROM, atomic_dir, file_digest, is_kept, source_digest, stamp
+from salib.artifact import (
+    MADE_FROM,
+    atomic_dir,
+    check_replaceable,
+    file_digest,
+    is_kept,
+    source_digest,
+    stamp,
+)
 from salib.config import Precision
 from salib.evaluate.columns import Encoder
 from salib.evaluate.features import device_of
@@ -156,6 +164,7 @@ def compare(
         "source": source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
+        check_replaceable(out, ROWS)
         with atomic_dir(out) as part:
             evaluate(
                 encoders,

@@ -112,8 +112,10 @@ def _check(
         )
     if not tasks:
         raise ValueError("tasks must name at least one task, got none")
-    if out is not None and Path(out).suffix not in (".csv", ".parquet"):
-        raise ValueError(f"out must end in .csv or .parquet, got {out}")
+    if out is not None:
+        if Path(out).suffix not in (".csv", ".parquet"):
+            raise ValueError(f"out must end in .csv or .parquet, got {out}")
+        Path(out).parent.mkdir(parents=True, exist_ok=True)  # now, not after the first task
     for task in tasks:
         if task.kind not in protocol.kinds:
             raise ValueError(

@@ -39,6 +39,11 @@ def ground_gsd_m(
     lon, lat = (np.asarray(side) for side in to_lonlat(crs, x, y))
     azimuth, _, metres = EARTH.inv(lon[[0, 2]], lat[[0, 2]], lon[[1, 3]], lat[[1, 3]])
     sides = metres * np.array([np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth))])
+    if not np.isfinite(sides).all():
+        raise ValueError(
+            f"coordinates must tell a place on the Earth, got {x[0]:g}, {y[0]:g} at column "
+            f"{col:g}, row {row:g}: correct the scene's CRS or transform, or state --gsd-m"
+        )
     longest, shortest = np.linalg.svd(sides / step_px, compute_uv=False).tolist()
     if longest > MOST_STRETCH * shortest:
         raise ValueError(

@@ -14,7 +14,7 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from tqdm import tqdm
 
-from salib.artifact import check_room, source_digest
+from salib.artifact import check_room, only_writer, source_digest
 from salib.config import ModelConfig
 from salib.curate.engine import Engine
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
@@ -102,9 +102,10 @@ def embed_scene(
         dim=config.dim,
     )
     jobs = _jobs(parts, scene, folder, settings)
-    _embed(jobs, engine, parts, say)
-    tags = settings | _tags(scene, jobs) | {"dtype": dtype, MADE_FROM: made_from}
-    _put_together(out, parts, scene, tags)
+    with only_writer(_waiting_room(out)):
+        _embed(jobs, engine, parts, say)
+        tags = settings | _tags(scene, jobs) | {"dtype": dtype, MADE_FROM: made_from}
+        _put_together(out, parts, scene, tags)
     return out
 
 
@@ -131,7 +132,7 @@ def _jobs(parts: Parts, scene: Scene, model: str, settings: dict[str, Any]) -> l
 
 def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str], object]) -> None:
     """Embed the windows that no earlier call has finished."""
-    waiting = [job for job in jobs if not job.path.is_file()]
+    waiting = [job for job in jobs if not (job.path.is_file() and job.path.stat().st_size)]
     done = len(jobs) - len(waiting)
     rows, cols = parts.shape
     say(f"{rows} x {cols} patches of {parts.dim} numbers, {len(jobs)} windows, {done} done earlier")
@@ -167,7 +168,7 @@ def _put_together(out: Path, parts: Parts, scene: Scene, tags: dict[str, Any]) -
     with whole.open("rb+") as file:
         os.fsync(file.fileno())
     whole.replace(out)
-    shutil.rmtree(_waiting_room(out))
+    shutil.rmtree(parts.folder.parent)
 
 
 def _check(out: Path, dtype: str, engine: Engine) -> None:

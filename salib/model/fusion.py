@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
@@ -205,7 +206,7 @@ class Fusion(nn.Module):
     @torch.inference_mode()
     def embed(
         self,
-        images: Tensor,
+        images: Tensor | np.ndarray,
         sensor: str,
         gsd_m: float | Tensor,
         *,
@@ -229,7 +230,8 @@ class Fusion(nn.Module):
         """
         if sensor not in self.config.sensors:
             raise ValueError(f"sensor must be one of {self.config.sensors}, got {sensor!r}")
-        if images.ndim != 4:
+        images = torch.as_tensor(images)
+        if images.ndim != 4 or min(images.shape[1:]) < 1:
             raise ValueError(
                 f"images must be (batch, bands, height, width), got {tuple(images.shape)}"
             )

@@ -13,7 +13,7 @@ from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications
 from tqdm import tqdm
 
-from salib.artifact import atomic_dir
+from salib.artifact import atomic_dir, check_replaceable
 from salib.world.chips import Chip, Task
 from salib.world.tasks import TASKS
 
@@ -72,6 +72,7 @@ def write_geobench(
             "train, valid, test and processes must be positive and seed not negative, got "
             f"{train}, {valid}, {test}, {processes} and {seed}"
         )
+    check_replaceable(out, "*_v1.0")
     sizes = {"train": train, "valid": valid, "test": test}
     with atomic_dir(out) as part:
         for name in tasks:
