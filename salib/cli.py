@@ -383,10 +383,12 @@ def evaluate(
     ),
     seed: Seed = 0,
 ) -> None:
-    """Probe models and the baselines on labelled tasks; print Table 2 beside the paper's."""
+    """Probe models and the baselines on labelled tasks; print scores, and the paper's Table 2."""
+    from pandas import read_csv
+
     from salib.evaluate import encoders_of, find_tasks, protocol_named
     from salib.evaluate import evaluate as evaluate_encoders
-    from salib.tables import text_table2, verdicts
+    from salib.tables import text_results, text_table2, verdicts
 
     chosen = protocol_named(protocol)
     names = tasks if tasks == "all" else [name.strip() for name in tasks.split(",")]
@@ -397,13 +399,13 @@ def evaluate(
     options = {"image_px": image_px, "precision": precision, "against": against, "seed": seed}
     encoders = encoders_of(model, seed=seed)
     rows = evaluate_encoders(encoders, found, protocol=chosen, out=out, **options)
-    if (paper / "table2.csv").is_file():
-        typer.echo(text_table2(rows, paper / "table2.csv"))
-    else:
-        typer.echo(f"no {paper / 'table2.csv'}, so no Table 2: run at the repository's root")
-    if (paper / "claims.yml").is_file():
-        shown = verdicts(rows, paper / "claims.yml")
-        for claim in shown.reset_index().to_dict("records"):
+    typer.echo(text_results(rows))
+    printed = paper / "table2.csv"
+    if not printed.is_file():
+        typer.echo(f"no {printed}, so no Table 2: run at the repository's root")
+    elif rows.task.isin(read_csv(printed).task).any():
+        typer.echo(text_table2(rows, printed))
+        for claim in verdicts(rows, paper / "claims.yml").reset_index().to_dict("records"):
             made = f"; on procedural images {claim['verdict_procedural']}"
             typer.echo(f"{claim['claim']}: {claim['verdict']}{made if procedural else ''}")
     typer.echo(f"{len(rows)} rows in {out}")

@@ -1,5 +1,6 @@
 """Sensors, frozen configurations and presets: the only place where sizes are written."""
 
+import math
 from dataclasses import asdict, dataclass, replace
 from typing import Literal, get_args
 
@@ -50,6 +51,13 @@ def plain_levels(*, bands: int) -> Levels:
     return Levels(mean=(0.0,) * bands, std=(1.0,) * bands)
 
 
+def _check_whole(config: object, *names: str) -> None:
+    for name in names:
+        value = getattr(config, name)
+        if not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """Sizes and readings of one model; stored beside its weights.
@@ -95,6 +103,8 @@ class ModelConfig:
         """Check the rules that the model relies on."""
         if self.kind not in KINDS:
             raise ValueError(f"kind must be one of {tuple(KINDS)}, got {self.kind!r}")
+        _check_whole(self, "dim", "depth", "heads", "patch_px")
+        _check_whole(self, "decoder_dim", "decoder_depth", "decoder_heads")
         for dim, heads in ((self.dim, self.heads), (self.decoder_dim, self.decoder_heads)):
             if dim % heads:
                 raise ValueError(f"heads must divide the width, got {heads} heads and {dim}")
@@ -103,7 +113,7 @@ class ModelConfig:
         for ratio in (self.mask_ratio, self.hires_mask_ratio):
             if not 0 < ratio < 1:
                 raise ValueError(f"mask_ratio must lie between 0 and 1, got {ratio}")
-        if self.reference_m <= 0:
+        if not 0 < self.reference_m < math.inf:
             raise ValueError(f"reference_m must be positive, got {self.reference_m}")
         if self.slopes and (len(self.slopes) != self.heads or min(self.slopes) <= 0):
             raise ValueError(f"slopes must be {self.heads} positive values, got {self.slopes}")
@@ -180,9 +190,14 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the rules that the loop relies on."""
-        for name in ("steps", "batch", "learning_rate", "image_px"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} must be positive, got {getattr(self, name)}")
+        _check_whole(self, "steps", "batch", "image_px")
+        if not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
+        for name in ("weight_decay", "warmup", "jitter"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(
+                    f"{name} must be finite and not negative, got {getattr(self, name)}"
+                )
         if not 0 < self.crop_px[0] <= self.crop_px[1] <= TILE_PX:
             raise ValueError(
                 f"crop_px must be (smallest, largest) within a tile of {TILE_PX} px, got "

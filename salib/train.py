@@ -3,12 +3,11 @@
 import argparse
 import json
 import math
-import os
-import time
+import shutil
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from salib.artifact import (
     check_room,
     file_digest,
     is_kept,
+    only_writer,
     source_digest,
     stamp,
 )
@@ -34,6 +34,8 @@ from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
 from salib.model import Fusion, Mask, build_model, save_model
 from salib.precision import autocast, resolve_precision
+from salib.progress import Progress, state_bytes
+from salib.ranks import check_same_step, drawing_threads, join_ranks, mean_over_ranks, own_device
 
 T = TypeVar("T")
 LOG, TIMING = "log.csv", "timing.json"
@@ -50,6 +52,8 @@ def pretrain(
 ) -> Path:
     """Pretrain on curated tiles; a finished run of the same inputs is kept and returned at once.
 
+    Called again, an interrupted run goes on from what it saved last: at most ten minutes are lost.
+
     The folder holds the model (see `salib.load_model`), log.csv (losses a step) and timing.json,
     which also says on what it ran and in which precision. The standardisation of the inputs is
     measured on the training samples. With the same seed, all models see the same places, crops and
@@ -58,11 +62,13 @@ def pretrain(
     Args:
         tiles: folder written by `curate`.
         out: model folder, written whole at the end by rank 0.
-        report: called with one line when a kept run is reused.
+        report: called with one line when a kept run is reused, or an interrupted one goes on.
 
     Raises:
-        ValueError: if the tiles cannot be read, a machine runs more ranks than it has GPUs, or the
-            loss stops being finite.
+        ValueError: if the tiles cannot be read, `out` holds something else, an interrupted run
+            there had other inputs, a machine runs more ranks than it has GPUs, or the loss stops
+            being finite.
+        OSError: if another run writes to `out`, or the disk has too little room.
     """
     tiles, out = Path(tiles), Path(out)
     key = {
@@ -76,26 +82,37 @@ def pretrain(
         report(f"kept: {out} was pretrained from the same data, configuration and code")
         return out
     check_replaceable(out, "model.safetensors")
-    rank, ranks = _join_ranks()
+    rank, ranks = join_ranks()
     samples = Samples(tiles, split="train")
     measured = zip(SENSOR_NAMES, samples.levels(), strict=True)
     levels = tuple(found for name, found in measured if name in model_config.sensors)
-    model = build_model(replace(model_config, levels=levels), seed).to(_device())
-    check_room(out, 4 * sum(weight.numel() for weight in model.parameters()))
-    rows, seconds = _run(model, train_config, samples, seed=seed, rank=rank, ranks=ranks)
-    if rank == 0:
-        with atomic_dir(out) as part:
-            save_model(model.cpu(), part)
-            pd.DataFrame(rows).to_csv(part / LOG, index=False, float_format="%.6g")
-            timing = {
-                "seconds": seconds,
-                "images_per_second": train_config.steps * train_config.batch / seconds,
-                "device": _device().type,
-                "precision": resolve_precision(train_config.precision, _device()),
-            }
-            (part / TIMING).write_text(json.dumps(timing) + "\n")
-            stamp(part, key)
+    model = build_model(replace(model_config, levels=levels), seed).to(own_device())
+    check_room(out.parent, 2 * state_bytes(model))  # the state, and the next one beside it
+    room = out.with_name(f".{out.name}.unfinished")
+    with only_writer(room) if rank == 0 else nullcontext():
+        progress = Progress(room, key, model, _optimizer(model, train_config))
+        if rank == 0 and progress.rows:
+            report(f"goes on at step {len(progress.rows)} of {train_config.steps}")
+        _run(model, train_config, samples, progress, seed=seed, rank=rank, ranks=ranks)
+        if rank == 0:
+            with atomic_dir(out) as part:
+                _write(part, model, train_config, progress)
+                stamp(part, key)
+            shutil.rmtree(room)
     return out
+
+
+def _write(folder: Path, model: Fusion, config: TrainConfig, progress: Progress) -> None:
+    seconds = progress.seconds
+    save_model(model.cpu(), folder)
+    pd.DataFrame(progress.rows).to_csv(folder / LOG, index=False, float_format="%.6g")
+    timing = {
+        "seconds": seconds,
+        "images_per_second": config.steps * config.batch / seconds,
+        "device": own_device().type,
+        "precision": resolve_precision(config.precision, own_device()),
+    }
+    (folder / TIMING).write_text(json.dumps(timing) + "\n")
 
 
 def step_losses(
@@ -120,16 +137,21 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def _run(
-    model: Fusion, config: TrainConfig, samples: Samples, *, seed: int, rank: int, ranks: int
-) -> tuple[list[dict[str, int | float]], float]:
-    device = _device()
+    model: Fusion,
+    config: TrainConfig,
+    samples: Samples,
+    progress: Progress,
+    *,
+    seed: int,
+    rank: int,
+    ranks: int,
+) -> None:
+    device, sensors = own_device(), model.config.sensors
     wrapped = DistributedDataParallel(model) if ranks > 1 else model
-    optimizer = _optimizer(model, config)
     grid = config.image_px // model.config.patch_px
-    rows: list[dict[str, int | float]] = []
-    began = time.perf_counter()
+    begin = len(progress.rows)
+    check_same_step(begin, ranks)
     draw = partial(draw_batch, samples, config, seed=seed, rank=rank, ranks=ranks)
-    sensors = model.config.sensors
 
     def placed(step: int) -> Batch:
         batch = draw(step=step)
@@ -137,67 +159,67 @@ def _run(
         return Batch(*({name: part[name].to(device) for name in sensors} for part in parts))
 
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    with closing(_ahead(placed, config.steps, _workers(device))) as batches:
-        bar = tqdm(batches, total=config.steps, disable=rank != 0, **options)
-        for step, batch in enumerate(bar):
+    with closing(_ahead(placed, range(begin, config.steps), drawing_threads(device))) as batches:
+        bar = tqdm(batches, initial=begin, total=config.steps, disable=rank != 0, **options)
+        for step, batch in enumerate(bar, begin):
             masks = model.draw_masks(
                 config.batch, rows=grid, cols=grid, generator=stream(seed, "masks", step)
             )
             mine = {
                 n: Mask(*(_share(m, rank, ranks, device) for m in _pair(masks[n]))) for n in masks
             }
-            for group in optimizer.param_groups:
-                group["lr"] = learning_rate(config, step)
-            with autocast(config.precision, device):
-                contrastive, reconstruction = step_losses(
-                    wrapped, batch, mine, joint_target=model.config.joint_target
-                )
-            loss = total_loss(contrastive, reconstruction)
-            if not torch.isfinite(loss):
-                raise ValueError(f"loss must stay finite, got {loss.item()} at step {step}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            optimizer.step()
-            both = _mean_over_ranks(
-                torch.stack([contrastive.detach(), reconstruction.detach()]), ranks
+            joint = model.config.joint_target
+            losses = _learn(
+                wrapped, progress.optimizer, config, step, batch, mine, joint_target=joint
             )
-            values = dict(zip(("contrastive", "reconstruction"), both.tolist(), strict=True))
-            rows.append({"step": step, "lr": learning_rate(config, step), **values})
+            both = mean_over_ranks(torch.stack(losses), ranks).tolist()
+            values = dict(zip(("contrastive", "reconstruction"), both, strict=True))
+            progress.rows.append({"step": step, "lr": learning_rate(config, step), **values})
             bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-    return rows, time.perf_counter() - began
+            if rank == 0:
+                progress.save_if_due()
 
 
-def _ahead(draw: Callable[[int], T], steps: int, workers: int) -> Generator[T]:
+def _learn(
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    config: TrainConfig,
+    step: int,
+    batch: Batch,
+    masks: dict[str, Mask],
+    *,
+    joint_target: bool,
+) -> tuple[Tensor, Tensor]:
+    """One step of the optimiser; both losses before it."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate(config, step)
+    with autocast(config.precision, own_device()):
+        contrastive, reconstruction = step_losses(model, batch, masks, joint_target=joint_target)
+    loss = total_loss(contrastive, reconstruction)
+    if not torch.isfinite(loss):
+        raise ValueError(f"loss must stay finite, got {loss.item()} at step {step}")
+    optimizer.zero_grad(set_to_none=True)
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    return contrastive.detach(), reconstruction.detach()
+
+
+def _ahead(draw: Callable[[int], T], steps: range, workers: int) -> Generator[T]:
     """What is drawn for each step, in order; `workers` threads draw ahead of what is learnt.
 
     When closed, it waits for what is being drawn and draws no more.
     """
     pool = ThreadPoolExecutor(workers)
     try:
-        waiting = deque(pool.submit(draw, step) for step in range(min(workers, steps)))
-        for step in range(workers, steps + workers):
+        waiting = deque(pool.submit(draw, step) for step in steps[:workers])
+        for ahead in range(workers, len(steps) + workers):
             batch = waiting.popleft().result()
-            if step < steps:
-                waiting.append(pool.submit(draw, step))
+            if ahead < len(steps):
+                waiting.append(pool.submit(draw, steps[ahead]))
             yield batch
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _workers(device: torch.device) -> int:
-    """Threads that draw batches: a GPU takes several a second, a processor needs its cores.
-
-    Each holds a batch on the device, 150 MB for 32 samples at the paper's size.
-    """
-    ranks_here = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
-    return max(1, min(8, (os.cpu_count() or 1) // ranks_here)) if device.type == "cuda" else 1
-
-
-def _mean_over_ranks(values: Tensor, ranks: int) -> Tensor:
-    if ranks > 1:
-        torch.distributed.all_reduce(values)
-    return values / ranks
 
 
 def _pair(mask: Mask) -> tuple[Tensor, Tensor]:
@@ -216,30 +238,6 @@ def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-
-
-def _device() -> torch.device:
-    if not torch.cuda.is_available():
-        return torch.device("cpu")
-    rank, gpus = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-    if rank >= gpus:
-        raise ValueError(
-            f"ranks of a machine must not exceed its GPUs, got LOCAL_RANK={rank} and {gpus}: "
-            f"start torchrun with --nproc-per-node={gpus}"
-        )
-    return torch.device("cuda", rank)
-
-
-def _join_ranks() -> tuple[int, int]:
-    ranks = int(os.environ.get("WORLD_SIZE", 1))
-    if ranks == 1:
-        return 0, 1
-    if not torch.distributed.is_initialized():
-        device = _device()
-        if device.type == "cuda":
-            torch.cuda.set_device(device)
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return torch.distributed.get_rank(), ranks
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from salib import build_model, load_model, preset
 from salib.cli import app, main
 from salib.data import read_image
 from salib.model import save_model
+from salib.world import write_geobench
 
 ROOT = Path(__file__).parent.parent
 
@@ -172,7 +173,7 @@ def test_help_does_not_wait_for_torch():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_evaluate_scores_a_folder_of_images_and_prints_table_2(model, tmp_path, monkeypatch):
+def test_evaluate_scores_a_folder_of_images(model, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for level, label in ((60, "dark"), (190, "light")):
         (tmp_path / "images" / label).mkdir(parents=True)
@@ -193,5 +194,21 @@ def test_evaluate_scores_a_folder_of_images_and_prints_table_2(model, tmp_path, 
     knn = rows[(rows["probe"] == "knn") & (rows["model"] == "image statistics")]
     assert knn["value"].tolist() == [1.0]
     assert f"{len(rows)} rows in {out}" in found.output
+    assert "images: accuracy in percent" in found.output
+    assert re.search(r"^image statistics .*100\.0 \[", found.output, re.MULTILINE)
+    assert "paper SA-high" not in found.output
+
+
+def test_evaluate_prints_table_2_for_its_tasks(model, tmp_path, monkeypatch):
+    sizes = {"train": 20, "valid": 3, "test": 4, "processes": 1}
+    folder = write_geobench(tmp_path / "g", seed=3, tasks=("m-brick-kiln",), **sizes)
+    monkeypatch.chdir(ROOT)
+    arguments = ["evaluate", "--model", str(model), "--geobench", str(folder), "--procedural"]
+    arguments += ["--tasks", "m-brick-kiln", "--image-px", "8", "--out", str(tmp_path / "rows.csv")]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.output
+    assert "m-brick-kiln: accuracy in percent" in found.output
     assert "paper SA-high" in found.output
     assert "improvement: not run" in found.output
+    wrong = CliRunner().invoke(app, [*arguments, "--against", "Croma"])
+    assert "against must be one of SA-" in str(wrong.exception)

@@ -1,5 +1,6 @@
 """Configurations: what is refused, what comes back, what the paper's preset says."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -37,6 +38,10 @@ def test_json_brings_every_field_back():
     [
         ({"kind": "resnet"}, "kind must be one of"),
         ({"heads": 5}, "heads must divide"),
+        ({"heads": 0}, "heads must be a positive whole number"),
+        ({"patch_px": 0}, "patch_px must be a positive whole number"),
+        ({"depth": -2}, "depth must be a positive whole number"),
+        ({"reference_m": math.nan}, "reference_m must be positive"),
         ({"decoder_dim": 66, "decoder_heads": 2}, "multiple of 4"),
         ({"mask_ratio": 1.0}, "mask_ratio must lie"),
         ({"hires_mask_ratio": 0.0}, "mask_ratio must lie"),
@@ -55,8 +60,11 @@ def test_impossible_models_are_refused(change, message):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"steps": 0}, "steps must be positive"),
-        ({"batch": -1}, "batch must be positive"),
+        ({"steps": 0}, "steps must be a positive whole number"),
+        ({"batch": -1}, "batch must be a positive whole number"),
+        ({"learning_rate": math.nan}, "learning_rate must be positive"),
+        ({"warmup": -0.1}, "warmup must be finite and not negative"),
+        ({"jitter": math.inf}, "jitter must be finite and not negative"),
         ({"crop_px": (64, 32)}, "crop_px must be"),
         ({"precision": "int8"}, "precision must be"),
     ],

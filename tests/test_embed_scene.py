@@ -99,6 +99,22 @@ def test_a_window_that_was_emptied_is_embedded_again(path, folder, tmp_path, mon
     np.testing.assert_array_equal(values(embed(path, folder, out)), whole)
 
 
+def test_a_scene_that_its_alpha_band_hides_is_refused(image, folder, tmp_path):
+    hidden, out, said = tmp_path / "hidden.tif", tmp_path / "map.tif", []
+    for corner in (0, 255):
+        alpha = np.zeros(image.shape[1:], np.uint8)
+        alpha[:PATCH, :PATCH] = corner
+        write_utm(hidden, [*image, alpha], EPSG, WEST, NORTH, GSD, overviews=())
+        with rasterio.open(hidden, "r+") as file:
+            file.colorinterp = [*file.colorinterp[:3], rasterio.enums.ColorInterp.alpha]
+        if not corner:
+            with pytest.raises(ValueError, match="scene must have a patch with data"):
+                embed(hidden, folder, out, reading={"bands": [1, 2, 3]})
+            assert list(tmp_path.iterdir()) == [hidden]
+    embed(hidden, folder, out, reading={"bands": [1, 2, 3]}, report=said.append)
+    assert any("% of what the windows see has no data" in line for line in said)
+
+
 def values(path):
     """Vectors of a map, dimensions last, with the file's own scales and nodata."""
     with rasterio.open(path) as file:

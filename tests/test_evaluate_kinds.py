@@ -116,6 +116,16 @@ def test_a_row_of_several_labels_or_masks_stands_alone(rows, bench, models):
         np.testing.assert_array_equal(both[name], both[f"{name}_all"])
 
 
+def test_a_probe_without_enough_train_items_is_left_out_with_a_warning(bench, models, caplog):
+    tasks = find_tasks(["m-so2sat"], geobench=bench, procedural=True)
+    columns = encoders_of(models[:1], seed=0)
+    few = replace(QUICK, knn_k=25, umap_neighbours=24, probes=("kmeans", "kmeans_umap", "knn"))
+    rows = evaluate(columns, tasks, protocol=few, image_px=16, seed=0)
+    assert set(rows["probe"]) == {"none", "kmeans"}
+    assert "m-so2sat has no knn: it needs 25 train items, not 24" in caplog.text
+    assert "m-so2sat has no kmeans_umap: it needs 25 train items, not 24" in caplog.text
+
+
 def test_a_damaged_task_loses_no_row_of_those_before_it(rows, bench, models, tmp_path):
     broken = tmp_path / "bench"
     shutil.copytree(bench, broken)

@@ -19,7 +19,8 @@ from salib import TrainConfig, load_model, preset
 from salib.artifact import file_digest
 from salib.data import Samples, draw_batch, stream
 from salib.model import Mask, build_model
-from salib.train import _ahead, _workers, learning_rate, pretrain, step_losses
+from salib.ranks import drawing_threads
+from salib.train import _ahead, learning_rate, pretrain, step_losses
 
 MODEL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 TRAIN = TrainConfig(
@@ -81,12 +82,18 @@ def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
 
 
 def test_two_ranks_train_the_model_of_one(tiles, tmp_path, monkeypatch):
-    """Contrast over all ranks, with gradients: two ranks give the weights of a single process."""
+    """Contrast over all ranks, with gradients: two ranks give the weights of a single process.
+
+    The two are interrupted once, and go on from what the first of them saved.
+    """
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # there may be one GPU only
     alone = load_model(pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "one", seed=5))
     code = (
         "import sys; sys.path.insert(0, sys.argv[3]); import test_train as t;"
-        "t.pretrain(t.MODEL, t.TRAIN, tiles=sys.argv[1], out=sys.argv[2], seed=5)"
+        "tiles, out = sys.argv[1:3];"
+        "t.stopped(tiles, out, t.pytest.MonkeyPatch(), at=2, seed=5);"
+        "t.torch.distributed.barrier();"
+        "t.pretrain(t.MODEL, t.TRAIN, tiles=tiles, out=out, seed=5)"
     )
     script = tmp_path / "rank.py"
     script.write_text(code)
@@ -97,11 +104,70 @@ def test_two_ranks_train_the_model_of_one(tiles, tmp_path, monkeypatch):
     environment = {**os.environ, **settings}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[:3000]
+    assert "goes on at step 2 of 3" in done.stdout
     both = load_model(tmp_path / "two")
     logs = [pd.read_csv(tmp_path / name / "log.csv") for name in ("one", "two")]
     assert logs[0].contrastive[0] == pytest.approx(logs[1].contrastive[0], rel=1e-4)
     for name, value in alone.state_dict().items():
         torch.testing.assert_close(both.state_dict()[name], value, atol=2e-3, rtol=0, msg=name)
+
+
+def stopped(tiles, out, monkeypatch, *, at, config=TRAIN, seed=2, **options):
+    """A run that saves after each step and is interrupted at one."""
+
+    def rate(config, step):
+        if step == at:
+            raise KeyboardInterrupt
+        return learning_rate(config, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("salib.progress.SAVE_EVERY_S", 0)
+        patch.setattr("salib.train.learning_rate", rate)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(MODEL, config, tiles=tiles, out=out, seed=seed, **options)
+
+
+def test_an_interrupted_run_goes_on_and_ends_as_if_it_had_not_been(tiles, tmp_path, monkeypatch):
+    config, said = replace(TRAIN, steps=6), []
+    whole = pretrain(MODEL, config, tiles=tiles, out=tmp_path / "whole", seed=2)
+    out = tmp_path / "model"
+    for at in (3, 5):
+        stopped(tiles, out, monkeypatch, at=at, config=config, report=said.append)
+        assert not out.exists()
+    pretrain(MODEL, config, tiles=tiles, out=out, seed=2, report=said.append)
+    assert said == ["goes on at step 3 of 6", "goes on at step 5 of 6"]
+    assert digests(out) == digests(whole)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "whole"]
+
+
+def test_an_interrupted_run_is_not_lost_to_another_configuration(tiles, tmp_path, monkeypatch):
+    out = tmp_path / "model"
+    stopped(tiles, out, monkeypatch, at=2)
+    with pytest.raises(ValueError, match="2 steps with another seed and train: choose another"):
+        pretrain(MODEL, replace(TRAIN, steps=9), tiles=tiles, out=out, seed=4)
+    state = next(tmp_path.rglob("state.pt"))
+    state.write_bytes(state.read_bytes()[:999])
+    with pytest.raises(ValueError, match=r"must be the state of a run: delete .*unfinished"):
+        pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
+    assert state.is_file()
+
+
+def test_a_disk_that_fills_up_costs_no_saved_step(tiles, tmp_path, monkeypatch):
+    out, full = tmp_path / "model", []
+
+    def check(folder, needed):
+        full.append(needed)
+        if len(full) > 3:
+            raise OSError(28, "disk must have more free")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("salib.progress.check_room", check)
+        patch.setattr("salib.progress.SAVE_EVERY_S", 0)
+        with pytest.raises(OSError, match="disk must have"):
+            pretrain(MODEL, replace(TRAIN, steps=6), tiles=tiles, out=out, seed=2)
+    said = []
+    pretrain(MODEL, replace(TRAIN, steps=6), tiles=tiles, out=out, seed=2, report=said.append)
+    assert said == ["goes on at step 3 of 6"]
 
 
 @pytest.mark.parametrize("workers", [1, 3, 9])
@@ -110,9 +176,10 @@ def test_batches_drawn_ahead_come_in_order_and_errors_with_them(workers):
         time.sleep(0.002 * (step % 3 == 0))
         return step
 
-    assert list(_ahead(draw, 7, workers)) == list(range(7))
-    assert list(_ahead(draw, 0, workers)) == []
-    broken = _ahead(lambda step: 1 // (step - 2), 7, workers)
+    assert list(_ahead(draw, range(7), workers)) == list(range(7))
+    assert list(_ahead(draw, range(5, 7), workers)) == [5, 6]
+    assert list(_ahead(draw, range(0), workers)) == []
+    broken = _ahead(lambda step: 1 // (step - 2), range(7), workers)
     assert [next(broken), next(broken)] == [-1, -1]
     with pytest.raises(ZeroDivisionError):
         next(broken)
@@ -120,7 +187,7 @@ def test_batches_drawn_ahead_come_in_order_and_errors_with_them(workers):
 
 def test_a_loop_that_ends_early_draws_no_more():
     drawn, threads = [], threading.active_count()
-    batches = _ahead(lambda step: drawn.append(step) or step, 1000, 4)
+    batches = _ahead(lambda step: drawn.append(step) or step, range(1000), 4)
     with closing(batches):
         assert next(batches) == 0
     assert len(drawn) <= 5
@@ -131,7 +198,7 @@ def test_threads_draw_the_batches_of_one(tiles):
     drawn = []
     for workers in (1, 6):
         draw = partial(draw_batch, Samples(tiles), TRAIN, seed=2)  # with no tile decoded yet
-        drawn.append(list(_ahead(lambda step, draw=draw: draw(step=step), 12, workers)))
+        drawn.append(list(_ahead(lambda step, draw=draw: draw(step=step), range(12), workers)))
     for one, many in zip(*drawn, strict=True):
         for name, image in one.images.items():
             assert torch.equal(image, many.images[name])
@@ -143,9 +210,9 @@ def test_ranks_of_a_machine_share_its_cores_for_drawing(monkeypatch):
     found = []
     for ranks in ("1", "4", "64"):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", ranks)
-        found.append(_workers(torch.device("cuda")))
+        found.append(drawing_threads(torch.device("cuda")))
     assert found == [8, 3, 1]
-    assert _workers(torch.device("cpu")) == 1
+    assert drawing_threads(torch.device("cpu")) == 1
 
 
 def test_more_ranks_than_gpus_are_refused(tiles, tmp_path, monkeypatch):

@@ -28,6 +28,13 @@ class Outcome(NamedTuple):
     clusters: Int64[np.ndarray, " test"] | None = None
 
 
+def least_train(what: str, protocol: Protocol, n_classes: int) -> int:
+    """How many train items a probe needs."""
+    by_umap = max(protocol.umap_neighbours + 1, protocol.umap_dim + 2, n_classes)
+    least = {"kmeans": n_classes, "kmeans_umap": by_umap}
+    return least.get(what, protocol.knn_k if what.startswith("knn") else 1)
+
+
 def run_probe(
     what: str, splits: Splits, column: str, *, n_classes: int, protocol: Protocol, seed: int
 ) -> Outcome:

@@ -17,7 +17,13 @@ from salib.config import Precision
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
 from salib.evaluate.features import Embedder, device_of
 from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
-from salib.evaluate.predict import Outcome, Splits, run_multilabel_probe, run_probe
+from salib.evaluate.predict import (
+    Outcome,
+    Splits,
+    least_train,
+    run_multilabel_probe,
+    run_probe,
+)
 from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
 from salib.evaluate.scores import (
     Score,
@@ -31,7 +37,7 @@ from salib.evaluate.statistics import resample
 from salib.evaluate.tasks import SPLITS, Task, check_disjoint
 from salib.precision import resolve_precision
 
-MAJORITY = "majority class"
+MAJORITY, AGAINST = "majority class", "CROMA"
 COLUMNS = (
     *("task", "source", "procedural", "model", "kind", "sensor", "probe", "protocol", "metric"),
     *("value", "ci_low", "ci_high", "against", "difference", "difference_low", "difference_high"),
@@ -58,7 +64,7 @@ def evaluate(
     image_px: int,
     seed: int,
     out: str | Path | None = None,
-    against: str = "CROMA",
+    against: str = AGAINST,
     precision: Precision = "float32",
 ) -> pd.DataFrame:
     """One row for each task, column and probe; the baselines always stand beside the models.
@@ -69,7 +75,8 @@ def evaluate(
     of a multi-label task a row of micro F1 and one of micro mAP; of segmentation mIoU. `difference`
     is the value minus that of column `against` under the same probe on the same items, with its
     paired interval and p-value (`scores`). A row depends on the seed, its task and its column
-    alone: others may be added or left out. Encoders of radar stand in tasks that have it.
+    alone: others may be added or left out. Encoders of radar stand in tasks that have it. A probe
+    that needs more train items than a task has gives no row, and a warning.
 
     Args:
         image_px: image side; an encoder's own is `zoom` times it.
@@ -78,11 +85,12 @@ def evaluate(
             loses none that was finished.
 
     Raises:
-        ValueError: if there is no task or no untrained encoder, a task is of a kind that the
-            protocol does not know, its splits overlap, or one of its files is damaged.
+        ValueError: if there is no task, no untrained encoder or no column `against`, a task is of
+            a kind that the protocol does not know, its splits overlap, or one of its files is
+            damaged.
     """
     chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
-    _check(models, tasks, chosen, out)
+    _check(models, tasks, chosen, out, against)
     used = {name: _precision(precision, encoder) for name, encoder in models.items()}
     rows = []
     looks = {"image_px": image_px, "seed": seed, "precision": precision}
@@ -103,13 +111,20 @@ def _write(rows: list[dict], out: Path) -> None:
 
 
 def _check(
-    models: dict[str, Encoder], tasks: list[Task], protocol: Protocol, out: str | Path | None
+    models: dict[str, Encoder],
+    tasks: list[Task],
+    protocol: Protocol,
+    out: str | Path | None,
+    against: str,
 ) -> None:
     if all(encoder.trained for encoder in models.values()):
         raise ValueError(
             "models must include an untrained encoder (Encoder(..., trained=False)), got "
             f"{', '.join(models) or 'none'}"
         )
+    columns = (*models, STATISTICS, CONVOLUTION, MAJORITY)
+    if against not in (*columns, AGAINST):
+        raise ValueError(f"against must be one of {', '.join(columns)}, got {against!r}")
     if not tasks:
         raise ValueError("tasks must name at least one task, got none")
     if out is not None:
@@ -144,7 +159,7 @@ def _probed(
         scores = accuracy_score(np.full(len(truth), majority), truth)
     facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"]]}
     yield Cell(MAJORITY, "none", scores, facts)
-    names = [probe for probe in PROBES[task.kind] if probe in protocol.probes]
+    names = _probes_of(task, protocol, len(splits.train.labels))
     cells = [(column, what) for column in splits.test.features for what in names]
     for column, what in tqdm(cells, desc=task.name, unit="probe", leave=False, disable=None):
         start = time.perf_counter()
@@ -159,6 +174,20 @@ def _probed(
             scores = accuracy_score(outcome.predicted, truth)
             yield Cell(column, what, scores, facts | _agreement(outcome, truth))
         logger.info("%s %s %s: %.2f s", task.name, column, what, time.perf_counter() - start)
+
+
+def _probes_of(task: Task, protocol: Protocol, n_train: int) -> list[str]:
+    """The protocol's probes that a task has enough train items for."""
+    names = []
+    for probe in PROBES[task.kind]:
+        least = least_train(probe, protocol, task.n_classes)
+        if probe in protocol.probes and n_train >= least:
+            names.append(probe)
+        elif probe in protocol.probes:
+            logger.warning(
+                "%s has no %s: it needs %d train items, not %d", task.name, probe, least, n_train
+            )
+    return names
 
 
 def _segmented(

@@ -10,6 +10,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 from tqdm import tqdm
@@ -69,8 +70,9 @@ def embed_scene(
         report: told what is found, in a line at a time.
 
     Raises:
-        ValueError: if the model lacks the sensor, the scene is smaller than a patch or its pixels
-            are not square on the ground, `out` holds something else, or an argument is wrong.
+        ValueError: if the model lacks the sensor, the scene is smaller than a patch or has no data,
+            its pixels are not square on the ground, `out` holds something else, or an argument is
+            wrong.
         OSError: if the disk has too little room, or a worker was killed.
     """
     out, engine, say = Path(out), engine or Engine(), report or (lambda _: None)
@@ -104,6 +106,7 @@ def embed_scene(
     jobs = _jobs(parts, scene, folder, settings)
     with only_writer(_waiting_room(out)):
         _embed(jobs, engine, parts, say)
+        _check_data(jobs, parts, say)
         tags = settings | _tags(scene, jobs) | {"dtype": dtype, MADE_FROM: made_from}
         _put_together(out, parts, scene, tags)
     return out
@@ -146,6 +149,21 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
     with bar:
         for _ in finished(waiting, engine):
             bar.update()
+
+
+def _check_data(jobs: Sequence[Job], parts: Parts, say: Callable[[str], object]) -> None:
+    """Say how much of the map has no data; one without any is refused."""
+    found = [np.isfinite(np.load(job.path, mmap_mode="r")[..., 0]) for job in jobs]
+    share = sum(int(each.sum()) for each in found) / sum(each.size for each in found)
+    if share == 0:
+        shutil.rmtree(parts.folder.parent)
+        raise ValueError(
+            f"scene must have a patch with data, got none in {jobs[0].scene.href}: see with "
+            "gdalinfo whether its nodata value or an alpha band hides all; a band that is no alpha "
+            "is renamed by `gdal_edit.py -colorinterp_4 undefined FILE`"
+        )
+    if share < 1:
+        say(f"{1 - share:.1%} of what the windows see has no data, and no vector in the map")
 
 
 def _tags(scene: Scene, jobs: Sequence[Job]) -> dict[str, str]:

@@ -40,7 +40,7 @@ def load_model(folder: str | Path) -> Fusion:
     try:
         config = ModelConfig.from_json(json.loads((folder / CONFIG).read_text()))
         weights = load_file(folder / WEIGHTS)
-    except (json.JSONDecodeError, SafetensorError) as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(
             f"model folder must be whole, got {folder} with an unreadable file ({error}): "
             "copy it again or pretrain again"

@@ -9,7 +9,7 @@ from salib.tables.chance import (
     kmeans_entries,
 )
 from salib.tables.choices import choices
-from salib.tables.printed import real_table, table1, table2, text_table2
+from salib.tables.printed import real_table, table1, table2, text_results, text_table2
 from salib.tables.rows import BASELINES, MODELS, PROBE_NAMES
 from salib.tables.speed import (
     memory_growth,
@@ -51,6 +51,7 @@ __all__ = [
     "stage_seconds",
     "table1",
     "table2",
+    "text_results",
     "text_table2",
     "verdicts",
 ]

@@ -40,12 +40,36 @@ def text_table2(rows: Rows, paper: Rows) -> str:
     for label, cells, is_bold in zip(frame.index, frame.to_numpy(), bold, strict=True):
         shown = [f"*{c}*" if best else c for c, best in zip(cells, is_bold, strict=True)]
         lines.append([*label, *shown])
+    return "\n".join([caption, *_aligned(lines)])
+
+
+def text_results(rows: Rows) -> str:
+    """What `evaluate` found as plain text: a block for each task and metric, a line a column.
+
+    Raises:
+        ValueError: if a cell has several rows (seeds or protocols): pick one first.
+    """
+    blocks: dict[tuple, list[Row]] = {}
+    for row in read_rows(rows):
+        blocks.setdefault((row["task"], row["metric"]), []).append(row)
+    text = []
+    for (task, metric), found in blocks.items():
+        probes = list(dict.fromkeys(row["probe"] for row in found))
+        cells = {probe: one_a_cell([r for r in found if r["probe"] == probe]) for probe in probes}
+        lines = [["model", *(PROBE_NAMES.get(probe, "no probe") for probe in probes)]]
+        for model in dict.fromkeys(row["model"] for row in found):
+            of_model = (cells[probe].get(model) for probe in probes)
+            lines.append([model, *(percent_cell(row) if row else "" for row in of_model)])
+        text += [f"{task}: {metric} in percent", *_aligned(lines), ""]
+    return "\n".join(text[:-1])
+
+
+def _aligned(lines: list[list[str]]) -> list[str]:
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    padded = (
+    return [
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
         for line in lines
-    )
-    return "\n".join([caption, *padded])
+    ]
 
 
 def table1(
