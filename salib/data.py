@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 import torch
 from jaxtyping import Float, UInt8
-from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from salib.config import SENSOR_NAMES, TILE_PX, Levels, TrainConfig
 from salib.curate.archive import Archive
+from salib.image_file import read_levels
 from salib.packed import Packed, sources_of, write_packed
 
 CHANNELS = {"radar": [1, 2], "lores": [0, 1, 2], "hires": [0, 1, 2]}
@@ -202,36 +202,17 @@ def _read_index(path: Path) -> pd.DataFrame:
 def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height width"]:
     """An image file of 8-bit levels for one sensor, in the layout of a curated tile.
 
-    Optical images are RGB; a radar image is RGB with VV in green and VH in blue.
+    Optical images are RGB; a radar image is RGB with VV in green and VH in blue. Alpha is ignored.
 
     Raises:
-        ValueError: if the sensor is unknown, or the file is missing, cut short, no image, or lacks
-            the sensor's bands.
+        ValueError: if the sensor is unknown, or the file is missing, damaged or no 8-bit RGB.
     """
     if sensor not in CHANNELS:
         raise ValueError(f"sensor must be one of {tuple(CHANNELS)}, got {sensor!r}")
-    image = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if Path(path).is_file() else None
-    if image is None or _is_cut(path):
-        raise ValueError(f"path must be an image file that can be read, got {path}")
-    if image.dtype != np.uint8:
-        raise ValueError(f"{path} must hold 8-bit levels, got {image.dtype}")
-    bands = 1 if image.ndim == 2 else image.shape[2]
-    if bands < 3:
-        raise ValueError(f"{path} must have red, green and blue bands, got {bands}")
-    rgb = image[..., [2, 1, 0]][..., CHANNELS[sensor]]
-    return torch.from_numpy(np.ascontiguousarray(rgb.transpose(2, 0, 1)))
-
-
-def _is_cut(path: str | Path) -> bool:
-    """Whether an image ends early. OpenCV fills what a cut JPEG lacks; Pillow tells."""
-    try:
-        with Image.open(path) as image:
-            image.load()
-    except UnidentifiedImageError:
-        return False  # of another format
-    except (OSError, SyntaxError):
-        return True
-    return False
+    if not Path(path).is_file():
+        raise ValueError(f"path must be an image file, got {path}")
+    bands = read_levels(Path(path))[..., CHANNELS[sensor]]
+    return torch.from_numpy(np.ascontiguousarray(bands.transpose(2, 0, 1)))
 
 
 def stream(seed: int, name: str, step: int) -> torch.Generator:

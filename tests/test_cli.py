@@ -104,12 +104,19 @@ def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
     assert (radar[1] == levels[..., 2]).all()
 
 
+@pytest.mark.parametrize("mode", ["L", "LA", "I;16"])
+def test_pictures_of_other_bands_are_refused(tmp_path, mode):
+    Image.new(mode, (20, 12)).save(tmp_path / "p.png")
+    with pytest.raises(ValueError, match="must be 8-bit RGB"):
+        read_image(tmp_path / "p.png", "lores")
+
+
 def test_a_jpeg_that_was_cut_is_refused(picture, tmp_path):
     whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
     Image.fromarray(picture[1][..., :3]).save(whole)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
     assert read_image(whole, "lores").shape[0] == 3
-    with pytest.raises(ValueError, match="path must be an image file that can be read"):
+    with pytest.raises(ValueError, match="must be a whole image"):
         read_image(cut, "lores")
 
 

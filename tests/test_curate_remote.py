@@ -23,9 +23,9 @@ from salib.artifact import file_digest
 from salib.curate import Engine, Rules, curate, engine, remote, run
 from salib.curate.catalog import search
 from salib.curate.grid import tile_bounds, tiles_of_bbox
+from salib.curate.kept import outputs
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
 from salib.curate.raster import BlockReader, Span
-from salib.curate.run import outputs
 from salib.curate.sources import find_items
 from salib.curate.verify import verify
 

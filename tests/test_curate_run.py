@@ -20,8 +20,8 @@ from salib.curate import Archive, Engine, Rules, curate
 from salib.curate.codec import image_format
 from salib.curate.grid import TileId, gsd_m, tile_bounds
 from salib.curate.index import split_by_block
+from salib.curate.kept import outputs
 from salib.curate.plan import make_plan
-from salib.curate.run import outputs
 from salib.curate.shards import commit
 from salib.curate.sources import find_items
 from salib.curate.verify import verify
@@ -167,15 +167,24 @@ def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_pat
     assert digests(folder) == digests(out)
 
 
-@pytest.mark.parametrize("name", ["hires.pmtiles", "index.parquet"])
-def test_a_truncated_or_absent_output_is_made_again(catalog, out, tmp_path, name):
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("hires.pmtiles", lambda path: path.write_bytes(path.read_bytes()[:-5000])),
+        ("hires.pmtiles", lambda path: shutil.copy(path.parent / "lores.pmtiles", path)),
+        ("index.parquet", lambda path: path.unlink()),
+        ("index.parquet", lambda path: path.write_bytes(b"junk")),
+        ("tiles.parquet", lambda path: shutil.copy(path.parent / "index.parquet", path)),
+    ],
+    ids=["truncated", "another archive", "absent", "junk", "another table"],
+)
+def test_a_damaged_or_absent_output_is_made_again(catalog, out, tmp_path, name, damage):
     folder = shutil.copytree(out, tmp_path / "cut")
-    whole = (folder / name).read_bytes()
-    if name.endswith(".pmtiles"):
-        (folder / name).write_bytes(whole[: len(whole) // 2])
-    else:
-        (folder / name).unlink()
+    damage(folder / name)
+    (folder / ".notes.part").write_text("somebody's")
     curate(catalog, folder, zoom=ZOOM)
+    assert (folder / ".notes.part").read_text() == "somebody's"
+    (folder / ".notes.part").unlink()
     assert digests(folder) == digests(out)
 
 

@@ -25,12 +25,21 @@ from salib.artifact import (
 )
 from salib.config import SENSOR_NAMES
 from salib.curate import remote, sources
-from salib.curate.archive import Archive, write_archive
+from salib.curate.archive import write_archive
 from salib.curate.area import Area, area_of, excluded_ground
 from salib.curate.catalog import Rules, search
 from salib.curate.codec import ENCODINGS
 from salib.curate.engine import Engine, execute
 from salib.curate.index import Filters, joint_samples
+from salib.curate.kept import (
+    INDEX,
+    QUARANTINE,
+    SHARDS,
+    SNAPSHOT,
+    clear_parts,
+    clear_shards,
+    is_whole,
+)
 from salib.curate.plan import (
     UNCOVERED,
     Plan,
@@ -47,10 +56,6 @@ from salib.curate.verify import TILES
 from salib.download import MANIFEST
 
 ZOOMS = (8, 20)
-INDEX = "index.parquet"
-SNAPSHOT = "scenes.parquet"
-QUARANTINE = "quarantine.csv"
-SHARDS = ".shards"
 CHECKS = "radar.json"
 TILE_BYTES = 40_000
 """A low guess at an encoded tile; a place has seven, each in a shard and in an archive."""
@@ -136,9 +141,9 @@ def curate(
             "source": source_digest("salib.curate"),
         }
         shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        _clear_parts(out)
-        if is_kept(out, key) and _is_whole(out):
-            _clear_shards(shards)
+        clear_parts(out)
+        if is_kept(out, key) and is_whole(out):
+            clear_shards(shards)
             return out
         plan = make_plan(
             items,
@@ -179,11 +184,6 @@ def curate(
         return out
 
 
-def outputs() -> list[str]:
-    """Names of the files that `curate` leaves."""
-    return [*(f"{sensor}.pmtiles" for sensor in SENSOR_NAMES), INDEX, TILES, SNAPSHOT]
-
-
 def _digest(ground: BaseGeometry) -> str:
     return sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
 
@@ -203,29 +203,6 @@ def _items(
             search(items, name, rules, ground)
         sources.write_snapshot(out / SNAPSHOT, items, rules, query)
     return sources.read_snapshot(out / SNAPSHOT)
-
-
-def _is_whole(out: Path) -> bool:
-    """Whether the tables are there and no archive is missing or cut off."""
-    try:
-        for sensor in SENSOR_NAMES:
-            Archive(out / f"{sensor}.pmtiles").close()
-    except ValueError:
-        return False
-    return all((out / name).is_file() for name in outputs())
-
-
-def _clear_parts(out: Path) -> None:
-    """Remove files that a killed run left half written."""
-    for part in out.glob(".*.part"):
-        part.unlink()
-
-
-def _clear_shards(shards: Path) -> None:
-    """Remove shards that a run, killed at its very end, left; those of another run stay."""
-    shutil.rmtree(shards, ignore_errors=True)
-    if shards.parent.is_dir() and not any(shards.parent.iterdir()):
-        shards.parent.rmdir()
 
 
 def _finish(

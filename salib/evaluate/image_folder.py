@@ -1,27 +1,22 @@
 """Any labelled folder of images: `<split>/<class>/<image>`, or `<class>/<image>` split here."""
 
 import hashlib
-import io
 import logging
 import os
-import struct
 import unicodedata
-import warnings
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image
 
 from salib.artifact import file_digest
+from salib.image_file import quoted, read_levels
 
 logger = logging.getLogger(__name__)
 SPLITS = ("train", "valid", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
-_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error)
 
 
 def members(folder: str | Path) -> dict[str, dict[str, list[Path]]]:
@@ -90,63 +85,16 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     is opaque alpha, 255 everywhere.
 
     Raises:
-        ValueError: if the file is damaged, is no 8-bit RGB, or is transparent somewhere.
+        ValueError: as `read_levels`, or if it is transparent somewhere.
     """
-    data = path.read_bytes()
-    image = _decoded(path, data)
-    bands = 1 if image.ndim == 2 else image.shape[2]
-    if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
+    image = read_levels(path)
+    if image.shape[2] == 4 and image[..., 3].min() < 255:
         raise ValueError(
-            f"{_quoted(path)} must be 8-bit RGB, got {image.dtype} read as {bands} bands: write "
-            "red, green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
-            "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
-        )
-    if bands == 4 and image[..., 3].min() < 255:
-        raise ValueError(
-            f"{_quoted(path)} must be opaque, got a fourth band (alpha, or near infrared) as low "
+            f"{quoted(path)} must be opaque, got a fourth band (alpha, or near infrared) as low "
             f"as {image[..., 3].min()}: write red, green and blue alone (gdal_translate -b 1 -b 2 "
             "-b 3)"
         )
-    return np.ascontiguousarray(image[..., [2, 1, 0]]).astype(np.uint8, copy=False)
-
-
-def _decoded(path: Path, data: bytes) -> np.ndarray:
-    level = cv2.utils.logging.getLogLevel()
-    # Of each GeoTIFF it tells the tags it does not know; errors are raised here.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        encoded = np.frombuffer(data, np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:
-        raise _damaged(path, data, str(error)) from error
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if image is None:
-        reason = (
-            "nothing that OpenCV reads: damaged, or a TIFF of more than four bands or in ZSTD, for "
-            "gdal_translate -b 1 -b 2 -b 3 -co COMPRESS=LZW"
-        )
-        raise _damaged(path, data, reason if data else "empty")
-    return image
-
-
-def _whole_mode(path: Path, data: bytes) -> str:
-    """Pillow's name for the bands. OpenCV fills what a cut JPEG or TIFF lacks; Pillow refuses."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about notes beside the pixels
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return image.mode
-    except (*_UNREADABLE, Image.DecompressionBombError) as error:
-        raise _damaged(path, data, str(error)) from error
-
-
-def _damaged(path: Path, data: bytes, reason: str) -> ValueError:
-    return ValueError(
-        f"{_quoted(path)} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
-        "take it away"
-    )
+    return np.ascontiguousarray(image[..., :3])
 
 
 def check_name(what: str, name: str) -> None:
@@ -165,7 +113,7 @@ def _visible(folder: Path, root: Path) -> list[Path]:
     for path in found:
         if path.is_symlink() and not _is_inside(path, root):
             raise ValueError(
-                f"{_quoted(path)} must be a link to something inside {root}, got one to "
+                f"{quoted(path)} must be a link to something inside {root}, got one to "
                 f"{os.readlink(path)!r}: put the file itself there"
             )
     return found
@@ -195,7 +143,7 @@ def _images(folder: Path, root: Path) -> list[Path]:
     for path in found:
         if not path.is_file():
             raise ValueError(
-                f"{_quoted(path)} must be an image, got a folder or device: class folders hold "
+                f"{quoted(path)} must be an image, got a folder or device: class folders hold "
                 "images alone"
             )
     chosen = [path for path in found if path.suffix.lower() in SUFFIXES]
@@ -239,8 +187,3 @@ def _check(folder: Path, splits: dict[str, dict[str, list[Path]]]) -> None:
                 f"{split} of {folder} must hold an image, got none: a class gives one to test from "
                 "five images on"
             )
-
-
-def _quoted(path: Path) -> str:
-    """A path for a message, whatever bytes are in its name."""
-    return repr(str(path))

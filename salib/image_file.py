@@ -1,0 +1,77 @@
+"""One image file of 8-bit levels: whole, in red, green and blue, or refused in a line."""
+
+import io
+import struct
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image
+
+_UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error)
+
+
+def read_levels(path: Path) -> UInt8[np.ndarray, "height width bands"]:
+    """Red, green, blue and, where there is one, a fourth band, as the pixels lie in the file.
+
+    EXIF turns nothing, a palette is resolved, and of several pages the first is read.
+
+    Raises:
+        ValueError: if the file is damaged or no 8-bit RGB.
+    """
+    data = path.read_bytes()
+    image = _decoded(path, data)
+    bands = 1 if image.ndim == 2 else image.shape[2]
+    if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
+        raise ValueError(
+            f"{quoted(path)} must be 8-bit RGB, got {image.dtype} read as {bands} bands: write "
+            "red, green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
+            "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
+        )
+    return image[..., [2, 1, 0, 3][:bands]].astype(np.uint8, copy=False)
+
+
+def _decoded(path: Path, data: bytes) -> np.ndarray:
+    level = cv2.utils.logging.getLogLevel()
+    # Of each GeoTIFF it tells the tags it does not know; errors are raised here.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        encoded = np.frombuffer(data, np.uint8)
+        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error as error:
+        raise _damaged(path, data, str(error)) from error
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if image is None:
+        reason = (
+            "nothing that OpenCV reads: damaged, or a TIFF of more than four bands or in ZSTD, for "
+            "gdal_translate -b 1 -b 2 -b 3 -co COMPRESS=LZW"
+        )
+        raise _damaged(path, data, reason if data else "empty")
+    return image
+
+
+def _whole_mode(path: Path, data: bytes) -> str:
+    """Pillow's name for the bands. OpenCV fills what a cut JPEG or TIFF lacks; Pillow refuses."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about notes beside the pixels
+            with Image.open(io.BytesIO(data)) as image:
+                image.load()
+                return image.mode
+    except (*_UNREADABLE, Image.DecompressionBombError) as error:
+        raise _damaged(path, data, str(error)) from error
+
+
+def _damaged(path: Path, data: bytes, reason: str) -> ValueError:
+    return ValueError(
+        f"{quoted(path)} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
+        "take it away"
+    )
+
+
+def quoted(path: Path) -> str:
+    """A path for a message, whatever bytes are in its name."""
+    return repr(str(path))
