@@ -102,6 +102,7 @@ class Samples:
         found = self._cache.get((place, sensor))
         if found is None:
             found = self._decode(place, sensor)
+            found.flags.writeable = False  # whoever asks next gets it too
             # Another thread may have kept it meanwhile.
             if (place, sensor) not in self._cache and self._free >= found.nbytes:
                 self._cache[place, sensor] = found

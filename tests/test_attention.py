@@ -358,6 +358,9 @@ def test_places_and_slopes_that_do_not_belong_are_refused_with_the_shapes():
             attend_with(q, q, q, Geometry(*places, 64.0))
     with pytest.raises(ValueError, match=r"of one batch.*\(1, 2, 7, 5\)"):
         attend_with(q, q[:1], q[:1], Geometry(xy, xy, slopes, 64.0))
+    none = q[:, :, :0]
+    with pytest.raises(ValueError, match=r"k must hold a token.*\(3, 2, 0, 5\)"):
+        attend_with(q, none, none, Geometry(xy, xy[:0], slopes, 64.0))
     for k, v in ((q[..., :3], q), (q, q[..., :3]), (q.double(), q)):
         with pytest.raises(ValueError, match="one width and dtype"):
             attend_with(q, k, v, Geometry(xy, xy, slopes, 64.0))

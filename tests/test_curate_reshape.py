@@ -60,7 +60,9 @@ def test_a_lower_zoom_is_the_alpha_weighted_mean_of_four(tmp_path):
     parent = TileId(8, 77, 99)
     children = dict(zip(parent.children(), map(picture, range(4)), strict=True))
     del children[parent.children()[1]]
-    out = downsample(archive(tmp_path / "a.pmtiles", children), tmp_path / "b.pmtiles", min_zoom=7)
+    out = downsample(
+        archive(tmp_path / "a.pmtiles", children), tmp_path / "new" / "b.pmtiles", min_zoom=7
+    )
     coarse = Archive(out)
     assert coarse.zooms == (7, 8, 9)
     whole = np.zeros((2 * SIDE, 2 * SIDE, 4))

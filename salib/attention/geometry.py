@@ -66,13 +66,16 @@ class Geometry:
         """Refuse queries, keys and values that these places do not belong to.
 
         Raises:
-            ValueError: if tokens, batch or heads differ; the message names the shapes.
+            ValueError: if tokens, batch or heads differ, or there is no key; the message names the
+                shapes.
         """
         shapes = {"q": tuple(q.shape), "k": tuple(k.shape), "v": tuple(v.shape)}
         if q.ndim != 4 or k.ndim != 4 or k.shape[:-1] != v.shape[:-1] or q.shape[:2] != k.shape[:2]:
             raise ValueError(
                 f"q, k, v must be (batch, heads, tokens, dim) of one batch, got {shapes}"
             )
+        if not k.shape[-2]:
+            raise ValueError(f"k must hold a token to attend to, got {shapes}")
         if not q.shape[-1] == k.shape[-1] == v.shape[-1] or not q.dtype == k.dtype == v.dtype:
             kinds = [str(t.dtype) for t in (q, k, v)]
             raise ValueError(f"q, k, v must have one width and dtype, got {shapes}, {kinds}")

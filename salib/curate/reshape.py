@@ -55,6 +55,7 @@ def downsample(path: str | Path, out: str | Path, *, min_zoom: int) -> Path:
     lowest = Archive(path).zooms[0]
     if not 0 <= min_zoom < lowest:
         raise ValueError(f"min_zoom must lie between 0 and {lowest - 1}, got {min_zoom}")
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=Path(out).parent) as folder:
         return merge([path, *lower_zooms(path, folder, min_zoom=min_zoom)], out)
 
