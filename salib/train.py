@@ -98,7 +98,7 @@ def pretrain(
             with atomic_dir(out) as part:
                 _write(part, model, train_config, progress)
                 stamp(part, key)
-            shutil.rmtree(room)
+            shutil.rmtree(room, ignore_errors=True)  # NFS holds the lock a moment longer
     return out
 
 

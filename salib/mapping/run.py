@@ -186,7 +186,7 @@ def _put_together(out: Path, parts: Parts, scene: Scene, tags: dict[str, Any]) -
     with whole.open("rb+") as file:
         os.fsync(file.fileno())
     whole.replace(out)
-    shutil.rmtree(parts.folder.parent)
+    shutil.rmtree(parts.folder.parent, ignore_errors=True)  # NFS holds the lock a moment longer
 
 
 def _check(out: Path, dtype: str, engine: Engine) -> None:
