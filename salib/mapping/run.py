@@ -156,7 +156,7 @@ def _check_data(jobs: Sequence[Job], parts: Parts, say: Callable[[str], object])
     found = [np.isfinite(np.load(job.path, mmap_mode="r")[..., 0]) for job in jobs]
     share = sum(int(each.sum()) for each in found) / sum(each.size for each in found)
     if share == 0:
-        shutil.rmtree(parts.folder.parent)
+        shutil.rmtree(parts.folder, ignore_errors=True)
         raise ValueError(
             f"scene must have a patch with data, got none in {jobs[0].scene.href}: see with "
             "gdalinfo whether its nodata value or an alpha band hides all; a band that is no alpha "
