@@ -405,7 +405,9 @@ def evaluate(
         typer.echo(f"no {printed}, so no Table 2: run at the repository's root")
     elif rows.task.isin(read_csv(printed).task).any():
         typer.echo(text_table2(rows, printed))
-        for claim in verdicts(rows, paper / "claims.yml").reset_index().to_dict("records"):
+        ruled = (paper / "claims.yml").is_file()
+        shown = verdicts(rows, paper / "claims.yml").reset_index() if ruled else None
+        for claim in [] if shown is None else shown.to_dict("records"):
             made = f"; on procedural images {claim['verdict_procedural']}"
             typer.echo(f"{claim['claim']}: {claim['verdict']}{made if procedural else ''}")
     typer.echo(f"{len(rows)} rows in {out}")
