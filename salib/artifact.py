@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 
@@ -55,12 +56,13 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(part, ignore_errors=True)
 
 
-def check_replaceable(path: str | Path, mark: str) -> None:
-    """Refuse to replace a folder that is not empty and not an earlier product of the same kind.
+def check_replaceable(path: str | Path, *own: str, stamped: bool = False) -> None:
+    """Refuse to replace a folder that holds anything but an earlier product of the same kind.
 
     Args:
         path: the folder that `atomic_dir` is to replace; need not exist yet.
-        mark: pattern of a file that every such product holds.
+        own: patterns of all that such a product holds.
+        stamped: it also holds MADE_FROM, for products whose names others use as well.
 
     Raises:
         ValueError: if there is something else at `path`, or it is or holds the current folder.
@@ -71,10 +73,12 @@ def check_replaceable(path: str | Path, mark: str) -> None:
         raise ValueError(f"out must lie in a folder, got {path}, but {above} is a file")
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise ValueError(f"out must be a folder of its own, got {path}: name a new one")
-    if path.is_dir() and any(path.iterdir()) and not any(path.glob(mark)):
+    held = {item.name for item in path.iterdir()} - {".DS_Store"} if path.is_dir() else set()
+    foreign = [name for name in held if not any(fnmatchcase(name, each) for each in own)]
+    if foreign or (held and stamped and MADE_FROM not in held):
         raise ValueError(
-            f"out must be new, empty or written by the same command ({mark}), got {path} with "
-            "other files: they are kept; choose another name"
+            f"out must be new, empty or written by the same command, got {path} with "
+            f"{min(foreign or held)!r}: all is kept; choose another name"
         )
 
 

@@ -401,13 +401,13 @@ def evaluate(
     rows = evaluate_encoders(encoders, found, protocol=chosen, out=out, **options)
     typer.echo(text_results(rows))
     printed = paper / "table2.csv"
-    if not printed.is_file():
+    if not printed.is_file() and "geobench" in set(rows.source):
         typer.echo(f"no {printed}, so no Table 2: run at the repository's root")
-    elif rows.task.isin(read_csv(printed).task).any():
+    elif printed.is_file() and rows.task.isin(read_csv(printed).task).any():
         typer.echo(text_table2(rows, printed))
-        ruled = (paper / "claims.yml").is_file()
-        shown = verdicts(rows, paper / "claims.yml").reset_index() if ruled else None
-        for claim in [] if shown is None else shown.to_dict("records"):
+        claims = paper / "claims.yml"
+        shown = verdicts(rows, claims).reset_index().to_dict("records") if claims.is_file() else []
+        for claim in shown:
             made = f"; on procedural images {claim['verdict_procedural']}"
             typer.echo(f"{claim['claim']}: {claim['verdict']}{made if procedural else ''}")
     typer.echo(f"{len(rows)} rows in {out}")

@@ -12,7 +12,14 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 from tqdm import tqdm
 
-from salib.artifact import MADE_FROM, atomic_dir, check_room, file_digest, stamp
+from salib.artifact import (
+    MADE_FROM,
+    atomic_dir,
+    check_replaceable,
+    check_room,
+    file_digest,
+    stamp,
+)
 from salib.config import SENSOR_NAMES
 
 IDS = "tile_id.npy"
@@ -112,7 +119,8 @@ def write_packed(
         OSError: if the disk has too little room.
     """
     path = Path(path)
-    _check_place(path, len(tile_ids) * sum(map(prod, shapes.values())))
+    check_replaceable(path, MADE_FROM, IDS, *(f"{name}.npy" for name in SENSOR_NAMES))
+    check_room(path, len(tile_ids) * sum(map(prod, shapes.values())))
     with atomic_dir(path) as part, ExitStack() as stack:
         files = {n: stack.enter_context((part / f"{n}.npy").open("wb")) for n in shapes}
         for name, shape in shapes.items():
@@ -129,13 +137,6 @@ def write_packed(
         np.save(part / IDS, tile_ids)
         stamp(part, dict(made_from))
     return path
-
-
-def _check_place(path: Path, needed: int) -> None:
-    own = {MADE_FROM, IDS, *(f"{name}.npy" for name in SENSOR_NAMES)}
-    if path.exists() and not (path.is_dir() and {item.name for item in path.iterdir()} <= own):
-        raise ValueError(f"out must be a new folder or an earlier pack, got {path}")
-    check_room(path, needed)
 
 
 def _is_unchanged(path: Path, was: Mapping[str, int | str]) -> bool:

@@ -1,16 +1,20 @@
 """How far a pretraining run is, saved now and then, so that an interrupted one goes on."""
 
 import json
+import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import torch
 from torch import nn
 
-from salib.artifact import atomic_file, check_room
+from salib.artifact import InUseError, atomic_file, check_room, is_kept, only_writer
 
 STATE = "state.pt"
+STORED = ("key", "ran_on", "rows", "seconds", "model", "optimizer")
 SAVE_EVERY_S = 600.0
 
 
@@ -23,18 +27,24 @@ class Progress:
     """
 
     def __init__(
-        self, folder: Path, key: dict, model: nn.Module, optimizer: torch.optim.Optimizer
+        self,
+        folder: Path,
+        key: dict,
+        ran_on: dict[str, str],
+        model: nn.Module,
+        optimizer: torch.optim.Optimizer,
     ) -> None:
         """Take up what an interrupted run of the same key left in `folder`, if one did.
 
         Args:
-            key: all that decides the result, as plain values.
+            key: what the finished run will be known by, as plain values.
+            ran_on: device and precision; a run does not change them on its way.
 
         Raises:
             ValueError: if the run there has another key, or its state cannot be read.
         """
         self.rows: list[dict[str, int | float]] = []
-        self._path, self._key = folder / STATE, json.loads(json.dumps(key))
+        self._path, self._key, self._ran_on = folder / STATE, json.loads(json.dumps(key)), ran_on
         self._model, self.optimizer = model, optimizer
         self._earlier_s = 0.0
         if self._path.is_file():
@@ -54,11 +64,10 @@ class Progress:
         """
         if time.perf_counter() - self._saved < SAVE_EVERY_S:
             return
-        for left in self._path.parent.glob(f".{STATE}.*.part"):  # of a run killed while it saved
-            left.unlink()
-        check_room(self._path.parent, state_bytes(self._model))
+        check_room(self._path.parent, self._state_bytes)
         state = {
             "key": json.dumps(self._key),
+            "ran_on": self._ran_on,
             "rows": self.rows,
             "seconds": self.seconds,
             "model": self._model.state_dict(),
@@ -68,14 +77,30 @@ class Progress:
             torch.save(state, part)
         self._saved = time.perf_counter()
 
+    def make_room(self) -> None:
+        """See that a state fits on the disk beside the one it replaces.
+
+        Raises:
+            OSError: if the disk has too little room.
+        """
+        for left in self._path.parent.glob(f".{STATE}.*.part"):  # of a run killed while it saved
+            left.unlink()
+        there = self._path.stat().st_size if self._path.is_file() else 0
+        check_room(self._path.parent, max(0, 2 * self._state_bytes - there))
+
+    @property
+    def _state_bytes(self) -> int:
+        """Each weight, and AdamW's two moments of it."""
+        return 3 * sum(w.numel() * w.element_size() for w in self._model.parameters())
+
     def _take_up(self) -> None:
         remedy = f"delete {self._path.parent} to begin anew"
         try:
-            state = torch.load(self._path, map_location="cpu", weights_only=True)
-        except (RuntimeError, EOFError, UnpicklingError) as error:
-            raise ValueError(f"{self._path} must be the state of a run: {remedy}") from error
-        key = json.loads(state["key"])
-        other = sorted(name for name in self._key if self._key[name] != key.get(name))
+            state = _load(self._path)
+        except ValueError as error:
+            raise ValueError(f"{error}: {remedy}") from error
+        was, now = json.loads(state["key"]) | state["ran_on"], self._key | self._ran_on
+        other = sorted(name for name in now if now[name] != was.get(name))
         if other:
             raise ValueError(
                 f"out must not hold an unfinished run of something else, got {len(state['rows'])} "
@@ -86,6 +111,20 @@ class Progress:
         self.rows, self._earlier_s = state["rows"], state["seconds"]
 
 
-def state_bytes(model: nn.Module) -> int:
-    """Room that a saved state takes: each weight, and AdamW's two moments of it."""
-    return 3 * sum(weight.numel() * weight.element_size() for weight in model.parameters())
+def clear_finished(folder: Path, out: Path) -> None:
+    """Remove the state of a run that was killed after `out` was written, before it was cleared."""
+    if not (folder / STATE).is_file():
+        return
+    with suppress(ValueError, InUseError), only_writer(folder):
+        if is_kept(out, json.loads(_load(folder / STATE)["key"])):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _load(path: Path) -> dict[str, Any]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return {name: state[name] for name in STORED}
+    except PermissionError:
+        raise
+    except (RuntimeError, EOFError, UnpicklingError, ValueError, KeyError, OSError) as error:
+        raise ValueError(f"{path} must be the state of a run, which it is not") from error

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Generator
@@ -20,9 +21,9 @@ from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from salib.artifact import (
+    MADE_FROM,
     atomic_dir,
     check_replaceable,
-    check_room,
     file_digest,
     is_kept,
     only_writer,
@@ -33,8 +34,9 @@ from salib.config import PRECISIONS, SENSOR_NAMES, TRAINING, ModelConfig, TrainC
 from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
 from salib.model import Fusion, Mask, build_model, save_model
+from salib.model.store import CONFIG, WEIGHTS
 from salib.precision import autocast, resolve_precision
-from salib.progress import Progress, state_bytes
+from salib.progress import Progress, clear_finished
 from salib.ranks import check_same_step, drawing_threads, join_ranks, mean_over_ranks, own_device
 
 T = TypeVar("T")
@@ -78,40 +80,47 @@ def pretrain(
         "tiles": {path.name: file_digest(path) for path in sorted(tiles.glob("*.p[am]*"))},
         "source": source_digest("salib.train"),
     }
+    room = out.with_name(f".{out.name}.unfinished")
+    if int(os.environ.get("RANK", 0)) == 0:
+        clear_finished(room, out)
     if is_kept(out, key):
         report(f"kept: {out} was pretrained from the same data, configuration and code")
         return out
-    check_replaceable(out, "model.safetensors")
+    check_replaceable(out, CONFIG, WEIGHTS, LOG, TIMING, MADE_FROM, stamped=True)
     rank, ranks = join_ranks()
     samples = Samples(tiles, split="train")
     measured = zip(SENSOR_NAMES, samples.levels(), strict=True)
     levels = tuple(found for name, found in measured if name in model_config.sensors)
     model = build_model(replace(model_config, levels=levels), seed).to(own_device())
-    check_room(out.parent, 2 * state_bytes(model))  # the state, and the next one beside it
-    room = out.with_name(f".{out.name}.unfinished")
+    ran_on = {
+        "device": own_device().type,
+        "precision": resolve_precision(train_config.precision, own_device()),
+    }
     with only_writer(room) if rank == 0 else nullcontext():
-        progress = Progress(room, key, model, _optimizer(model, train_config))
+        progress = Progress(room, key, ran_on, model, _optimizer(model, train_config))
+        if rank == 0:
+            progress.make_room()
         if rank == 0 and progress.rows:
             report(f"goes on at step {len(progress.rows)} of {train_config.steps}")
         _run(model, train_config, samples, progress, seed=seed, rank=rank, ranks=ranks)
         if rank == 0:
             with atomic_dir(out) as part:
-                _write(part, model, train_config, progress)
+                _write(part, model, train_config, progress, ran_on)
                 stamp(part, key)
             shutil.rmtree(room, ignore_errors=True)  # NFS holds the lock a moment longer
     return out
 
 
-def _write(folder: Path, model: Fusion, config: TrainConfig, progress: Progress) -> None:
+def _write(
+    folder: Path, model: Fusion, config: TrainConfig, progress: Progress, ran_on: dict[str, str]
+) -> None:
     seconds = progress.seconds
     save_model(model.cpu(), folder)
     pd.DataFrame(progress.rows).to_csv(folder / LOG, index=False, float_format="%.6g")
     timing = {
         "seconds": seconds,
         "images_per_second": config.steps * config.batch / seconds,
-        "device": own_device().type,
-        "precision": resolve_precision(config.precision, own_device()),
-    }
+    } | ran_on
     (folder / TIMING).write_text(json.dumps(timing) + "\n")
 
 

@@ -116,8 +116,8 @@ def test_a_folder_has_one_writer_and_is_left_as_it_was(tmp_path, monkeypatch):
 
 def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path, monkeypatch):
     ours, theirs, file = (tmp_path / name for name in ("ours", "theirs", "file"))
-    for folder, name in ((ours, "catalog.json"), (theirs, "thesis.txt")):
-        folder.mkdir()
+    for folder, name in ((ours, "made.json"), (theirs, "made.json"), (theirs, "thesis.txt")):
+        folder.mkdir(exist_ok=True)
         (folder / name).write_text("kept")
     file.write_text("kept")
     (tmp_path / "empty").mkdir()
@@ -127,6 +127,10 @@ def test_a_folder_that_holds_something_else_is_not_replaced(tmp_path, monkeypatc
     for path in (theirs, file, file / "below", Path(), Path("..")):
         with pytest.raises(ValueError, match="out must"):
             check_replaceable(path, "*.json")
+    with pytest.raises(ValueError, match=r"with 'made\.json'"):
+        check_replaceable(ours, "*.json", stamped=True)
+    (ours / MADE_FROM).write_text("{}")
+    check_replaceable(ours, "*.json", stamped=True)
     assert (theirs / "thesis.txt").read_text() == "kept"
 
 

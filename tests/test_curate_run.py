@@ -167,6 +167,11 @@ def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_pat
     assert digests(folder) == digests(out)
 
 
+def shift(path):
+    rows = geopandas.read_parquet(path)
+    rows.assign(x=rows.x + 1000).to_parquet(path)
+
+
 @pytest.mark.parametrize(
     ("name", "damage"),
     [
@@ -174,9 +179,21 @@ def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_pat
         ("hires.pmtiles", lambda path: shutil.copy(path.parent / "lores.pmtiles", path)),
         ("index.parquet", lambda path: path.unlink()),
         ("index.parquet", lambda path: path.write_bytes(b"junk")),
+        ("index.parquet", lambda path: shutil.copy(path.parent / "tiles.parquet", path)),
+        ("index.parquet", lambda path: shift(path)),
+        ("scenes.parquet", lambda path: path.write_bytes(b"junk")),
         ("tiles.parquet", lambda path: shutil.copy(path.parent / "index.parquet", path)),
     ],
-    ids=["truncated", "another archive", "absent", "junk", "another table"],
+    ids=[
+        "truncated",
+        "another archive",
+        "absent",
+        "junk",
+        "tiles",
+        "elsewhere",
+        "no scenes",
+        "index",
+    ],
 )
 def test_a_damaged_or_absent_output_is_made_again(catalog, out, tmp_path, name, damage):
     folder = shutil.copytree(out, tmp_path / "cut")

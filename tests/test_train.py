@@ -146,10 +146,43 @@ def test_an_interrupted_run_is_not_lost_to_another_configuration(tiles, tmp_path
     with pytest.raises(ValueError, match="2 steps with another seed and train: choose another"):
         pretrain(MODEL, replace(TRAIN, steps=9), tiles=tiles, out=out, seed=4)
     state = next(tmp_path.rglob("state.pt"))
-    state.write_bytes(state.read_bytes()[:999])
-    with pytest.raises(ValueError, match=r"must be the state of a run: delete .*unfinished"):
+    monkeypatch.setattr("salib.train.resolve_precision", lambda *_: "bf16")
+    with pytest.raises(ValueError, match="2 steps with another precision: choose another"):
         pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
+    whole = state.read_bytes()
+    for cut in (0, 999, 5_000, len(whole) - 100):
+        state.write_bytes(whole[:cut])
+        with pytest.raises(ValueError, match=r"must be the state of a run.*: delete .*unfinished"):
+            pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
     assert state.is_file()
+
+
+def test_a_state_goes_with_its_finished_run_and_stays_with_an_unfinished_one(
+    tiles, tmp_path, monkeypatch
+):
+    out, other = tmp_path / "model", replace(TRAIN, steps=5)
+    stopped(tiles, out, monkeypatch, at=2)
+    state = tmp_path / ".model.unfinished" / "state.pt"
+    left = state.read_bytes()
+    pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
+    for config in (TRAIN, other):  # as if the run had been killed before it cleared up
+        state.parent.mkdir(exist_ok=True)
+        state.write_bytes(left)
+        pretrain(MODEL, config, tiles=tiles, out=out, seed=2)
+        assert not state.exists()
+    stopped(tiles, out, monkeypatch, at=2, seed=3)
+    pretrain(MODEL, other, tiles=tiles, out=out, seed=2)
+    assert state.is_file()
+
+
+def test_a_disk_that_holds_a_state_needs_room_for_one_more_only(tiles, tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("salib.progress.check_room", lambda _, needed: asked.append(needed))
+    stopped(tiles, tmp_path / "model", monkeypatch, at=2)
+    pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2)
+    state = asked[1]
+    assert asked[0] == 2 * state
+    assert asked[-1] <= state
 
 
 def test_a_disk_that_fills_up_costs_no_saved_step(tiles, tmp_path, monkeypatch):
@@ -157,7 +190,7 @@ def test_a_disk_that_fills_up_costs_no_saved_step(tiles, tmp_path, monkeypatch):
 
     def check(folder, needed):
         full.append(needed)
-        if len(full) > 3:
+        if len(full) > 4:  # the first is asked for before the first step
             raise OSError(28, "disk must have more free")
 
     with monkeypatch.context() as patch:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 from salib.artifact import MADE_FROM
 from salib.config import SENSOR_NAMES
@@ -25,21 +26,24 @@ def outputs() -> list[str]:
 
 
 def is_whole(out: Path) -> bool:
-    """Whether the tables can be read, and each archive, which holds the tiles that they list."""
+    """Whether the tables can be read, and each archive, which holds the tiles that they name."""
     places = ["z", "x", "y"]
     try:
         rows = pd.read_parquet(out / TILES, columns=["sensor", *places])
-        pd.read_parquet(out / INDEX, columns=places)
+        samples = pd.read_parquet(out / INDEX, columns=["gsd_m", "split", *places])
+        pq.read_schema(out / SNAPSHOT)
         for sensor in SENSOR_NAMES:
             archive = Archive(out / f"{sensor}.pmtiles")
             archive.close()
             held = pd.DataFrame(tiles_of_ids(archive.ids), columns=places).sort_values(places)
             listed = rows.loc[rows.sensor == sensor, places].sort_values(places)
-            if not np.array_equal(held, listed):
+            if not np.array_equal(held, listed) or samples.empty:
+                return False
+            if len(samples.merge(listed)) < len(samples):
                 return False
     except (ValueError, OSError, KeyError):
         return False
-    return (out / SNAPSHOT).is_file()
+    return True
 
 
 def clear_parts(out: Path) -> None:

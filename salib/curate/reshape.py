@@ -95,7 +95,7 @@ def export_webdataset(tiles: str | Path, out: str | Path, *, samples_a_shard: in
     tiles, out = Path(tiles), Path(out)
     if samples_a_shard < 1:
         raise ValueError(f"samples_a_shard must be at least 1, got {samples_a_shard}")
-    check_replaceable(out, "*.tar")
+    check_replaceable(out, "train-??????.tar", "valid-??????.tar")
     if not (tiles / "index.parquet").is_file():
         raise ValueError(f"tiles must hold index.parquet, got {tiles} without it: curate it first")
     index = pd.read_parquet(tiles / "index.parquet").drop(columns="geometry", errors="ignore")

@@ -106,10 +106,11 @@ def read_snapshot(path: str | Path) -> list[pystac.Item]:
 
 
 def snapshot_query(path: str | Path) -> str | None:
-    """What a snapshot is the answer to; None where there is none."""
-    if not Path(path).is_file():
+    """What a snapshot is the answer to; None where there is none that can be read."""
+    try:
+        query = (pq.read_schema(path).metadata or {}).get(SNAPSHOT_KEY)
+    except (OSError, ValueError):
         return None
-    query = (pq.read_schema(path).metadata or {}).get(SNAPSHOT_KEY)
     return None if query is None else query.decode()
 
 

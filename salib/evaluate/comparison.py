@@ -164,7 +164,7 @@ def compare(
         "source": source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
-        check_replaceable(out, ROWS)
+        check_replaceable(out, ROWS, MADE_FROM)
         with atomic_dir(out) as part:
             evaluate(
                 encoders,

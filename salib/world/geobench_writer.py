@@ -13,7 +13,7 @@ from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications
 from tqdm import tqdm
 
-from salib.artifact import atomic_dir, check_replaceable
+from salib.artifact import MADE_FROM, atomic_dir, check_replaceable, stamp
 from salib.world.chips import Chip, Task
 from salib.world.tasks import TASKS
 
@@ -72,12 +72,13 @@ def write_geobench(
             "train, valid, test and processes must be positive and seed not negative, got "
             f"{train}, {valid}, {test}, {processes} and {seed}"
         )
-    check_replaceable(out, "*_v1.0")
+    check_replaceable(out, "*_v1.0", MADE_FROM, stamped=True)
     sizes = {"train": train, "valid": valid, "test": test}
     with atomic_dir(out) as part:
         for name in tasks:
             task = TASKS[name]
             _write_task(part / task.benchmark / name, task, seed, sizes, processes)
+        stamp(part, {"tasks": list(tasks), "seed": seed, **sizes})
     return Path(out)
 
 

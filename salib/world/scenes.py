@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from salib.artifact import atomic_dir, check_replaceable
+from salib.artifact import MADE_FROM, atomic_dir, check_replaceable
 from salib.world import stac
 from salib.world.aerial import LORES_M, quads, write_quad
 from salib.world.area import SNAP_M, Area, area_of_tiles
@@ -54,7 +54,7 @@ def write_scenes(
         raise ValueError(
             f"hires_native_gsd_m must lie in 0.3..10 and divide 60 m, got {hires_native_gsd_m}"
         )
-    check_replaceable(out, "catalog.json")
+    check_replaceable(out, "catalog.json", *stac.COLLECTIONS, MADE_FROM)
     area = area_of_tiles(lon, lat, zoom, tiles)
     with atomic_dir(out) as part:
         ground = _aerial(part, area, seed, hires_native_gsd_m, processes)

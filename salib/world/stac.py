@@ -19,7 +19,7 @@ _PROJECTION = "https://stac-extensions.github.io/projection/v1.1.0/schema.json"
 _EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 _SAR = "https://stac-extensions.github.io/sar/v1.0.0/schema.json"
 _SAT = "https://stac-extensions.github.io/sat/v1.0.0/schema.json"
-_TITLES = {
+COLLECTIONS = {
     "sentinel-1-grd": "Procedural Sentinel-1-like ground range detected amplitude",
     "sentinel-2-l2a": "Procedural Sentinel-2-like true colour",
     "naip": "Procedural NAIP-like aerial images",
@@ -44,7 +44,7 @@ def write_catalog(root: Path, seed: int) -> None:
         id=f"procedural-earth-{seed}",
         description=f"Procedural scenes of the world with seed {seed}; nothing in them is real.",
     )
-    for name, title in _TITLES.items():
+    for name, title in COLLECTIONS.items():
         paths = sorted((root / name).glob("*/*.json"))
         items = [pystac.Item.from_file(str(path)) for path in paths]
         boxes = np.array([item.bbox for item in items])
