@@ -99,7 +99,7 @@ def test_a_window_that_was_emptied_is_embedded_again(path, folder, tmp_path, mon
     np.testing.assert_array_equal(values(embed(path, folder, out)), whole)
 
 
-def test_a_scene_that_its_alpha_band_hides_is_refused(image, folder, tmp_path):
+def test_a_scene_that_its_alpha_band_hides_is_refused(path, image, folder, tmp_path, monkeypatch):
     hidden, out, said = tmp_path / "hidden.tif", tmp_path / "map.tif", []
     for corner in (0, 255):
         alpha = np.zeros(image.shape[1:], np.uint8)
@@ -111,6 +111,15 @@ def test_a_scene_that_its_alpha_band_hides_is_refused(image, folder, tmp_path):
             with pytest.raises(ValueError, match="scene must have a patch with data"):
                 embed(hidden, folder, out, reading={"bands": [1, 2, 3]})
             assert list(tmp_path.iterdir()) == [hidden]
+            with monkeypatch.context() as patch:  # windows of another scene wait for this map
+                patch.setattr("salib.mapping.run.write_geotiff", lambda *each: 1 / 0)
+                with pytest.raises(ZeroDivisionError):
+                    embed(path, folder, out)
+            windows = set(tmp_path.rglob("*.npy"))
+            with pytest.raises(ValueError, match="scene must have a patch with data"):
+                embed(hidden, folder, out, reading={"bands": [1, 2, 3]})
+            assert windows
+            assert set(tmp_path.rglob("*.npy")) == windows
     embed(hidden, folder, out, reading={"bands": [1, 2, 3]}, report=said.append)
     assert any("% of what the windows see has no data" in line for line in said)
 

@@ -112,6 +112,14 @@ def test_two_ranks_train_the_model_of_one(tiles, tmp_path, monkeypatch):
         torch.testing.assert_close(both.state_dict()[name], value, atol=2e-3, rtol=0, msg=name)
 
 
+def test_a_model_folder_of_others_is_not_replaced(tiles, tmp_path):
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / name).write_text("somebody's")
+    with pytest.raises(ValueError, match="out must be new"):
+        pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path, seed=0)
+    assert (tmp_path / "model.safetensors").read_text() == "somebody's"
+
+
 def stopped(tiles, out, monkeypatch, *, at, config=TRAIN, seed=2, **options):
     """A run that saves after each step and is interrupted at one."""
 

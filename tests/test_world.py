@@ -57,6 +57,19 @@ def read(command: str, folder: Path) -> str:
     return done.stdout
 
 
+def test_scenes_and_tasks_of_others_are_not_replaced(tmp_path):
+    catalog, bench = tmp_path / "stac", tmp_path / "bench"
+    for path in (catalog / "S1.tif", catalog / "catalog.json", bench / "classification_v1.0" / "x"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("real")
+    with pytest.raises(ValueError, match=r"out must be new.*'S1\.tif'"):
+        write_scenes(catalog, seed=1)
+    with pytest.raises(ValueError, match="out must be new"):
+        write_geobench(bench, seed=1, train=1, valid=1, test=1, processes=1)
+    assert (catalog / "S1.tif").read_text() == "real"
+    assert (bench / "classification_v1.0" / "x").read_text() == "real"
+
+
 def test_same_seed_and_place_give_the_same_bytes_and_another_seed_does_not():
     one, two, other = (render_triple(seed, *PLACE) for seed in (3, 3, 4))
     assert all(a.tobytes() == b.tobytes() for a, b in zip(one, two, strict=True))
