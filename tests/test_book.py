@@ -315,6 +315,7 @@ def test_the_map_shows_images_footprints_and_samples_without_another_host(page, 
         assert all(scene in said for scene in about["radar"]["scenes"])
         assert about["hires"]["date"] in said
     box.get_by_label("samples").uncheck()
+    page.wait_for_function("document.querySelector('.sa-map').map.loaded()")
     page.mouse.click(x, y)
     assert box.locator(".maplibregl-popup").count() == 0
     assert not page.foreign
