@@ -4,7 +4,10 @@ import ast
 import errno
 import hashlib
 import json
+import logging
 import os
+import platform
+import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
@@ -17,6 +20,12 @@ from filelock import FileLock, Timeout
 
 PACKAGE = Path(__file__).parent
 MADE_FROM = "made_from.json"
+RECIPES = {"world": 1, "curate": 1, "pretrain": 2, "embed": 2, "evaluate": 2}
+"""Number of each stage, raised by hand when the same inputs give other results than before."""
+SOURCE = "source"
+"""Entry of a key that is recorded and shown, but never compared: the digest of the code."""
+HOST = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()) or "host"
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -24,7 +33,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` only when the block succeeds."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+    handle, name = tempfile.mkstemp(prefix=f"{_own(path)}.", suffix=".part", dir=path.parent)
     os.close(handle)
     part = Path(name)
     try:
@@ -120,19 +129,33 @@ def only_writer(folder: Path) -> Iterator[None]:
 
 
 def _own(path: Path) -> str:
-    return f".{path.name}.{os.getpid()}"
+    """Start of the names of this process's unfinished files; another host may share the disk."""
+    return f".{path.name}.{HOST}.{os.getpid()}"
+
+
+def _abandoned(path: Path) -> list[Path]:
+    """What killed processes of this host left beside `path`; of other hosts' none is touched."""
+    found = []
+    for left in sorted(path.parent.glob(f".{path.name}.{HOST}.*")):
+        owner = left.name.removeprefix(f".{path.name}.{HOST}.").split(".")[0]
+        if left.suffix in (".part", ".old") and owner.isdigit() and not _is_running(int(owner)):
+            found.append(left)
+    return found
 
 
 def _recover(path: Path) -> None:
     """Clear away what killed processes left beside `path`; a folder set aside comes back."""
-    for left in sorted(path.parent.glob(f".{path.name}.*")):
-        owner = left.name.removeprefix(f".{path.name}.").split(".")[0]
-        if left.suffix not in (".part", ".old") or not owner.isdigit() or _is_running(int(owner)):
-            continue
+    for left in _abandoned(path):
         if left.suffix == ".old" and not path.exists():
             left.rename(path)
-        else:
+        elif left.is_dir():
             shutil.rmtree(left, ignore_errors=True)
+
+
+def clear_parts(folder: Path, *names: str) -> None:
+    """Remove the half-written files that killed processes of this host left of `names`."""
+    for left in (part for name in names for part in _abandoned(folder / name)):
+        left.unlink(missing_ok=True)
 
 
 def _is_running(process: int) -> bool:
@@ -200,12 +223,34 @@ def source_digest(*modules: str) -> str:
 
 
 def is_kept(folder: str | Path, key: dict) -> bool:
-    """Whether `folder` was completed from exactly `key`."""
+    """Whether `folder` was completed from `key`, by whatever code of the same recipe."""
+    return _compared(_made_from(folder)) == _compared(json.loads(json.dumps(key)))
+
+
+def code_remark(folder: str | Path, key: dict) -> str:
+    """What to tell of a kept `folder` that other code has made; empty where the code is the same.
+
+    Code is recorded and never compared: whoever changes results raises the number in `RECIPES`.
+    """
+    made, now = (each.get(SOURCE, "") for each in (_made_from(folder), key))
+    if made == now:
+        return ""
+    made = made[:8] or "unknown"
+    return f" (the code has changed since, {made} to {now[:8]}; the recipe has not)"
+
+
+def _made_from(folder: str | Path) -> dict:
     path = Path(folder) / MADE_FROM
     try:
-        return path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(key))
+        found = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError:  # emptied or cut: not known to be complete
-        return False
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _compared(key: dict) -> dict | None:
+    """What a key is compared by; None for no key."""
+    return {name: value for name, value in key.items() if name != SOURCE} if key else None
 
 
 def stamp(folder: str | Path, key: dict) -> None:
@@ -218,15 +263,18 @@ def keep(folder: str | Path, make: Callable[..., object], **arguments: object) -
     """Call `make(folder, **arguments)` unless the folder was completed from the same already.
 
     Args:
-        make: a function of salib that writes the folder whole; its module and what that imports
-            count as part of the arguments.
+        make: a function of salib that writes the folder whole, of a stage in `RECIPES`.
         arguments: plain values; `processes` changes how fast, not what, and does not count.
     """
     counted = {name: value for name, value in arguments.items() if name != "processes"}
-    key = {"arguments": counted, "source": source_digest(make.__module__)}
+    module = make.__module__
+    recipe = RECIPES.get(module.removeprefix("salib.").split(".")[0])
+    key = {"arguments": counted, "recipe": recipe, SOURCE: source_digest(module)}
     if not is_kept(folder, key):
         make(folder, **arguments)
         stamp(folder, key)
+    elif remark := code_remark(folder, key):
+        logger.warning("kept: %s%s", folder, remark)
     return Path(folder)
 
 

@@ -1,10 +1,15 @@
 """Where patches lie on the ground, and the bias that their distance adds to attention."""
 
+import functools
 import math
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from salib.config import Distance
+
+PROBES_M = (0.0, 1e-2, 1.0, 37.0, 640.0, 1e4, 1e6)
 
 
 def patch_centres(
@@ -54,19 +59,38 @@ def ground_distance(
     return torch.hypot(east, south)
 
 
-def ground_steps(
+def scaled_distance(
     query_xy: Float[Tensor, "*#batch queries 2"],
     key_xy: Float[Tensor, "*#batch keys 2"],
     reference_m: float,
+    distance: Distance | None = None,
 ) -> Float[Tensor, "*batch queries keys"]:
-    """Distance in steps of `reference_m` metres: g(i, j) of Eq. (2).
+    """Distance in units of `reference_m` metres: g(i, j) of Eq. (2).
+
+    Args:
+        query_xy: patch centres in metres, from the same origin as key_xy.
+        key_xy: patch centres in metres.
+        reference_m: distance that counts as one.
+        distance: of two lists of positions, with any leading axes; by default `ground_distance`.
 
     Raises:
-        ValueError: if reference_m is not positive.
+        ValueError: if reference_m is not positive, or `distance` returns another shape, a negative
+            distance or one that is not finite.
     """
     if reference_m <= 0:
         raise ValueError(f"reference_m must be positive, got {reference_m}")
-    return ground_distance(query_xy, key_xy) / reference_m
+    if distance is None or distance is ground_distance:
+        return ground_distance(query_xy, key_xy) / reference_m
+    with torch.no_grad():
+        metres = distance(query_xy, key_xy)
+    shape = (*torch.broadcast_shapes(query_xy.shape[:-2], key_xy.shape[:-2]),)
+    expected = (*shape, query_xy.shape[-2], key_xy.shape[-2])
+    if not isinstance(metres, Tensor) or metres.shape != expected:
+        found = tuple(metres.shape) if isinstance(metres, Tensor) else type(metres).__name__
+        raise ValueError(f"position must return distances of shape {expected}, got {found}")
+    if not bool((metres.isfinite() & (metres >= 0)).all()):
+        raise ValueError("position must return finite distances of at least 0, got others")
+    return metres / reference_m
 
 
 def scale_alibi_bias(
@@ -74,6 +98,7 @@ def scale_alibi_bias(
     key_xy: Float[Tensor, "*#batch keys 2"],
     slopes: Float[Tensor, " heads"],
     reference_m: float,
+    distance: Distance | None = None,
 ) -> Float[Tensor, "*batch heads queries keys"]:
     """Bias added to attention logits, -m(h) g(i, j) of Eqs. (1)-(2).
 
@@ -85,11 +110,33 @@ def scale_alibi_bias(
         key_xy: patch centres in metres.
         slopes: m(h), positive.
         reference_m: ground distance that counts as one step.
+        distance: in place of `ground_distance`, see `scaled_distance`.
 
     Raises:
-        ValueError: if reference_m is not positive.
+        ValueError: as `scaled_distance`.
     """
-    return -slopes[:, None, None] * ground_steps(query_xy, key_xy, reference_m).unsqueeze(-3)
+    steps = scaled_distance(query_xy, key_xy, reference_m, distance)
+    return -slopes[:, None, None] * steps.unsqueeze(-3)
+
+
+@torch.compiler.assume_constant_result
+def is_euclidean(distance: Distance) -> bool:
+    """Whether a kernel that computes Euclidean distances itself may stand in for `distance`.
+
+    Only for `ground_distance`, and only while that is Euclid's: it is tried on positions from a
+    centimetre to 1,000 km apart, so that whoever changes it changes what every kernel serves.
+    """
+    return distance is ground_distance and _gives_euclid(distance)
+
+
+@functools.cache
+def _gives_euclid(distance: Distance) -> bool:
+    apart = torch.tensor(PROBES_M, dtype=torch.float64)
+    angle = torch.arange(len(apart), dtype=torch.float64)
+    query_xy = torch.stack([apart * angle.cos(), apart * angle.sin()], dim=-1)
+    key_xy = query_xy.flip(-1)[1:]
+    expected = (query_xy[:, None] - key_xy).square().sum(-1).sqrt()
+    return torch.allclose(distance(query_xy, key_xy), expected, rtol=1e-9, atol=1e-9)
 
 
 def effective_tokens(

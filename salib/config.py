@@ -1,33 +1,44 @@
 """Sensors, frozen configurations and presets: the only place where sizes are written."""
 
 import math
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-SCHEMA, TILE_PX = 1, 256
+SCHEMA, TILE_PX = 2, 256
 SENSOR_NAMES = ("radar", "lores", "hires")
 Precision = Literal["float32", "bf16", "auto"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-KINDS = {"scale_alibi": SENSOR_NAMES, "croma": ("radar", "lores")}
+Distance = Callable[..., Any]
+"""Of two lists of positions, (queries 2) and (keys 2) in metres, the distances (queries keys)."""
+POSITIONS = ("ground", "patches")
+KINDS: dict[str, dict[str, Any]] = {
+    "scale_alibi": {"sensors": SENSOR_NAMES, "position": "ground"},
+    "croma": {"sensors": ("radar", "lores"), "position": "patches"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sensor:
     """What an encoder looks at: band names, and the sensor's own ground sample distance.
 
-    The value `gsd_m` of an image (metres of ground a pixel as sampled) belongs to the sample;
+    The value `gsd_m` of an image (metres of ground per pixel as sampled) belongs to the sample;
     `native_gsd_m` is what the instrument resolves. Images are 8-bit levels, 0..255.
+
+    Attributes:
+        factor: pixels of a sample's image along one lores pixel.
     """
 
     name: str
     bands: tuple[str, ...]
     native_gsd_m: float
+    factor: int = 1
 
 
 SENSORS = {
     "radar": Sensor(name="radar", bands=("VV", "VH"), native_gsd_m=10.0),
     "lores": Sensor(name="lores", bands=("red", "green", "blue"), native_gsd_m=10.0),
-    "hires": Sensor(name="hires", bands=("red", "green", "blue"), native_gsd_m=0.6),
+    "hires": Sensor(name="hires", bands=("red", "green", "blue"), native_gsd_m=0.6, factor=2),
 }
 
 
@@ -63,8 +74,13 @@ class ModelConfig:
     """Sizes and readings of one model; stored beside its weights.
 
     Attributes:
-        kind: "scale_alibi" (three sensors, distance in metres) or "croma" (radar and lores,
-            distance in patches).
+        sensors: what the model encodes, in fusion order: radar, whose tokens are the first queries,
+            then lores, then hires.
+        position: how positions enter attention. "ground": distance in metres on the ground (D2).
+            "patches": a step per patch of the lores grid, whatever it measures, as CROMA's
+            2D-ALiBi and X-ALiBi (a hires patch, half as large in a sample, is half a step). Or a
+            function of two lists of positions in metres, (queries 2) and (keys 2), that returns
+            their distances (queries keys), in place of the Euclidean one.
         depth: layers of the optical encoders; the radar encoder and each cross-encoder have half.
         patch_px: side of a patch in pixels.
         reference_m: ground distance that counts as one step of bias (D2).
@@ -81,7 +97,6 @@ class ModelConfig:
         levels: standardisation of each sensor, in the order of the sensors.
     """
 
-    kind: str
     dim: int
     depth: int
     heads: int
@@ -91,6 +106,8 @@ class ModelConfig:
     decoder_heads: int
     mask_ratio: float
     hires_mask_ratio: float
+    sensors: tuple[str, ...] = SENSOR_NAMES
+    position: str | Distance = "ground"
     reference_m: float = 64.0
     slopes: tuple[float, ...] = ()
     learn_slopes: bool = False
@@ -101,8 +118,15 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check the rules that the model relies on."""
-        if self.kind not in KINDS:
-            raise ValueError(f"kind must be one of {tuple(KINDS)}, got {self.kind!r}")
+        if len(self.sensors) < 2 or self.sensors != SENSOR_NAMES[: len(self.sensors)]:
+            raise ValueError(
+                f"sensors must be the first two or all of {SENSOR_NAMES}, got {self.sensors}"
+            )
+        if not callable(self.position) and self.position not in POSITIONS:
+            raise ValueError(
+                f"position must be one of {POSITIONS} or a function of two lists of positions, got "
+                f"{self.position!r}"
+            )
         _check_whole(self, "dim", "depth", "heads", "patch_px")
         _check_whole(self, "decoder_dim", "decoder_depth", "decoder_heads")
         for dim, heads in ((self.dim, self.heads), (self.decoder_dim, self.decoder_heads)):
@@ -123,9 +147,19 @@ class ModelConfig:
             raise ValueError(f"levels must be one a sensor {self.sensors}, got {len(self.levels)}")
 
     @property
-    def sensors(self) -> tuple[str, ...]:
-        """Names of the sensors that the model encodes, in fusion order."""
-        return KINDS[self.kind]
+    def kind(self) -> str:
+        """The name in `KINDS` of these sensors and this position, or both spelled out."""
+        own = {"sensors": self.sensors, "position": self.position}
+        named = [name for name, kind in KINDS.items() if kind == own]
+        return named[0] if named else f"{'+'.join(self.sensors)}, {self.position_name}"
+
+    @property
+    def position_name(self) -> str:
+        """The strategy's name, or the module and name of a function."""
+        if not callable(self.position):
+            return self.position
+        named = getattr(self.position, "__qualname__", type(self.position).__qualname__)
+        return f"{getattr(self.position, '__module__', '')}.{named}"
 
     @property
     def sensor_levels(self) -> dict[str, Levels]:
@@ -135,14 +169,20 @@ class ModelConfig:
 
     def to_json(self) -> dict:
         """Plain values, with the version of the layout."""
-        return {"schema": SCHEMA, **asdict(self)}
+        return {"schema": SCHEMA, **asdict(replace(self, position="ground"))} | {
+            "position": self.position_name
+        }
 
     @classmethod
-    def from_json(cls, stored: dict) -> "ModelConfig":
+    def from_json(cls, stored: dict, *, position: Distance | None = None) -> "ModelConfig":
         """Inverse of `to_json`.
 
+        Args:
+            position: the function that the model was trained with, where it is not a named one.
+
         Raises:
-            ValueError: if the stored layout is of another version or names other fields.
+            ValueError: if the stored layout is of another version or names other fields, or
+                `position` is not the stored one.
         """
         values = dict(stored)
         schema = values.pop("schema", None)
@@ -156,9 +196,21 @@ class ModelConfig:
                 Levels(mean=tuple(level["mean"]), std=tuple(level["std"]))
                 for level in values.pop("levels")
             )
-            return cls(**values | {"levels": levels, "slopes": tuple(values.pop("slopes"))})
+            named = values.pop("position")
+            changed: dict[str, Any] = {
+                name: tuple(values.pop(name)) for name in ("slopes", "sensors")
+            }
+            config = cls(**(values | changed), levels=levels, position=position or "ground")
         except (KeyError, TypeError) as error:
             raise ValueError(f"config.json must hold the fields of ModelConfig: {error}") from error
+        if position is None and named in POSITIONS:
+            return replace(config, position=named)
+        if position is None or config.position_name != named:
+            raise ValueError(
+                f"position must be the function that the model was trained with, {named}, got "
+                f"{config.position_name if position else 'none'}: load_model(folder, position=...)"
+            )
+        return config
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,7 +260,6 @@ class TrainConfig:
 
 
 _TINY = ModelConfig(
-    kind="scale_alibi",
     dim=128,
     depth=4,
     heads=4,
@@ -220,7 +271,6 @@ _TINY = ModelConfig(
     hires_mask_ratio=0.75,
 )
 _BASE = ModelConfig(
-    kind="scale_alibi",
     dim=768,
     depth=12,
     heads=16,
@@ -244,9 +294,10 @@ def preset(name: str, *, kind: str = "scale_alibi") -> ModelConfig:
     Raises:
         ValueError: if there is no such preset or kind.
     """
-    if name not in PRESETS:
-        raise ValueError(f"preset must be one of {tuple(PRESETS)}, got {name!r}")
-    return replace(PRESETS[name], kind=kind)
+    for given, value, known in (("preset", name, PRESETS), ("kind", kind, KINDS)):
+        if value not in known:
+            raise ValueError(f"{given} must be one of {tuple(known)}, got {value!r}")
+    return replace(PRESETS[name], **KINDS[kind])
 
 
 TRAINING = {

@@ -28,15 +28,16 @@ def contrastive_loss(
     """
     if len(projections) < 2:
         raise ValueError(f"projections must hold two or more sensors, got {list(projections)}")
-    z = {name: F.normalize(value.float(), dim=-1) for name, value in projections.items()}
+    z = {name: F.normalize(_wide(value), dim=-1) for name, value in projections.items()}
     everywhere = {name: _from_all_ranks(value) for name, value in z.items()}
     first = next(iter(z.values()))
     labels = torch.arange(len(first), device=first.device) + len(first) * _rank()
-    terms = [
-        F.cross_entropy(z[a] @ everywhere[b].T / temperature, labels)
-        for one, other in combinations(z, 2)
-        for a, b in ((one, other), (other, one))
-    ]
+    with torch.autocast(first.device.type, enabled=False):  # logits keep float32
+        terms = [
+            F.cross_entropy(z[a] @ everywhere[b].T / temperature, labels)
+            for one, other in combinations(z, 2)
+            for a, b in ((one, other), (other, one))
+        ]
     return torch.stack(terms).mean()
 
 
@@ -58,9 +59,9 @@ def normalise_targets(
         joint: one mean and deviation for all sensors' values of a patch, as in CROMA's code.
     """
     if not joint:
-        return {name: normalise_patches(patches.float()) for name, patches in target.items()}
+        return {name: normalise_patches(_wide(patches)) for name, patches in target.items()}
     widths = [patches.shape[-1] for patches in target.values()]
-    together = normalise_patches(torch.cat(list(target.values()), dim=-1).float())
+    together = normalise_patches(_wide(torch.cat(list(target.values()), dim=-1)))
     return dict(zip(target, together.split(widths, dim=-1), strict=True))
 
 
@@ -81,7 +82,7 @@ def sensor_error(
     """
     if not hidden.any():
         raise ValueError("hidden must mark one patch or more, got none: raise mask_ratio")
-    error = (predicted.float() - target.float()).square().mean(dim=-1)
+    error = (_wide(predicted) - _wide(target)).square().mean(dim=-1)
     return (error * hidden).sum() / hidden.sum()
 
 
@@ -100,6 +101,11 @@ def total_loss(
 ) -> Float[Tensor, ""]:
     """Eq. (6): the plain sum."""
     return contrastive + reconstruction
+
+
+def _wide(values: Tensor) -> Tensor:
+    """In float32 at least."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def _rank() -> int:

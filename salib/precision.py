@@ -1,4 +1,4 @@
-"""The type that matrices are multiplied in, chosen by what the device can do."""
+"""What runs where: the device, its instructions, and the type that matrices are multiplied in."""
 
 from typing import Literal
 
@@ -29,6 +29,31 @@ def multiplies_bfloat16(device: torch.device) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities()
     return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+
+
+def resolve_device(device: str) -> torch.device:
+    """What "auto" stands for: a GPU where there is one.
+
+    Raises:
+        ValueError: if there is no such device, or none here.
+    """
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if device.split(":")[0] not in ("cpu", "cuda"):
+        raise ValueError(f"device must be cpu, cuda or auto, got {device!r}")
+    if device != "cpu" and not torch.cuda.is_available():
+        raise ValueError(f"device must be there, got {device} on a machine without a GPU: use cpu")
+    return torch.device(device)
+
+
+def instructions(device: torch.device) -> str:
+    """What the device multiplies with: a GPU's name, or the processor's vector instructions."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    found = torch.cpu.get_capabilities()
+    widest = [name for name in ("avx512_f", "avx2", "sve256", "neon") if found.get(name)][:1]
+    half = [name for name in ("avx512_bf16", "amx_bf16", "bf16") if found.get(name)]
+    return " ".join(widest + half) or str(found.get("architecture", "cpu"))
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -33,7 +33,7 @@ from salib.artifact import (
 from salib.config import PRECISIONS, SENSOR_NAMES, TRAINING, ModelConfig, TrainConfig, preset
 from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
-from salib.model import Fusion, Mask, build_model, save_model
+from salib.model import Mask, ScaleAlibi, build_model, save_model
 from salib.model.store import CONFIG, WEIGHTS
 from salib.precision import autocast, resolve_precision
 from salib.progress import Progress, clear_finished
@@ -112,7 +112,7 @@ def pretrain(
 
 
 def _write(
-    folder: Path, model: Fusion, config: TrainConfig, progress: Progress, ran_on: dict[str, str]
+    folder: Path, model: ScaleAlibi, config: TrainConfig, progress: Progress, ran_on: dict[str, str]
 ) -> None:
     seconds = progress.seconds
     save_model(model.cpu(), folder)
@@ -146,7 +146,7 @@ def learning_rate(config: TrainConfig, step: int) -> float:
 
 
 def _run(
-    model: Fusion,
+    model: ScaleAlibi,
     config: TrainConfig,
     samples: Samples,
     progress: Progress,

@@ -1,5 +1,6 @@
 """Files and folders are whole or absent, and kept while nothing they depend on changed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -7,12 +8,14 @@ from pathlib import Path
 import pytest
 
 from salib.artifact import (
+    HOST,
     MADE_FROM,
     PACKAGE,
     InUseError,
     atomic_dir,
     atomic_file,
     check_replaceable,
+    code_remark,
     is_kept,
     keep,
     module_files,
@@ -26,6 +29,12 @@ def fail(part, error):
     """Write half of something, then fail."""
     (part / "value.txt" if part.is_dir() else part).write_text("half")
     raise error
+
+
+def dead_process() -> str:
+    """The number of a process that has ended."""
+    command = [sys.executable, "-c", "import os; print(os.getpid())"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -49,15 +58,10 @@ def test_a_failing_folder_leaves_the_old_folder_and_no_other(tmp_path):
 
 
 def test_what_a_killed_process_left_is_cleared_and_a_folder_set_aside_comes_back(tmp_path):
-    dead = subprocess.run(
-        [sys.executable, "-c", "import os; print(os.getpid())"],
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    dead = dead_process()
     for suffix in ("part", "old"):
-        (tmp_path / f".made.{dead}.xyz.{suffix}").mkdir()
-    (tmp_path / f".made.{dead}.xyz.old" / "value.txt").write_text("good")
+        (tmp_path / f".made.{HOST}.{dead}.xyz.{suffix}").mkdir()
+    (tmp_path / f".made.{HOST}.{dead}.xyz.old" / "value.txt").write_text("good")
     with pytest.raises(OSError, match="full"), atomic_dir(tmp_path / "made") as part:
         fail(part, OSError("disk full"))
     assert (tmp_path / "made" / "value.txt").read_text() == "good"
@@ -69,6 +73,32 @@ def test_a_stamp_holds_for_its_key_alone(tmp_path):
     stamp(tmp_path, {"seed": 1, "size": (2, 3)})
     assert is_kept(tmp_path, {"size": [2, 3], "seed": 1})
     assert not is_kept(tmp_path, {"seed": 2, "size": (2, 3)})
+
+
+def test_other_code_keeps_what_was_made_and_another_recipe_does_not(tmp_path):
+    key = {"seed": 1, "recipe": 1, "source": "a" * 64}
+    stamp(tmp_path, key)
+    edited = key | {"source": "b" * 64}
+    assert is_kept(tmp_path, edited)
+    assert code_remark(tmp_path, key) == ""
+    assert "aaaaaaaa to bbbbbbbb" in code_remark(tmp_path, edited)
+    assert not is_kept(tmp_path, key | {"recipe": 2})
+
+
+def test_unfinished_folders_of_other_hosts_and_of_the_living_stay(tmp_path):
+    gone = dead_process()
+    left = {
+        f".made.{HOST}.{gone}.x.part": False,
+        f".made.elsewhere.{gone}.x.part": True,
+        f".made.{HOST}.{os.getpid()}.x.part": True,
+        f".made.{gone}.x.part": True,
+    }
+    for name in left:
+        (tmp_path / name).mkdir()
+    with atomic_dir(tmp_path / "made") as part:
+        assert part.name.startswith(f".made.{HOST}.{os.getpid()}.")
+        (part / "value.txt").write_text("whole")
+    assert {name: (tmp_path / name).is_dir() for name in left} == left
 
 
 def test_a_folder_is_made_once_for_each_set_of_arguments(tmp_path):

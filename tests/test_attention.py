@@ -510,7 +510,7 @@ def test_fused_values_and_gradients_are_those_of_the_definition(
 def unless_served(dtype):
     place = torch.zeros(1, 2)
     geometry = Geometry(place, place, torch.ones(1), 1.0)
-    if reason := fused_module.why_not(torch.zeros(1, 1, 1, 2, dtype=dtype), geometry):
+    if reason := fused_module.unsupported_reason(torch.zeros(1, 1, 1, 2, dtype=dtype), geometry):
         pytest.skip(reason)
 
 

@@ -36,7 +36,9 @@ def test_json_brings_every_field_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"kind": "resnet"}, "kind must be one of"),
+        ({"sensors": ("lores", "hires")}, "sensors must be the first two or all of"),
+        ({"sensors": ("radar",)}, "sensors must be the first two or all of"),
+        ({"position": "sine"}, "position must be one of .* or a function"),
         ({"heads": 5}, "heads must divide"),
         ({"heads": 0}, "heads must be a positive whole number"),
         ({"patch_px": 0}, "patch_px must be a positive whole number"),
@@ -84,6 +86,23 @@ def test_levels_need_a_positive_deviation_for_each_band():
 def test_unknown_presets_are_refused():
     with pytest.raises(ValueError, match="preset must be one of"):
         preset("huge")
+    with pytest.raises(ValueError, match="kind must be one of"):
+        preset("tiny", kind="resnet")
+
+
+def manhattan(query_xy, key_xy):
+    return (query_xy[..., :, None, :] - key_xy[..., None, :, :]).abs().sum(-1)
+
+
+def test_a_function_of_positions_is_stored_by_its_name_and_has_to_be_given_again():
+    stored = replace(PRESETS["tiny"], position=manhattan).to_json()
+    assert stored["position"] == f"{__name__}.manhattan"
+    assert ModelConfig.from_json(stored, position=manhattan).position is manhattan
+    for given in (None, math.dist):
+        with pytest.raises(ValueError, match=r"must be the function .*manhattan, got "):
+            ModelConfig.from_json(stored, position=given)
+    with pytest.raises(ValueError, match=r"must be the function .*ground, got"):
+        ModelConfig.from_json(PRESETS["tiny"].to_json(), position=manhattan)
 
 
 def test_a_crop_larger_than_a_tile_is_refused():

@@ -28,6 +28,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from salib import build_model, load_model, preset
 from salib.artifact import only_writer
+from salib.config import KINDS
 from salib.curate import Engine
 from salib.mapping import embed_scene, open_scene, similar
 from salib.mapping import jobs as jobs_module
@@ -539,7 +540,7 @@ def test_a_file_without_coordinates_is_told_so(folder, tmp_path):
 def test_a_model_without_the_sensor_or_a_scheduler_out_of_reach_is_told(
     folder, path, tmp_path, model
 ):
-    croma = build_model(replace(model.config, kind="croma"), 0)
+    croma = build_model(replace(model.config, **KINDS["croma"]), 0)
     save_model(croma, tmp_path / "croma")
     with pytest.raises(ValueError, match="one of the model's, radar, lores, got 'hires'"):
         embed(path, tmp_path / "croma", tmp_path / "map.tif", "hires")

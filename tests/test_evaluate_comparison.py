@@ -7,6 +7,7 @@ import pytest
 from test_evaluate_tasks import write_zip
 
 from salib import build_model, preset
+from salib.config import KINDS
 from salib.evaluate import chips_by_class, comparison, real_tasks
 from salib.model import save_model
 
@@ -17,7 +18,7 @@ SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decode
 def folders(tmp_path):
     write_zip(tmp_path / "UCMerced_LandUse.zip", {"ant": 61, "bee": 63})
     for kind in ("scale_alibi", "croma"):
-        save_model(build_model(replace(SMALL, kind=kind), 0), tmp_path / kind)
+        save_model(build_model(replace(SMALL, **KINDS[kind]), 0), tmp_path / kind)
     return tmp_path
 
 
@@ -33,7 +34,7 @@ def test_rows_are_made_once_for_the_same_models_and_tasks(folders, monkeypatch):
     for seed, expected in ((0, 1), (0, 1), (1, 2), (1, 2)):
         rows = comparison.compare(folders / "out", real=folders, seed=seed, **options)
         assert rows["call"][0] == expected
-    save_model(build_model(replace(SMALL, kind="croma"), 5), folders / "croma")
+    save_model(build_model(replace(SMALL, **KINDS["croma"]), 5), folders / "croma")
     assert comparison.compare(folders / "out", real=folders, seed=1, **options)["call"][0] == 3
     columns = {"SA-high", "SA-low", "SA-radar", "CROMA", "CROMA-radar"}
     assert set(asked[0][0]) == columns | {f"{name} untrained" for name in columns}

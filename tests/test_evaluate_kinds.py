@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from salib import build_model, preset
+from salib.config import KINDS as MODEL_KINDS
 from salib.evaluate import PROTOCOLS, Encoder, encoders_of, evaluate, find_tasks, geobench_tasks
 from salib.evaluate import grids as grids_module
 from salib.evaluate import segmentation as segmentation_module
@@ -53,7 +54,7 @@ def bench(tmp_path_factory):
 def models(tmp_path_factory):
     out = tmp_path_factory.mktemp("models")
     return [
-        save_model(build_model(replace(SMALL, kind=kind), 0), out / kind)
+        save_model(build_model(replace(SMALL, **MODEL_KINDS[kind]), 0), out / kind)
         for kind in ("scale_alibi", "croma")
     ]
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salib import load_croma, load_model, preset
-from salib.config import plain_levels
+from salib.config import KINDS, plain_levels
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss
 from salib.model import Mask, build_model, draw_mask, from_published, patchify, save_model
 from salib.model.layers import Attention
@@ -115,7 +115,9 @@ def test_croma_file_of_another_layout_is_refused(tmp_path):
 def test_croma_counts_patches_and_scale_alibi_counts_metres():
     pixels = torch.randn(2, 3, HEIGHT, WIDTH)
     gsd = torch.tensor([4.0, 8.0])
-    scale, croma = (build_model(replace(SMALL, kind=kind), 0) for kind in ("scale_alibi", "croma"))
+    scale, croma = (
+        build_model(replace(SMALL, **KINDS[kind]), 0) for kind in ("scale_alibi", "croma")
+    )
     metres, patches = (
         model.geometry(tokens, tokens).bias()
         for model in (scale, croma)
@@ -278,7 +280,7 @@ def test_unusable_model_folders_are_refused(tmp_path):
         ((torch.rand(1, 3, 8, 8), "lores", 0.0), "gsd_m must be positive"),
         ((torch.rand(1, 3, 8, 8), "lores", -4.0), "gsd_m must be positive"),
         ((torch.rand(1, 3, 8, 8), "lores", float("nan")), "gsd_m must be positive"),
-        ((torch.rand(3, 3, 8, 8), "lores", torch.ones(2)), "one an image of 3"),
+        ((torch.rand(3, 3, 8, 8), "lores", torch.ones(2)), "one per image of 3"),
         ((torch.full((1, 3, 8, 8), float("nan")), "lores", 4.0), "must be finite"),
         ((torch.rand(1, 2, 8, 8), "lores", 4.0), "must have 3 bands"),
         ((torch.rand(3, 8, 8), "lores", 4.0), "must be \\(batch, bands"),
@@ -290,7 +292,7 @@ def test_wrong_input_is_refused_with_the_rule(arguments, message):
 
 
 def test_missing_gsd_is_refused():
-    with pytest.raises(TypeError, match="gsd_m"):
+    with pytest.raises(ValueError, match="gsd_m must give the metres per pixel of lores, got none"):
         build_model(SMALL, 0).embed(torch.rand(1, 3, 8, 8), "lores")
 
 

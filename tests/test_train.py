@@ -17,6 +17,7 @@ import torch
 
 from salib import TrainConfig, load_model, preset
 from salib.artifact import file_digest
+from salib.config import KINDS
 from salib.data import Samples, draw_batch, stream
 from salib.model import Mask, build_model
 from salib.ranks import drawing_threads
@@ -36,7 +37,7 @@ def digests(out):
 def test_one_seed_gives_identical_weights_and_another_does_not(tiles, tmp_path, kind):
     runs = []
     for name, seed in (("a", 3), ("b", 3), ("c", 4)):
-        config = replace(MODEL, kind=kind)
+        config = replace(MODEL, **KINDS[kind])
         out = pretrain(config, TRAIN, tiles=tiles, out=tmp_path / name, seed=seed)
         runs.append(digests(out))
     assert runs[0] == runs[1]
@@ -269,7 +270,7 @@ def test_more_ranks_than_gpus_are_refused(tiles, tmp_path, monkeypatch):
 def test_models_of_both_kinds_see_the_same_places_and_masks(tiles):
     masks = {}
     for kind in ("scale_alibi", "croma"):
-        model = build_model(replace(MODEL, kind=kind), 0)
+        model = build_model(replace(MODEL, **KINDS[kind]), 0)
         masks[kind] = model.draw_masks(4, rows=3, cols=5, generator=stream(9, "masks", 2))
     for name in ("radar", "lores"):
         assert torch.equal(masks["croma"][name].keep, masks["scale_alibi"][name].keep)

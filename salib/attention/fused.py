@@ -36,7 +36,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     return mixed
 
 
-def why_not(q: Tensor, geometry: Geometry) -> str | None:
+def unsupported_reason(q: Tensor, geometry: Geometry) -> str | None:
     """What keeps these tensors from this kernel; None if nothing does."""
     if q.device.type != "cpu" or q.dtype not in (torch.bfloat16, torch.float32):
         return f"impl='fused' is for bfloat16 and float32 on a CPU, got {q.dtype} on {q.device}"

@@ -8,7 +8,8 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from salib.bias import ground_steps, scale_alibi_bias
+from salib import bias
+from salib.config import Distance
 
 EVERY_ROW = slice(None)
 
@@ -31,6 +32,8 @@ class Geometry:
         sink: add a key that no patch owns, with logit 0 and value 0, after all others. Attention
             then sums to less than one, by an amount that depends on ground distance, so that even
             a flat picture tells its scale. An extension; the paper has none.
+        function: distance of two lists of positions, instead of `salib.bias.ground_distance`.
+        used: collects the names of the implementations that served.
     """
 
     q_xy: Float[Tensor, "*#batch queries 2"]
@@ -39,6 +42,8 @@ class Geometry:
     reference_m: float
     impl: str = "auto"
     sink: bool = False
+    function: Distance | None = None
+    used: set[str] = field(default_factory=set)
     _kept: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
     _coordinates: dict[int, tuple[Tensor, ...]] = field(
         default_factory=dict, init=False, repr=False
@@ -96,6 +101,11 @@ class Geometry:
                 )
 
     @property
+    def distance(self) -> Distance:
+        """The distance of Eq. (2), as defined at the time of the call."""
+        return self.function or bias.ground_distance
+
+    @property
     def keys(self) -> int:
         """Keys that softmax runs over, the sink included."""
         return self.k_xy.shape[-2] + self.sink
@@ -107,13 +117,14 @@ class Geometry:
 
     def steps(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples queries keys"]:
         """Distance of some queries to all keys in units of `reference_m`; 0 to the sink."""
-        steps = ground_steps(*self._places(rows), self.reference_m)
+        steps = bias.scaled_distance(*self._places(rows), self.reference_m, self.distance)
         return F.pad(steps, (0, 1)) if self.sink else steps
 
     def bias(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples heads queries keys"]:
         """-m(h) g(i, j) of Eqs. (1)-(2) for some queries; 0 to the sink."""
-        bias = scale_alibi_bias(*self._places(rows), self.slopes, self.reference_m)
-        return F.pad(bias, (0, 1)) if self.sink else bias
+        places = self._places(rows)
+        added = bias.scale_alibi_bias(*places, self.slopes, self.reference_m, self.distance)
+        return F.pad(added, (0, 1)) if self.sink else added
 
     def dense(self, dtype: torch.dtype) -> Float[Tensor, "samples heads queries keys"]:
         """The whole bias, built at first use in a dtype and kept; always built if slopes learn."""

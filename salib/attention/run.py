@@ -7,9 +7,11 @@ from torch import Tensor
 
 from salib.attention.blocked import blocked
 from salib.attention.flex import flex
-from salib.attention.fused import fused, why_not
+from salib.attention.fused import fused, unsupported_reason
 from salib.attention.geometry import Geometry
 from salib.attention.sdpa import bias_bytes, sdpa
+from salib.bias import is_euclidean
+from salib.config import Distance
 
 IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "fused", "flex")
 SMALL_KEYS = 128
@@ -27,6 +29,7 @@ def attend(
     *,
     impl: str = "auto",
     sink: bool = False,
+    function: Distance | None = None,
 ) -> Float[Tensor, "batch heads queries dim"]:
     """Scale-ALiBi attention, Eqs. (1)-(2): self-, cross- and masked attention alike.
 
@@ -44,12 +47,14 @@ def attend(
         reference_m: ground distance that counts as one step of bias.
         impl: "reference", "sdpa", "blocked", "fused", "flex", or "auto" (see `resolve`).
         sink: add a key with logit 0 and value 0 (see `Geometry`).
+        function: distance of two lists of positions, by default Euclid's on the ground.
 
     Raises:
         ValueError: if shapes do not belong together, coordinates are not finite, reference_m or a
             slope is not positive, or impl is unknown or does not serve these tensors (`resolve`).
     """
-    return attend_with(q, k, v, Geometry(q_xy, k_xy, slopes, reference_m, impl=impl, sink=sink))
+    options = {"impl": impl, "sink": sink, "function": function}
+    return attend_with(q, k, v, Geometry(q_xy, k_xy, slopes, reference_m, **options))
 
 
 def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor:
@@ -65,6 +70,8 @@ def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> T
         return F.scaled_dot_product_attention(q, k, v)
     geometry.check(q, k, v)
     chosen = resolve(geometry.impl, q, k, v, geometry)
+    if not torch.compiler.is_compiling():
+        geometry.used.add(chosen)
     if geometry.sink:
         k, v = (F.pad(tokens, (0, 0, 0, 1)) for tokens in (k, v))
     if chosen == "reference":
@@ -90,21 +97,30 @@ def reference(
 def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> str:
     """The implementation that `impl` stands for with these tensors.
 
+    "flex" and "fused" compute Euclidean distances themselves and serve no other function of
+    positions; the others add whatever bias the geometry gives.
+
     On a GPU "auto" is "flex" for numbers of 16 bits, where their bias would take more than 128 MiB
     or the caller is being compiled by torch. Else it is "sdpa": with less bias, starting "flex"
     takes longer than its work; wider numbers take it several times as long; and it serves neither
     learnt slopes nor heads less than 16 wide. On a CPU it is "fused" from 128 keys on. Below that,
-    and where that kernel does not serve (`fused.why_not` gives the reason), it is "sdpa"; but in
-    bfloat16, where PyTorch's fused kernels are the slowest of all, "reference" below 128 keys and
-    "blocked" from there on.
+    and where that kernel does not serve (`fused.unsupported_reason` tells why), it is "sdpa"; but
+    in bfloat16, where PyTorch's fused kernels are the slowest of all, "reference" below 128 keys
+    and "blocked" from there on.
 
     Raises:
-        ValueError: if impl is unknown, "flex" is asked for gradients that it has not, or "fused"
-            for tensors or on a machine that it does not serve.
+        ValueError: if impl is unknown, or "flex" or "fused" does not serve these tensors, this
+            function of positions or this machine.
     """
     if impl not in ("auto", *IMPLEMENTATIONS):
         raise ValueError(f"impl must be auto or one of {IMPLEMENTATIONS}, got {impl!r}")
     learns = geometry.slopes.requires_grad and torch.is_grad_enabled()
+    own_distance = not is_euclidean(geometry.distance)
+    if impl in ("flex", "fused") and own_distance:
+        raise ValueError(
+            f"impl={impl!r} serves Euclidean distance only, got another function of positions: use "
+            "auto, sdpa, blocked or reference"
+        )
     if impl == "flex":
         gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
         if learns or (gradient and q.device.type == "cpu"):
@@ -112,15 +128,16 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
                 "impl='flex' has no backward pass on a CPU, and none for slopes anywhere: got "
                 f"q {tuple(q.shape)} on {q.device}, slopes with requires_grad={learns}; use 'sdpa'"
             )
-    if impl == "fused" and (reason := why_not(q, geometry)):
+    if impl == "fused" and (reason := unsupported_reason(q, geometry)):
         raise ValueError(reason)
     if impl != "auto":
         return impl
     if q.device.type == "cuda":
         serves = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] >= FLEX_WIDTH
         pays = torch.compiler.is_compiling() or bias_bytes(q, geometry) > FLEX_BIAS_BYTES
-        return "flex" if serves and pays and not learns else "sdpa"
-    if k.shape[-2] >= SMALL_KEYS and why_not(q, geometry) is None:
+        return "flex" if serves and pays and not learns and not own_distance else "sdpa"
+    large = k.shape[-2] >= SMALL_KEYS and not own_distance
+    if large and unsupported_reason(q, geometry) is None:
         return "fused"
     if q.dtype != torch.bfloat16 or q.device.type != "cpu":
         return "sdpa"

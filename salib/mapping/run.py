@@ -21,9 +21,9 @@ from salib.curate.engine import Engine
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
 from salib.mapping.jobs import Job, finished
 from salib.mapping.scene import Scene
-from salib.mapping.vectors import model_digest, model_of, resolve_device
+from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
-from salib.precision import resolve_precision
+from salib.precision import resolve_device, resolve_precision
 
 ENDINGS = (".tif", ".tiff")
 MADE_FROM = "made_from"
@@ -48,8 +48,8 @@ def embed_scene(
     patch it describes. Columns and rows at the end that fill no patch are left out. Tags name the
     sensor, metres a pixel, the model's sha256, patch, window and overlap, attribution, and whether
     the ground is procedural. Windows that share a patch are averaged (see `windows.weights`); a
-    scene of one window equals `Fusion.embed(tokens=True)`. Neither workers nor interruptions change
-    a byte.
+    scene of one window equals `ScaleAlibi.embed(tokens=True)`. Neither workers nor interruptions
+    change a byte.
 
     An interrupted run is continued by the same call: finished windows wait in a hidden folder
     beside `out`, which appears whole, at the end. A map made from the same is kept.

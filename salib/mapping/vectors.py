@@ -10,16 +10,15 @@ from jaxtyping import Bool, Float32, UInt8
 from torch import Tensor
 
 from salib.artifact import file_digest
-from salib.model import Fusion, load_model
+from salib.model import ScaleAlibi, load_model
 from salib.model.store import CONFIG, WEIGHTS
 from salib.precision import autocast
 
-DEVICES = ("auto", "cpu", "cuda")
 LEAST_VALID = 0.5
 
 
 def embed_window(
-    model: Fusion,
+    model: ScaleAlibi,
     levels: UInt8[np.ndarray, "bands height width"],
     valid: Bool[np.ndarray, "height width"],
     *,
@@ -27,7 +26,7 @@ def embed_window(
     gsd_m: float,
     precision: str = "float32",
 ) -> Float32[np.ndarray, "rows cols dim"]:
-    """What `Fusion.embed(tokens=True)` gives, on the grid of patches, NaN where there is no data.
+    """What `ScaleAlibi.embed(tokens=True)` gives, on the grid of patches, NaN without data.
 
     A patch of which less than half is valid is not shown to the model, as a hidden patch is not in
     pretraining: no other patch attends to it. Invalid pixels of other patches take the sensor's
@@ -65,7 +64,7 @@ def embed_window(
 
 
 def _seen_alone(
-    model: Fusion,
+    model: ScaleAlibi,
     images: Tensor,
     valid: Bool[np.ndarray, "height width"],
     seen: np.ndarray,
@@ -81,7 +80,7 @@ def _seen_alone(
 
 
 @lru_cache(maxsize=1)
-def model_of(folder: str, digest: str, device: str) -> Fusion:
+def model_of(folder: str, digest: str, device: str) -> ScaleAlibi:
     """A model, read once a process.
 
     Raises:
@@ -107,17 +106,3 @@ def model_digest(folder: str | Path) -> str:
                 "write one with `salib pretrain`"
             )
     return sha256("".join(map(file_digest, files)).encode()).hexdigest()
-
-
-def resolve_device(device: str) -> torch.device:
-    """What "auto" stands for: a GPU where there is one.
-
-    Raises:
-        ValueError: if there is no such device, or none here.
-    """
-    if device not in DEVICES:
-        raise ValueError(f"device must be one of {', '.join(DEVICES)}, got {device!r}")
-    here = torch.cuda.is_available()
-    if device == "cuda" and not here:
-        raise ValueError("device must be there, got cuda on a machine without a GPU: use cpu")
-    return torch.device("cuda" if here and device != "cpu" else "cpu")

@@ -1,13 +1,11 @@
 """The models: tokens that carry their place, encoders, cross-encoders, decoder (Fig. 1)."""
 
-from salib.model.fusion import Croma, Fusion, Pretraining, ScaleAlibi, build_model
+from salib.model.fusion import Pretraining, ScaleAlibi, build_model
 from salib.model.published import from_published, load_croma
 from salib.model.store import load_model, save_model
 from salib.model.tokens import Mask, Tokens, draw_mask, patchify
 
 __all__ = [
-    "Croma",
-    "Fusion",
     "Mask",
     "Pretraining",
     "ScaleAlibi",

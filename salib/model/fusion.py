@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -11,9 +12,11 @@ from torch import Tensor, nn
 
 from salib.attention import Geometry
 from salib.bias import alibi_slopes, patch_centres
-from salib.config import Levels, ModelConfig
-from salib.model.layers import Decoder, FeedForward, Transformer
+from salib.config import SENSORS, ModelConfig
+from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
 from salib.model.tokens import Mask, Tokens, draw_mask, patchify, sincos
+from salib.model.views import View, checked_views, in_parts
+from salib.precision import resolve_device
 
 MAX_SCALE = 100.0
 
@@ -29,47 +32,22 @@ class Pretraining:
     temperature: Tensor
 
 
-class Encoder(nn.Module):
-    """Standardise, cut into patches, embed, attend with the bias of their ground distance."""
+class ScaleAlibi(nn.Module):
+    """Fig. 1. With radar and lores alone, and distance counted in patches, it is CROMA.
 
-    mean: Tensor
-    std: Tensor
+    Attributes:
+        impl: of attention in all layers, see `salib.attention.resolve`.
+        attention_used: names of the implementations that have served so far.
+    """
 
-    def __init__(self, config: ModelConfig, levels: Levels, depth: int) -> None:
-        """One sensor's encoder."""
-        super().__init__()
-        self.patch_px = config.patch_px
-        bands = len(levels.mean)
-        self.register_buffer("mean", torch.tensor(levels.mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(levels.std).view(-1, 1, 1), persistent=False)
-        self.enter = nn.Linear(bands * config.patch_px**2, config.dim)
-        self.transformer = Transformer(config.dim, config.heads, depth)
-
-    def standardise(
-        self, images: Float[Tensor, "batch bands height width"]
-    ) -> Float[Tensor, "batch bands height width"]:
-        """Levels to mean 0 and standard deviation 1 over the training data (D13).
-
-        Raises:
-            ValueError: if the image has another number of bands than the encoder.
-        """
-        if images.shape[1] != len(self.mean):
-            raise ValueError(
-                f"images must have {len(self.mean)} bands for this sensor, got {images.shape[1]}"
-            )
-        return (images - self.mean) / self.std
-
-
-class Fusion(nn.Module):
-    """What Scale-ALiBi and CROMA share; the sensors and the unit of distance set them apart."""
-
-    impl = "auto"  # of attention in all layers, see `salib.attention.resolve`
+    impl = "auto"
     fixed_slopes: Tensor
 
     def __init__(self, config: ModelConfig) -> None:
         """Build from a configuration; weights come from torch's global generator."""
         super().__init__()
         self.config = config
+        self.attention_used: set[str] = set()
         dim, heads, half = config.dim, config.heads, config.depth // 2
         levels = config.sensor_levels
         slopes = torch.tensor(config.slopes) if config.slopes else alibi_slopes(heads)
@@ -85,7 +63,7 @@ class Fusion(nn.Module):
         self.pool_heads = nn.ModuleDict({n: FeedForward(dim) for n in levels})
         self.projections = nn.ModuleDict({n: nn.Linear(dim, dim) for n in levels})
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
-        self.target_values = {n: self._target_values(n, levels[n]) for n in levels}
+        self.target_values = {n: self._target_values(n) for n in levels}
         self.decoder = Decoder(
             dim,
             config.decoder_dim,
@@ -131,15 +109,20 @@ class Fusion(nn.Module):
         """Embed the patches of standardised images and note where they lie.
 
         Args:
-            gsd_m: metres a pixel, one an image, or a single one for all.
+            gsd_m: metres per pixel, one per image, or a single one for all.
         """
         patch_px = self.config.patch_px
         x = self.encoder(sensor).enter(patchify(pixels, patch_px))
         rows, cols = pixels.shape[-2] // patch_px, pixels.shape[-1] // patch_px
-        return Tokens(x, patch_centres(rows, cols, self.patch_m(gsd_m)))
+        return Tokens(x, patch_centres(rows, cols, self.patch_m(sensor, gsd_m)))
 
-    def patch_m(self, gsd_m: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Side of a patch in metres on the ground."""
+    def patch_m(self, sensor: str, gsd_m: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
+        """Side of a patch in metres on the ground.
+
+        With position "patches" it is what makes a lores patch one step, whatever it measures.
+        """
+        if self.config.position == "patches":
+            return torch.full_like(gsd_m, self.config.reference_m / SENSORS[sensor].factor)
         return gsd_m * self.config.patch_px
 
     @property
@@ -151,7 +134,9 @@ class Fusion(nn.Module):
         """What distance between two streams costs, Eq. (2); made once, shared by their layers."""
         config = self.config
         places = (queries.xy, keys.xy, self.slopes, config.reference_m)
-        return Geometry(*places, impl=self.impl, sink=config.sink)
+        function = config.position if callable(config.position) else None
+        options: dict[str, Any] = {"impl": self.impl, "sink": config.sink, "function": function}
+        return Geometry(*places, **options, used=self.attention_used)
 
     def encode(self, sensor: str, tokens: Tokens) -> Tokens:
         """One sensor's encodings of the tokens that it is shown."""
@@ -163,10 +148,14 @@ class Fusion(nn.Module):
         return self.pool_heads[sensor](tokens.x.mean(dim=1))
 
     def fuse(self, encoded: Mapping[str, Tokens]) -> Tokens:
-        """Joint encoding at the radar tokens' places (D7, D8, D9, D17)."""
+        """Joint encoding at the radar tokens' positions (D7, D8, D9, D17).
+
+        Args:
+            encoded: tokens of radar and of the sensors fused into it, all or the first of them.
+        """
         joint = encoded["radar"]
         own = self.geometry(joint, joint)
-        for name in self.config.sensors[1:]:
+        for name in self.config.sensors[1 : len(encoded)]:
             context = encoded[name]
             cross = self.cross_encoders[name]
             x = cross(joint.x, own, context.x, self.geometry(joint, context))
@@ -191,70 +180,116 @@ class Fusion(nn.Module):
         """An independent mask for each sensor, on the ground of `rows` x `cols` coarse patches."""
         masks = {}
         for name in self.config.sensors:
-            fine = name == "hires"
-            ratio = self.config.hires_mask_ratio if fine else self.config.mask_ratio
+            config, factor = self.config, SENSORS[name].factor
+            ratio = config.hires_mask_ratio if name == "hires" else config.mask_ratio
             masks[name] = draw_mask(
                 batch,
                 rows=rows,
                 cols=cols,
                 mask_ratio=ratio,
-                factor=2 if fine else 1,
+                factor=factor,
                 generator=generator,
             )
         return masks
 
-    @torch.inference_mode()
+    @overload
     def embed(
         self,
         images: Tensor | np.ndarray,
-        sensor: str,
-        gsd_m: float | Tensor,
+        sensor: str | None = None,
+        gsd_m: float | Tensor | None = None,
         *,
         tokens: bool = False,
-    ) -> Tensor:
-        """Represent images of one sensor, of any size and ground sample distance.
+        pooled: bool = False,
+        batch: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> Tensor: ...
+
+    @overload
+    def embed(
+        self,
+        images: Mapping[str, Tensor | np.ndarray],
+        sensor: None = None,
+        gsd_m: Mapping[str, float | Tensor] | None = None,
+        *,
+        tokens: bool = False,
+        pooled: bool = False,
+        batch: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> Tensor | Tokens: ...
+
+    @torch.no_grad()
+    def embed(
+        self,
+        images: Tensor | np.ndarray | Mapping[str, Tensor | np.ndarray],
+        sensor: str | None = None,
+        gsd_m: float | Tensor | Mapping[str, float | Tensor] | None = None,
+        *,
+        tokens: bool = False,
+        pooled: bool = False,
+        batch: int | None = None,
+        device: str | torch.device | None = None,
+    ) -> Tensor | Tokens:
+        """Represent images of one sensor, or of several that show the same ground, together.
+
+        Images may have any size and ground sample distance. The result needs no gradient and may
+        be trained on.
 
         Args:
             images: (batch, bands, height, width), 8-bit levels 0..255 in any dtype; height and
-                width multiples of patch_px.
-            sensor: "radar" (VV, VH), "lores" or "hires" (red, green, blue).
-            gsd_m: metres of ground a pixel, one number or one an image.
-            tokens: return one vector a patch instead of their mean.
+                width multiples of patch_px. Or such images by sensor, of the same ground: radar
+                (VV, VH) and lores, or radar, lores and hires (red, green, blue).
+            sensor: which sensor the images are of, where they are not given by sensor.
+            gsd_m: metres of ground per pixel, one number or one per image; by sensor as images.
+            tokens: return one vector per patch instead of their mean. Of several sensors these are
+                `Tokens`, at the radar patches' positions.
+            pooled: return what the trained pooling head makes of the mean, as CROMA's GAP. The
+                joint encoding has no head: there it is the plain mean, in CROMA too.
+            batch: images at once; by default as many as take about 1 GiB.
+            device: move the model there first, such as "cuda"; "auto" takes a GPU if there is one.
 
         Returns:
-            (batch, dim), or (batch, tokens, dim) with `tokens`.
+            (batch, dim), or (batch, tokens, dim) with `tokens`, in float32 on the model's device.
 
         Raises:
-            ValueError: if the sensor is unknown, gsd_m is not positive and finite, or the images'
-                shape does not fit.
+            ValueError: if a sensor is unknown or cannot be fused, gsd_m is not positive and finite,
+                the images' shape does not fit, or they do not show the same ground to within half
+                a patch.
         """
-        if sensor not in self.config.sensors:
-            raise ValueError(f"sensor must be one of {self.config.sensors}, got {sensor!r}")
-        images = torch.as_tensor(images)
-        if images.ndim != 4 or min(images.shape[1:]) < 1:
-            raise ValueError(
-                f"images must be (batch, bands, height, width), got {tuple(images.shape)}"
-            )
-        device = self.log_scale.device
-        try:
-            metres = torch.as_tensor(gsd_m, dtype=torch.float32, device=device).expand(len(images))
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ValueError(
-                f"gsd_m must be one number, or one an image of {len(images)}, got {gsd_m!r}"
-            ) from error
-        if len(images) and bool((metres == metres[0]).all()):
-            metres = metres[:1]  # one bias serves the batch
-        if not bool((metres.isfinite() & (metres > 0)).all()):
-            raise ValueError(f"gsd_m must be positive metres a pixel, got {gsd_m}")
-        pixels = self.encoder(sensor).standardise(images.to(device).float())
-        if not bool(pixels.isfinite().all()):
-            raise ValueError("images must be finite levels, got NaN or infinity")
-        encoded = self.encode(sensor, self.tokenize(sensor, pixels, metres)).x.float()
-        return encoded if tokens else encoded.mean(dim=1)
+        if device is not None:
+            self.to(resolve_device(str(device)))
+        if tokens and pooled:
+            raise ValueError("pooled must not be given with tokens: it makes one vector per image")
+        views = checked_views(images, sensor, gsd_m, self.config)
+        several, found = len(views) > 1, []
+        for part in in_parts(views, self.config, batch):
+            encoded = {name: self._encoded(name, view) for name, view in part.items()}
+            seen = self.fuse(encoded) if several else encoded[next(iter(views))]
+            if pooled and not several:
+                found.append(self.pool(next(iter(views)), seen).float())
+            else:
+                x = seen.x.float()
+                found.append(Tokens(x, seen.xy.expand(len(x), -1, -1)) if tokens else x.mean(dim=1))
+        if not tokens:
+            return torch.cat(found)
+        x = torch.cat([part.x for part in found])
+        return Tokens(x, torch.cat([part.xy for part in found])) if several else x
 
-    def _target_values(self, sensor: str, levels: Levels) -> int:
-        side = 2 if sensor == "hires" and self.config.hires_target == "full" else 1
-        return len(levels.mean) * (self.config.patch_px * side) ** 2
+    def _encoded(self, sensor: str, view: View) -> Tokens:
+        """All tokens of images of one sensor."""
+        device = self.log_scale.device
+        pixels = self.encoder(sensor).standardise(view.images.to(device).float())
+        if not bool(pixels.isfinite().all()):
+            raise ValueError(f"images must be finite levels, got NaN or infinity of {sensor}")
+        gsd_m = view.gsd_m.to(device)
+        if len(gsd_m) and bool((gsd_m == gsd_m[0]).all()):
+            gsd_m = gsd_m[:1]  # one bias serves the batch
+        return self.encode(sensor, self.tokenize(sensor, pixels, gsd_m))
+
+    def _target_values(self, sensor: str) -> int:
+        bands = len(self.config.sensor_levels[sensor].mean)
+        side = SENSORS[sensor].factor if self.config.hires_target == "full" else 1
+        return bands * (self.config.patch_px * side) ** 2
 
     def _widths(self, names: Mapping[str, Tensor]) -> list[int]:
         return [self.target_values[name] for name in names]
@@ -266,23 +301,8 @@ class Fusion(nn.Module):
         return sincos(steps, self.config.decoder_dim).expand(len(lores), -1, -1)
 
 
-class ScaleAlibi(Fusion):
-    """Radar, lores and hires; two cross-encoders; distance in metres on the ground."""
-
-
-class Croma(Fusion):
-    """Radar and lores; one cross-encoder; distance in patches whatever they measure."""
-
-    def patch_m(self, gsd_m: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """One step a patch: 2D-ALiBi and X-ALiBi."""
-        return torch.full_like(gsd_m, self.config.reference_m)
-
-
-MODELS: dict[str, type[Fusion]] = {"scale_alibi": ScaleAlibi, "croma": Croma}
-
-
-def build_model(config: ModelConfig, seed: int) -> Fusion:
+def build_model(config: ModelConfig, seed: int) -> ScaleAlibi:
     """A freshly initialised model; the same seed gives the same weights."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return MODELS[config.kind](config)
+        return ScaleAlibi(config)

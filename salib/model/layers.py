@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from salib.attention import Geometry, attend_with
+from salib.config import Levels, ModelConfig
 
 
 class Attention(nn.Module):
@@ -97,6 +98,37 @@ class Transformer(nn.Module):
         for layer in self.layers:
             x = layer(x, here, context, across)
         return self.norm(x)
+
+
+class Encoder(nn.Module):
+    """Standardise, cut into patches, embed, attend with the bias of their ground distance."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: ModelConfig, levels: Levels, depth: int) -> None:
+        """One sensor's encoder."""
+        super().__init__()
+        self.patch_px = config.patch_px
+        bands = len(levels.mean)
+        self.register_buffer("mean", torch.tensor(levels.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(levels.std).view(-1, 1, 1), persistent=False)
+        self.enter = nn.Linear(bands * config.patch_px**2, config.dim)
+        self.transformer = Transformer(config.dim, config.heads, depth)
+
+    def standardise(
+        self, images: Float[Tensor, "batch bands height width"]
+    ) -> Float[Tensor, "batch bands height width"]:
+        """Levels to mean 0 and standard deviation 1 over the training data (D13).
+
+        Raises:
+            ValueError: if the image has another number of bands than the encoder.
+        """
+        if images.shape[1] != len(self.mean):
+            raise ValueError(
+                f"images must have {len(self.mean)} bands for this sensor, got {images.shape[1]}"
+            )
+        return (images - self.mean) / self.std
 
 
 class Decoder(nn.Module):

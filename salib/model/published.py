@@ -8,8 +8,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from salib.config import ModelConfig, plain_levels
-from salib.model.fusion import Croma, build_model
+from salib.config import KINDS, ModelConfig, plain_levels
+from salib.model.fusion import ScaleAlibi, build_model
 
 HEADS = {768: 16, 1024: 16}
 PATCH_PX = 8
@@ -34,7 +34,7 @@ _RULES = (
 _ATTENTION = {"create_": "", "to_": "", "input_norm": "norm"}
 
 
-def load_croma(path: str | Path, *, heads: int | None = None) -> Croma:
+def load_croma(path: str | Path, *, heads: int | None = None) -> ScaleAlibi:
     """Read CROMA's published weights (a dict of state dicts such as CROMA_base.pt).
 
     The file is read with torch's weights-only loader, which runs no code. The model takes 2 radar
@@ -61,15 +61,14 @@ def load_croma(path: str | Path, *, heads: int | None = None) -> Croma:
     return from_published(flat, heads)
 
 
-def from_published(weights: Mapping[str, Tensor], heads: int | None = None) -> Croma:
-    """Build a Croma from flat names `<part>.<parameter>`, published or pretraining layout.
+def from_published(weights: Mapping[str, Tensor], heads: int | None = None) -> ScaleAlibi:
+    """Build CROMA from flat names `<part>.<parameter>`, published or pretraining layout.
 
     Raises:
         ValueError: if the parameters are not those of CROMA.
     """
     renamed = _rename(weights)
     model = build_model(_config(renamed, heads), seed=0)
-    assert isinstance(model, Croma)
     expected = model.state_dict()
     strange = [name for name in renamed if name not in expected]
     unpublished = ("decoder.", "projections.", "log_scale")
@@ -144,7 +143,7 @@ def _config(weights: dict[str, Tensor], heads: int | None) -> ModelConfig:
         weights[f"{stem}queries.weight"] = weights.pop(f"{stem}q.weight")
     return replace(
         ModelConfig(
-            kind="croma",
+            **KINDS["croma"],
             dim=dim,
             depth=depth,
             heads=heads,

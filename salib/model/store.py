@@ -7,13 +7,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from salib.artifact import atomic_file
-from salib.config import ModelConfig
-from salib.model.fusion import Fusion, build_model
+from salib.config import Distance, ModelConfig
+from salib.model.fusion import ScaleAlibi, build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 
 
-def save_model(model: Fusion, folder: str | Path) -> Path:
+def save_model(model: ScaleAlibi, folder: str | Path) -> Path:
     """Write model.safetensors, then config.json: a folder with a configuration is whole."""
     folder = Path(folder)
     weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
@@ -24,11 +24,16 @@ def save_model(model: Fusion, folder: str | Path) -> Path:
     return folder
 
 
-def load_model(folder: str | Path) -> Fusion:
+def load_model(folder: str | Path, *, position: Distance | None = None) -> ScaleAlibi:
     """Read a model folder, ready to embed.
 
+    Args:
+        folder: what `save_model` or `salib pretrain` wrote.
+        position: the function of positions that the model was trained with, if it was with one.
+
     Raises:
-        ValueError: if a file is missing or truncated, or the folder was written in another layout.
+        ValueError: if a file is missing or truncated, the folder was written in another layout, or
+            `position` is not the function that it names.
     """
     folder = Path(folder)
     for name in (CONFIG, WEIGHTS):
@@ -38,14 +43,14 @@ def load_model(folder: str | Path) -> Fusion:
                 "write one with `salib pretrain`"
             )
     try:
-        config = ModelConfig.from_json(json.loads((folder / CONFIG).read_text()))
+        stored = json.loads((folder / CONFIG).read_text())
         weights = load_file(folder / WEIGHTS)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(
             f"model folder must be whole, got {folder} with an unreadable file ({error}): "
             "copy it again or pretrain again"
         ) from error
-    model = build_model(config, seed=0)
+    model = build_model(ModelConfig.from_json(stored, position=position), seed=0)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
     stored = {name: tuple(value.shape) for name, value in weights.items()}
     if expected != stored:

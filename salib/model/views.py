@@ -1,0 +1,131 @@
+"""What `ScaleAlibi.embed` accepts: images of one sensor, or of several of the same ground."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from salib.config import ModelConfig
+
+ACTIVATION_BYTES = 2**30
+BYTES_PER_VALUE = 96
+"""What a number of a token takes while a layer runs: 4 bytes, widened, in several copies."""
+
+
+@dataclass(frozen=True)
+class View:
+    """Images of one sensor and the metres of ground per pixel of each."""
+
+    images: Float[Tensor, "batch bands height width"] | Tensor
+    gsd_m: Float[Tensor, " batch"]
+
+    def part(self, rows: slice) -> "View":
+        """Some of the images."""
+        return View(self.images[rows], self.gsd_m[rows])
+
+
+def checked_views(
+    images: Tensor | np.ndarray | Mapping, sensor: str | None, gsd_m: object, config: ModelConfig
+) -> dict[str, View]:
+    """Images by sensor, in fusion order, of which each fits and all show the same ground.
+
+    Raises:
+        ValueError: as `ScaleAlibi.embed`.
+    """
+    if isinstance(images, Mapping):
+        if sensor is not None:
+            raise ValueError(f"sensor must not be given with images by sensor, got {sensor!r}")
+        metres = gsd_m if isinstance(gsd_m, Mapping) else {}
+    else:
+        sensor = str(sensor)
+        images, metres = {sensor: images}, {sensor: gsd_m} if gsd_m is not None else {}
+    if not images:
+        raise ValueError("images must be of one sensor or more, got an empty mapping")
+    for name in (*images, *metres):
+        if name not in config.sensors:
+            raise ValueError(f"sensor must be one of {config.sensors}, got {name!r}")
+    _check_fusible(tuple(images), config.sensors)
+    if missing := [name for name in images if name not in metres]:
+        raise ValueError(f"gsd_m must give the metres per pixel of {', '.join(missing)}, got none")
+    views = {
+        name: _view(images[name], metres[name], name) for name in config.sensors if name in images
+    }
+    if len(views) > 1:
+        _check_same_ground(views, config.patch_px)
+    return views
+
+
+def _check_fusible(given: tuple[str, ...], order: tuple[str, ...]) -> None:
+    """One sensor alone, or the first ones of the order in which they are fused."""
+    needed = order[: max(order.index(name) for name in given) + 1]
+    absent = [name for name in needed if name not in given]
+    if len(given) > 1 and absent:
+        raise ValueError(
+            f"images must hold what the others are fused into, got {', '.join(given)} without "
+            f"{', '.join(absent)}: fusion takes {', then '.join(order)}; or embed each sensor alone"
+        )
+
+
+def _view(images: Tensor | np.ndarray, gsd_m: object, sensor: str) -> View:
+    images = torch.as_tensor(images)
+    if images.ndim != 4 or min(images.shape[1:]) < 1:
+        raise ValueError(
+            f"images must be (batch, bands, height, width), got {tuple(images.shape)} of {sensor}"
+        )
+    try:
+        metres = torch.as_tensor(gsd_m, dtype=torch.float32).expand(len(images))
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"gsd_m must be one number, or one per image of {len(images)}, got {gsd_m!r}"
+        ) from error
+    if not bool((metres.isfinite() & (metres > 0)).all()):
+        raise ValueError(f"gsd_m must be positive metres per pixel, got {gsd_m} of {sensor}")
+    return View(images, metres)
+
+
+def _check_same_ground(views: Mapping[str, View], patch_px: int) -> None:
+    """North-west corners are common by definition; the far sides may differ by half a patch."""
+    counts = {name: len(view.images) for name, view in views.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"images must be as many of each sensor, got {counts}")
+    sides = {
+        name: torch.tensor(view.images.shape[-2:]) * view.gsd_m.cpu()[:, None]
+        for name, view in views.items()
+    }
+    patch_m = torch.stack([view.gsd_m.cpu() for view in views.values()]).amax(0) * patch_px
+    first, *others = sides
+    for name in others:
+        apart = (sides[name] - sides[first]).abs().amax(-1)
+        for row in (apart > patch_m / 2).nonzero().flatten()[:1].tolist():
+            shown = {n: "{:g} x {:g} m".format(*sides[n][row].tolist()) for n in (first, name)}
+            raise ValueError(
+                f"images must show the same ground to within half a patch ({patch_m[row] / 2:g} m),"
+                f" got {shown} in image {row}: cut them to one area, or correct gsd_m"
+            )
+
+
+def in_parts(
+    views: Mapping[str, View], config: ModelConfig, batch: int | None
+) -> Iterator[dict[str, View]]:
+    """Some images at a time, one part at least.
+
+    Args:
+        batch: images in a part; by default as many as take about ACTIVATION_BYTES.
+
+    Raises:
+        ValueError: if batch is below one.
+    """
+    if batch is not None and batch < 1:
+        raise ValueError(f"batch must be at least 1, got {batch}")
+    step = batch or _images_at_once(views, config)
+    for start in range(0, max(1, len(next(iter(views.values())).images)), step):
+        yield {name: view.part(slice(start, start + step)) for name, view in views.items()}
+
+
+def _images_at_once(views: Mapping[str, View], config: ModelConfig) -> int:
+    pixels = sum(view.images.shape[-2] * view.images.shape[-1] for view in views.values())
+    tokens = max(1, pixels // config.patch_px**2)
+    return max(1, ACTIVATION_BYTES // (tokens * config.dim * BYTES_PER_VALUE))
