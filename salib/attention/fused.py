@@ -165,7 +165,7 @@ def _shape(
     for name, tensor in {"q": q, "k": k, "v": v, "out": out, "grad": grad}.items():
         step = max(tensor.stride(2), tensor.shape[3])  # of a single token the stride may be less
         setattr(shape, name, (ctypes.c_int64 * 3)(*tensor.stride()[:2], step))
-    shape.q_places, shape.k_places = (0 if len(xy) == 1 else xy[0].numel() for xy in (q_xy, k_xy))
+    shape.q_places, shape.k_places = (0 if len(xy) == 1 else 2 * xy.shape[1] for xy in (q_xy, k_xy))
     shape.sink = sink
     return shape
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from salib.bias import alibi_slopes, patch_centres
 from salib.config import SENSORS, ModelConfig
 from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
 from salib.model.tokens import Mask, Tokens, draw_mask, patchify, sincos
-from salib.model.views import View, checked_views, in_parts
+from salib.model.views import Options, View, checked_views, in_parts
 from salib.precision import resolve_device
 
 MAX_SCALE = 100.0
@@ -171,7 +171,7 @@ class ScaleAlibi(nn.Module):
                 coarse = F.interpolate(pixels["hires"], pixels["lores"].shape[-2:], mode="area")
                 patches["hires"] = patchify(coarse, patch_px)
             else:
-                patches["hires"] = patchify(pixels["hires"], 2 * patch_px)
+                patches["hires"] = patchify(pixels["hires"], SENSORS["hires"].factor * patch_px)
         return patches
 
     def draw_masks(
@@ -180,16 +180,10 @@ class ScaleAlibi(nn.Module):
         """An independent mask for each sensor, on the ground of `rows` x `cols` coarse patches."""
         masks = {}
         for name in self.config.sensors:
-            config, factor = self.config, SENSORS[name].factor
-            ratio = config.hires_mask_ratio if name == "hires" else config.mask_ratio
-            masks[name] = draw_mask(
-                batch,
-                rows=rows,
-                cols=cols,
-                mask_ratio=ratio,
-                factor=factor,
-                generator=generator,
-            )
+            ratios = {"hires": self.config.hires_mask_ratio}
+            ratio, factor = ratios.get(name, self.config.mask_ratio), SENSORS[name].factor
+            shape = {"rows": rows, "cols": cols, "factor": factor}
+            masks[name] = draw_mask(batch, **shape, mask_ratio=ratio, generator=generator)
         return masks
 
     @overload
@@ -198,11 +192,7 @@ class ScaleAlibi(nn.Module):
         images: Tensor | np.ndarray,
         sensor: str | None = None,
         gsd_m: float | Tensor | None = None,
-        *,
-        tokens: bool = False,
-        pooled: bool = False,
-        batch: int | None = None,
-        device: str | torch.device | None = None,
+        **options: Unpack[Options],
     ) -> Tensor: ...
 
     @overload
@@ -211,11 +201,7 @@ class ScaleAlibi(nn.Module):
         images: Mapping[str, Tensor | np.ndarray],
         sensor: None = None,
         gsd_m: Mapping[str, float | Tensor] | None = None,
-        *,
-        tokens: bool = False,
-        pooled: bool = False,
-        batch: int | None = None,
-        device: str | torch.device | None = None,
+        **options: Unpack[Options],
     ) -> Tensor | Tokens: ...
 
     @torch.no_grad()
