@@ -277,6 +277,23 @@ def test_each_sensor_has_its_own_cross_encoder_projection_and_pooling(model):
     torch.testing.assert_close(model.fuse(tokens).x[0], whole, atol=1e-9, rtol=0)
 
 
+def test_temperature_starts_at_007_and_is_clamped(model):
+    """D3."""
+    other = build_model(SMALL, 3).double()
+    for log_scale, expected in ((None, 0.07), (9.0, 0.01), (0.0, 1.0)):
+        if log_scale is not None:
+            torch.nn.init.constant_(other.log_scale, log_scale)
+        out = other(images(), gsd_m(), masks(other))
+        assert out.temperature.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_optical_encoders_are_twice_as_deep_as_the_others(model):
+    """As in CROMA, whose depths the paper keeps."""
+    depths = {name: len(part.transformer.layers) for name, part in model.encoders.items()}
+    assert depths == {"radar": 2, "lores": 4, "hires": 4}
+    assert {len(part.layers) for part in model.cross_encoders.values()} == {2}
+
+
 def test_patches_run_along_a_row_first():
     picture = torch.arange(6 * 15).view(1, 1, 6, 15).float()
     assert patchify(picture, 3)[0, 1].tolist() == [3, 4, 5, 18, 19, 20, 33, 34, 35]

@@ -58,6 +58,25 @@ def test_length_of_a_projection_is_irrelevant():
     torch.testing.assert_close(contrastive_loss(longer, SIGMA), contrastive_loss(z, SIGMA))
 
 
+def test_logits_keep_float32_under_autocast():
+    """In bfloat16 the gradient would be off by percents at small temperatures."""
+    gradients = []
+    for half in (False, True):
+        z = {name: value.clone().requires_grad_() for name, value in aligned().items()}
+        with torch.autocast("cpu", torch.bfloat16, enabled=half):
+            loss = contrastive_loss(z, torch.tensor(0.01))
+        gradients.append(torch.cat(torch.autograd.grad(loss, list(z.values()))))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-5, atol=1e-7)
+
+
+def test_losses_keep_float64():
+    z = {name: value.double() for name, value in aligned().items()}
+    assert contrastive_loss(z, SIGMA.double()).dtype == torch.float64
+    error = sensor_error(patches(1).double(), patches(2).double(), HIDDEN)
+    assert error.dtype == normalise_targets({"radar": patches(1).double()})["radar"].dtype
+    assert error.dtype == torch.float64
+
+
 @pytest.mark.parametrize("sensor", ["radar", "lores", "hires"])
 def test_repairing_any_one_sensor_raises_the_loss(sensor):
     z = aligned()
