@@ -14,7 +14,10 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 
 from salib.evaluate import PROTOCOLS, metrics, multilabel, neural, probes, segmentation
+from salib.evaluate.columns import Split
 from salib.evaluate.linear import linear
+from salib.evaluate.predict import Splits, run_multilabel_probe, run_probe
+from salib.evaluate.protocol import PROBES
 from salib.evaluate.segmentation import SegmentationSweep
 
 QUICK = replace(PROTOCOLS["default"], hidden=64, epochs=15)
@@ -130,6 +133,75 @@ def test_paper_probe_is_adam_with_the_last_weights():
     expected = torch.relu(torch.from_numpy(x_test) @ layers[0].T + layers[1])
     expected = (expected @ layers[2].T + layers[3]).detach().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_neural_probe_keeps_the_epoch_and_the_rate_that_do_best_on_valid_items():
+    """Against a loop over epochs and rates; the train items would choose otherwise."""
+    (x, y), (x_valid, y_valid), (x_test, _) = splits(spread=3.0, sizes=(61, 103, 127))
+    data = neural.Data(*map(torch.from_numpy, (x, y, x_valid, y_valid)))
+    best = replace(PROTOCOLS["default"], hidden=31, batch=17, epochs=7, patience=7)
+    rates = (1e-4, 3e-2, 3e-3)
+
+    def logits(items, **changes):
+        protocol = replace(best, **changes)
+        found = neural.neural_logits(data, items, 3, neural.ONE_CLASS, protocol, seed=3)
+        return torch.from_numpy(found)
+
+    def chosen(items, labels):
+        """Epoch of least loss at each rate, then the rate of best accuracy and least loss."""
+        truth, fits = torch.from_numpy(labels), []
+        for rate in rates:
+            runs = []
+            for epochs in range(1, 8):
+                last = {"keep": "last", "epochs": epochs, "learning_rates": (rate,)}
+                found = logits(items, **last)
+                loss = F.cross_entropy(found, truth).item()
+                runs.append((loss, (found.argmax(1) == truth).float().mean().item(), last))
+            loss, right, last = min(runs, key=lambda run: run[0])
+            fits.append((right, -loss, last))
+        return max(fits, key=lambda fit: fit[:2])[2]
+
+    choice = chosen(x_valid, y_valid)
+    assert choice != chosen(x, y)
+    torch.testing.assert_close(logits(x_test, learning_rates=rates), logits(x_test, **choice))
+
+
+def embedded(parts):
+    """Splits as probes get them, of one column."""
+    return Splits(*(Split({"a": features}, labels, {}) for features, labels in parts))
+
+
+# UMAP takes half a minute to compile, and is held against umap-learn itself.
+WITHOUT_UMAP = [name for name in PROBES["classification"] if name != "kmeans_umap"]
+
+
+@pytest.mark.parametrize("what", WITHOUT_UMAP)
+def test_labels_of_test_items_do_not_reach_a_probe_of_one_class(what):
+    parts = splits(spread=3.0, sizes=(61, 53, 67))
+    options = {"n_classes": 3, "protocol": QUICK, "seed": 1}
+    true = run_probe(what, embedded(parts), "a", **options).predicted
+    other = (*parts[:2], (parts[2][0], (parts[2][1] + 1) % 3))
+    np.testing.assert_array_equal(run_probe(what, embedded(other), "a", **options).predicted, true)
+
+
+@pytest.mark.parametrize("what", PROBES["multilabel"])
+def test_labels_of_test_items_do_not_reach_a_probe_of_several_labels(what):
+    parts = (several(0, 61), several(1, 53), several(2, 67))
+    options = {"protocol": QUICK, "seed": 1}
+    true = run_multilabel_probe(what, embedded(parts), "a", **options)
+    other = (*parts[:2], (parts[2][0], 1 - parts[2][1]))
+    np.testing.assert_array_equal(run_multilabel_probe(what, embedded(other), "a", **options), true)
+
+
+@pytest.mark.parametrize("what", WITHOUT_UMAP)
+def test_the_class_of_a_test_item_does_not_depend_on_the_other_test_items(what):
+    parts = splits(spread=3.0, sizes=(61, 53, 67))
+    options = {"n_classes": 3, "protocol": QUICK, "seed": 1}
+    whole = run_probe(what, embedded(parts), "a", **options).predicted
+    few = (*parts[:2], tuple(part[40:] for part in parts[2]))
+    np.testing.assert_array_equal(
+        run_probe(what, embedded(few), "a", **options).predicted, whole[40:]
+    )
 
 
 def test_multilabel_knn_equals_sklearn_class_by_class():

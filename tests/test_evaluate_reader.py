@@ -29,7 +29,7 @@ from salib.evaluate import (
 )
 from salib.evaluate.geobench_reader import STORED_AS, describe, raw_samples, sample_names
 from salib.evaluate.inputs import RADAR_RULES, RULES, to_levels
-from salib.evaluate.tasks import iter_split
+from salib.evaluate.tasks import check_disjoint, iter_split
 from salib.world import write_geobench
 from salib.world.tasks import TASKS
 
@@ -459,3 +459,23 @@ def test_published_samples_equal_geobench_own(name):
     assert task.class_names[7] == "Wheat"
     assert labels.shape == (5, 256, 256)
     assert 40 < np.median(np.stack(images)) < 220
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_sample_of_a_written_task_stands_in_two_splits_by_name_or_by_pixels(bench, name):
+    folder = folder_of(bench, name)
+    task = geobench_task(folder, procedural=True)
+    check_disjoint(task)
+    seen = {
+        split: {raw.tobytes() for raw, _ in raw_samples(folder, split, RGB, procedural=True)}
+        for split in ("train", "valid", "test")
+    }
+    assert [len(images) for images in seen.values()] == [3, 2, 1]
+    assert len(set().union(*seen.values())) == 6
+    partitions = sorted(folder.glob("*_partition.json"))
+    assert len(partitions) > 1
+    whole = sample_names(folder)
+    for path in partitions:
+        names = json.loads(path.read_text())
+        assert set(names["train"]) <= set(whole["train"])
+        assert (names["valid"], names["test"]) == (whole["valid"], whole["test"])
