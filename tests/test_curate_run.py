@@ -21,7 +21,7 @@ from salib.curate.codec import image_format
 from salib.curate.grid import TileId, gsd_m, tile_bounds
 from salib.curate.index import split_by_block
 from salib.curate.kept import outputs
-from salib.curate.plan import make_plan
+from salib.curate.plan import make_blocks, make_plan
 from salib.curate.shards import commit
 from salib.curate.sources import find_items
 from salib.curate.verify import verify
@@ -293,6 +293,21 @@ def test_the_plan_takes_no_scene_it_does_not_need(catalog):
         area=shapely.box(-98.4, 38.45, -98.36, 38.49),
     )
     assert [scene.id for scene in plan.scenes["lores"]] == ["S2_0"]
+
+
+def test_a_block_gets_the_scenes_that_meet_it_best_first(catalog, tmp_path):
+    plan = make_plan(find_items(catalog, Rules(), None), zoom=ZOOM)
+    blocks = make_blocks(plan, tmp_path, quant="paper")
+    assert sorted(tile for block in blocks for tile in block.tiles) == sorted(plan.tiles)
+    several = 0
+    for block in blocks:
+        ground = shapely.union_all([shapely.box(*tile_bounds(tile)) for tile in block.tiles])
+        for sensor, scenes in plan.scenes.items():
+            meeting = [scene.id for scene in scenes if scene.footprint.intersects(ground)]
+            given = [scene.id for scene in block.scenes[sensor]]
+            assert [name for name in given if name in meeting] == meeting
+            several += len(meeting) > 1
+    assert several > 0
 
 
 def test_neighbours_share_a_split_and_a_fifth_at_most_is_held_out():

@@ -10,8 +10,11 @@ def test_each_change_applies_once_to_the_library_as_it_stands():
     assert len(read_mutants()) >= 64
 
 
-def test_a_change_that_no_longer_applies_is_named():
-    mutant = Mutant(name="a", what="", file="tests/mutants.py", old="no such", new="", tests=())
+@pytest.mark.parametrize(
+    ("old", "new"), [("stands nowhere", "x"), ("def ", "x"), ("Mutant:", "Mutant:")]
+)
+def test_a_change_that_changes_nothing_or_several_places_is_named(old, new):
+    mutant = Mutant(name="a", what="", file="tests/mutants.py", old=old, new=new, tests=())
     with pytest.raises(ValueError, match=r"a: `old` must differ from `new` and stand in .* once"):
         mutant.text(ROOT)
 
