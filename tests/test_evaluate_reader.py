@@ -142,6 +142,16 @@ def test_the_stretch_of_each_task_neither_darkens_nor_saturates_its_images(bench
     assert (levels == 255).mean() < 0.25
 
 
+def test_the_stretch_of_eurosat_takes_its_reflectances_to_its_own_rgb_archive():
+    """Mean red, green and blue as published: of the 13 bands (torchgeo), and of the RGB chips."""
+    reflectance = np.array([[[947.62620298, 1042.92983953, 1118.24399958]]])
+    chips = 255 * np.array([0.3444, 0.3803, 0.4078])
+    levels = to_levels(reflectance, RULES["m-eurosat"])[0, 0].astype(float)
+    np.testing.assert_allclose(levels, chips, atol=1)
+    so2sat = to_levels(reflectance / 10_000, RULES["m-so2sat"])[0, 0].astype(float)
+    np.testing.assert_allclose(so2sat, levels, atol=1)
+
+
 def test_radar_is_vv_then_vh_by_the_rule_pixel_by_pixel(bench):
     task = geobench_task(folder_of(bench, "m-so2sat"), procedural=True)
     assert task.sensors == ("radar", "lores", "hires")
