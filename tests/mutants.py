@@ -208,6 +208,8 @@ def main() -> int:
         parser.error(f"name must be part of a mutant's name, got {options.name!r}")
     if options.check:
         return 0
+    if not (ROOT / ".git").exists():
+        parser.error(f"the repository must be a git checkout, got {ROOT}: clone it")
     killers = run_all(chosen)
     survivors = [name for name, killer in killers.items() if killer == SURVIVED]
     say(f"{len(chosen)} mutants, {len(survivors)} survived: {', '.join(survivors) or 'none'}")

@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, log_loss
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 from salib.evaluate import PROTOCOLS, metrics, multilabel, neural, probes, segmentation
 from salib.evaluate.columns import Split
@@ -202,6 +203,39 @@ def test_the_class_of_a_test_item_does_not_depend_on_the_other_test_items(what):
     np.testing.assert_array_equal(
         run_probe(what, embedded(few), "a", **options).predicted, whole[40:]
     )
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_each_protocol_asks_20_neighbours_in_its_own_space(name):
+    """Cosine between z-scored features by default; the distance of raw ones in the paper's."""
+    scales = np.geomspace(0.01, 100, 17, dtype=np.float32)
+    parts = [(scales * (x + 3), y) for x, y in splits(spread=3.0)]
+    found = run_probe("knn", embedded(parts), "a", n_classes=3, protocol=PROTOCOLS[name], seed=1)
+    (x, y), _, (x_test, _) = parts
+    if name == "default":
+        scaler = StandardScaler().fit(x)
+        model = KNeighborsClassifier(20, metric="cosine", algorithm="brute")
+        model.fit(scaler.transform(x), y)
+        votes = model.predict_proba(scaler.transform(x_test))
+    else:
+        votes = KNeighborsClassifier(20).fit(x, y).predict_proba(x_test)
+    first, second = np.sort(votes, axis=1)[:, :-3:-1].T
+    assert (first > second).mean() > 0.8
+    decided = first > second
+    np.testing.assert_array_equal(found.predicted[decided], votes.argmax(1)[decided])
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_clusters_are_renamed_with_the_classes_by_default_and_never_under_the_paper_s(name):
+    parts = splits()
+    renamed = [(x, (y + 1) % 3) for x, y in parts]
+    first, second = (
+        run_probe("kmeans", embedded(p), "a", n_classes=3, protocol=PROTOCOLS[name], seed=1)
+        for p in (parts, renamed)
+    )
+    np.testing.assert_array_equal(first.clusters, second.clusters)
+    turned = (first.predicted + 1) % 3 if name == "default" else first.predicted
+    np.testing.assert_array_equal(second.predicted, turned)
 
 
 def test_multilabel_knn_equals_sklearn_class_by_class():
