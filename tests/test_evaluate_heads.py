@@ -1,5 +1,6 @@
 """Heads agree with scikit-learn and umap-learn; bad features have one error or a known result."""
 
+import itertools
 import tracemalloc
 from dataclasses import replace
 
@@ -439,7 +440,7 @@ def test_linear_segmentation_equals_a_loop_over_tokens_spread_by_torch():
 def test_unlabelled_pixels_do_not_matter_and_masks_need_not_be_multiples_of_the_grid():
     train, valid, test = scenes(0), scenes(1, 9), scenes(2, 9)
     options = {"kind": "linear", "n_classes": 3, "sweep": SWEEP, "seed": 1}
-    hide = np.random.default_rng(0).random(train[1].shape) < 0.3
+    hide = np.random.default_rng(0).random(train[1].shape) < 0.6
     heads_of = [
         segmentation.fit_segmentation(train[0], np.where(hide, value, train[1]), *valid, **options)
         for value in (-1, -9)
@@ -447,10 +448,32 @@ def test_unlabelled_pixels_do_not_matter_and_masks_need_not_be_multiples_of_the_
     assert all(
         torch.equal(a, b) for a, b in zip(heads_of[0].weights, heads_of[1].weights, strict=True)
     )
+    middle = segmentation.segment(heads_of[0], test[0], (20, 28))[:, 1::4, 1::4]
+    assert (middle == test[1][:, 1::4, 1::4]).mean() > 0.9
     cut = (test[0], np.where(test[1] == 1, -1, test[1])[:, :19, :23])
     counts = segmentation.segmentation_counts(heads_of[0], *cut, n_classes=3)
     np.testing.assert_array_equal(counts.sum((1, 2)), (cut[1] >= 0).sum((1, 2)))
     assert not counts[:, 1].any()
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_segmentation_keeps_the_epoch_of_least_valid_loss(shuffled):
+    """More epochs never give a head of greater valid loss, and a lesser one if masks are told."""
+    (x, masks), (x_valid, truth) = scenes(0, 23), scenes(1, 9)
+    if shuffled:
+        truth = np.random.default_rng(0).permuted(truth, axis=0)
+    losses = []
+    for epochs in range(1, 6):
+        sweep = replace(SWEEP, learning_rates=(1e-2,), epochs=epochs, patience=5)
+        options = {"kind": "linear", "n_classes": 3, "sweep": sweep, "seed": 1}
+        head = segmentation.fit_segmentation(x, masks, x_valid, truth, **options)
+        z = (torch.from_numpy(x_valid) - head.mean) / head.deviation
+        weight, bias = (w.detach() for w in head.weights)
+        logits = torch.einsum("nrcd,kd->nkrc", z, weight[:, :, 0, 0]) + bias[:, None, None]
+        spread = F.interpolate(logits, size=truth.shape[1:], mode="bilinear")
+        losses.append(F.cross_entropy(spread, torch.from_numpy(truth)).item())
+    assert all(after <= before + 1e-6 for before, after in itertools.pairwise(losses))
+    assert (losses[-1] < 0.9 * losses[0]) != shuffled
 
 
 def test_segmentation_of_a_memory_map_holds_batches_not_the_split(tmp_path):
