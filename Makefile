@@ -14,7 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export MALLOC_TOP_PAD_ ?= 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lint serve clean
+.PHONY: help book test mutants lint serve clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -26,6 +26,9 @@ book: $(INSTALLED) ## run the notebooks that changed and build the book
 
 test: $(INSTALLED) ## run the tests (browser tests look at the book built last)
 	$(PY) -m pytest -n 2 --dist loadfile
+
+mutants: $(INSTALLED) ## change the meaning of the code piece by piece; the tests must notice
+	$(PY) tests/mutants.py
 
 lint: $(INSTALLED) ## check style and types
 	$(PY) -m ruff check .

@@ -168,7 +168,7 @@ def book_key() -> dict:
     skipped = ("notebooks", "_generated", "__pycache__")
     files = [path for path in Path("book").rglob("*") if not set(path.parts) & set(skipped)]
     files += [*PAGES.glob("*.ipynb"), *RESULTS.glob("ledger/*"), *RESULTS.glob("figures/*")]
-    files += [Path("_config.yml"), Path("requirements.lock")]
+    files += [Path("_config.yml"), Path("requirements.lock"), Path("results/mutants.csv")]
     return {"profile": PROFILE, "files": _digests(path for path in files if path.is_file())}
 
 

@@ -443,6 +443,26 @@ def test_samples_read_a_released_folder_less_its_placeholders(
         assert samples.image(place, "hires").shape == (512, 512, 3)
 
 
+def test_a_released_place_needs_all_seven_tiles(tmp_path):
+    """One tile is missing for each place but the last: radar, lores, hires, a finer one of four."""
+    places = [TileId(ZOOM, 500 + 3 * number, 700 + number) for number in range(8)]
+    needed = [
+        [(name, place) for name in SENSOR_NAMES] + [("hires", tile) for tile in place.children()]
+        for place in places
+    ]
+    held = {key for number, keys in enumerate(needed) for key in keys[:number] + keys[number + 1 :]}
+    rng = np.random.default_rng(17)
+    for name in SENSOR_NAMES:
+        tiles = [
+            (tile, encode_png(rng.integers(0, 256, (31, 31, 3), np.uint8)))
+            for sensor, tile in sorted(held)
+            if sensor == name
+        ]
+        write_archive(tmp_path / f"{name}.pmtiles", tiles, metadata={})
+    found = pd.read_parquet(index_released(tmp_path, ZOOM))
+    assert found.tile_id.tolist() == [places[7].hilbert]
+
+
 def test_places_on_excluded_ground_are_left_out_of_a_released_index(fetched, tmp_path):
     ground = shapely.box(*tile_bounds(PLACES[1])).centroid.buffer(1e-4)
     path = tmp_path / "ground.geojson"

@@ -132,6 +132,31 @@ def test_markers_in_a_swath_with_control_points_come_out_where_they_are(tmp_path
     assert check_gcps(reader.gcps).residual_px < 0.01
 
 
+@pytest.mark.parametrize(("zoom", "factor"), [(16, 2), (15, 4)])
+def test_what_a_tile_can_show_is_kept_and_what_is_finer_averages_out(tmp_path, zoom, factor):
+    """Waves of ground, longer and shorter than two pixels of the tile, from 1 m pixels.
+
+    The means of `factor` pixels keep sin(pi f / w) / (f sin(pi / w)) of a wave of w pixels, and
+    linear interpolation between them about the square of sin(pi f / w) / (pi f / w).
+    """
+    west, north = (round(value) for value in utm(*ZONES[32614], 32614))
+    ground, lengths = np.arange(2003) + 0.5, (4.5 * factor, 1.15 * factor)
+    waves = [100 * np.sin(2 * np.pi * ground / length) for length in lengths]
+    bands = np.array([[128 + wave] * 1201 for wave in (*waves, waves[0])]).round().astype(np.uint8)
+    path = tmp_path / "image.tif"
+    write_utm(path, bands, 32614, west, north, 1, overviews=(2, 4, 8))
+    lon, lat = lonlat(west + np.r_[500, 1500], north - np.r_[300, 900], 32614)
+    reader = BlockReader((str(path),), bands=3, how="linear")
+    values, valid = reader.read(
+        Span.around(tiles_of_bbox((*lon[:1], lat[1], lon[1], lat[0]), zoom))
+    )
+    kept = values[valid].std(axis=0)[:2] * np.sqrt(2) / 100
+    part = np.pi / np.array(lengths)
+    averaged = np.abs(np.sin(factor * part) / (factor * np.sin(part)))
+    assert kept[0] == pytest.approx(averaged[0] * np.sinc(1 / 4.5) ** 2, abs=0.1)
+    assert kept[1] < averaged[1] + 0.02 < 0.25
+
+
 def blocks_about(lon, lat, zoom, levels=2):
     """Four blocks about the corner that is nearest, and where on it the edges meet."""
     side = 1 << levels
@@ -355,6 +380,34 @@ def test_a_mosaic_takes_each_pixel_from_the_best_scene_that_has_it(tmp_path):
     pixel_m = 40075016.7 * np.cos(np.radians(38.5)) / (256 << 14)
     counts = [(image.source == number).sum() * (pixel_m / 10) ** 2 for number in (0, 1)]
     assert counts == pytest.approx([300 * 300, 200 * 300], rel=0.03)
+
+
+def test_vv_is_green_and_vh_is_blue_and_true_colour_keeps_its_order(tmp_path):
+    west, north = utm(*ZONES[32614], 32614)
+    geometry = RadarGeometry(32614, west, north, angle_deg=0, bend=0)
+    paths = {name: tmp_path / f"{name}.tif" for name in ("vv", "vh", "visual", "image")}
+    for name, dn in (("vv", 700), ("vh", 300)):
+        write_grd(paths[name], np.full((300, 310), dn), geometry)
+    for name, colour in (("visual", (23, 101, 211)), ("image", (31, 103, 199, 7))):
+        bands = np.array([np.full((300, 300), level, np.uint8) for level in colour])
+        write_utm(paths[name], bands, 32614, west, north, 10)
+    area = utm_footprint(32614, west, north, 3000, 3000)
+    items = [
+        make_item("radar", "a", area, "2022-06-11", {"vh": paths["vh"], "vv": paths["vv"]}),
+        make_item("lores", "b", area, "2022-06-11", {"visual": paths["visual"]}, 1.0),
+        make_item("hires", "c", area, "2022-06-11", {"image": paths["image"]}),
+    ]
+    found = find_items(write_catalog(tmp_path, items), Rules(), None)
+    span = Span.around(tiles_of_bbox(area.bounds, 14))
+    colours = {
+        "radar": [0, 700 * 256 // 1000, 300 * 256 // 1000],
+        "lores": [23, 101, 211],
+        "hires": [31, 103, 199],
+    }
+    for sensor, colour in colours.items():
+        image = mosaic(search(found, sensor), span)
+        shown = np.unique(image.rgba[image.source == 0], axis=0)
+        assert shown.tolist() == [[*colour, 255]]
 
 
 def test_black_of_a_file_that_names_no_nodata_does_not_hide_the_scene_below(tmp_path):

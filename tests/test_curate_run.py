@@ -17,11 +17,12 @@ from curate_scenes import write_small_world
 from salib.artifact import InUseError, file_digest
 from salib.config import SENSOR_NAMES
 from salib.curate import Archive, Engine, Rules, curate
+from salib.curate.catalog import search
 from salib.curate.codec import image_format
-from salib.curate.grid import TileId, gsd_m, tile_bounds
+from salib.curate.grid import TileId, gsd_m, tile_bounds, tiles_of_bbox
 from salib.curate.index import split_by_block
 from salib.curate.kept import outputs
-from salib.curate.plan import make_plan
+from salib.curate.plan import make_blocks, make_plan
 from salib.curate.shards import commit
 from salib.curate.sources import find_items
 from salib.curate.verify import verify
@@ -293,6 +294,40 @@ def test_the_plan_takes_no_scene_it_does_not_need(catalog):
         area=shapely.box(-98.4, 38.45, -98.36, 38.49),
     )
     assert [scene.id for scene in plan.scenes["lores"]] == ["S2_0"]
+
+
+@pytest.mark.parametrize("least", [0.5, 0.95])
+def test_the_plan_holds_the_tiles_that_every_sensor_covers(catalog, least):
+    items = find_items(catalog, Rules(), None)
+    seen = {
+        name: shapely.union_all([scene.footprint for scene in search(items, name)])
+        for name in SENSOR_NAMES
+    }
+    area = shapely.union_all([*seen.values()]).envelope
+    plan = make_plan(items, zoom=ZOOM, area=area, min_valid=least)
+    lacks = {}
+    for tile in tiles_of_bbox(area.bounds, ZOOM):
+        box = shapely.box(*tile_bounds(tile))
+        lacks[tile] = [
+            name for name in SENSOR_NAMES if seen[name].intersection(box).area < least * box.area
+        ]
+    assert set(plan.tiles) == {tile for tile, sensors in lacks.items() if not sensors}
+    assert plan.uncovered == {tile: sensors for tile, sensors in lacks.items() if sensors}
+
+
+def test_a_block_gets_the_scenes_that_meet_it_best_first(catalog, tmp_path):
+    plan = make_plan(find_items(catalog, Rules(), None), zoom=ZOOM)
+    blocks = make_blocks(plan, tmp_path, quant="paper")
+    assert sorted(tile for block in blocks for tile in block.tiles) == sorted(plan.tiles)
+    several = 0
+    for block in blocks:
+        ground = shapely.union_all([shapely.box(*tile_bounds(tile)) for tile in block.tiles])
+        for sensor, scenes in plan.scenes.items():
+            meeting = [scene.id for scene in scenes if scene.footprint.intersects(ground)]
+            given = [scene.id for scene in block.scenes[sensor]]
+            assert [name for name in given if name in meeting] == meeting
+            several += len(meeting) > 1
+    assert several > 0
 
 
 def test_neighbours_share_a_split_and_a_fifth_at_most_is_held_out():

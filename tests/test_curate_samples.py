@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import geopandas
@@ -135,6 +135,33 @@ def test_cloud_is_told_of_the_tiles_whose_scenes_are_all_classified(catalog, tmp
     assert (rows.cloud_frac.notna() == known).all()
 
 
+def test_cloud_and_date_of_a_tile_are_those_of_the_pixels_that_were_seen(catalog, tmp_path):
+    plan = make_plan(find_items(catalog, Rules(), None), zoom=ZOOM)
+    chosen = plan.scenes["lores"]
+    ground = shapely.union_all([scene.footprint for scene in chosen])
+    places = tuple(tiles_of_bbox(ground.bounds, ZOOM))
+    scenes = {name: () for name in SENSOR_NAMES} | {"lores": chosen}
+    how = {"quant": "paper", "encoding": "png"}
+    block = Block(path=tmp_path / "all.arrow", tiles=places, scenes=scenes, **how)
+    rows = read_rows([commit(block)]).to_pandas()
+    west, top = (round(value, -2) for value in utm(-98.4, 38.5, 32614))
+    _, edge = lonlat(west + 2000, top - 2000, 32614)
+    cut, dates = 0, set()
+    for row in rows.itertuples():
+        tile = TileId(row.z, row.x, row.y)
+        alone = list(row.scene_ids) == ["S2_0"]
+        if alone and row.valid_frac < 0.8 and tile_bounds(tile)[1] > edge:
+            cut += 1
+            assert row.cloud_frac == pytest.approx(1, abs=0.01)
+        if len(row.scene_ids) > 1:
+            source = mosaic(chosen, Span.around([tile])).source
+            most = max(range(len(chosen)), key=lambda n: int((source == n).sum()))
+            assert row.datetime == chosen[most].datetime
+            dates.add(row.datetime)
+    assert cut
+    assert dates
+
+
 def test_a_classification_that_is_missing_is_refused_before_any_work(catalog, tmp_path):
     items = find_items(catalog, Rules(), None)
     for item in items:
@@ -155,6 +182,67 @@ def test_filters_drop_samples_and_leave_tiles(catalog, out, tiles, tmp_path):
     assert 0 < len(same_day) < len(before)
     with pytest.raises(ValueError, match="filters must leave a sample, got none of"):
         joint_samples(tiles.assign(cloud_frac=1.0), ZOOM, Filters(max_cloud_frac=0.0))
+
+
+@pytest.mark.parametrize("least", [0.37, 0.95])
+def test_samples_are_the_places_that_a_loop_finds_whole_in_seven_tiles(least):
+    """Radar, lores, hires and its four finer tiles, each seen to `least`; some are missing."""
+    rng = np.random.default_rng(11)
+    places = [TileId(ZOOM, 3700 + x, 6200 + y) for x in range(23) for y in range(17)]
+    needed = {
+        place: [(name, place) for name in SENSOR_NAMES]
+        + [
+            ("hires", TileId(ZOOM + 1, 2 * place.x + i, 2 * place.y + j))
+            for i in (0, 1)
+            for j in (0, 1)
+        ]
+        for place in places
+    }
+    seen = {
+        key: rng.choice([1.0, least, least - 0.01]) if rng.random() < 0.3 else 1.0
+        for keys in needed.values()
+        for key in keys
+        if rng.random() < 0.95
+    }
+    expected = {
+        place for place, keys in needed.items() if all(seen.get(key, 0) >= least for key in keys)
+    }
+    assert 0 < len(expected) < len(places)
+    told = {"cloud_frac": 0.0, "datetime": datetime(2022, 6, 11, tzinfo=UTC)}
+    told |= {"scene_ids": ["a"], "gsd_native_m": 10.0}
+    rows = [
+        {"sensor": name, **tile._asdict(), "valid_frac": share, **told}
+        for (name, tile), share in seen.items()
+    ]
+    found = joint_samples(pd.DataFrame(rows), ZOOM, Filters(min_valid=least))
+    assert {TileId(*row) for row in found[["z", "x", "y"]].to_numpy().tolist()} == expected
+
+
+def test_filters_leave_the_samples_that_a_loop_leaves():
+    """Days count before and after alike; a tile of unknown cloud does not pass a bound on cloud."""
+    rng = np.random.default_rng(13)
+    places = [TileId(ZOOM, 3700 + x, 6200 + y) for x in range(19) for y in range(13)]
+    rows, facts = [], {}
+    for place in places:
+        days = {"radar": int(rng.integers(-5, 6)), "hires": int(rng.integers(-50, 51)), "lores": 0}
+        cloud = float(rng.choice([0.0, 0.2, 0.4, np.nan]))
+        facts[place] = cloud, days
+        for name in SENSOR_NAMES:
+            moment = datetime(2022, 6, 11, 10, tzinfo=UTC) + timedelta(days=days[name])
+            for tile in [place, *place.children()] if name == "hires" else [place]:
+                told = {"valid_frac": 1.0, "datetime": moment, "scene_ids": ["a"]}
+                told |= {"cloud_frac": cloud, "gsd_native_m": 10.0}
+                rows.append({"sensor": name, **tile._asdict(), **told})
+    table = pd.DataFrame(rows)
+
+    def kept(**bounds):
+        found = joint_samples(table, ZOOM, Filters(**bounds))
+        return {TileId(*row) for row in found[["z", "x", "y"]].to_numpy().tolist()}
+
+    assert kept() == set(places)
+    assert kept(max_cloud_frac=0.2) == {p for p in places if facts[p][0] <= 0.2}
+    assert kept(max_days_radar=2) == {p for p in places if -2 <= facts[p][1]["radar"] <= 2}
+    assert kept(max_days_hires=31) == {p for p in places if -31 <= facts[p][1]["hires"] <= 31}
 
 
 def test_a_lower_share_takes_in_places_at_the_edge(catalog, out, tmp_path):

@@ -1,5 +1,6 @@
 """Heads agree with scikit-learn and umap-learn; bad features have one error or a known result."""
 
+import itertools
 import tracemalloc
 from dataclasses import replace
 
@@ -12,9 +13,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, f1_score, log_loss
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
 
 from salib.evaluate import PROTOCOLS, metrics, multilabel, neural, probes, segmentation
+from salib.evaluate.columns import Split
 from salib.evaluate.linear import linear
+from salib.evaluate.predict import Splits, run_multilabel_probe, run_probe
+from salib.evaluate.protocol import PROBES
 from salib.evaluate.segmentation import SegmentationSweep
 
 QUICK = replace(PROTOCOLS["default"], hidden=64, epochs=15)
@@ -130,6 +135,108 @@ def test_paper_probe_is_adam_with_the_last_weights():
     expected = torch.relu(torch.from_numpy(x_test) @ layers[0].T + layers[1])
     expected = (expected @ layers[2].T + layers[3]).detach().numpy()
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_neural_probe_keeps_the_epoch_and_the_rate_that_do_best_on_valid_items():
+    """Against a loop over epochs and rates; the train items would choose otherwise."""
+    (x, y), (x_valid, y_valid), (x_test, _) = splits(spread=3.0, sizes=(61, 103, 127))
+    data = neural.Data(*map(torch.from_numpy, (x, y, x_valid, y_valid)))
+    best = replace(PROTOCOLS["default"], hidden=31, batch=17, epochs=7, patience=7)
+    rates = (1e-4, 3e-2, 3e-3)
+
+    def logits(items, **changes):
+        protocol = replace(best, **changes)
+        found = neural.neural_logits(data, items, 3, neural.ONE_CLASS, protocol, seed=3)
+        return torch.from_numpy(found)
+
+    def chosen(items, labels):
+        """Epoch of least loss at each rate, then the rate of best accuracy and least loss."""
+        truth, fits = torch.from_numpy(labels), []
+        for rate in rates:
+            runs = []
+            for epochs in range(1, 8):
+                last = {"keep": "last", "epochs": epochs, "learning_rates": (rate,)}
+                found = logits(items, **last)
+                loss = F.cross_entropy(found, truth).item()
+                runs.append((loss, (found.argmax(1) == truth).float().mean().item(), last))
+            loss, right, last = min(runs, key=lambda run: run[0])
+            fits.append((right, -loss, last))
+        return max(fits, key=lambda fit: fit[:2])[2]
+
+    choice = chosen(x_valid, y_valid)
+    assert choice != chosen(x, y)
+    torch.testing.assert_close(logits(x_test, learning_rates=rates), logits(x_test, **choice))
+
+
+def embedded(parts):
+    """Splits as probes get them, of one column."""
+    return Splits(*(Split({"a": features}, labels, {}) for features, labels in parts))
+
+
+# UMAP takes half a minute to compile, and is held against umap-learn itself.
+WITHOUT_UMAP = [name for name in PROBES["classification"] if name != "kmeans_umap"]
+
+
+@pytest.mark.parametrize("what", WITHOUT_UMAP)
+def test_labels_of_test_items_do_not_reach_a_probe_of_one_class(what):
+    parts = splits(spread=3.0, sizes=(61, 53, 67))
+    options = {"n_classes": 3, "protocol": QUICK, "seed": 1}
+    true = run_probe(what, embedded(parts), "a", **options).predicted
+    other = (*parts[:2], (parts[2][0], (parts[2][1] + 1) % 3))
+    np.testing.assert_array_equal(run_probe(what, embedded(other), "a", **options).predicted, true)
+
+
+@pytest.mark.parametrize("what", PROBES["multilabel"])
+def test_labels_of_test_items_do_not_reach_a_probe_of_several_labels(what):
+    parts = (several(0, 61), several(1, 53), several(2, 67))
+    options = {"protocol": QUICK, "seed": 1}
+    true = run_multilabel_probe(what, embedded(parts), "a", **options)
+    other = (*parts[:2], (parts[2][0], 1 - parts[2][1]))
+    np.testing.assert_array_equal(run_multilabel_probe(what, embedded(other), "a", **options), true)
+
+
+@pytest.mark.parametrize("what", WITHOUT_UMAP)
+def test_the_class_of_a_test_item_does_not_depend_on_the_other_test_items(what):
+    parts = splits(spread=3.0, sizes=(61, 53, 67))
+    options = {"n_classes": 3, "protocol": QUICK, "seed": 1}
+    whole = run_probe(what, embedded(parts), "a", **options).predicted
+    few = (*parts[:2], tuple(part[40:] for part in parts[2]))
+    np.testing.assert_array_equal(
+        run_probe(what, embedded(few), "a", **options).predicted, whole[40:]
+    )
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_each_protocol_asks_20_neighbours_in_its_own_space(name):
+    """Cosine between z-scored features by default; the distance of raw ones in the paper's."""
+    scales = np.geomspace(0.01, 100, 17, dtype=np.float32)
+    parts = [(scales * (x + 3), y) for x, y in splits(spread=3.0)]
+    found = run_probe("knn", embedded(parts), "a", n_classes=3, protocol=PROTOCOLS[name], seed=1)
+    (x, y), _, (x_test, _) = parts
+    if name == "default":
+        scaler = StandardScaler().fit(x)
+        model = KNeighborsClassifier(20, metric="cosine", algorithm="brute")
+        model.fit(scaler.transform(x), y)
+        votes = model.predict_proba(scaler.transform(x_test))
+    else:
+        votes = KNeighborsClassifier(20).fit(x, y).predict_proba(x_test)
+    first, second = np.sort(votes, axis=1)[:, :-3:-1].T
+    assert (first > second).mean() > 0.8
+    decided = first > second
+    np.testing.assert_array_equal(found.predicted[decided], votes.argmax(1)[decided])
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_clusters_are_renamed_with_the_classes_by_default_and_never_under_the_paper_s(name):
+    parts = splits()
+    renamed = [(x, (y + 1) % 3) for x, y in parts]
+    first, second = (
+        run_probe("kmeans", embedded(p), "a", n_classes=3, protocol=PROTOCOLS[name], seed=1)
+        for p in (parts, renamed)
+    )
+    np.testing.assert_array_equal(first.clusters, second.clusters)
+    turned = (first.predicted + 1) % 3 if name == "default" else first.predicted
+    np.testing.assert_array_equal(second.predicted, turned)
 
 
 def test_multilabel_knn_equals_sklearn_class_by_class():
@@ -333,7 +440,7 @@ def test_linear_segmentation_equals_a_loop_over_tokens_spread_by_torch():
 def test_unlabelled_pixels_do_not_matter_and_masks_need_not_be_multiples_of_the_grid():
     train, valid, test = scenes(0), scenes(1, 9), scenes(2, 9)
     options = {"kind": "linear", "n_classes": 3, "sweep": SWEEP, "seed": 1}
-    hide = np.random.default_rng(0).random(train[1].shape) < 0.3
+    hide = np.random.default_rng(0).random(train[1].shape) < 0.6
     heads_of = [
         segmentation.fit_segmentation(train[0], np.where(hide, value, train[1]), *valid, **options)
         for value in (-1, -9)
@@ -341,10 +448,32 @@ def test_unlabelled_pixels_do_not_matter_and_masks_need_not_be_multiples_of_the_
     assert all(
         torch.equal(a, b) for a, b in zip(heads_of[0].weights, heads_of[1].weights, strict=True)
     )
+    middle = segmentation.segment(heads_of[0], test[0], (20, 28))[:, 1::4, 1::4]
+    assert (middle == test[1][:, 1::4, 1::4]).mean() > 0.9
     cut = (test[0], np.where(test[1] == 1, -1, test[1])[:, :19, :23])
     counts = segmentation.segmentation_counts(heads_of[0], *cut, n_classes=3)
     np.testing.assert_array_equal(counts.sum((1, 2)), (cut[1] >= 0).sum((1, 2)))
     assert not counts[:, 1].any()
+
+
+@pytest.mark.parametrize("shuffled", [False, True])
+def test_segmentation_keeps_the_epoch_of_least_valid_loss(shuffled):
+    """More epochs never give a head of greater valid loss, and a lesser one if masks are told."""
+    (x, masks), (x_valid, truth) = scenes(0, 23), scenes(1, 9)
+    if shuffled:
+        truth = np.random.default_rng(0).permuted(truth, axis=0)
+    losses = []
+    for epochs in range(1, 6):
+        sweep = replace(SWEEP, learning_rates=(1e-2,), epochs=epochs, patience=5)
+        options = {"kind": "linear", "n_classes": 3, "sweep": sweep, "seed": 1}
+        head = segmentation.fit_segmentation(x, masks, x_valid, truth, **options)
+        z = (torch.from_numpy(x_valid) - head.mean) / head.deviation
+        weight, bias = (w.detach() for w in head.weights)
+        logits = torch.einsum("nrcd,kd->nkrc", z, weight[:, :, 0, 0]) + bias[:, None, None]
+        spread = F.interpolate(logits, size=truth.shape[1:], mode="bilinear")
+        losses.append(F.cross_entropy(spread, torch.from_numpy(truth)).item())
+    assert all(after <= before + 1e-6 for before, after in itertools.pairwise(losses))
+    assert (losses[-1] < 0.9 * losses[0]) != shuffled
 
 
 def test_segmentation_of_a_memory_map_holds_batches_not_the_split(tmp_path):

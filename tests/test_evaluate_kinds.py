@@ -19,6 +19,7 @@ from salib.evaluate import segmentation as segmentation_module
 from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
 from salib.evaluate.inputs import InputRule
 from salib.evaluate.metrics import mean_iou
+from salib.evaluate.protocol import PROBES
 from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import COLUMNS
 from salib.evaluate.segmentation import SegmentationSweep
@@ -159,6 +160,9 @@ class Colours(torch.nn.Module):
         return means if tokens else means.mean(1)
 
 
+COLOURS = Encoder(model=Colours(), sensor="lores")
+
+
 def painted(monkeypatch, shape=(32, 32)):
     """A task whose images are painted by class: above, then left of a line, of its own each."""
     rng = np.random.default_rng(0)
@@ -194,7 +198,7 @@ def painted(monkeypatch, shape=(32, 32)):
 @pytest.mark.parametrize("column", ["colours", "image statistics"])
 def test_tokens_and_masks_of_one_place_belong_together(monkeypatch, column, shape):
     task = painted(monkeypatch, shape)
-    encoder = Encoder(model=Colours(), sensor="lores") if column == "colours" else None
+    encoder = COLOURS if column == "colours" else None
     with embedded_grids(task, column, encoder, image_px=32, seed=0) as found:
         assert found.train.grids.shape[:3] == (24, 4, 4)
         assert found.test.masks.shape == (8, 32, 32)
@@ -205,14 +209,26 @@ def test_tokens_and_masks_of_one_place_belong_together(monkeypatch, column, shap
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("head", PROBES["segmentation"])
+def test_masks_of_test_images_do_not_reach_a_head_or_the_majority(monkeypatch, head):
+    """What is predicted is the sum of a confusion over its true classes."""
+    with embedded_grids(painted(monkeypatch), "colours", COLOURS, image_px=32, seed=0) as found:
+        other = found._replace(test=found.test._replace(masks=(found.test.masks + 1) % 4))
+        with few_steps():
+            counts = [head_counts(head, grids, n_classes=4, seed=0) for grids in (found, other)]
+        assert (counts[0] != counts[1]).any()
+        np.testing.assert_array_equal(counts[0].sum(1), counts[1].sum(1))
+        constant = [majority_counts(grids, 4).sum(1) for grids in (found, other)]
+        np.testing.assert_array_equal(*constant)
+
+
 def test_a_disk_without_room_for_tokens_is_named(monkeypatch):
     task = painted(monkeypatch)
     usage = grids_module.shutil.disk_usage("/")._replace(free=10)
     monkeypatch.setattr(grids_module.shutil, "disk_usage", lambda path: usage)
-    encoder = Encoder(model=Colours(), sensor="lores")
     with (
         pytest.raises(ValueError, match="set TMPDIR"),
-        embedded_grids(task, "colours", encoder, image_px=32, seed=0),
+        embedded_grids(task, "colours", COLOURS, image_px=32, seed=0),
     ):
         pass
 

@@ -29,7 +29,7 @@ from salib.evaluate import (
 )
 from salib.evaluate.geobench_reader import STORED_AS, describe, raw_samples, sample_names
 from salib.evaluate.inputs import RADAR_RULES, RULES, to_levels
-from salib.evaluate.tasks import iter_split
+from salib.evaluate.tasks import check_disjoint, iter_split
 from salib.world import write_geobench
 from salib.world.tasks import TASKS
 
@@ -140,6 +140,16 @@ def test_the_stretch_of_each_task_neither_darkens_nor_saturates_its_images(bench
     levels = np.concatenate([image.ravel() for image, _ in iter_split(task, "train")])
     assert 25 < np.median(levels) < 235
     assert (levels == 255).mean() < 0.25
+
+
+def test_the_stretch_of_eurosat_takes_its_reflectances_to_its_own_rgb_archive():
+    """Mean red, green and blue as published: of the 13 bands (torchgeo), and of the RGB chips."""
+    reflectance = np.array([[[947.62620298, 1042.92983953, 1118.24399958]]])
+    chips = 255 * np.array([0.3444, 0.3803, 0.4078])
+    levels = to_levels(reflectance, RULES["m-eurosat"])[0, 0].astype(float)
+    np.testing.assert_allclose(levels, chips, atol=1)
+    so2sat = to_levels(reflectance / 10_000, RULES["m-so2sat"])[0, 0].astype(float)
+    np.testing.assert_allclose(so2sat, levels, atol=1)
 
 
 def test_radar_is_vv_then_vh_by_the_rule_pixel_by_pixel(bench):
@@ -459,3 +469,23 @@ def test_published_samples_equal_geobench_own(name):
     assert task.class_names[7] == "Wheat"
     assert labels.shape == (5, 256, 256)
     assert 40 < np.median(np.stack(images)) < 220
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_no_sample_of_a_written_task_stands_in_two_splits_by_name_or_by_pixels(bench, name):
+    folder = folder_of(bench, name)
+    task = geobench_task(folder, procedural=True)
+    check_disjoint(task)
+    seen = {
+        split: {raw.tobytes() for raw, _ in raw_samples(folder, split, RGB, procedural=True)}
+        for split in ("train", "valid", "test")
+    }
+    assert [len(images) for images in seen.values()] == [3, 2, 1]
+    assert len(set().union(*seen.values())) == 6
+    partitions = sorted(folder.glob("*_partition.json"))
+    assert len(partitions) > 1
+    whole = sample_names(folder)
+    for path in partitions:
+        names = json.loads(path.read_text())
+        assert set(names["train"]) <= set(whole["train"])
+        assert (names["valid"], names["test"]) == (whole["valid"], whole["test"])

@@ -11,6 +11,13 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from salib.evaluate import metrics, multiple, normalised, simulate, statistics
 from salib.evaluate.protocol import PROTOCOLS, Protocol, assumptions, percent
+from salib.evaluate.scores import (
+    accuracy_score,
+    difference_of,
+    interval_of,
+    multilabel_scores,
+    segmentation_score,
+)
 
 
 def labelled(seed, n=83, classes=7):
@@ -134,6 +141,49 @@ def test_a_bootstrap_of_any_statistic_is_that_of_a_loop_over_the_samples():
     np.testing.assert_allclose(
         paired, loop(lambda i: average(scores)(i) - average(others)(i)), atol=1e-12
     )
+
+
+def test_scores_of_a_split_are_those_of_scikit_learn_over_all_its_pixels_or_labels():
+    """Not the mean of scores of single images, which weighs a rare class by where it stands."""
+    predicted, masks = masked(2)
+    known, once = masks >= 0, np.ones((1, len(masks)))
+    (iou,) = segmentation_score(metrics.mask_counts(predicted, masks, 5))
+    expected = jaccard_score(masks[known], predicted[known], average="macro")
+    assert iou.statistic(once).item() == pytest.approx(expected)
+    values, labels = labelled(0)
+    once = np.ones((1, len(labels)))
+    f1, precision = multilabel_scores(values, labels)
+    expected = f1_score(labels, values > 0.5, average="micro")
+    assert f1.statistic(once).item() == pytest.approx(expected)
+    expected = average_precision_score(labels, values, average="micro")
+    assert precision.statistic(once).item() == pytest.approx(expected)
+    assert (iou.metric, f1.metric, precision.metric) == ("mIoU", "micro F1", "micro mAP")
+
+
+def test_a_difference_is_ours_minus_theirs_for_every_metric():
+    values, labels = labelled(0)
+    worse = np.random.default_rng(5).permutation(values)
+    classes = labels.argmax(1)
+    guess = np.where(np.arange(len(classes)) % 3, classes, classes + 1)
+    predicted, masks = masked(2, n=len(labels))
+    pairs = [
+        (accuracy_score(classes, classes), accuracy_score(guess, classes)),
+        (multilabel_scores(values, labels), multilabel_scores(worse, labels)),
+        (
+            segmentation_score(metrics.mask_counts(masks.clip(0), masks, 5)),
+            segmentation_score(metrics.mask_counts(predicted, masks, 5)),
+        ),
+    ]
+    indices = statistics.resample(len(labels), 61, np.random.default_rng(4))
+    for better, other in pairs:
+        for ours, theirs in zip(better, other, strict=True):
+            for (first, second), sign in (((ours, theirs), 1), ((theirs, ours), -1)):
+                found, p_value = difference_of(first, second, indices, 0.95)
+                apart = interval_of(first, indices, 0.95).value
+                apart -= interval_of(second, indices, 0.95).value
+                assert found.value == pytest.approx(apart)
+                assert min(sign * found.low, sign * found.high) > 0
+                assert p_value < 0.05
 
 
 def test_a_bootstrap_of_a_share_is_that_of_the_mean():

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import pickle
@@ -177,9 +178,11 @@ def test_splits_that_share_items_cannot_be_evaluated(tmp_path):
     check_disjoint(task)
     path = root / "default_partition.json"
     names = json.loads(path.read_text())
-    path.write_text(json.dumps({**names, "test": names["test"] + names["train"][:1]}))
-    with pytest.raises(ValueError, match="1 items in both train and test"):
-        check_disjoint(task)
+    for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
+        mixed = {**names, second: names[second] + names[first][:1]}
+        path.write_text(json.dumps(mixed))
+        with pytest.raises(ValueError, match=f"1 items in both {first} and {second}"):
+            check_disjoint(task)
 
 
 def test_zip_split_equals_the_rule_by_a_loop(tmp_path):
@@ -193,6 +196,24 @@ def test_zip_split_equals_the_rule_by_a_loop(tmp_path):
             files.sort(key=lambda file: hashlib.sha256(file.encode()).hexdigest())
             expected += [(f"Top/Images/{name}/{file}", label) for file in files[start:stop]]
         assert split_members(path, layout, split) == expected
+
+
+@pytest.mark.parametrize(
+    ("source", "count", "sizes"),
+    [("eurosat", 409, (200, 100, 100)), ("ucmerced", 101, (40, 20, 41))],
+)
+def test_no_chip_of_a_published_archive_stands_in_two_splits(tmp_path, source, count, sizes):
+    """The sizes stated for EuroSAT (the rest is left out) and UC Merced (all is used)."""
+    path = tmp_path / CHIP_ZIPS[source].file
+    with zipfile.ZipFile(path, "w") as archive:
+        for label, number in itertools.product(("bee", "ant"), range(count)):
+            archive.writestr(f"Top/{label}/{label}_{number}.jpg", b"")
+    splits = [
+        {chip for chip, _ in split_members(path, CHIP_ZIPS[source], split)}
+        for split in ("train", "valid", "test")
+    ]
+    assert tuple(len(chips) for chips in splits) == tuple(2 * size for size in sizes)
+    assert len(set().union(*splits)) == 2 * sum(sizes)
 
 
 def test_zip_chips_are_decoded_to_rgb_at_their_own_size(tmp_path):
