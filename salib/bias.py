@@ -2,13 +2,14 @@
 
 import functools
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salib.config import Distance
-
+Distance = Callable[[Tensor, Tensor], Tensor]
+"""Of two lists of positions, (queries 2) and (keys 2) in metres, the distances (queries keys)."""
 PROBES_M = (0.0, 1e-2, 1.0, 37.0, 640.0, 1e4, 1e6)
 
 

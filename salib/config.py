@@ -9,8 +9,6 @@ SCHEMA, TILE_PX = 2, 256
 SENSOR_NAMES = ("radar", "lores", "hires")
 Precision = Literal["float32", "bf16", "auto"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
-Distance = Callable[..., Any]
-"""Of two lists of positions, (queries 2) and (keys 2) in metres, the distances (queries keys)."""
 POSITIONS = ("ground", "patches")
 KINDS: dict[str, dict[str, Any]] = {
     "scale_alibi": {"sensors": SENSOR_NAMES, "position": "ground"},
@@ -107,7 +105,7 @@ class ModelConfig:
     mask_ratio: float
     hires_mask_ratio: float
     sensors: tuple[str, ...] = SENSOR_NAMES
-    position: str | Distance = "ground"
+    position: str | Callable[..., Any] = "ground"
     reference_m: float = 64.0
     slopes: tuple[float, ...] = ()
     learn_slopes: bool = False
@@ -174,7 +172,9 @@ class ModelConfig:
         }
 
     @classmethod
-    def from_json(cls, stored: dict, *, position: Distance | None = None) -> "ModelConfig":
+    def from_json(
+        cls, stored: dict, *, position: Callable[..., Any] | None = None
+    ) -> "ModelConfig":
         """Inverse of `to_json`.
 
         Args:

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "config": set(),
     "bias": set(),
     "attention": {"bias"},
-    "model": {"config", "bias", "attention"},
+    "model": {"config", "bias", "attention", "precision"},
     "losses": set(),
     "precision": {"config"},
     "audit": {"config", "bias", "losses", "model"},

@@ -9,7 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from salib import bias
-from salib.config import Distance
+from salib.bias import Distance
 
 EVERY_ROW = slice(None)
 

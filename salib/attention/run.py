@@ -10,8 +10,7 @@ from salib.attention.flex import flex
 from salib.attention.fused import fused, unsupported_reason
 from salib.attention.geometry import Geometry
 from salib.attention.sdpa import bias_bytes, sdpa
-from salib.bias import is_euclidean
-from salib.config import Distance
+from salib.bias import Distance, is_euclidean
 
 IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "fused", "flex")
 SMALL_KEYS = 128

@@ -7,7 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from salib.artifact import atomic_file
-from salib.config import Distance, ModelConfig
+from salib.bias import Distance
+from salib.config import ModelConfig
 from salib.model.fusion import ScaleAlibi, build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
