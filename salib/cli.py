@@ -93,6 +93,9 @@ def curate(
     requester_pays: Annotated[
         bool, typer.Option("--requester-pays", help="Read files billed to your AWS account.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace tiles made from other inputs.")
+    ] = False,
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
     from salib.curate import SPECS, Engine, Filters, Rules
@@ -134,6 +137,7 @@ def curate(
             max_failed=max_failed,
         ),
         requester_pays=requester_pays,
+        overwrite=overwrite,
         report=lambda text: typer.echo(text, err=True),
     )
     typer.echo(found)
