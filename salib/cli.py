@@ -325,18 +325,23 @@ def _embed_images(
 
     from salib.artifact import atomic_file
     from salib.data import read_image
-    from salib.mapping import image_gsd_m
     from salib.model import load_model
 
     loaded = load_model(model)
     rows = []
     for path in images:
-        metres = image_gsd_m(path) if gsd_m is None else gsd_m
+        metres = _measured_gsd_m(path) if gsd_m is None else gsd_m
         vector = loaded.embed(read_image(path, sensor)[None], sensor, metres)[0]
         row = {"image": path, "sensor": sensor, "gsd_m": metres, "embedding": vector.tolist()}
         rows.append(row)
     with atomic_file(out) as part:
         pd.DataFrame(rows).to_parquet(part)
+
+
+def _measured_gsd_m(image: str) -> float:
+    from salib.mapping import image_gsd_m
+
+    return image_gsd_m(image)
 
 
 def _embed_scene(
@@ -473,6 +478,10 @@ def main() -> None:
         app()
     except (ValueError, OSError) as error:
         typer.echo(f"salib: {error}", err=True)
+        raise SystemExit(2) from error
+    except ModuleNotFoundError as error:
+        extras = "pip install 'salib[curate,evaluate]'"
+        typer.echo(f"salib: {error.name} must be installed for this command: {extras}", err=True)
         raise SystemExit(2) from error
 
 
