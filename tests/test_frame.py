@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "mapping": {"config", "curate", "model", "precision"},
     "tables": {"evaluate.protocol", "evaluate.statistics"},
     "figures": {"config"},
-    "ledger": set(),
+    "provenance": {"precision"},
+    "ledger": {"provenance"},
 }
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
 RASTER |= {"pystac_client", "requests", "rio_cogeo", "shapely", "stac_geoparquet"}
