@@ -83,7 +83,7 @@ class Ledger:
             n: how many observations it rests on.
             unit: printed after the number, such as "%".
             data: what images it was made from.
-            ran_on: of the run that gave it, such as a model's `timing.json`; of its entries those in
+            ran_on: of the run that gave it, such as a model's `timing.json`; its entries named in
                 `provenance.RAN_ON` count. By default it was computed where the page was.
 
         Raises:
