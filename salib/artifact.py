@@ -82,7 +82,9 @@ def check_replaceable(path: str | Path, *own: str, stamped: bool = False) -> Non
         raise ValueError(f"out must lie in a folder, got {path}, but {above} is a file")
     if path.resolve() in (Path.cwd(), *Path.cwd().parents):
         raise ValueError(f"out must be a folder of its own, got {path}: name a new one")
-    held = {item.name for item in path.iterdir()} - {".DS_Store"} if path.is_dir() else set()
+    held = (
+        {item.name for item in path.iterdir()} - {".DS_Store", ".lock"} if path.is_dir() else set()
+    )
     foreign = [name for name in held if not any(fnmatchcase(name, each) for each in own)]
     if foreign or (held and stamped and MADE_FROM not in held):
         raise ValueError(
@@ -225,6 +227,13 @@ def source_digest(*modules: str) -> str:
 def is_kept(folder: str | Path, key: dict) -> bool:
     """Whether `folder` was completed from `key`, by whatever code of the same recipe."""
     return _compared(_made_from(folder)) == _compared(json.loads(json.dumps(key)))
+
+
+def differences(folder: str | Path, key: dict) -> list[str]:
+    """Names of the entries of `key` that `folder` was made from otherwise; none if from nothing."""
+    made = _made_from(folder)
+    now = _compared(json.loads(json.dumps(key))) or {}
+    return [name for name in now if now[name] != made.get(name)] if made else []
 
 
 def code_remark(folder: str | Path, key: dict) -> str:

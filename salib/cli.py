@@ -93,6 +93,9 @@ def curate(
     requester_pays: Annotated[
         bool, typer.Option("--requester-pays", help="Read files billed to your AWS account.")
     ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace tiles made from other inputs.")
+    ] = False,
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
     from salib.curate import SPECS, Engine, Filters, Rules
@@ -134,6 +137,7 @@ def curate(
             max_failed=max_failed,
         ),
         requester_pays=requester_pays,
+        overwrite=overwrite,
         report=lambda text: typer.echo(text, err=True),
     )
     typer.echo(found)
@@ -321,18 +325,23 @@ def _embed_images(
 
     from salib.artifact import atomic_file
     from salib.data import read_image
-    from salib.mapping import image_gsd_m
     from salib.model import load_model
 
     loaded = load_model(model)
     rows = []
     for path in images:
-        metres = image_gsd_m(path) if gsd_m is None else gsd_m
+        metres = _measured_gsd_m(path) if gsd_m is None else gsd_m
         vector = loaded.embed(read_image(path, sensor)[None], sensor, metres)[0]
         row = {"image": path, "sensor": sensor, "gsd_m": metres, "embedding": vector.tolist()}
         rows.append(row)
     with atomic_file(out) as part:
         pd.DataFrame(rows).to_parquet(part)
+
+
+def _measured_gsd_m(image: str) -> float:
+    from salib.mapping import image_gsd_m
+
+    return image_gsd_m(image)
 
 
 def _embed_scene(
@@ -469,6 +478,10 @@ def main() -> None:
         app()
     except (ValueError, OSError) as error:
         typer.echo(f"salib: {error}", err=True)
+        raise SystemExit(2) from error
+    except ModuleNotFoundError as error:
+        extras = "pip install 'salib[curate,evaluate]'"
+        typer.echo(f"salib: {error.name} must be installed for this command: {extras}", err=True)
         raise SystemExit(2) from error
 
 

@@ -2,7 +2,7 @@
 
 A page of the ledger is `results/<profile>/ledger/<notebook>.json`. What two runs of one seed must
 agree on stands under `entries` and is summed up by `sha256`; where and with what it was computed
-stands apart, under `provenance`.
+stands apart, under `provenance`: for the page, and under `ran_on` for numbers of another run.
 """
 
 import base64
@@ -11,23 +11,18 @@ import html
 import io
 import json
 import math
-import os
-import platform
 import re
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal
 
 from salib.artifact import atomic_file
+from salib.provenance import machine, run_facts
 
 Data = Literal["procedural", "real", "paper", "none"]
 
 SCHEMA = 1
-PACKAGES = ("salib", "torch", "numpy", "scikit-learn", "pandas", "matplotlib", "geobench")
 KEY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
 MAP_ABSENT = '<p class="sa-missing">In the book, where scripts may run, a map stands here.</p>'
@@ -59,6 +54,7 @@ class Ledger:
         self.notebook, self.profile, self.seed, self.root = notebook, profile, seed, Path(root)
         self.entries: dict[str, dict[str, Any]] = {}
         self._files: dict[str, bytes] = {}
+        self._ran_on: dict[str, dict[str, str]] = {}
 
     @property
     def path(self) -> Path:
@@ -75,6 +71,7 @@ class Ledger:
         n: int | None = None,
         unit: str | None = None,
         data: Data = "procedural",
+        ran_on: Mapping[str, Any] | None = None,
     ) -> str:
         """Record one number (or word) and return it as the book will print it.
 
@@ -86,6 +83,8 @@ class Ledger:
             n: how many observations it rests on.
             unit: printed after the number, such as "%".
             data: what images it was made from.
+            ran_on: of the run that gave it, such as a model's `timing.json`; its entries named in
+                `provenance.RAN_ON` count. By default it was computed where the page was.
 
         Raises:
             ValueError: if the key is malformed or taken, or the value or interval is not finite.
@@ -95,6 +94,8 @@ class Ledger:
         text = f"{value:{fmt or ''}}" + (f" {unit}" if unit else "")
         entry = {"kind": "number", "value": value, "text": text, "fmt": fmt, "unit": unit}
         self._add(key, {**entry, "ci": interval, "n": n, "data": data})
+        if facts := run_facts(ran_on or {}):
+            self._ran_on[key] = facts
         return text
 
     def table(self, key: str, table: Any, caption: str = "", *, data: Data = "procedural") -> Shown:
@@ -179,7 +180,7 @@ class Ledger:
             "source": source_of(source) if source.is_file() else None,
             "entries": dict(sorted(self.entries.items())),
             "sha256": _digest(self.entries),
-            "provenance": _provenance(self.root),
+            "provenance": {**machine(self.root), "ran_on": dict(sorted(self._ran_on.items()))},
         }
         with atomic_file(self.path) as part:
             part.write_text(json.dumps(page, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
@@ -258,34 +259,3 @@ def _figure_html(drawn: dict[str, bytes], caption: str, data: Data) -> str:
         images += f'<img class="{name}"{hidden} alt="{html.escape(caption)}" src="{source}">'
     text = f"<figcaption>{_caption(caption, data)}</figcaption>"
     return f'<figure class="sa-figure"><div>{images}</div>{text}</figure>'
-
-
-def _provenance(root: Path) -> dict[str, Any]:
-    torch = sys.modules.get("torch")
-    gpu = torch.cuda.get_device_name() if torch and torch.cuda.is_available() else None
-    return {
-        **_commit(root),
-        "device": gpu or f"CPU, {platform.machine()}, {os.cpu_count()} cores",
-        "python": platform.python_version(),
-        "versions": {name: _version(name) for name in PACKAGES},
-    }
-
-
-def _commit(root: Path) -> dict[str, Any]:
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-
-
-def _git(root: Path, *words: str) -> str:
-    command = ["git", "-C", str(root), *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
-
-
-def _version(name: str) -> str | None:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return None

@@ -266,7 +266,7 @@ def test_too_many_failed_blocks_end_the_run_and_keep_what_was_rendered(world, qu
                 area=AREA,
                 engine=Engine(retries=1, max_failed=0.0),
             )
-        kept = list((tmp_path / "out").glob(".shards/*/*.arrow"))
+        kept = list((tmp_path / "out").glob(".shards/*.arrow"))
         assert "HTTP 500" in (tmp_path / "out" / "quarantine.csv").read_text()
         assert not any((tmp_path / "out" / name).exists() for name in ARCHIVES)
         server.broken = set()
@@ -367,7 +367,7 @@ def kill_a_worker(world, folder, name):
         process = subprocess.Popen(list(map(str, command)), stdout=said, stderr=said)
         killed = None
         while killed is None and process.poll() is None:
-            if list(folder.glob(".shards/*/*")):
+            if list(folder.glob(".shards/*.arrow")):
                 workers = [child for child in descendants(process.pid) if is_worker(child)]
                 killed = workers[0] if workers else None
             time.sleep(0.002)

@@ -14,7 +14,7 @@ import pytest
 import shapely
 from curate_scenes import write_small_world
 
-from salib.artifact import InUseError, file_digest
+from salib.artifact import HOST, RECIPES, InUseError, file_digest
 from salib.config import SENSOR_NAMES
 from salib.curate import Archive, Engine, Rules, curate
 from salib.curate.catalog import search
@@ -125,12 +125,12 @@ def test_a_killed_run_resumes_to_the_same_bytes(catalog, out, tmp_path, monkeypa
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(catalog), str(folder)], stderr=subprocess.DEVNULL
     )
-    while not (kept := list(folder.glob(".shards/*/*.arrow"))):
+    while not (kept := list(folder.glob(".shards/*.arrow"))):
         assert process.poll() is None
         time.sleep(0.002)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/*/[0-9]*.arrow")}
+    kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/[0-9]*.arrow")}
     assert not any((folder / name).exists() for name in outputs() if name != "scenes.parquet")
     done = []
     monkeypatch.setattr("salib.curate.engine.commit", lambda block: done.append(commit(block)))
@@ -145,7 +145,7 @@ def test_a_second_run_into_a_folder_is_kept_out_until_the_first_ends(catalog, ou
     process = subprocess.Popen(
         [sys.executable, "-c", SCRIPT, str(catalog), str(folder)], stderr=subprocess.DEVNULL
     )
-    while not list(folder.glob(".shards/*/*.arrow")):
+    while not list(folder.glob(".shards/*.arrow")):
         assert process.poll() is None
         time.sleep(0.002)
     with pytest.raises(InUseError, match="where another run is at work"):
@@ -206,7 +206,88 @@ def test_a_damaged_or_absent_output_is_made_again(catalog, out, tmp_path, name, 
     assert digests(folder) == digests(out)
 
 
-def test_other_arguments_replace_the_output(catalog, out, tmp_path):
+def stopped(catalog, folder, monkeypatch, blocks, **options):
+    """Curate until so many blocks are rendered; their files."""
+    left = list(range(blocks))
+
+    def one_less(block):
+        left.pop()
+        return commit(block)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("salib.curate.engine.commit", one_less)
+        with pytest.raises(IndexError):
+            curate(catalog, folder, zoom=ZOOM, **options)
+    return set(folder.glob(".shards/[0-9]*.arrow"))
+
+
+def test_code_edits_neither_read_a_scene_again_nor_go_unsaid(catalog, out, tmp_path, monkeypatch):
+    folder, said, done = tmp_path / "edited", [], []
+    before = stopped(catalog, folder, monkeypatch, 3)
+    assert len(before) == 3
+    monkeypatch.setattr("salib.curate.run.source_digest", lambda module: "edited" * 8)
+    with monkeypatch.context() as patch:
+        patch.setattr("salib.curate.engine.commit", lambda b: done.append(commit(b)))
+        curate(catalog, folder, zoom=ZOOM, report=said.append)
+    assert done
+    assert not before & set(done)
+    assert digests(folder) == digests(out)
+    assert [line for line in said if "resuming: 3 of" in line and "the code has changed" in line]
+    said.clear()
+    times = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
+    monkeypatch.setattr("salib.curate.run.source_digest", lambda module: "again" * 8)
+    curate(catalog, folder, zoom=ZOOM, report=said.append)
+    assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == times
+    (line,) = said
+    assert line.startswith(f"kept: {folder} ")
+    assert "the code has changed since, editeded to againaga" in line
+
+
+def test_a_raised_recipe_asks_before_it_replaces(catalog, out, tmp_path, monkeypatch):
+    folder = shutil.copytree(out, tmp_path / "recipe")
+    monkeypatch.setitem(RECIPES, "curate", RECIPES["curate"] + 1)
+    with pytest.raises(ValueError, match="with tiles that differ in recipe: choose"):
+        curate(catalog, folder, zoom=ZOOM)
+    assert digests(folder) == digests(out)
+
+
+def test_unfinished_tiles_of_other_arguments_stay_until_asked(catalog, tmp_path, monkeypatch):
+    before = stopped(catalog, tmp_path, monkeypatch, 2)
+    with pytest.raises(ValueError, match="unfinished tiles that differ in quant: choose another"):
+        curate(catalog, tmp_path, zoom=ZOOM, quant="released")
+    assert set(tmp_path.glob(".shards/[0-9]*.arrow")) == before
+    curate(catalog, tmp_path, zoom=ZOOM, quant="released", overwrite=True)
+    assert {path.name for path in tmp_path.iterdir()} == {*outputs(), "made_from.json"}
+
+
+def test_what_others_made_is_not_replaced_even_when_asked(catalog, out, tmp_path):
+    folder = shutil.copytree(out, tmp_path / "noted")
+    (folder / "notes.txt").write_text("somebody's")
+    with pytest.raises(ValueError, match=r"out must be new.* with 'notes\.txt': all is kept"):
+        curate(catalog, folder, zoom=ZOOM, quant="released", overwrite=True)
+    assert digests(folder) == digests(out)
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(out / "radar.pmtiles", alone)
+    for overwrite in (False, True):
+        with pytest.raises(ValueError, match=r"with 'radar\.pmtiles': all is kept"):
+            curate(catalog, alone, zoom=ZOOM, overwrite=overwrite)
+    assert file_digest(alone / "radar.pmtiles") == digests(out)["radar.pmtiles"]
+
+
+def test_half_written_files_of_another_host_stay_and_dead_ones_of_ours_go(catalog, tmp_path):
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    other = tmp_path / f".index.parquet.elsewhere.{dead.pid}.x.part"
+    ours = tmp_path / f".index.parquet.{HOST}.{dead.pid}.x.part"
+    for path in (other, ours):
+        path.write_text("half")
+    curate(catalog, tmp_path, zoom=ZOOM)
+    assert other.is_file()
+    assert not ours.is_file()
+
+
+def test_other_arguments_replace_the_output_only_when_asked(catalog, out, tmp_path):
     folder = tmp_path / "again"
     row = geopandas.read_parquet(out / "index.parquet").iloc[0]
     bbox = row.geometry.bounds
@@ -214,7 +295,11 @@ def test_other_arguments_replace_the_output(catalog, out, tmp_path):
     one = geopandas.read_parquet(folder / "index.parquet")
     assert one.tile_id.tolist() == [row.tile_id]
     first = Archive(folder / "radar.pmtiles").get(row.z, row.x, row.y)
-    curate(catalog, folder, zoom=ZOOM, area=bbox, quant="released")
+    before = digests(folder)
+    with pytest.raises(ValueError, match="with tiles that differ in quant: choose another folder"):
+        curate(catalog, folder, zoom=ZOOM, area=bbox, quant="released")
+    assert digests(folder) == before
+    curate(catalog, folder, zoom=ZOOM, area=bbox, quant="released", overwrite=True)
     released = Archive(folder / "radar.pmtiles").get(row.z, row.x, row.y)
     differs = (first != released).any(axis=2)
     assert differs.any()
@@ -275,13 +360,15 @@ def test_nearest_is_another_output_of_the_same_places(catalog, out, index, tmp_p
         assert np.corrcoef(first[..., bands].ravel(), second[..., bands].ravel())[0, 1] > 0.9
 
 
-def test_a_changed_item_is_curated_again(tmp_path):
+def test_a_changed_item_is_curated_again_when_asked(tmp_path):
     catalog = write_small_world(tmp_path / "world", km=3)
     folder = curate(catalog, tmp_path / "out", zoom=ZOOM)
     before = json.loads((folder / "made_from.json").read_text())
     item = next((tmp_path / "world").glob("**/S2_0.json"))
     item.write_text(item.read_text().replace('"eo:cloud_cover": 3.0', '"eo:cloud_cover": 9.0'))
-    curate(catalog, folder, zoom=ZOOM)
+    with pytest.raises(ValueError, match="with tiles that differ in items: choose"):
+        curate(catalog, folder, zoom=ZOOM)
+    curate(catalog, folder, zoom=ZOOM, overwrite=True)
     after = json.loads((folder / "made_from.json").read_text())
     assert {key for key in before if before[key] != after[key]} == {"items"}
     assert Archive(folder / "lores.pmtiles").metadata["scenes"] == ["S2_1", "S2_0"]

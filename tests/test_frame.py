@@ -43,7 +43,8 @@ MAY_IMPORT = {
     "mapping": {"config", "curate", "model", "precision"},
     "tables": {"evaluate.protocol", "evaluate.statistics"},
     "figures": {"config"},
-    "ledger": set(),
+    "provenance": {"precision"},
+    "ledger": {"provenance"},
 }
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
 RASTER |= {"pystac_client", "requests", "rio_cogeo", "shapely", "stac_geoparquet"}
@@ -149,6 +150,16 @@ def test_the_lock_meets_what_the_package_and_geobench_ask_for():
             assert requirement.specifier.contains(versions[name]), (
                 f"{requirement}: {versions[name]}"
             )
+
+
+def test_the_workflow_tries_both_ends_of_the_range_of_torch_and_the_locked_one():
+    jobs = yaml.safe_load((ROOT / ".github/workflows/book.yml").read_text())["jobs"]
+    tried = jobs["versions"]["strategy"]["matrix"]["torch"]
+    minors = [int(version.split(".")[1]) for version in tried]
+    clauses = wanted()["torch"].specifier
+    oldest, beyond = sorted(int(clause.version.split(".")[1]) for clause in clauses)
+    assert (min(minors), max(minors)) == (oldest, beyond - 1)
+    assert {str(pin.specifier)[2:] for pin in pinned() if pin.name == "torch"} <= set(tried)
 
 
 def test_conda_installs_the_same_lock_the_same_geobench_and_this_package():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import math
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pytest
 from matplotlib import pyplot
 
 from salib.ledger import Ledger, source_of
+from salib.precision import instructions, resolve_device
 
 plain = {"profile": "smoke", "seed": 7}
 
@@ -24,9 +26,10 @@ def draw():
     return figure
 
 
-def write(root, number=0.7):
+def write(root, number=0.7, ran_on=None):
     ledger = Ledger("05_table2", root=root, **plain)
-    ledger.number("table2.mean", number, ".1%", ci=(0.6, 0.8), n=101)
+    ledger.number("table2.mean", number, ".1%", ci=(0.6, 0.8), n=101, ran_on=ran_on)
+    ledger.number("table2.steps", 240)
     ledger.table("table2.main", pd.DataFrame({"k-NN": [0.5]}).style.highlight_max(), "Rows.")
     ledger.figure("table2.curve", draw, "A curve.")
     return ledger.close()
@@ -54,8 +57,35 @@ def test_two_runs_of_one_seed_write_the_same_entries_and_figures(tmp_path):
 def test_another_value_changes_the_sum_but_where_it_ran_does_not(tmp_path):
     first = json.loads(write(tmp_path / "a").read_text())
     assert first["sha256"] != json.loads(write(tmp_path / "b", 0.71).read_text())["sha256"]
+    run = {"precision": "bf16", "attention": ["fused", "sdpa"], "instructions": math.nan}
+    elsewhere = json.loads(write(tmp_path / "c", ran_on=run | {"seconds": 3}).read_text())
+    assert first["entries"] == elsewhere["entries"]
+    assert first["sha256"] == elsewhere["sha256"]
+    assert first["provenance"]["ran_on"] == {}
+    told = {"precision": "bf16", "attention": "fused+sdpa"}
+    assert elsewhere["provenance"]["ran_on"] == {"table2.mean": told}
     assert "commit" in first["provenance"]
     assert "commit" not in json.dumps(first["entries"])
+
+
+def test_the_card_tells_of_the_run_that_gave_a_number_and_else_of_the_page(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "book" / "_ext")
+    book = pytest.importorskip("salib_book")
+    run = {"device": "cuda", "precision": "bf16", "attention": ["fused"], "instructions": "H100"}
+    page = json.loads(write(tmp_path, ran_on=run).read_text())
+    entries = book.read_ledger(tmp_path / "results", "smoke")
+    told = book.card(entries["table2.mean"]).splitlines()
+    assert told[-4:] == [
+        "device: cuda",
+        "instructions: H100",
+        "precision: bf16",
+        "attention: fused",
+    ]
+    here = book.card(entries["table2.steps"])
+    assert f"device: {page['provenance']['device']}" in here
+    assert f"instructions: {page['provenance']['instructions']}" in here
+    assert "attention" not in here
+    assert page["provenance"]["instructions"] == instructions(resolve_device("auto"))
 
 
 def test_a_page_says_what_an_auditor_asks_for(tmp_path):
@@ -64,7 +94,9 @@ def test_a_page_says_what_an_auditor_asks_for(tmp_path):
     entry = page["entries"]["table2.mean"]
     assert (entry["value"], entry["ci"], entry["n"]) == (0.7, [0.6, 0.8], 101)
     assert entry["data"] == "procedural"
-    assert {"device", "python", "versions", "commit", "dirty"} <= page["provenance"].keys()
+    assert {"device", "python", "versions", "commit", "dirty", "instructions"} <= page[
+        "provenance"
+    ].keys()
 
 
 @pytest.mark.parametrize(

@@ -135,14 +135,18 @@ def test_quotes_of_the_claims_are_not_empty_and_ids_are_unique():
 
 
 def test_summaries_average_over_the_geobench_tasks_and_miss_nothing_silently():
-    table = rows(lead=0.1).assign(n_test=300)
+    table = rows(lead=0.1).assign(n_test=300, precision="bf16")
+    table["attention"] = ["sdpa" if task == "m-forestnet" else "fused" for task in table["task"]]
     found = tables.knn_accuracy(table, "m-forestnet")
     assert found["scale_alibi"]["value"] == pytest.approx(0.6 + 0.001)
     assert found["scale_alibi"]["ci"] == pytest.approx((0.581, 0.621))
     assert found["scale_alibi"]["n"] == 300
+    ran_on = {"instructions": None, "precision": "bf16", "attention": "sdpa"}
+    assert found["scale_alibi"]["ran_on"] == ran_on
     mean = tables.mean_accuracy(table, procedural=True)
-    assert mean["scale_alibi"] == pytest.approx(0.6 + 0.001 * (0 + 1 + 2 + 3) / 4)
-    assert mean["statistics"] == pytest.approx(0.37)
+    assert mean["scale_alibi"]["ran_on"]["attention"] == "fused, sdpa"
+    assert mean["scale_alibi"]["value"] == pytest.approx(0.6 + 0.001 * (0 + 1 + 2 + 3) / 4)
+    assert mean["statistics"]["value"] == pytest.approx(0.37)
     assert not any(tables.knn_accuracy(table, "eurosat").values())
     with pytest.raises(ValueError, match="must hold tasks of Table 2"):
         tables.mean_accuracy(table, procedural=False)

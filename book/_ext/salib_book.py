@@ -20,6 +20,7 @@ from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
 from salib.ledger import BADGES, INK
+from salib.provenance import RAN_ON
 
 logger = logging.getLogger(__name__)
 
@@ -42,13 +43,15 @@ def read_ledger(results: Path, profile: str) -> dict[str, dict[str, Any]]:
             if key in entries:
                 other = entries[key]["notebook"]
                 raise ValueError(f"{key} must be written once, got {other} and {page['notebook']}")
-            entries[key] = {**entry, **shared}
+            own = page["provenance"].get("ran_on", {}).get(key)
+            entries[key] = {**entry, **shared, "ran_on": own}
     return entries
 
 
 def card(entry: dict[str, Any]) -> str:
     """What a reader sees on pointing at a number, one fact a line."""
     origin = entry["provenance"]
+    ran_on = entry.get("ran_on") or origin
     commit = (origin["commit"] or "unknown")[:10] + (
         " with local changes" if origin["dirty"] else ""
     )
@@ -62,7 +65,7 @@ def card(entry: dict[str, Any]) -> str:
         "profile": entry["profile"],
         "notebook": entry["notebook"],
         "commit": commit,
-        "device": origin["device"],
+        **{name: ran_on.get(name) for name in RAN_ON},
     }
     return "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None)
 

@@ -2,11 +2,11 @@
 
 import io
 import struct
+from collections.abc import Callable
+from functools import cache
 
 import cv2
-import deflate
 import numpy as np
-import pyspng
 from jaxtyping import UInt8
 from PIL import Image
 
@@ -60,8 +60,10 @@ def encode_png(image: UInt8[np.ndarray, "height width bands"]) -> bytes:
     height, width, bands = image.shape
     if bands not in _PNG_COLOUR:
         raise ValueError(f"image must have 1, 3 or 4 bands, got {bands}")
+    from deflate import zlib_compress  # of the extra "curate"; reading does without
+
     header = struct.pack(">IIBBBBB", width, height, 8, _PNG_COLOUR[bands], 0, 0, 0)
-    packed = deflate.zlib_compress(_less_average(image), _LEVEL)
+    packed = zlib_compress(_less_average(image), _LEVEL)
     chunks = (b"IHDR", header), (b"IDAT", packed), (b"IEND", b"")
     return _PNG_SIGNATURE + b"".join(_chunk(kind, content) for kind, content in chunks)
 
@@ -79,8 +81,10 @@ def _less_average(image: UInt8[np.ndarray, "height width bands"]) -> UInt8[np.nd
 
 
 def _chunk(kind: bytes, content: bytes | bytearray) -> bytes:
+    from deflate import crc32
+
     body = kind + content
-    return struct.pack(">I", len(content)) + body + struct.pack(">I", deflate.crc32(body))
+    return struct.pack(">I", len(content)) + body + struct.pack(">I", crc32(body))
 
 
 def decode(data: bytes) -> UInt8[np.ndarray, "height width bands"]:
@@ -110,10 +114,11 @@ def _read_png(data: bytes) -> UInt8[np.ndarray, "height width bands"] | None:
 
     It stops at the last pixel, before the checksum of the compressed bytes, which is checked here.
     """
-    if not _is_sound(data):
+    fast = _libspng()
+    if fast is None or not _is_sound(data, fast[1]):
         return None
     try:
-        pixels = pyspng.load(data)
+        pixels = fast[0](data)
     except RuntimeError:
         return None
     if pixels.dtype != np.uint8:
@@ -121,12 +126,23 @@ def _read_png(data: bytes) -> UInt8[np.ndarray, "height width bands"] | None:
     return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
-def _is_sound(png: bytes) -> bool:
+@cache
+def _libspng() -> tuple[Callable, Callable] | None:
+    """What reads a PNG and sums up its bytes; None without the extra "curate", which brings it."""
+    try:
+        from deflate import crc32
+        from pyspng import load
+    except ImportError:
+        return None
+    return load, crc32
+
+
+def _is_sound(png: bytes, crc32: Callable) -> bool:
     """Whether the chunks of a PNG have the checksums that they name."""
     view, start = memoryview(png), len(_PNG_SIGNATURE)
     while start + 12 <= len(png):
         end = start + 8 + int.from_bytes(view[start : start + 4])
-        if deflate.crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4]):
+        if crc32(view[start + 4 : end]) != int.from_bytes(view[end : end + 4]):
             return False
         start = end + 4
     return start == len(png)

@@ -1,13 +1,12 @@
-"""What an earlier call of `curate` left in its folder: kept if whole, cleared away if half made."""
+"""What an earlier call of `curate` left in its folder: whole, unfinished, or of other inputs."""
 
-import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from salib.artifact import MADE_FROM
+from salib.artifact import MADE_FROM, check_replaceable, differences
 from salib.config import SENSOR_NAMES
 from salib.curate.archive import Archive
 from salib.curate.grid import tiles_of_ids
@@ -46,15 +45,27 @@ def is_whole(out: Path) -> bool:
     return True
 
 
-def clear_parts(out: Path) -> None:
-    """Remove files that a killed run left half written."""
-    for name in (*outputs(), UNCOVERED, QUARANTINE, MADE_FROM):
-        for part in out.glob(f".{name}.*.part"):
-            part.unlink()
+def check_out(out: Path, key: dict, *, overwrite: bool) -> None:
+    """Refuse to replace what was made from other inputs, unless asked, and what others made.
 
+    Args:
+        key: what is known of the call so far; entries of the stamp that it lacks are not compared.
 
-def clear_shards(shards: Path) -> None:
-    """Remove shards that a run, killed at its very end, left; those of another run stay."""
-    shutil.rmtree(shards, ignore_errors=True)
-    if shards.parent.is_dir() and not any(shards.parent.iterdir()):
-        shards.parent.rmdir()
+    Raises:
+        ValueError: naming what differs, or a file that `curate` has not written.
+    """
+    shards = out / SHARDS
+    finished = differences(out, key)
+    unfinished = differences(shards, key) if any(shards.glob("*.arrow")) else []
+    if (finished or unfinished) and not overwrite:
+        state = "tiles" if finished else "unfinished tiles"
+        raise ValueError(
+            f"out must be new or made from the same inputs, got {out} with {state} that differ in "
+            f"{', '.join(finished or unfinished)}: choose another folder, or replace them with "
+            "--overwrite"
+        )
+    ours = shards.is_dir() or (out / MADE_FROM).is_file()
+    if finished or (any(out.glob("*.pmtiles")) and not ours):
+        written = (*outputs(), UNCOVERED, QUARANTINE, MADE_FROM, SHARDS)
+        parts = (f".{name}.*.part" for name in written)
+        check_replaceable(out, *written, *parts, stamped=True)

@@ -16,15 +16,19 @@ from shapely.geometry.base import BaseGeometry
 
 from salib.artifact import (
     MADE_FROM,
+    RECIPES,
+    SOURCE,
     atomic_file,
     check_room,
+    clear_parts,
+    code_remark,
     is_kept,
     only_writer,
     source_digest,
     stamp,
 )
 from salib.config import SENSOR_NAMES
-from salib.curate import remote, sources
+from salib.curate import sources
 from salib.curate.archive import write_archive
 from salib.curate.area import Area, area_of, excluded_ground
 from salib.curate.catalog import Rules, search
@@ -36,9 +40,9 @@ from salib.curate.kept import (
     QUARANTINE,
     SHARDS,
     SNAPSHOT,
-    clear_parts,
-    clear_shards,
+    check_out,
     is_whole,
+    outputs,
 )
 from salib.curate.plan import (
     UNCOVERED,
@@ -49,7 +53,6 @@ from salib.curate.plan import (
     tell,
     write_uncovered,
 )
-from salib.curate.raster import BlockReader
 from salib.curate.render import QUANTS, RESAMPLINGS
 from salib.curate.shards import read_rows, read_tiles
 from salib.curate.verify import TILES
@@ -77,6 +80,7 @@ def curate(
     encoding: str = "png",
     engine: Engine | None = None,
     requester_pays: bool = False,
+    overwrite: bool = False,
     report: Callable[[str], object] | None = None,
 ) -> Path:
     """Render aligned 256 px tiles of three sensors from a STAC catalogue.
@@ -87,10 +91,11 @@ def curate(
     answer, which is itself a catalogue that repeats the run. An API is not asked again while that
     file answers the same question; delete it to search anew.
 
-    An interrupted call resumes; a call whose scenes, arguments and code are those of the last one
-    returns at once. The bytes depend on neither interruptions nor the engine. Blocks that could not
-    be rendered are listed in `quarantine.csv`, and a later call tries them again; places that a
-    sensor's scenes leave bare are listed in `uncovered.geojson`.
+    An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
+    at once. Tiles of other scenes or arguments are replaced only with `overwrite`. The bytes depend
+    on neither interruptions nor the engine. Blocks that could not be rendered are listed in
+    `quarantine.csv`, and a later call tries them again; places that a sensor's scenes leave bare
+    are listed in `uncovered.geojson`.
 
     Args:
         catalog: see `sources.find_items`.
@@ -109,13 +114,15 @@ def curate(
             does not read.
         engine: how blocks of tiles are mapped, tried again and given up.
         requester_pays: read files whose transfer is billed to the caller's AWS account.
+        overwrite: replace tiles in `out` that were made from other scenes or arguments.
         report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, an `out` that holds fetched archives, a catalogue or
-            file that is missing or out of reach, a search that finds nothing, an area that the
-            scenes do not cover, files whose transfer would be billed without `requester_pays`, or
-            more failed blocks than the engine allows.
+        ValueError: for arguments out of range, an `out` that holds fetched archives, archives of
+            others or (without `overwrite`) tiles of other inputs, a catalogue or file that is
+            missing or out of reach, a search that finds nothing, an area that the scenes do not
+            cover, files whose transfer would be billed without `requester_pays`, or more failed
+            blocks than the engine allows.
         OSError: if the disk is full or another run writes to `out`.
     """
     _check(zoom, quant, resampling, encoding)
@@ -126,7 +133,6 @@ def curate(
     with only_writer(out):
         ground = None if area is None else area_of(area)
         banned = excluded_ground(exclude)
-        items = _items(catalog, out, rules, ground)
         key = {
             "zoom": zoom,
             "area": None if ground is None else _digest(ground),
@@ -137,13 +143,18 @@ def curate(
             "quant": quant,
             "resampling": resampling,
             "encoding": encoding,
-            "items": sources.items_digest(items),
-            "source": source_digest("salib.curate"),
+            "recipe": RECIPES["curate"],
+            SOURCE: source_digest("salib.curate"),
         }
-        shards = out / SHARDS / sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
-        clear_parts(out)
+        check_out(out, key, overwrite=overwrite)  # before a search replaces the last one's answer
+        items = _items(catalog, out, rules, ground, overwrite=overwrite)
+        key["items"] = sources.items_digest(items)
+        check_out(out, key, overwrite=overwrite)
+        shards = out / SHARDS
+        clear_parts(out, *outputs(), UNCOVERED, QUARANTINE, MADE_FROM)
         if is_kept(out, key) and is_whole(out):
-            clear_shards(shards)
+            shutil.rmtree(shards, ignore_errors=True)
+            say(f"kept: {out} was curated from the same inputs{code_remark(out, key)}")
             return out
         plan = make_plan(
             items,
@@ -156,19 +167,28 @@ def curate(
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
+        if shards.is_dir() and not is_kept(shards, key):
+            shutil.rmtree(shards, ignore_errors=True)
         how = {"quant": quant, "encoding": encoding, "resampling": resampling}
         blocks = make_blocks(plan, shards, requester_pays=requester_pays, **how)
         waiting = [block for block in blocks if not block.path.is_file()]
+        if len(waiting) < len(blocks):
+            done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
+            say(f"resuming: {done} are rendered{code_remark(shards, key)}")
         places = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
         check_room(out, 7 * TILE_BYTES * places)
         try:
             frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
             if not (frozen or sources.is_remote(catalog)):
                 sources.write_snapshot(out / SNAPSHOT, items, rules, "")
+            if len(waiting) == len(blocks):
+                stamp(shards, key)
             failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
             whole = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(whole).to_pandas()
-            checks = _radar_checks(plan, rows, shards / CHECKS, requester_pays)
+            from salib.curate.gcps import radar_checks  # 40 MB of scipy: after the workers' end
+
+            checks = radar_checks(plan.scenes["radar"], rows, shards / CHECKS, requester_pays)
             _finish(out, plan, whole, rows, filters, checks, engine.workers)
         except OSError as error:
             if error.errno not in FULL:
@@ -180,7 +200,7 @@ def curate(
             say(f"{left}, see {out / QUARANTINE}: run again")
             return out
         stamp(out, key)
-        shutil.rmtree(out / SHARDS)
+        shutil.rmtree(shards)
         return out
 
 
@@ -189,7 +209,7 @@ def _digest(ground: BaseGeometry) -> str:
 
 
 def _items(
-    catalog: str | Path, out: Path, rules: Rules, ground: BaseGeometry | None
+    catalog: str | Path, out: Path, rules: Rules, ground: BaseGeometry | None, *, overwrite: bool
 ) -> list[pystac.Item]:
     """Items of the catalogue; an API's answer is frozen beside the output and read from there."""
     if not sources.is_remote(catalog):
@@ -197,7 +217,10 @@ def _items(
     asked = {"catalog": str(catalog), "rules": asdict(rules)}
     asked["area"] = None if ground is None else _digest(ground)
     query = json.dumps(asked, sort_keys=True)
-    if sources.snapshot_query(out / SNAPSHOT) != query:
+    answered = sources.snapshot_query(out / SNAPSHOT)
+    if answered != query:
+        if answered is not None:
+            check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
         for name in SENSOR_NAMES:
             search(items, name, rules, ground)
@@ -249,33 +272,6 @@ def _metadata(plan: Plan, sensor: str) -> dict:
         "procedural": any(scene.procedural for scene in scenes),
         "scenes": [scene.id for scene in scenes],
     }
-
-
-def _radar_checks(
-    plan: Plan, rows: pd.DataFrame, kept: Path, requester_pays: bool
-) -> dict[str, dict]:
-    """How well a polynomial holds the control points of each radar scene in `rows` that has them.
-
-    What is found is kept in a file, so that a run killed later reads no scene again.
-    """
-    from salib.curate.gcps import check_gcps  # 40 MB of scipy that rendering does without
-
-    known = json.loads(kept.read_text()) if kept.is_file() else {}
-    used = set(rows.loc[rows.sensor == "radar", "scene_ids"].explode())
-    for scene in plan.scenes["radar"]:
-        if scene.id in known or scene.id not in used:
-            continue
-        with remote.reading(scene.hrefs, requester_pays=requester_pays):
-            gcps = BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
-        known[scene.id] = asdict(check_gcps(gcps)) if gcps else None
-    with atomic_file(kept) as part:
-        part.write_text(json.dumps(known))
-    checks: dict[str, dict] = {"gcp_residual_px": {}, "gcp_tps_px": {}}
-    for name, found in known.items():
-        if found:
-            checks["gcp_residual_px"][name] = round(found["residual_px"], 6)
-            checks["gcp_tps_px"][name] = round(found["tps_px"], 6)
-    return checks
 
 
 def _check(zoom: int, quant: str, resampling: str, encoding: str) -> None:

@@ -1,6 +1,7 @@
 """Short summaries of the rows: what prose says."""
 
 from collections import defaultdict
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,8 @@ import pandas as pd
 from salib.evaluate.statistics import seed_interval
 from salib.tables.rows import TABLE2_TASKS, Rows, one_a_cell, read_rows
 
+RAN_ON = ("instructions", "precision", "attention")
+"""Columns of rows that tell where and how a model ran."""
 SUMMARY = {
     "scale_alibi": "SA-low",
     "croma": "CROMA",
@@ -22,7 +25,8 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
     """Nearest-neighbour accuracy on one task by short name of the column.
 
     Returns:
-        By the keys of SUMMARY: value, ci (95 % interval) and n (test items); empty if not run.
+        By the keys of SUMMARY: value, ci (95 % interval), n (test items), and what it ran on; empty
+        if not run.
     """
     chosen = [row for row in read_rows(rows) if row["task"] == task and row["probe"] == "knn"]
     found = one_a_cell(chosen)
@@ -31,6 +35,7 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
             "value": found[name]["value"],
             "ci": (found[name]["ci_low"], found[name]["ci_high"]),
             "n": int(found[name]["n_test"]),
+            "ran_on": {fact: found[name].get(fact) for fact in RAN_ON},
         }
         if name in found
         else {}
@@ -38,8 +43,11 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
     }
 
 
-def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, float]:
+def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, dict[str, Any]]:
     """Nearest-neighbour accuracy averaged over Table 2's tasks, by short name of the column.
+
+    Returns:
+        By the keys of SUMMARY, if all tasks were run: value, and what the tasks ran on.
 
     Raises:
         ValueError: if there are no such rows.
@@ -51,10 +59,19 @@ def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, float]:
         raise ValueError(f"rows must hold tasks of Table 2 with procedural={procedural}, got none")
     each = [knn_accuracy(chosen, name) for name in names]
     return {
-        short: float(np.mean([task[short]["value"] for task in each]))
+        short: {
+            "value": float(np.mean([task[short]["value"] for task in each])),
+            "ran_on": {
+                fact: _distinct(task[short]["ran_on"][fact] for task in each) for fact in RAN_ON
+            },
+        }
         for short in SUMMARY
         if all(task[short] for task in each)
     }
+
+
+def _distinct(facts: Iterable[Any]) -> str:
+    return ", ".join(sorted({fact for fact in facts if isinstance(fact, str)}))
 
 
 def over_seeds(rows: Rows) -> pd.DataFrame:
