@@ -1,4 +1,4 @@
-"""Changes of meaning that the tests must notice: `make mutants`, or `python tests/mutants.py NAME`.
+"""Changes of meaning that the tests must notice: `make mutants`, or with names of mutants.
 
 Each entry of `mutants.toml` is applied in turn to a copy of the repository, in which the tests that
 ought to fail are run without the optional data folders. A change that no test notices survives.
@@ -197,15 +197,15 @@ def write_table(path: Path, mutants: Sequence[Mutant], killers: dict[str, str]) 
 
 
 def main() -> int:
-    """Run the mutants whose name holds the argument; 1 if any survives."""
+    """Run the mutants whose names hold an argument, or all; 1 if any survives."""
     parser = argparse.ArgumentParser(description="Apply changes of meaning; the tests must notice.")
-    parser.add_argument("name", nargs="?", default="", help="only mutants whose name holds this")
+    parser.add_argument("names", nargs="*", help="only mutants whose names hold one of these")
     parser.add_argument("--check", action="store_true", help="only check that each can be applied")
     options = parser.parse_args()
     mutants = read_mutants()
-    chosen = [mutant for mutant in mutants if options.name in mutant.name]
+    chosen = [m for m in mutants if any(part in m.name for part in options.names or [""])]
     if not chosen:
-        parser.error(f"name must be part of a mutant's name, got {options.name!r}")
+        parser.error(f"names must be parts of mutants' names, got {options.names}")
     if options.check:
         return 0
     if not (ROOT / ".git").exists():
