@@ -73,8 +73,9 @@ def read_mutants(path: Path = ROOT / "tests" / "mutants.toml") -> list[Mutant]:
     for mutant in mutants:
         mutant.text(ROOT)
         for test in mutant.tests:
-            if not (ROOT / test.split("::")[0]).is_file():
-                raise ValueError(f"{mutant.name}: {test} must be a test, got no such file")
+            file, _, function = test.partition("::")
+            if not (ROOT / file).is_file() or f"def {function}" not in (ROOT / file).read_text():
+                raise ValueError(f"{mutant.name}: {test} must be a test, got no such file or test")
     return mutants
 
 
@@ -187,13 +188,17 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def write_table(path: Path, mutants: Sequence[Mutant], killers: dict[str, str]) -> None:
-    """The table that the book shows."""
+def update_table(path: Path, mutants: Sequence[Mutant], killers: dict[str, str]) -> None:
+    """The table that the book shows; mutants that were not run this time keep their row."""
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            killers = {row["name"]: row["noticed by"] for row in csv.DictReader(file)} | killers
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("name", "file", "what the changed code does", "noticed by"))
         for mutant in mutants:
-            table.writerow((mutant.name, mutant.file, mutant.what, killers[mutant.name]))
+            if mutant.name in killers:
+                table.writerow((mutant.name, mutant.file, mutant.what, killers[mutant.name]))
 
 
 def main() -> int:
@@ -213,8 +218,7 @@ def main() -> int:
     killers = run_all(chosen)
     survivors = [name for name, killer in killers.items() if killer == SURVIVED]
     say(f"{len(chosen)} mutants, {len(survivors)} survived: {', '.join(survivors) or 'none'}")
-    if len(chosen) == len(mutants):
-        write_table(RESULTS, mutants, killers)
+    update_table(RESULTS, mutants, killers)
     return 1 if survivors else 0
 
 
