@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "mutants.csv"
 WORKERS = 2
-LIMIT_S = 240
+LIMIT_S = 600
 SURVIVED = "survived"
 TIMEOUT = "timeout"
 
