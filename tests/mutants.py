@@ -1,4 +1,4 @@
-"""Changes of meaning that the tests must notice: `make mutants`, or `python tests/mutants.py NAME`.
+"""Changes of meaning that the tests must notice: `make mutants`, or with names of mutants.
 
 Each entry of `mutants.toml` is applied in turn to a copy of the repository, in which the tests that
 ought to fail are run without the optional data folders. A change that no test notices survives.
@@ -25,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "mutants.csv"
 WORKERS = 2
-LIMIT_S = 240
+LIMIT_S = 600
 SURVIVED = "survived"
 TIMEOUT = "timeout"
 
@@ -73,8 +73,9 @@ def read_mutants(path: Path = ROOT / "tests" / "mutants.toml") -> list[Mutant]:
     for mutant in mutants:
         mutant.text(ROOT)
         for test in mutant.tests:
-            if not (ROOT / test.split("::")[0]).is_file():
-                raise ValueError(f"{mutant.name}: {test} must be a test, got no such file")
+            file, _, function = test.partition("::")
+            if not (ROOT / file).is_file() or f"def {function}" not in (ROOT / file).read_text():
+                raise ValueError(f"{mutant.name}: {test} must be a test, got no such file or test")
     return mutants
 
 
@@ -187,25 +188,29 @@ def say(line: str) -> None:
     sys.stdout.flush()
 
 
-def write_table(path: Path, mutants: Sequence[Mutant], killers: dict[str, str]) -> None:
-    """The table that the book shows."""
+def update_table(path: Path, mutants: Sequence[Mutant], killers: dict[str, str]) -> None:
+    """The table that the book shows; mutants that were not run this time keep their row."""
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            killers = {row["name"]: row["noticed by"] for row in csv.DictReader(file)} | killers
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\n")
         table.writerow(("name", "file", "what the changed code does", "noticed by"))
         for mutant in mutants:
-            table.writerow((mutant.name, mutant.file, mutant.what, killers[mutant.name]))
+            if mutant.name in killers:
+                table.writerow((mutant.name, mutant.file, mutant.what, killers[mutant.name]))
 
 
 def main() -> int:
-    """Run the mutants whose name holds the argument; 1 if any survives."""
+    """Run the mutants whose names hold an argument, or all; 1 if any survives."""
     parser = argparse.ArgumentParser(description="Apply changes of meaning; the tests must notice.")
-    parser.add_argument("name", nargs="?", default="", help="only mutants whose name holds this")
+    parser.add_argument("names", nargs="*", help="only mutants whose names hold one of these")
     parser.add_argument("--check", action="store_true", help="only check that each can be applied")
     options = parser.parse_args()
     mutants = read_mutants()
-    chosen = [mutant for mutant in mutants if options.name in mutant.name]
+    chosen = [m for m in mutants if any(part in m.name for part in options.names or [""])]
     if not chosen:
-        parser.error(f"name must be part of a mutant's name, got {options.name!r}")
+        parser.error(f"names must be parts of mutants' names, got {options.names}")
     if options.check:
         return 0
     if not (ROOT / ".git").exists():
@@ -213,8 +218,7 @@ def main() -> int:
     killers = run_all(chosen)
     survivors = [name for name, killer in killers.items() if killer == SURVIVED]
     say(f"{len(chosen)} mutants, {len(survivors)} survived: {', '.join(survivors) or 'none'}")
-    if len(chosen) == len(mutants):
-        write_table(RESULTS, mutants, killers)
+    update_table(RESULTS, mutants, killers)
     return 1 if survivors else 0
 
 
