@@ -182,16 +182,17 @@ def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwri
     remedy = f"give --overwrite (overwrite=True) or delete {folder} to begin anew"
     try:
         state = _load(path)
+    except ValueError as error:
+        problem = f"{error}: {remedy}"
+    else:
         began = json.loads(state["key"])
         other = differences(began | state["ran_on"], key | ran_on)
-        problem = other and (
+        if not other:
+            return source_remark(began, key)
+        problem = (
             f"out must not hold an unfinished run of other inputs, got {len(state['rows'])} steps "
             f"of one that differs in {', '.join(other)}: choose another folder, or {remedy}"
         )
-    except ValueError as error:
-        began, problem = key, f"{error}: {remedy}"
-    if not problem:
-        return source_remark(began, key)
     if not overwrite:
         raise ValueError(problem)
     path.unlink()
