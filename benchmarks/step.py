@@ -31,7 +31,7 @@ from salib.data import Batch
 from salib.losses import total_loss
 from salib.model import Mask
 from salib.model.layers import Layer
-from salib.train import step_losses
+from salib.step import step_losses
 
 LORES_PX, MASK_RATIO = 256, 0.4
 CASES = (*measure.CASES, "ours compiled bf16")

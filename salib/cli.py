@@ -208,17 +208,33 @@ def pretrain(
     kind: Annotated[str, typer.Option(help="scale_alibi or croma.")] = "scale_alibi",
     precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "auto",
     seed: Seed = 0,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a model or a run of other inputs in --out.")
+    ] = False,
 ) -> None:
-    """Pretrain a model; with several processes use torchrun -m salib.train."""
-    from dataclasses import replace
+    """Pretrain a model; in several processes with torchrun -m salib pretrain.
 
+    After SIGTERM (exit status 0) or Ctrl-C (130) the same command resumes at the next step.
+    """
+    from dataclasses import replace
+    from signal import SIGTERM
+
+    from salib.checkpoint import StoppedRun
     from salib.config import TRAINING
     from salib.config import preset as configuration
     from salib.train import pretrain as run
 
     config = configuration(preset, kind=kind)
     training = replace(TRAINING[preset], precision=precision)
-    typer.echo(run(config, training, tiles=tiles, out=out, seed=seed, report=typer.echo))
+    how = {"seed": seed, "overwrite": overwrite, "report": typer.echo}
+    code = 0
+    try:
+        end = str(run(config, training, tiles=tiles, out=out, **how))
+    except StoppedRun as stopped:
+        end, code = str(stopped), 0 if stopped.signal == SIGTERM else 130
+    if os.environ.get("RANK", "0") == "0":
+        typer.echo(end)
+    raise typer.Exit(code)
 
 
 @app.command()

@@ -258,6 +258,10 @@ class TrainConfig:
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
 
+    def steps_for(self, samples: int) -> int:
+        """Optimiser steps of a run with so many training samples."""
+        return self.steps
+
 
 _TINY = ModelConfig(
     dim=128,

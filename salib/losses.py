@@ -12,7 +12,10 @@ from torch.distributed.nn.functional import all_gather
 
 
 def contrastive_loss(
-    projections: Mapping[str, Float[Tensor, "batch dim"]], temperature: Float[Tensor, ""]
+    projections: Mapping[str, Float[Tensor, "batch dim"]],
+    temperature: Float[Tensor, ""],
+    *,
+    all_ranks: bool = True,
 ) -> Float[Tensor, ""]:
     """Eq. (3) as read in D3: InfoNCE over every unordered pair of sensors, in both directions.
 
@@ -22,6 +25,7 @@ def contrastive_loss(
     Args:
         projections: one vector a place from each sensor; normalised here.
         temperature: sigma of Eq. (3), positive.
+        all_ranks: take negatives from all ranks; otherwise this one has the whole batch.
 
     Raises:
         ValueError: if there are fewer than two sensors.
@@ -29,9 +33,11 @@ def contrastive_loss(
     if len(projections) < 2:
         raise ValueError(f"projections must hold two or more sensors, got {list(projections)}")
     z = {name: F.normalize(_wide(value), dim=-1) for name, value in projections.items()}
-    everywhere = {name: _from_all_ranks(value) for name, value in z.items()}
+    ranks = get_world_size() if all_ranks and is_initialized() else 1
+    everywhere = {n: torch.cat(list(all_gather(own))) if ranks > 1 else own for n, own in z.items()}
     first = next(iter(z.values()))
-    labels = torch.arange(len(first), device=first.device) + len(first) * _rank()
+    labels = torch.arange(len(first), device=first.device)
+    labels += len(first) * (get_rank() if ranks > 1 else 0)
     with torch.autocast(first.device.type, enabled=False):  # logits keep float32
         terms = [
             F.cross_entropy(z[a] @ everywhere[b].T / temperature, labels)
@@ -106,13 +112,3 @@ def total_loss(
 def _wide(values: Tensor) -> Tensor:
     """In float32 at least."""
     return values if values.dtype == torch.float64 else values.float()
-
-
-def _rank() -> int:
-    return get_rank() if is_initialized() else 0
-
-
-def _from_all_ranks(features: Tensor) -> Tensor:
-    if not is_initialized() or get_world_size() == 1:
-        return features
-    return torch.cat(list(all_gather(features)))

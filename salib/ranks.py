@@ -1,9 +1,16 @@
 """The processes of one run: which rank this is, on which device, and what they agree on."""
 
 import os
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
+LONGEST_WAIT = timedelta(hours=2)
+"""For another rank: the first one hashes the archives before all begin."""
 
 
 def join_ranks() -> tuple[int, int]:
@@ -15,7 +22,8 @@ def join_ranks() -> tuple[int, int]:
         device = own_device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        backend = "nccl" if device.type == "cuda" else "gloo"
+        torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     return torch.distributed.get_rank(), ranks
 
 
@@ -45,6 +53,22 @@ def drawing_threads(device: torch.device) -> int:
     return max(1, min(8, (os.cpu_count() or 1) // ranks_here)) if device.type == "cuda" else 1
 
 
+def from_first_rank(make: Callable[[], T], rank: int, ranks: int) -> T:
+    """What rank 0 makes, on every rank; a wrong input that it meets is raised on every rank."""
+    if ranks == 1:
+        return make()
+    made: list = [None, None]
+    if rank == 0:
+        try:
+            made[0] = make()
+        except (ValueError, OSError) as error:
+            made[1] = error
+    torch.distributed.broadcast_object_list(made)
+    if made[1] is not None:
+        raise made[1]
+    return made[0]
+
+
 def mean_over_ranks(values: Tensor, ranks: int) -> Tensor:
     """The mean of what each rank holds; overwrites `values`."""
     if ranks > 1:
@@ -53,7 +77,7 @@ def mean_over_ranks(values: Tensor, ranks: int) -> Tensor:
 
 
 def check_same_step(step: int, ranks: int) -> None:
-    """See that all ranks go on from one state, which rank 0 saved where all can read it.
+    """See that all ranks resume from one state, which rank 0 saved where all can read it.
 
     Raises:
         ValueError: if another rank begins at another step.
@@ -63,6 +87,6 @@ def check_same_step(step: int, ranks: int) -> None:
     ).item()
     if mean != step:
         raise ValueError(
-            f"ranks must go on from one step, got {step} here and {mean:g} on average: put the "
+            f"ranks must resume from one step, got {step} here and {mean:g} on average: put the "
             "model folder on a disk that all machines share, or begin in another folder"
         )

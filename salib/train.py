@@ -1,46 +1,71 @@
-"""The one pretraining loop: `python -m salib.train`, `torchrun -m salib.train`."""
+"""The one pretraining loop, in one process or in several that `torchrun` starts."""
 
-import argparse
 import json
 import math
-import os
 import shutil
+import signal
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, nullcontext
+from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 import pandas as pd
 import torch
-from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
 from salib.artifact import (
     MADE_FROM,
+    RECIPES,
+    SOURCE,
     atomic_dir,
     check_replaceable,
+    code_remark,
+    differences,
     file_digest,
     is_kept,
+    made_from,
     only_writer,
     source_digest,
     stamp,
 )
-from salib.config import PRECISIONS, SENSOR_NAMES, TRAINING, ModelConfig, TrainConfig, preset
-from salib.data import Batch, Samples, draw_batch, stream
-from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
-from salib.model import Mask, ScaleAlibi, build_model, save_model
+from salib.checkpoint import (
+    Checkpoint,
+    StoppedRun,
+    check_unfinished,
+    clear_finished,
+    stop_signals,
+)
+from salib.config import SENSOR_NAMES, ModelConfig, TrainConfig
+from salib.data import Batch, Samples, draw_batch
+from salib.model import ScaleAlibi, build_model, save_model
 from salib.model.store import CONFIG, WEIGHTS
-from salib.precision import autocast, resolve_precision
-from salib.progress import Progress, clear_finished
-from salib.ranks import check_same_step, drawing_threads, join_ranks, mean_over_ranks, own_device
+from salib.precision import instructions, resolve_precision
+from salib.ranks import (
+    check_same_step,
+    drawing_threads,
+    from_first_rank,
+    join_ranks,
+    mean_over_ranks,
+    own_device,
+)
+from salib.step import (
+    LOSSES,
+    Run,
+    learn,
+    learning_rate,
+    make_optimizer,
+    masks_of,
+    on_device,
+    share_masks,
+)
+from salib.validation import Validation
 
 T = TypeVar("T")
-LOG, TIMING = "log.csv", "timing.json"
+LOG, TIMING, BEST = "log.csv", "timing.json", "best"
 
 
 def pretrain(
@@ -50,168 +75,181 @@ def pretrain(
     tiles: str | Path,
     out: str | Path,
     seed: int,
+    overwrite: bool = False,
     report: Callable[[str], None] = print,
 ) -> Path:
     """Pretrain on curated tiles; a finished run of the same inputs is kept and returned at once.
 
-    Called again, an interrupted run goes on from what it saved last: at most ten minutes are lost.
+    Called again, an interrupted run resumes from what it saved last: at most ten minutes are lost,
+    and nothing after SIGTERM or SIGINT.
 
-    The folder holds the model (see `salib.load_model`), log.csv (losses a step) and timing.json,
-    which also says on what it ran and in which precision. The standardisation of the inputs is
-    measured on the training samples. With the same seed, all models see the same places, crops and
-    masks. Under `torchrun` each rank takes its share.
+    The folder holds the model (see `salib.load_model`), log.csv (losses by step) and timing.json
+    (on what it ran, in which precision and how fast). Where the tiles have a validation split, both
+    losses on a fixed set of its samples are logged twenty times a run, after the step, and `best/`
+    holds the model of their least sum. The standardisation of the inputs is measured on the
+    training samples. With the same seed, all models see the same samples, crops and masks. Under
+    `torchrun` each rank takes its share.
 
     Args:
         tiles: folder written by `curate`.
         out: model folder, written whole at the end by rank 0.
-        report: called with one line when a kept run is reused, or an interrupted one goes on.
+        overwrite: replace a finished or unfinished run of other inputs in `out`.
+        report: called with one line when a kept run is reused, or an interrupted one resumes.
 
     Raises:
-        ValueError: if the tiles cannot be read, `out` holds something else, an interrupted run
-            there had other inputs, a machine runs more ranks than it has GPUs, or the loss stops
-            being finite.
-        OSError: if another run writes to `out`, or the disk has too little room.
+        ValueError: if the tiles cannot be read, `out` holds something else or a run of other
+            inputs, a machine runs more ranks than it has GPUs, or the loss stops being finite.
+        OSError: if another run writes to `out`, or the disk has too little space.
+        StoppedRun: if SIGTERM or SIGINT stopped the run; it is a KeyboardInterrupt.
     """
     tiles, out = Path(tiles), Path(out)
-    key = {
-        "model": model_config.to_json(),
-        "train": asdict(train_config),
-        "seed": seed,
-        "tiles": {path.name: file_digest(path) for path in sorted(tiles.glob("*.p[am]*"))},
-        "source": source_digest("salib.train"),
-    }
-    room = out.with_name(f".{out.name}.unfinished")
-    if int(os.environ.get("RANK", 0)) == 0:
-        clear_finished(room, out)
-    if is_kept(out, key):
-        report(f"kept: {out} was pretrained from the same data, configuration and code")
-        return out
-    check_replaceable(out, CONFIG, WEIGHTS, LOG, TIMING, MADE_FROM, stamped=True)
+    work = out.with_name(f".{out.name}.unfinished")
     rank, ranks = join_ranks()
-    samples = Samples(tiles, split="train")
-    measured = zip(SENSOR_NAMES, samples.levels(), strict=True)
-    levels = tuple(found for name, found in measured if name in model_config.sensors)
-    model = build_model(replace(model_config, levels=levels), seed).to(own_device())
-    ran_on = {
-        "device": own_device().type,
-        "precision": resolve_precision(train_config.precision, own_device()),
-    }
-    with only_writer(room) if rank == 0 else nullcontext():
-        progress = Progress(room, key, ran_on, model, _optimizer(model, train_config))
+    device = own_device()
+    precision = resolve_precision(train_config.precision, device)
+    ran_on = {"device": device.type, "precision": precision}
+    inputs = {"model": model_config.to_json(), "train": asdict(train_config), "seed": seed}
+
+    def claim() -> tuple[dict, str] | None:
+        key = inputs | _made_with(tiles)
+        clear_finished(work, out)
+        if is_kept(out, key):
+            same = f"kept: {out} was pretrained from the same data and configuration"
+            report(same + code_remark(out, key))
+            return None
+        _check_out(out, key, overwrite=overwrite)
+        held.enter_context(only_writer(work))
+        return key, check_unfinished(work, key, ran_on, overwrite=overwrite)
+
+    with ExitStack() as held:
+        claimed = from_first_rank(claim, rank, ranks)
+        if claimed is None:
+            return out
+        key, remark = claimed
+        samples = Samples(tiles, split="train")
+        steps = train_config.steps_for(len(samples))
+        run = Run(config=train_config, steps=steps, seed=seed, rank=rank, ranks=ranks)
+        model = build_model(_standardised(model_config, samples), seed).to(device)
+        checkpoint = Checkpoint(work, key, ran_on, model, make_optimizer(model, train_config))
+        checkpoint.instructions = sorted({*checkpoint.instructions, instructions(device)})
         if rank == 0:
-            progress.make_room()
-        if rank == 0 and progress.rows:
-            report(f"goes on at step {len(progress.rows)} of {train_config.steps}")
-        _run(model, train_config, samples, progress, seed=seed, rank=rank, ranks=ranks)
-        if rank == 0:
-            with atomic_dir(out) as part:
-                _write(part, model, train_config, progress, ran_on)
-                stamp(part, key)
-            shutil.rmtree(room, ignore_errors=True)  # NFS holds the lock a moment longer
+            checkpoint.check_disk_space()
+        if rank == 0 and checkpoint.rows:
+            report(f"Resuming at step {len(checkpoint.rows)} of {steps}{remark}")
+        validation = Validation.of(tiles, run, model)
+        with stop_signals() as stops:
+            _learn_all(run, model, samples, validation, checkpoint, stops)
+            if rank == 0:
+                with atomic_dir(out) as part:
+                    _write(part, run, model, checkpoint, ran_on)
+                    stamp(part, key)
+                shutil.rmtree(work, ignore_errors=True)  # NFS holds the lock a moment longer
     return out
 
 
-def _write(
-    folder: Path, model: ScaleAlibi, config: TrainConfig, progress: Progress, ran_on: dict[str, str]
-) -> None:
-    seconds = progress.seconds
-    save_model(model.cpu(), folder)
-    pd.DataFrame(progress.rows).to_csv(folder / LOG, index=False, float_format="%.6g")
-    timing = {
-        "seconds": seconds,
-        "images_per_second": config.steps * config.batch / seconds,
-    } | ran_on
-    (folder / TIMING).write_text(json.dumps(timing) + "\n")
+def _made_with(tiles: Path) -> dict:
+    """What a run's key holds beside its configuration and seed."""
+    archives = sorted(tiles.glob("*.p[am]*"))
+    return {
+        "tiles": {path.name: file_digest(path) for path in archives},
+        "recipe": RECIPES["pretrain"],
+        SOURCE: source_digest("salib.train"),
+    }
 
 
-def step_losses(
-    model: nn.Module, batch: Batch, masks: dict[str, Mask], *, joint_target: bool
-) -> tuple[Tensor, Tensor]:
-    """Contrastive and reconstruction loss of one batch, Eqs. (3) and (4)."""
-    out = model(batch.images, batch.gsd_m, masks)
-    target = normalise_targets(out.target, joint=joint_target)
-    return (
-        contrastive_loss(out.projections, out.temperature),
-        reconstruction_loss(out.predicted, target, out.hidden),
-    )
+def _standardised(config: ModelConfig, samples: Samples) -> ModelConfig:
+    """The configuration with the training samples' band statistics (D13)."""
+    measured = zip(SENSOR_NAMES, samples.levels(), strict=True)
+    levels = tuple(found for name, found in measured if name in config.sensors)
+    return replace(config, levels=levels)
 
 
-def learning_rate(config: TrainConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
-    warm = max(1, round(config.warmup * config.steps))
-    if step < warm:
-        return config.learning_rate * (step + 1) / warm
-    done = (step - warm) / max(1, config.steps - warm)
-    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+def _check_out(out: Path, key: dict, *, overwrite: bool) -> None:
+    """Refuse to replace what is no model folder of ours, and a finished run unless told to."""
+    check_replaceable(out, CONFIG, WEIGHTS, LOG, TIMING, BEST, MADE_FROM, stamped=True)
+    check_replaceable(out / BEST, CONFIG, WEIGHTS)
+    made = made_from(out)
+    if made and not overwrite:
+        raise ValueError(
+            f"out must not hold another finished model, got {out}, which differs in "
+            f"{', '.join(differences(made, key))}: choose another folder, or give --overwrite "
+            "(overwrite=True) to replace it"
+        )
 
 
-def _run(
+def _learn_all(
+    run: Run,
     model: ScaleAlibi,
-    config: TrainConfig,
     samples: Samples,
-    progress: Progress,
-    *,
-    seed: int,
-    rank: int,
-    ranks: int,
+    validation: Validation | None,
+    checkpoint: Checkpoint,
+    stops: list[int],
 ) -> None:
-    device, sensors = own_device(), model.config.sensors
-    wrapped = DistributedDataParallel(model) if ranks > 1 else model
-    grid = config.image_px // model.config.patch_px
-    begin = len(progress.rows)
-    check_same_step(begin, ranks)
-    draw = partial(draw_batch, samples, config, seed=seed, rank=rank, ranks=ranks)
+    """All steps that are left; `stops` holds the signals that ask to end after the present one."""
+    config, device, begin = run.config, own_device(), len(checkpoint.rows)
+    check_same_step(begin, run.ranks)
+    wrapped = DistributedDataParallel(model) if run.ranks > 1 else model
+    how = {"joint_target": model.config.joint_target, "precision": config.precision}
 
     def placed(step: int) -> Batch:
-        batch = draw(step=step)
-        parts = (batch.images, batch.gsd_m)
-        return Batch(*({name: part[name].to(device) for name in sensors} for part in parts))
+        drawn = draw_batch(
+            samples, config, seed=run.seed, step=step, rank=run.rank, ranks=run.ranks
+        )
+        return on_device(device, drawn, model.config.sensors)
 
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    with closing(_ahead(placed, range(begin, config.steps), drawing_threads(device))) as batches:
-        bar = tqdm(batches, initial=begin, total=config.steps, disable=rank != 0, **options)
+    with closing(_ahead(placed, range(begin, run.steps), drawing_threads(device))) as batches:
+        bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
         for step, batch in enumerate(bar, begin):
-            masks = model.draw_masks(
-                config.batch, rows=grid, cols=grid, generator=stream(seed, "masks", step)
-            )
-            mine = {
-                n: Mask(*(_share(m, rank, ranks, device) for m in _pair(masks[n]))) for n in masks
-            }
-            joint = model.config.joint_target
-            losses = _learn(
-                wrapped, progress.optimizer, config, step, batch, mine, joint_target=joint
-            )
-            both = mean_over_ranks(torch.stack(losses), ranks).tolist()
-            values = dict(zip(("contrastive", "reconstruction"), both, strict=True))
-            progress.rows.append({"step": step, "lr": learning_rate(config, step), **values})
+            masks = masks_of(model, config, run.seed, step)
+            masks = share_masks(masks, device, rank=run.rank, ranks=run.ranks)
+            rate = learning_rate(config, step, steps=run.steps)
+            losses = learn(wrapped, checkpoint.optimizer, batch, masks, rate=rate, **how)
+            asked = losses[0].new_tensor(float(bool(stops)))
+            *both, stopping = mean_over_ranks(torch.stack([*losses, asked]), run.ranks).tolist()
+            if not math.isfinite(sum(both)):
+                raise ValueError(f"loss must stay finite, got {sum(both)} at step {step}")
+            values = dict(zip(LOSSES, both, strict=True))
+            checkpoint.rows.append({"step": step, "lr": rate, **values})
             bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-            if rank == 0:
-                progress.save_if_due()
+            done = step + 1
+            if validation and (done % validation.every == 0 or done == run.steps):
+                _log_validation(validation.losses(run, model), checkpoint)
+            if run.rank == 0:
+                checkpoint.save_if_due()
+            if stopping and done < run.steps:
+                if run.rank == 0:
+                    checkpoint.save()
+                said = f"stopped at step {done} of {run.steps}; resume with the same command"
+                raise StoppedRun(said, stops[0] if stops else signal.SIGTERM)
 
 
-def _learn(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    config: TrainConfig,
-    step: int,
-    batch: Batch,
-    masks: dict[str, Mask],
-    *,
-    joint_target: bool,
-) -> tuple[Tensor, Tensor]:
-    """One step of the optimiser; both losses before it."""
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate(config, step)
-    with autocast(config.precision, own_device()):
-        contrastive, reconstruction = step_losses(model, batch, masks, joint_target=joint_target)
-    loss = total_loss(contrastive, reconstruction)
-    if not torch.isfinite(loss):
-        raise ValueError(f"loss must stay finite, got {loss.item()} at step {step}")
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-    optimizer.step()
-    return contrastive.detach(), reconstruction.detach()
+def _log_validation(losses: list[float], checkpoint: Checkpoint) -> None:
+    """Add the losses to the last row; keep the weights if their sum is the least so far."""
+    names = [f"valid_{name}" for name in LOSSES]
+    earlier = [sum(row[n] for n in names) for row in checkpoint.rows if names[0] in row]
+    checkpoint.rows[-1].update(zip(names, losses, strict=True))
+    if sum(losses) < min(earlier, default=float("inf")):
+        checkpoint.keep_best()
+
+
+def _write(
+    folder: Path, run: Run, model: ScaleAlibi, checkpoint: Checkpoint, ran_on: dict[str, str]
+) -> None:
+    seconds = checkpoint.seconds
+    save_model(model.cpu(), folder)
+    pd.DataFrame(checkpoint.rows).to_csv(folder / LOG, index=False, float_format="%.6g")
+    timing = ran_on | {
+        "instructions": ", ".join(checkpoint.instructions),
+        "attention": sorted(model.attention_used),
+        "steps": run.steps,
+        "seconds": seconds,
+        "images_per_second": run.steps * run.config.batch / seconds,
+    }
+    (folder / TIMING).write_text(json.dumps(timing) + "\n")
+    if checkpoint.best is not None:
+        model.load_state_dict(checkpoint.best)
+        save_model(model, folder / BEST)
 
 
 def _ahead(draw: Callable[[int], T], steps: range, workers: int) -> Generator[T]:
@@ -229,49 +267,3 @@ def _ahead(draw: Callable[[int], T], steps: range, workers: int) -> Generator[T]
             yield batch
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _pair(mask: Mask) -> tuple[Tensor, Tensor]:
-    return mask.keep, mask.hidden
-
-
-def _share(values: Tensor, rank: int, ranks: int, device: torch.device) -> Tensor:
-    return values[rank::ranks].to(device)
-
-
-def _optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    matrices = [p for p in model.parameters() if p.ndim > 1]
-    others = [p for p in model.parameters() if p.ndim <= 1]
-    groups = [
-        {"params": matrices, "weight_decay": config.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-
-
-def main() -> None:
-    """Pretrain from the command line; `salib pretrain --help` is the same in one process."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--tiles", type=Path, required=True, help="folder written by salib curate")
-    parser.add_argument("--out", type=Path, required=True, help="model folder to write")
-    parser.add_argument("--preset", default="base", choices=tuple(TRAINING))
-    parser.add_argument("--kind", default="scale_alibi", choices=("scale_alibi", "croma"))
-    parser.add_argument("--precision", default="auto", choices=PRECISIONS)
-    parser.add_argument("--seed", type=int, default=0)
-    chosen = parser.parse_args()
-    config = preset(chosen.preset, kind=chosen.kind)
-    try:
-        pretrain(
-            config,
-            replace(TRAINING[chosen.preset], precision=chosen.precision),
-            tiles=chosen.tiles,
-            out=chosen.out,
-            seed=chosen.seed,
-            report=tqdm.write,
-        )
-    except (ValueError, OSError) as error:
-        parser.exit(2, f"salib: {error}\n")
-
-
-if __name__ == "__main__":
-    main()

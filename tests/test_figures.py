@@ -234,6 +234,21 @@ def test_loss_curves_lay_a_smooth_line_over_the_raw_losses():
             assert np.asarray(average.get_ydata())[1:-1] == pytest.approx(inner)
 
 
+def test_loss_curves_draw_validation_where_it_was_measured():
+    first, second = logs().values()
+    every = first.index % 3 == 2
+    first["valid_contrastive"] = first.contrastive.where(every) + 1
+    first["valid_reconstruction"] = first.reconstruction.where(every) + 2
+    figure = figures.loss_curves({"a": first, "b": second})
+    for axis, loss in zip(figure.axes, ("contrastive", "reconstruction"), strict=True):
+        drawn = {line.get_label(): line for line in axis.lines}
+        assert "b, validation" not in drawn
+        dots = drawn["a, validation"]
+        assert dots.get_color() == drawn["a"].get_color()
+        assert np.array_equal(dots.get_xdata(), first.step[every])
+        assert np.array_equal(dots.get_ydata(), first[f"valid_{loss}"][every])
+
+
 def test_table2_intervals_put_each_value_inside_its_interval_in_per_cent():
     rows = table()
     figure = figures.table2_intervals(rows)

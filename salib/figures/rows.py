@@ -53,8 +53,11 @@ def distributions(index: pd.DataFrame) -> Figure:
 def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure:
     """Both losses of each run: the raw value faint, its moving average over it.
 
+    Validation losses are dots on a dashed line.
+
     Args:
-        logs: by model, the columns step, contrastive and reconstruction.
+        logs: by model, the columns step, contrastive and reconstruction; valid_contrastive and
+            valid_reconstruction where these were measured.
         window: logged rows that are averaged, half on each side.
 
     Raises:
@@ -68,6 +71,11 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure
             smooth = log[loss].rolling(window, center=True, min_periods=1).mean()
             axis.plot(log["step"], log[loss], color=colour, alpha=0.25, linewidth=0.8)
             axis.plot(log["step"], smooth, color=colour, linewidth=1.6, label=name)
+            if f"valid_{loss}" in log:
+                valid = log.dropna(subset=f"valid_{loss}")
+                dots = {"linestyle": "--", "linewidth": 0.8, "marker": "o", "markersize": 3}
+                label = f"{name}, validation"
+                axis.plot(valid["step"], valid[f"valid_{loss}"], color=colour, label=label, **dots)
         axis.set(title=title, xlabel="step")
         open_frame(axis)
     axes[0, 0].legend(fontsize=8, frameon=False)

@@ -1,0 +1,103 @@
+"""One optimiser step: which gradient, how long, at which rate, and which weights decay."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from runs import MODEL, TRAIN
+from torch import nn
+
+from salib.data import Batch, Samples, draw_batch, stream
+from salib.losses import total_loss
+from salib.model import build_model
+from salib.step import learn, learning_rate, make_optimizer, step_losses
+
+HOW = {"joint_target": False, "precision": "float32"}
+
+
+@pytest.fixture
+def given(tiles):
+    """A model in float64, a batch and its masks."""
+    model = build_model(MODEL, 1).double()
+    drawn = draw_batch(Samples(tiles), TRAIN, seed=2, step=0)
+    batch = Batch(*({n: v.double() for n, v in part.items()} for part in vars(drawn).values()))
+    masks = model.draw_masks(TRAIN.batch, rows=4, cols=4, generator=stream(3, "masks", 0))
+    return model, batch, masks
+
+
+def norm(gradient):
+    return math.sqrt(sum(float(part.square().sum()) for part in gradient))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 7.0])
+def test_a_step_goes_down_the_clipped_gradient_of_the_sum_of_both_losses(given, scale, monkeypatch):
+    """Each loss is differentiated alone here; their gradients add up, to a length of 1 at most."""
+    model, batch, masks = given
+
+    def losses(*args, **how):
+        return [scale * loss for loss in step_losses(*args, **how)]
+
+    weights = list(model.parameters())
+    each = [
+        torch.autograd.grad(loss, weights, retain_graph=True, materialize_grads=True)
+        for loss in losses(model, batch, masks, joint_target=False)
+    ]
+    assert min(map(norm, each)) > 1e-3 * scale
+    gradient = [sum(parts) for parts in zip(*each, strict=True)]
+    long = norm(gradient)
+    assert (long > 1) == (scale >= 1)
+    before = [weight.detach().clone() for weight in weights]
+    monkeypatch.setattr("salib.step.step_losses", losses)
+    learn(model, torch.optim.SGD(weights, lr=77.0), batch, masks, rate=0.3, **HOW)
+    for weight, was, down in zip(weights, before, gradient, strict=True):
+        expected = was - 0.3 * down / max(1.0, long + 1e-6)
+        torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-12)
+
+
+def test_gradients_of_an_earlier_step_are_forgotten(given):
+    model, batch, masks = given
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    found = []
+    for _ in range(2):
+        learn(model, optimizer, batch, masks, rate=0.0, **HOW)
+        found.append(norm([weight.grad for weight in model.parameters()]))
+    assert found[1] == pytest.approx(found[0])
+
+
+def test_the_sum_of_the_losses_is_plain():
+    found = total_loss(torch.tensor(2.0, dtype=torch.float64), torch.tensor(0.3).double())
+    assert float(found) == pytest.approx(2.3)
+
+
+def test_the_rate_reaches_every_group_and_only_matrices_decay(given):
+    """With no gradient AdamW only decays: a matrix by 1 - rate x decay, a vector not at all."""
+    model = nn.Sequential(nn.Linear(5, 3), nn.LayerNorm(3))
+    model.register_parameter("gain", nn.Parameter(torch.tensor(2.0)))
+    optimizer = make_optimizer(model, replace(TRAIN, weight_decay=0.25))
+    assert len(optimizer.param_groups) > 1
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
+    before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
+    for weight in model.parameters():
+        weight.grad = torch.zeros_like(weight)
+    for group in optimizer.param_groups:
+        group["lr"] = 0.5
+    optimizer.step()
+    for name, weight in model.named_parameters():
+        kept = 1 - 0.5 * 0.25 if weight.ndim == 2 else 1.0
+        torch.testing.assert_close(weight.detach(), before[name] * kept, msg=name)
+    real, batch, masks = given
+    optimizer = make_optimizer(real, TRAIN)
+    learn(real, optimizer, batch, masks, rate=0.123, **HOW)
+    assert {group["lr"] for group in optimizer.param_groups} == {0.123}
+
+
+def test_learning_rate_warms_up_and_decays_to_zero():
+    config = replace(TRAIN, warmup=0.1)
+    rates = [learning_rate(config, step, steps=100) for step in range(100)]
+    assert rates[0] == pytest.approx(1e-4)
+    assert max(rates) == pytest.approx(1e-3)
+    assert rates.index(max(rates)) in (9, 10)
+    assert rates[-1] < 1e-5
+    middle = 1e-3 * 0.5 * (1 + math.cos(math.pi * 45 / 90))
+    assert rates[55] == pytest.approx(middle)
