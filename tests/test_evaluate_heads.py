@@ -440,7 +440,7 @@ def test_linear_segmentation_equals_a_loop_over_tokens_spread_by_torch():
 def test_unlabelled_pixels_do_not_matter_and_masks_need_not_be_multiples_of_the_grid():
     train, valid, test = scenes(0), scenes(1, 9), scenes(2, 9)
     options = {"kind": "linear", "n_classes": 3, "sweep": SWEEP, "seed": 1}
-    hide = np.random.default_rng(0).random(train[1].shape) < 0.6
+    hide = np.random.default_rng(0).random(train[1].shape) < 0.95
     heads_of = [
         segmentation.fit_segmentation(train[0], np.where(hide, value, train[1]), *valid, **options)
         for value in (-1, -9)
@@ -449,7 +449,7 @@ def test_unlabelled_pixels_do_not_matter_and_masks_need_not_be_multiples_of_the_
         torch.equal(a, b) for a, b in zip(heads_of[0].weights, heads_of[1].weights, strict=True)
     )
     middle = segmentation.segment(heads_of[0], test[0], (20, 28))[:, 1::4, 1::4]
-    assert (middle == test[1][:, 1::4, 1::4]).mean() > 0.9
+    assert (middle == test[1][:, 1::4, 1::4]).mean() > 0.95
     cut = (test[0], np.where(test[1] == 1, -1, test[1])[:, :19, :23])
     counts = segmentation.segmentation_counts(heads_of[0], *cut, n_classes=3)
     np.testing.assert_array_equal(counts.sum((1, 2)), (cut[1] >= 0).sum((1, 2)))
