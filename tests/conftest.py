@@ -71,33 +71,33 @@ def tiles(tmp_path_factory):
 
 
 RAMP_TILES = [
-    TileId(ZOOM, *place) for place in ((3, 5), (4, 5), (3, 6), (9, 2), (10, 2), (9, 3), (20, 1))
-]
     TileId(ZOOM, x, y) for x, y in ((3, 5), (4, 5), (3, 6), (9, 2), (10, 2), (9, 3), (20, 1))
 ]
 RAMP_GSD_M = [8.0 + 0.37 * number for number in range(len(RAMP_TILES))]
-LEVELS_A_PX, LEVELS_A_TILE = 0.75, 8
+LEVELS_A_PX = np.array([[0.6, 0.23], [-0.23, 0.6]])
+"""Of the first two bands, east and south; oblique, so that rounding averages out in both."""
+
+
+def ramp_corner(number: int) -> np.ndarray:
+    """The first two bands of a sample at its north-west corner."""
+    return np.array([0, 0.23 * 256]) + 6 * number
 
 
 def ramp(sensor: str, tile: TileId) -> np.ndarray:
     """Pixels that state their ground: lores pixels east and south of their sample's corner.
 
-    Optical images tell east in red, south in green and the number of the sample in blue; radar
-    tells east in VV and south in VH, and the number by an offset of both. Rounding alternates from
-    row to row, so that it averages out over a few of them.
+    Optical images tell (mostly) east in red, south in green and the number of the sample in blue;
+    radar tells east in VV and south in VH, and the number by an offset of both.
     """
     factor = 2 ** (tile.z - ZOOM)
     number = RAMP_TILES.index(tile.parent(tile.z - ZOOM))
-    dither = np.arange(256) * (5**0.5 - 1) / 2 % 1
+    ground = [
+        (np.arange(256) + 0.5) / factor + 256 / factor * (at % factor) for at in (tile.x, tile.y)
+    ]
+    at = np.stack(np.meshgrid(*ground), axis=-1)
+    stated = np.round(at @ LEVELS_A_PX.T + ramp_corner(number))
     image = np.full((256, 256, 4), 255, np.uint8)
-    east, south = (
-        LEVELS_A_PX * ((np.arange(256) + 0.5) / factor + 256 / factor * (at % factor))
-        + LEVELS_A_TILE * number
-        for at in (tile.x, tile.y)
-    )
-    first = 1 if sensor == "radar" else 0
-    image[..., first] = np.floor(east[None, :] + dither[:, None])
-    image[..., first + 1] = np.floor(south[:, None] + dither[None, :])
+    image[..., slice(1, 3) if sensor == "radar" else slice(0, 2)] = stated
     image[..., 0 if sensor == "radar" else 2] = 10 + 30 * number
     return image
 
