@@ -65,9 +65,8 @@ class Samples:
             raise ValueError(
                 f"folder must hold samples with split={split}, got none of {len(rows)} in {folder}"
             )
-        self._zxy = [
-            tuple(map(int, place)) for place in zip(*(self.rows[a] for a in "zxy"), strict=True)
-        ]
+        zxy = zip(self.rows["z"], self.rows["x"], self.rows["y"], strict=True)
+        self._zxy = [(int(z), int(x), int(y)) for z, x, y in zxy]
         self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
         self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in SENSOR_NAMES}
         self._orders: dict[tuple[int, int], Order] = {}
