@@ -10,8 +10,7 @@ a process of its own; CPU time is that of the process. The released loader needs
 rich, pillow, pmtiles, mercantile, rio-tiler, supermercado, geojson-pydantic and httpx in its
 Python. Its sample has the coarser hires tile, which training does not read: `ours, seven tiles`
 reads it too; `only read and decode` fetches the bytes of six tiles and decodes them, which every
-loader of PNG must do. The pack holds the first --packed places; its peak memory is mostly pages
-of the file. Rows go to results/performance/loading.csv.
+loader of PNG must do. Rows go to results/performance/loading.csv.
 """
 
 import argparse
@@ -21,7 +20,6 @@ import itertools
 import json
 import os
 import resource
-import shutil
 import struct
 import subprocess
 import sys
@@ -36,9 +34,9 @@ PLACES, ZOOM, SIDE_TILES = 146_502, 15, 383
 WEST, NORTH = 7000, 12500
 POOL, FIELDS = 2000, (24, 32)
 SENSORS = ("radar", "lores", "hires")
-RELEASED, SEVEN, OURS, PACKED = "released", "ours, seven tiles", "ours", "ours, packed"
+RELEASED, SEVEN, OURS = "released", "ours, seven tiles", "ours"
 LIMIT = "only read and decode"
-READ_A_ROUND = {RELEASED: 100, SEVEN: 400, OURS: 400, LIMIT: 400, PACKED: 4000}
+READ_A_ROUND = {RELEASED: 100, SEVEN: 400, OURS: 400, LIMIT: 400}
 
 
 class Side:
@@ -117,7 +115,7 @@ def start_released(checkout: str, folder: str) -> Callable[[dict], dict]:
 
 
 def start_ours(case: str, folder: str) -> Callable[[dict], dict]:
-    """`Samples` without its cache of decoded tiles; packed pixels are copied out of the map."""
+    """`Samples` without its cache of decoded tiles."""
     import cv2
     import pyspng
 
@@ -126,9 +124,9 @@ def start_ours(case: str, folder: str) -> Callable[[dict], dict]:
 
     cv2.setNumThreads(1)
     data.CACHE_BYTES = 0
-    samples = data.Samples(folder, packed=case == PACKED)
+    samples = data.Samples(folder)
     tiles = samples.rows[["z", "x", "y"]].to_numpy().tolist()
-    place_of = {tile_id: place for place, tile_id in enumerate(samples.tile_ids.tolist())}
+    place_of = {tile_id: place for place, tile_id in enumerate(samples.rows["tile_id"].tolist())}
 
     def read(tile_id: int) -> list[np.ndarray]:
         place = place_of[tile_id]
@@ -141,8 +139,7 @@ def start_ours(case: str, folder: str) -> Callable[[dict], dict]:
         if case == SEVEN:
             triple = samples.triple(place)
             return [triple[name] for name in ("radar", "lores", "hires4x", "hires")]
-        images = [samples.image(place, name) for name in SENSORS]
-        return [image.copy() for image in images] if case == PACKED else images
+        return [samples.image(place, name) for name in SENSORS]
 
     return _reader(read)
 
@@ -192,19 +189,18 @@ def with_number(png: bytes, number: int) -> bytes:
     )
 
 
-def build(scratch: Path, places: int, packed: int) -> tuple[Path, Path]:
-    """The curated folder at full size, and one that shares its archives and has a pack.
+def build(scratch: Path, places: int) -> Path:
+    """The curated folder at full size.
 
     Every tile has bytes of its own and pictures come in random order, so that offsets grow and
     lengths vary as in a real archive: a directory of repeated ones would compress to nothing.
     """
     import pandas as pd
 
-    from salib import data
     from salib.curate.archive import write_archive
     from salib.curate.grid import TileId, tile_gsd_m
 
-    whole, part = scratch / f"places-{places}", scratch / f"places-{places}-packed-{packed}"
+    whole = scratch / f"places-{places}"
     if not (whole / "index.parquet").is_file():
         cells = itertools.product(range(SIDE_TILES), repeat=2)
         tiles = [TileId(ZOOM, WEST + x, NORTH + y) for x, y in itertools.islice(cells, places)]
@@ -226,27 +222,19 @@ def build(scratch: Path, places: int, packed: int) -> tuple[Path, Path]:
             **{f"valid_frac_{name}": 1.0 for name in SENSORS},
         )
         rows.to_parquet(whole / "index.parquet")
-    if not (part / "index.parquet").is_file():
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir()
-        for name in SENSORS:
-            os.link(whole / f"{name}.pmtiles", part / f"{name}.pmtiles")
-        first = pd.read_parquet(whole / "index.parquet").head(packed)
-        first.to_parquet(part / "index.parquet")
-    data.pack(part)
-    return whole, part
+    return whole
 
 
-def start(chosen: argparse.Namespace, whole: Path, part: Path) -> dict[str, Side]:
+def start(chosen: argparse.Namespace, folder: Path) -> dict[str, Side]:
     """Every side that can be had, each in its process."""
     sides = {}
     if chosen.released and chosen.released_python:
         checkout = chosen.released.resolve()
-        sides[RELEASED] = Side(chosen.released_python, __file__, RELEASED, checkout, whole)
+        sides[RELEASED] = Side(chosen.released_python, __file__, RELEASED, checkout, folder)
     else:
         print("without the released loader: give --released and --released-python, see --help")
-    for case in (SEVEN, OURS, LIMIT, PACKED):
-        sides[case] = Side(sys.executable, __file__, case, part if case == PACKED else whole)
+    for case in (SEVEN, OURS, LIMIT):
+        sides[case] = Side(sys.executable, __file__, case, folder)
     for case, side in sides.items():
         print(f"{case:20s} opened in {side.ready['cpu_s']:.1f} s of CPU")
     return sides
@@ -294,21 +282,17 @@ def main() -> None:
     parser.add_argument("--released", type=Path, help="checkout of pkage/scale-alibi")
     parser.add_argument("--released-python", type=Path, help="a Python with what it imports")
     parser.add_argument("--places", type=int, default=PLACES)
-    parser.add_argument("--packed", type=int, default=4000)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("results/performance"))
     chosen = parser.parse_args()
-    whole, part = build(chosen.scratch, chosen.places, chosen.packed)
-    all_ids, packed_ids = (
-        np.array(pd.read_parquet(folder / "index.parquet")["tile_id"]) for folder in (whole, part)
-    )
-    sides, rng, rows = start(chosen, whole, part), np.random.default_rng(1), []
-    check_pixels(sides, rng.choice(packed_ids, 40, replace=False).tolist())
+    folder = build(chosen.scratch, chosen.places)
+    tile_ids = np.array(pd.read_parquet(folder / "index.parquet")["tile_id"])
+    sides, rng, rows = start(chosen, folder), np.random.default_rng(1), []
+    check_pixels(sides, rng.choice(tile_ids, 40, replace=False).tolist())
     for number in range(chosen.rounds + 1):
         for case, side in sides.items():
             count = READ_A_ROUND[case]
-            places = rng.choice(packed_ids if case == PACKED else all_ids, count).tolist()
-            spent = side.ask(tile_ids=places)
+            spent = side.ask(tile_ids=rng.choice(tile_ids, count).tolist())
             if number:
                 rows.append((case, number, spent["wall_s"] / count, spent["cpu_s"] / count))
                 print(f"{case:20s} round {number}: {1e3 * rows[-1][3]:.3f} CPU-ms a sample")

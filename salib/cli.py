@@ -76,6 +76,10 @@ def curate(
     max_days_hires: Annotated[
         float | None, typer.Option(help="Most days between hires and lores.")
     ] = None,
+    valid_share: Annotated[
+        float,
+        typer.Option(help="Most samples kept for a validation loss, 0 to 1; 0: train on all."),
+    ] = 0.1,
     quant: Annotated[str, typer.Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
     resampling: Annotated[
         str, typer.Option(help="smooth, or nearest (as the released code).")
@@ -125,6 +129,7 @@ def curate(
             max_cloud_frac=max_cloud_frac,
             max_days_radar=max_days_radar,
             max_days_hires=max_days_hires,
+            valid_share=valid_share,
         ),
         quant=quant,
         resampling=resampling,
@@ -170,12 +175,16 @@ def fetch(
         list[Path] | None,
         typer.Option(help="Of tiles: GeoJSON of ground to leave out of the index, or geobench."),
     ] = None,
+    valid_share: Annotated[
+        float,
+        typer.Option(help="Of tiles: most samples for a validation loss; 0: train on all."),
+    ] = 0.0,
 ) -> None:
     """Download tiles or labelled tasks, resuming where an earlier call stopped."""
     if name != "geobench" and (tasks or revision):
         raise ValueError(f"tasks and --revision must come with geobench only, got {name}")
-    if exclude and name in ("geobench", "eurosat", "ucmerced"):
-        raise ValueError(f"--exclude must come with tiles only, got {name}")
+    if (exclude or valid_share) and name in ("geobench", "eurosat", "ucmerced"):
+        raise ValueError(f"--exclude and --valid-share must come with tiles only, got {name}")
     home = {"geobench": "GEO_BENCH_DIR", "eurosat": "SALIB_DATA_DIR", "ucmerced": "SALIB_DATA_DIR"}
     folder = out or os.environ.get(home.get(name, ""))
     if not folder:
@@ -197,7 +206,8 @@ def fetch(
             known = ", ".join([*RELEASES, *home])
             raise ValueError(f"name must be one of {known}, got {name!r}")
         fetched = fetch_archives(name, folder, base_url=base_url, offline=offline)
-        typer.echo(index_released(fetched, RELEASES[name].zoom, exclude=exclude or ()))
+        indexed = {"exclude": exclude or (), "valid_share": valid_share}
+        typer.echo(index_released(fetched, RELEASES[name].zoom, **indexed))
 
 
 @app.command()

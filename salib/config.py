@@ -218,19 +218,22 @@ class TrainConfig:
     """One pretraining run.
 
     Attributes:
-        steps: optimiser steps.
-        batch: places a step, over all ranks.
+        steps: optimiser steps; None if `epochs` is given.
+        epochs: passes through the training samples; None if `steps` is given.
+        batch: samples per step, over all ranks.
         learning_rate: peak of a linear warm-up and cosine decay (D14).
         weight_decay: of AdamW, on matrices only.
-        crop_px: side of the lores crop that becomes an input, smallest and largest; drawn once a
+        crop_px: side of the lores crop that becomes an input, smallest and largest; drawn for each
             sample, so every encoder sees a range of ground sample distances (D18).
         image_px: side of the lores and radar input; hires has twice as many pixels.
-        jitter: standard deviation of the gain and offset drawn for each image and band.
+        jitter: standard deviation of the logarithm of the gain drawn for each image, and 0.3 of it
+            for each of its bands.
         precision: "float32", "bf16", or "auto": "bf16" where the device multiplies it itself
             (`salib.precision`).
     """
 
-    steps: int
+    steps: int | None = None
+    epochs: int | None = None
     batch: int
     learning_rate: float
     weight_decay: float = 0.05
@@ -242,7 +245,12 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         """Check the rules that the loop relies on."""
-        _check_whole(self, "steps", "batch", "image_px")
+        if (self.steps is None) == (self.epochs is None):
+            raise ValueError(
+                f"steps or epochs must be given, the other None, got steps={self.steps} and "
+                f"epochs={self.epochs}"
+            )
+        _check_whole(self, "epochs" if self.steps is None else "steps", "batch", "image_px")
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         for name in ("weight_decay", "warmup", "jitter"):
@@ -259,8 +267,15 @@ class TrainConfig:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
 
     def steps_for(self, samples: int) -> int:
-        """Optimiser steps of a run with so many training samples."""
-        return self.steps
+        """Optimiser steps on `samples` training samples: as given, or the batches of `epochs`.
+
+        Those are epochs * samples // batch, at least 1: an epoch's remainder is drawn with the
+        next, and only the last leaves one, smaller than a batch.
+        """
+        if self.steps is not None:
+            return self.steps
+        assert self.epochs is not None
+        return max(1, self.epochs * samples // self.batch)
 
 
 _TINY = ModelConfig(
@@ -310,6 +325,6 @@ TRAINING = {
         steps=20_000, batch=64, learning_rate=5e-4, crop_px=(96, 256), image_px=128
     ),
     "base": TrainConfig(
-        steps=228_900, batch=32, learning_rate=1e-4, crop_px=(256, 256), image_px=256, jitter=0.0
+        epochs=50, batch=32, learning_rate=1e-4, crop_px=(256, 256), image_px=256, jitter=0.0
     ),
 }

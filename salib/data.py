@@ -11,15 +11,14 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from salib.config import SENSOR_NAMES, TILE_PX, Levels, TrainConfig
+from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, Levels, TrainConfig
 from salib.curate.archive import Archive
 from salib.image_file import read_levels
-from salib.packed import Packed, sources_of, write_packed
+from salib.sampling import Order, stream
 
 CHANNELS = {"radar": [1, 2], "lores": [0, 1, 2], "hires": [0, 1, 2]}
-SIDE = {"radar": 1, "lores": 1, "hires": 2}
+SIDE = {name: sensor.factor for name, sensor in SENSORS.items()}
 CACHE_BYTES = 2 << 30
-PACKED = "packed"
 
 
 @dataclass(frozen=True)
@@ -43,25 +42,15 @@ class Crop:
 class Samples:
     """The joint samples of a curated folder; decoded tiles are kept while memory allows."""
 
-    def __init__(
-        self,
-        folder: str | Path,
-        *,
-        split: str | None = None,
-        min_valid: float = 0.99,
-        packed: bool | str | Path = False,
-    ) -> None:
+    def __init__(self, folder: str | Path, *, split: str | None = None) -> None:
         """Open the index and the three archives.
 
         Args:
-            folder: what `curate` wrote.
+            folder: what `curate` wrote; every sample of its index counts.
             split: "train" or "valid"; None takes both.
-            min_valid: least fraction of valid pixels, in every sensor.
-            packed: read pixels decoded by `pack`, from where it wrote them; True takes its default.
 
         Raises:
-            ValueError: if a file is missing or truncated, no sample is left, or the pack was made
-                from other archives.
+            ValueError: if a file is missing or truncated, or no sample is left.
         """
         folder = Path(folder)
         index = folder / "index.parquet"
@@ -71,23 +60,16 @@ class Samples:
                 "make them with `salib curate`"
             )
         rows = _read_index(index)
-        valid = rows[[f"valid_frac_{name}" for name in SENSOR_NAMES]].min(axis=1) >= min_valid
-        self.rows = rows[valid & (rows.split == split if split else True)].reset_index(drop=True)
+        self.rows = rows[rows.split == split].reset_index(drop=True) if split else rows
         if self.rows.empty:
             raise ValueError(
-                f"folder must hold samples with split={split} and {min_valid:.0%} valid pixels, "
-                f"got none of {len(rows)} in {folder}"
+                f"folder must hold samples with split={split}, got none of {len(rows)} in {folder}"
             )
-        self._zxy = [
-            tuple(map(int, place)) for place in zip(*(self.rows[a] for a in "zxy"), strict=True)
-        ]
+        zxy = zip(self.rows["z"], self.rows["x"], self.rows["y"], strict=True)
+        self._zxy = [(int(z), int(x), int(y)) for z, x, y in zxy]
         self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
         self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in SENSOR_NAMES}
-        self.tile_ids = np.array(self.rows["tile_id"], dtype=np.int64)
-        self._packed = None
-        if packed:
-            self._packed = Packed(folder / PACKED if packed is True else packed, folder)
-            self._packed_rows = self._packed.rows_of(self.tile_ids)
+        self._orders: dict[tuple[int, int], Order] = {}
         self._cache: dict[tuple[int, str], np.ndarray] = {}
         self._free = CACHE_BYTES
 
@@ -97,8 +79,6 @@ class Samples:
 
     def image(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
         """One sensor's whole tile; hires is put together from the four tiles one level finer."""
-        if self._packed is not None:
-            return self._packed.image(self._packed_rows[place], sensor)
         found = self._cache.get((place, sensor))
         if found is None:
             found = self._decode(place, sensor)
@@ -112,6 +92,13 @@ class Samples:
     def gsd_m(self, place: int, sensor: str) -> float:
         """Metres of ground a pixel of the whole tile."""
         return self._gsd_m[place] / SIDE[sensor]
+
+    def order(self, batch: int, *, seed: int) -> Order:
+        """The order in which batches draw the samples, worked out once for all threads."""
+        found = self._orders.get((batch, seed))
+        if found is None:  # setdefault: another thread may have made it meanwhile
+            found = self._orders.setdefault((batch, seed), Order(self._zxy, batch, seed=seed))
+        return found
 
     def triple(self, place: int) -> dict[str, UInt8[np.ndarray, "height width bands"] | str]:
         """A place as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
@@ -142,11 +129,12 @@ class Samples:
     def _decode(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
         z, x, y = self._zxy[place]
         side, bands = SIDE[sensor], CHANNELS[sensor]
+        z += side.bit_length() - 1  # where `side` tiles lie along one of the sample's
         pairs = [number for pair in zip(bands, range(len(bands)), strict=True) for number in pair]
         image = np.empty((side * TILE_PX, side * TILE_PX, len(bands)), np.uint8)
         for south in range(side):
             for east in range(side):
-                tile = self._tile(sensor, z + side - 1, side * x + east, side * y + south)
+                tile = self._tile(sensor, z, side * x + east, side * y + south)
                 top, left = south * TILE_PX, east * TILE_PX
                 cv2.mixChannels([tile], [image[top : top + TILE_PX, left : left + TILE_PX]], pairs)
         return image
@@ -162,42 +150,18 @@ class Samples:
             ) from error
 
 
-def pack(folder: str | Path, out: str | Path | None = None) -> Path:
-    """Decode all samples of a curated folder into one file a sensor, 1.1 MB a sample.
-
-    `Samples(folder, packed=True)` then decodes nothing. A pack of the same archives is kept.
-
-    Args:
-        folder: what `curate` wrote.
-        out: folder to write, whole or not at all; by default `packed` within `folder`.
-
-    Raises:
-        ValueError: if `out` holds anything but a pack.
-        OSError: if the disk has too little room.
-    """
-    out = Path(folder) / PACKED if out is None else Path(out)
-    try:
-        return Packed(out, folder).path
-    except ValueError:
-        made_from = sources_of(folder)
-    samples = Samples(folder, min_valid=0.0)
-    side = {name: SIDE[name] * TILE_PX for name in SENSOR_NAMES}
-    shapes = {name: (side[name], side[name], len(CHANNELS[name])) for name in SENSOR_NAMES}
-    return write_packed(out, made_from, samples.tile_ids, shapes, samples._decode)
-
-
 def _read_index(path: Path) -> pd.DataFrame:
     """The index in Hilbert order, with the columns that samples need and true metres a pixel."""
     rows = pd.read_parquet(path)
     needed = ["tile_id", "z", "x", "y", "gsd_m", "split"]
-    absent = {*needed, *(f"valid_frac_{name}" for name in SENSOR_NAMES)} - set(rows.columns)
+    absent = set(needed) - set(rows.columns)
     if absent:
         raise ValueError(f"{path} must have the columns {sorted(absent)}: curate again")
     if not (np.isfinite(rows["gsd_m"]) & (rows["gsd_m"] > 0)).all():
         raise ValueError(
             f"gsd_m in {path} must be positive metres a pixel, got {rows['gsd_m'].min()}"
         )
-    return rows.sort_values("tile_id", kind="stable")
+    return rows.sort_values("tile_id", kind="stable", ignore_index=True)
 
 
 def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height width"]:
@@ -216,12 +180,6 @@ def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height wid
     return torch.from_numpy(np.ascontiguousarray(bands.transpose(2, 0, 1)))
 
 
-def stream(seed: int, name: str, step: int) -> torch.Generator:
-    """The random stream of one step, spawned by name from a run's seed."""
-    entropy = np.random.SeedSequence([seed, *name.encode(), step]).generate_state(1, np.uint64)
-    return torch.Generator().manual_seed(int(entropy[0] >> np.uint64(1)))
-
-
 def draw_batch(
     samples: Samples,
     config: TrainConfig,
@@ -231,19 +189,20 @@ def draw_batch(
     rank: int = 0,
     ranks: int = 1,
 ) -> Batch:
-    """Places, crops and radiometry of one step.
+    """Samples, crops and radiometry of one step.
 
-    A crop is the same ground for all sensors; its side is drawn, so that every encoder meets a
-    range of ground sample distances, each stated truly in `gsd_m` (D18). Gains are drawn for each
-    sensor apart. A step's batch does not depend on the number of ranks; a rank gets its share.
+    Samples are drawn without replacement, epoch by epoch (see `salib.sampling.Order`). A crop is
+    the same ground for all sensors; its side is drawn, so that every encoder meets a range of
+    ground sample distances, each stated truly in `gsd_m` (D18). Gains are drawn for each sensor
+    apart. A step's batch does not depend on the number of ranks; a rank gets its share.
 
     Raises:
-        ValueError: if the ranks do not divide the batch.
+        ValueError: if the ranks do not divide the batch, or it is larger than the samples.
     """
     if config.batch % ranks:
         raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
     generator = stream(seed, "batches", step)
-    places = torch.randint(len(samples), (config.batch,), generator=generator).tolist()
+    places = samples.order(config.batch, seed=seed).batch(step)
     crops = [_draw_crop(config, generator) for _ in places]
     gains = {name: _draw_gains(config, len(CHANNELS[name]), generator) for name in SENSOR_NAMES}
     mine = range(rank, config.batch, ranks)

@@ -37,30 +37,72 @@ def ground(x: int, y: int, zoom: int) -> np.ndarray:
     return image
 
 
+def write_samples(folder: Path, places: list[TileId], picture, gsd_m: list[float]) -> Path:
+    """A curated folder of training samples; picture(sensor, tile) draws each of their tiles."""
+    for name in SENSOR_NAMES:
+        shown = [*places, *(child for tile in places for child in tile.children())]
+        shown = sorted(shown if name == "hires" else places, key=lambda tile: tile.hilbert)
+        images = [(tile, encode(picture(name, tile))) for tile in shown]
+        write_archive(folder / f"{name}.pmtiles", images, metadata={})
+    rows = pd.DataFrame(places).assign(
+        tile_id=[tile.hilbert for tile in places],
+        gsd_m=gsd_m,
+        split="train",
+        **{f"valid_frac_{name}": 1.0 for name in SENSOR_NAMES},
+    )
+    rows.to_parquet(folder / "index.parquet")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def tiles(tmp_path_factory):
-    """Two by three places whose sensors all show the same picture of place."""
-    folder = tmp_path_factory.mktemp("tiles")
-    places = [(x, y) for x in (0, 1) for y in (0, 1, 2)]
-    coarse = [(TileId(ZOOM, x, y), encode(ground(x, y, ZOOM))) for x, y in places]
-    fine = [
-        (TileId(ZOOM + 1, 2 * x + i, 2 * y + j), encode(ground(2 * x + i, 2 * y + j, ZOOM + 1)))
-        for x, y in places
-        for i in (0, 1)
-        for j in (0, 1)
-    ]
-
-    def in_order(pairs):
-        return sorted(pairs, key=lambda pair: pair[0].hilbert)
-
-    for name in SENSOR_NAMES:
-        images = in_order([*coarse, *fine]) if name == "hires" else in_order(coarse)
-        write_archive(folder / f"{name}.pmtiles", images, metadata={})
-    rows = [
-        {"tile_id": t.hilbert, "z": t.z, "x": t.x, "y": t.y, "gsd_m": 8.0, "split": "train"}
-        | {f"valid_frac_{name}": 1.0 for name in SENSOR_NAMES}
-        for t, _ in coarse
-    ]
-    rows[0]["split"], rows[1]["valid_frac_hires"] = "valid", 0.5
-    pd.DataFrame(rows).to_parquet(folder / "index.parquet")
+    """Two by three places whose sensors all show the same picture of place; one is valid."""
+    places = [TileId(ZOOM, x, y) for x in (0, 1) for y in (0, 1, 2)]
+    folder = write_samples(
+        tmp_path_factory.mktemp("tiles"),
+        places,
+        lambda _, tile: ground(tile.x, tile.y, tile.z),
+        [8.0] * len(places),
+    )
+    rows = pd.read_parquet(folder / "index.parquet")
+    rows.loc[0, "split"] = "valid"
+    rows.to_parquet(folder / "index.parquet")
     return folder
+
+
+RAMP_TILES = [
+    TileId(ZOOM, x, y) for x, y in ((3, 5), (4, 5), (3, 6), (9, 2), (10, 2), (9, 3), (20, 1))
+]
+RAMP_GSD_M = [8.0 + 0.37 * number for number in range(len(RAMP_TILES))]
+LEVELS_A_PX = np.array([[0.6, 0.23], [-0.23, 0.6]])
+"""Of the first two bands, east and south; oblique, so that rounding averages out in both."""
+
+
+def ramp_corner(number: int) -> np.ndarray:
+    """The first two bands of a sample at its north-west corner."""
+    return np.array([0, 0.23 * 256]) + 6 * number
+
+
+def ramp(sensor: str, tile: TileId) -> np.ndarray:
+    """Pixels that state their ground: lores pixels east and south of their sample's corner.
+
+    Optical images tell (mostly) east in red, south in green and the number of the sample in blue;
+    radar tells east in VV and south in VH, and the number by an offset of both.
+    """
+    factor = 2 ** (tile.z - ZOOM)
+    number = RAMP_TILES.index(tile.parent(tile.z - ZOOM))
+    ground = [
+        (np.arange(256) + 0.5) / factor + 256 / factor * (at % factor) for at in (tile.x, tile.y)
+    ]
+    at = np.stack(np.meshgrid(*ground), axis=-1)
+    stated = np.round(at @ LEVELS_A_PX.T + ramp_corner(number))
+    image = np.full((256, 256, 4), 255, np.uint8)
+    image[..., slice(1, 3) if sensor == "radar" else slice(0, 2)] = stated
+    image[..., 0 if sensor == "radar" else 2] = 10 + 30 * number
+    return image
+
+
+@pytest.fixture(scope="session")
+def ramps(tmp_path_factory):
+    """Seven places, apart and of unequal GSD, whose pixels state their ground (see `ramp`)."""
+    return write_samples(tmp_path_factory.mktemp("ramps"), RAMP_TILES, ramp, RAMP_GSD_M)

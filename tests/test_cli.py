@@ -145,7 +145,7 @@ def test_a_jpeg_that_was_cut_is_refused(picture, tmp_path):
         (["curate", "--spec", "small", "--zoom", "0", "--out", "tiles"], "between 8 and 20, got 0"),
         (
             ["fetch", "eurosat", "--exclude", "geobench", "--out", "data"],
-            "--exclude must come with tiles only, got eurosat",
+            "--exclude and --valid-share must come with tiles only, got eurosat",
         ),
         (["curate", "--spec", "small", "--aoi", "a", "--out", "tiles"], "got more than one"),
         (["fetch", "smal", "--out", "tiles"], "name must be one of full, small, micro, geobench"),

@@ -15,10 +15,15 @@ def test_the_papers_preset_learns_at_1e_minus_4_not_1e4():
 def test_the_papers_preset_has_the_papers_sizes():
     base = PRESETS["base"]
     assert (base.dim, base.depth, base.heads, base.reference_m) == (768, 12, 16, 64.0)
-    samples, epochs = 146_502, 50
-    assert TRAINING["base"].steps == pytest.approx(
-        samples * epochs / TRAINING["base"].batch, rel=1e-3
-    )
+    assert TRAINING["base"].epochs == 50
+    assert TRAINING["base"].steps_for(146_502) == 228_909
+
+
+def test_epochs_are_counted_in_whole_batches_of_the_data_at_hand_and_steps_stand():
+    epochs = replace(TRAINING["tiny"], steps=None, epochs=7, batch=13)
+    assert [epochs.steps_for(samples) for samples in (13, 101, 103)] == [7, 54, 55]
+    assert epochs.steps_for(1) == 1  # which then draws, and is refused
+    assert {replace(epochs, steps=5, epochs=None).steps_for(n) for n in (13, 101)} == {5}
 
 
 def test_every_preset_has_its_training_and_an_image_that_patches_divide():
@@ -63,6 +68,9 @@ def test_impossible_models_are_refused(change, message):
     ("change", "message"),
     [
         ({"steps": 0}, "steps must be a positive whole number"),
+        ({"steps": None}, "steps or epochs must be given, the other None, got steps=None and"),
+        ({"epochs": 3}, "steps or epochs must be given, the other None, got steps=240 and epochs"),
+        ({"steps": None, "epochs": 0}, "epochs must be a positive whole number"),
         ({"batch": -1}, "batch must be a positive whole number"),
         ({"learning_rate": math.nan}, "learning_rate must be positive"),
         ({"warmup": -0.1}, "warmup must be finite and not negative"),

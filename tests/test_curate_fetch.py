@@ -463,6 +463,13 @@ def test_a_released_place_needs_all_seven_tiles(tmp_path):
     assert found.tile_id.tolist() == [places[7].hilbert]
 
 
+def test_a_released_index_trains_on_all_unless_a_share_is_asked_for(fetched):
+    folder = fetched()
+    for given, share in (({}, 0), ({"valid_share": 0.3}, 0.3)):
+        split = pd.read_parquet(index_released(folder, ZOOM, **given)).split
+        assert (split == "valid").sum() == int(share * len(split))
+
+
 def test_places_on_excluded_ground_are_left_out_of_a_released_index(fetched, tmp_path):
     ground = shapely.box(*tile_bounds(PLACES[1])).centroid.buffer(1e-4)
     path = tmp_path / "ground.geojson"

@@ -417,22 +417,49 @@ def test_a_block_gets_the_scenes_that_meet_it_best_first(catalog, tmp_path):
     assert several > 0
 
 
-def test_neighbours_share_a_split_and_a_fifth_at_most_is_held_out():
+@pytest.mark.parametrize("share", [0.1, 0.2, 0.35])
+def test_neighbours_share_a_split_and_no_more_than_the_share_is_held_out(share):
     tiles = [TileId(14, 3700 + x, 6200 + y) for x in range(67) for y in range(53)]
-    splits = split_by_block(tiles)
+    splits = split_by_block(tiles, share)
     blocks = {}
     for tile, split in splits.items():
         blocks.setdefault(tile.parent(4), set()).add(split)
     assert all(len(found) == 1 for found in blocks.values())
     held = sum(split == "valid" for split in splits.values())
-    assert 0.05 * len(tiles) < held <= 0.2 * len(tiles)
-    assert split_by_block(tiles[::-1]) == splits
+    assert 0.5 * share * len(tiles) < held <= share * len(tiles)
+    assert split_by_block(tiles[::-1], share) == splits
 
 
-def test_two_equal_blocks_give_one_to_each_split_and_one_block_trains():
-    pair = [TileId(14, 16 * 200 + x, 16 * 300) for x in range(32)]
-    assert sorted(set(split_by_block(pair).values())) == ["train", "valid"]
-    assert set(split_by_block(pair[:16]).values()) == {"train"}
+def test_a_share_smaller_than_every_block_is_held_out_in_smaller_blocks():
+    tiles = [TileId(14, 16 * 200 + x, 16 * 300 + y) for x in range(16) for y in range(11)]
+    for share in (0.01, 0.1, 0.5):
+        held = sum(split == "valid" for split in split_by_block(tiles, share).values())
+        assert 0.5 * share * len(tiles) <= held <= share * len(tiles)
+    assert set(split_by_block(tiles[:9], 0.1).values()) == {"train"}  # not a whole tile
+
+
+def test_a_share_of_0_trains_on_all_and_1_is_refused():
+    tiles = [TileId(14, 40 * x, 40 * y) for x in range(7) for y in range(5)]
+    assert set(split_by_block(tiles, 0).values()) == {"train"}
+    assert split_by_block([], 0.1) == {}
+    for share in (-0.1, 1, 1.5):
+        with pytest.raises(ValueError, match="valid_share must be at least 0 and less than 1, got"):
+            split_by_block(tiles, share)
+
+
+@pytest.mark.parametrize("share", [0.03, 0.1, 0.4])
+def test_no_ground_of_valid_is_in_train_whichever_zooms_there_are(share):
+    tiles = [TileId(12, 31 + x, 17 + y) for x in range(11) for y in range(7)]
+    tiles += [child for tile in tiles[::3] for child in tile.children(2)]
+    tiles += [TileId(8, 5, 3)]
+    held = {split: [] for split in ("train", "valid")}
+    for tile, split in split_by_block(tiles, share).items():
+        held[split].append(tile)
+    assert 0 < len(held["valid"]) <= share * len(tiles)
+    for one in held["valid"]:
+        for other in held["train"]:
+            levels = one.z - other.z
+            assert (one.parent(levels) != other) if levels > 0 else (other.parent(-levels) != one)
 
 
 def test_webp_holds_the_pixels_of_png_and_both_are_sound(catalog, out, index, tmp_path):

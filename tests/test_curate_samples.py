@@ -245,6 +245,14 @@ def test_filters_leave_the_samples_that_a_loop_leaves():
     assert kept(max_days_hires=31) == {p for p in places if -31 <= facts[p][1]["hires"] <= 31}
 
 
+def test_the_share_for_validation_is_held_to(tiles):
+    for share in (0, 0.1, 0.3):
+        index = joint_samples(tiles, ZOOM, Filters(valid_share=share))
+        held = (index.split == "valid").sum()
+        assert held <= share * len(index)
+        assert (held > 0) == (share > 0)
+
+
 def test_a_lower_share_takes_in_places_at_the_edge(catalog, out, tmp_path):
     more = curate(catalog, tmp_path / "more", zoom=ZOOM, filters=Filters(min_valid=0.3))
     before, after = (pd.read_parquet(p / "index.parquet") for p in (out, more))
@@ -260,6 +268,8 @@ def test_a_lower_share_takes_in_places_at_the_edge(catalog, out, tmp_path):
         ({"min_valid": 1.2}, "min_valid must lie between 0 and 1"),
         ({"max_cloud_frac": -0.1}, "max_cloud_frac must lie between 0 and 1"),
         ({"max_days_hires": -1.0}, "max_days_hires must not be negative"),
+        ({"valid_share": 1.0}, "valid_share must be at least 0 and less than 1"),
+        ({"valid_share": -0.1}, "valid_share must be at least 0 and less than 1"),
     ],
 )
 def test_filters_out_of_range_are_refused(options, says):

@@ -1,25 +1,23 @@
 """Batches: three sensors of one ground, true ground sample distances, streams by seed."""
 
-import json
-import multiprocessing
-import os
+import math
 import pickle
-import shutil
-import zlib
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from conftest import LEVELS_A_PX, RAMP_GSD_M, RAMP_TILES, ramp, ramp_corner
 
 from salib.config import SENSOR_NAMES, TRAINING
-from salib.data import CHANNELS, SIDE, Crop, Samples, cut_crop, draw_batch, pack
-from salib.packed import Packed
+from salib.data import CHANNELS, Crop, Samples, cut_crop, draw_batch
 
 ZOOM = 14
 CONFIG = replace(TRAINING["tiny"], batch=6, crop_px=(24, 80), image_px=40, jitter=0.0)
+RAMPS = replace(CONFIG, batch=5, crop_px=(61, 163), image_px=47)
+FINER, COARSER = ((47, 79), 101), ((101, 191), 97)
+"""Smallest and largest crop, and the side it is resampled to."""
 
 
 def test_three_sensors_of_a_sample_cover_the_same_ground(tiles):
@@ -41,39 +39,105 @@ def test_a_triple_shows_one_place_at_both_hires_levels(tiles):
     assert triple["title"] == f"tile {ZOOM}/{samples.rows.x[3]}/{samples.rows.y[3]}"
 
 
-def test_split_and_validity_choose_samples(tiles):
-    assert len(Samples(tiles)) == 5
-    assert len(Samples(tiles, split="train")) == 4
-    assert len(Samples(tiles, split="train", min_valid=0.4)) == 5
-    assert len(Samples(tiles, split="valid")) == 1
+def test_splits_choose_samples_and_all_of_the_index_counts(tiles):
+    index = pd.read_parquet(tiles / "index.parquet")
+    for split in ("train", "valid"):
+        expected = set(index.tile_id[index.split == split])
+        assert set(Samples(tiles, split=split).rows.tile_id) == expected
+    assert set(Samples(tiles).rows.tile_id) == set(index.tile_id)
 
 
-def test_gsd_of_a_batch_is_that_of_its_crops(tiles):
-    samples = Samples(tiles)
-    batch = draw_batch(samples, CONFIG, seed=0, step=0)
-    torch.testing.assert_close(batch.gsd_m["radar"], batch.gsd_m["lores"])
-    torch.testing.assert_close(batch.gsd_m["hires"] * 2, batch.gsd_m["lores"])
-    low, high = 8.0 * 24 / 40, 8.0 * 80 / 40
-    assert batch.gsd_m["lores"].min() >= low
-    assert batch.gsd_m["lores"].max() <= high
-    assert len(set(batch.gsd_m["lores"].tolist())) > 1
-    for name in SENSOR_NAMES:
-        side = CONFIG.image_px * SIDE[name]
-        assert batch.images[name].shape == (6, len(CHANNELS[name]), side, side)
+def test_samples_with_hardly_a_valid_pixel_train_if_the_index_holds_them(tiles, tmp_path):
+    for path in tiles.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    rows = pd.read_parquet(tiles / "index.parquet").assign(valid_frac_hires=0.01)
+    rows.to_parquet(tmp_path / "index.parquet")
+    assert len(Samples(tmp_path)) == len(rows)
 
 
-def test_slope_of_the_picture_agrees_with_the_stated_gsd(tiles):
-    """The red ramp rises 60 levels a tile, so its slope measures metres a pixel."""
-    samples = Samples(tiles)
-    batch = draw_batch(samples, CONFIG, seed=3, step=1)
-    for name in ("lores", "hires"):
-        for image, gsd in zip(batch.images[name], batch.gsd_m[name].tolist(), strict=True):
-            steps = torch.cat([image[:2].diff(dim=-1).flatten(), image[:2].diff(dim=-2).flatten()])
-            slope = steps.abs()[(steps.abs() > 0) & (steps.abs() < 30)].sum() / (
-                image.shape[-1] * (image.shape[-1] - 1) * 2
-            )
-            expected = 60 * gsd / (8.0 * 256)
-            assert float(slope) == pytest.approx(expected, rel=0.25, abs=0.05)
+def numbers(batch, sensor="lores"):
+    """Which sample each image of a batch of ramps shows."""
+    return ((batch.images[sensor][:, 2].mean(dim=(1, 2)) - 10) / 30).round().int().tolist()
+
+
+def ground_of(image, number):
+    """Ground under the corners (0, 0), (1, 0) and (0, 1) of an image, in lores pixels.
+
+    A plane is fitted to what the pixels state, two at the rim aside. Of no pixel may it be wrong by
+    more than what rounding and interpolation leave.
+    """
+    side = image.shape[-1]
+    at = (np.arange(side) + 0.5) / side
+    across, down = np.meshgrid(at, at)
+    inner = (slice(2, -2), slice(2, -2))
+    design = np.stack([np.ones_like(across), across, down], axis=-1)[inner].reshape(-1, 3)
+    levels = image[:2].numpy().transpose(1, 2, 0)[inner].reshape(-1, 2)
+    stated = np.linalg.solve(LEVELS_A_PX, (levels - ramp_corner(number)).T).T
+    origin, per_across, per_down = (plane := np.linalg.lstsq(design, stated, rcond=None)[0])
+    assert np.abs(design @ plane - stated).max() < 2
+    return np.stack([origin, origin + per_across, origin + per_down])
+
+
+@pytest.mark.parametrize(("crop_px", "image_px"), [FINER, COARSER])
+def test_sensors_of_a_batch_show_the_same_ground_to_a_tenth_of_a_pixel(ramps, crop_px, image_px):
+    """Crop, turn, flip and zoom agree; each pixel is as large as `gsd_m` says."""
+    samples, turns, sides, origins = Samples(ramps), set(), set(), set()
+    config = replace(RAMPS, crop_px=crop_px, image_px=image_px)
+    for step in range(30):
+        batch = draw_batch(samples, config, seed=3, step=step)
+        assert numbers(batch) == numbers(batch, "hires")
+        for row, number in enumerate(numbers(batch)):
+            seen = {n: ground_of(batch.images[n][row], number) for n in SENSOR_NAMES}
+            for name in SENSOR_NAMES:
+                np.testing.assert_allclose(seen[name], seen["lores"], rtol=0, atol=0.1)
+                sides_px = np.diff(seen[name][[1, 0, 2]], axis=0)
+                stated_m = float(batch.gsd_m[name][row]) * batch.images[name].shape[-1]
+                measured_m = np.hypot(*sides_px.T) * RAMP_GSD_M[number]
+                np.testing.assert_allclose(measured_m, stated_m, rtol=4e-3)
+            origin, across, down = seen["lores"]
+            frame = np.stack([across - origin, down - origin])
+            corners = np.stack([origin, across, down, across + down - origin])
+            side = np.abs(frame).max()
+            turn = np.round(frame / side)
+            np.testing.assert_allclose(frame, turn * side, rtol=0, atol=0.2)
+            assert sorted(np.abs(turn).sum(axis=0)) == [1, 1]
+            assert crop_px[0] - 0.2 < side < crop_px[1] + 0.2
+            assert -0.2 < corners.min() < corners.max() < 256.2
+            turns.add(tuple(turn.astype(int).flatten()))
+            sides.add(round(side))
+            origins.add(tuple(np.round(corners.min(axis=0))))
+    assert len(turns) == 8
+    assert len(sides) > 20
+    assert len(origins) > 100
+
+
+def test_vv_comes_before_vh_from_tile_to_batch(ramps):
+    samples = Samples(ramps)
+    whole = replace(RAMPS, crop_px=(256, 256), image_px=256)
+    for place in range(len(samples)):
+        tile = RAMP_TILES[RAMP_GSD_M.index(samples.gsd_m(place, "lores"))]
+        vv_vh = ramp("radar", tile)[..., 1:3]
+        assert (samples.image(place, "radar") == vv_vh).all()
+    batch = draw_batch(samples, whole, seed=0, step=0)
+    for row, number in enumerate(numbers(batch)):
+        radar = batch.images["radar"][row].numpy().transpose(1, 2, 0)
+        vv_vh = ramp("radar", RAMP_TILES[number])[..., 1:3]
+        turned = [
+            np.rot90(flipped, quarter)
+            for flipped in (vv_vh, vv_vh[:, ::-1])
+            for quarter in range(4)
+        ]
+        assert sum(np.array_equal(radar, each) for each in turned) == 1
+
+
+def test_hires_pixels_of_a_sample_are_those_of_its_four_finer_tiles(ramps):
+    samples = Samples(ramps)
+    for place in range(len(samples)):
+        tile = RAMP_TILES[RAMP_GSD_M.index(2 * samples.gsd_m(place, "hires"))]
+        for child in tile.children():
+            top, left = 256 * (child.y % 2), 256 * (child.x % 2)
+            part = samples.image(place, "hires")[top : top + 256, left : left + 256]
+            assert (part == ramp("hires", child)[..., :3]).all()
 
 
 @pytest.mark.parametrize("turn", range(8))
@@ -101,8 +165,9 @@ def test_same_seed_gives_the_same_bytes_and_another_does_not(tiles):
 
 def test_ranks_share_out_one_batch(tiles):
     samples = Samples(tiles)
-    whole = draw_batch(samples, CONFIG, seed=0, step=2)
-    parts = [draw_batch(samples, CONFIG, seed=0, step=2, rank=r, ranks=3) for r in range(3)]
+    jittered = replace(CONFIG, jitter=0.5)
+    whole = draw_batch(samples, jittered, seed=0, step=2)
+    parts = [draw_batch(samples, jittered, seed=0, step=2, rank=r, ranks=3) for r in range(3)]
     for name in SENSOR_NAMES:
         for rank, part in enumerate(parts):
             assert torch.equal(part.images[name], whole.images[name][rank::3])
@@ -111,14 +176,80 @@ def test_ranks_share_out_one_batch(tiles):
         draw_batch(samples, CONFIG, seed=0, step=0, rank=0, ranks=4)
 
 
-def test_levels_are_the_mean_and_deviation_of_the_pixels(tiles):
-    samples = Samples(tiles)
-    pixels = np.concatenate(
-        [samples.image(i, "hires")[::4, ::4].reshape(-1, 3) for i in range(len(samples))]
-    )
-    hires = dict(zip(SENSOR_NAMES, samples.levels(), strict=True))["hires"]
-    assert hires.mean == pytest.approx(pixels.mean(axis=0), abs=1e-3)
-    assert hires.std[:2] == pytest.approx(pixels.std(axis=0)[:2], abs=1e-3)
+def test_gains_are_drawn_for_each_image_and_sensor_and_less_for_each_band(ramps):
+    samples, log_gains = Samples(ramps), []
+    for step in range(40):
+        plain, drawn = (
+            draw_batch(samples, replace(RAMPS, jitter=jitter), seed=1, step=step).images
+            for jitter in (0.0, 0.1)
+        )
+        for row in range(RAMPS.batch):
+            found = []
+            for name in SENSOR_NAMES:
+                for before, after in zip(plain[name][row], drawn[name][row], strict=True):
+                    unclipped = (before > 0) & (after < 255)
+                    gains = after[unclipped] / before[unclipped]
+                    torch.testing.assert_close(gains, gains[:1].expand_as(gains))  # no offset
+                    found.append(math.log(gains[0]))
+            log_gains.append(found)
+    radar, lores, hires = np.split(np.array(log_gains), [2, 5], axis=1)
+    for one, other in ((radar, lores), (radar, hires), (lores, hires)):
+        assert abs(np.corrcoef(one[:, 0], other[:, 0])[0, 1]) < 0.25
+    for bands in (radar, lores, hires):
+        assert abs(bands.mean()) < 0.03
+        assert bands.std() == pytest.approx(0.1 * math.hypot(1, 0.3), rel=0.2)
+        apart = bands[:, 0] - bands[:, 1]
+        assert apart.std() == pytest.approx(0.03 * math.sqrt(2), rel=0.2)
+
+
+@pytest.mark.parametrize(("places", "chosen"), [(256, range(7)), (3, (0, 3, 6)), (1, (0,))])
+def test_levels_are_the_mean_and_deviation_of_the_pixels(ramps, places, chosen):
+    """By loops over every fourth pixel of evenly spaced samples."""
+    samples = Samples(ramps)
+    for name, levels in zip(SENSOR_NAMES, samples.levels(places=places), strict=True):
+        for band, channel in enumerate(CHANNELS[name]):
+            values = []
+            for place in chosen:
+                tile = RAMP_TILES[RAMP_GSD_M.index(samples.gsd_m(place, "lores"))]
+                if name == "hires":
+                    rows = [[ramp(name, c) for c in tile.children()[i : i + 2]] for i in (0, 2)]
+                    image = np.concatenate([np.concatenate(row, axis=1) for row in rows])
+                else:
+                    image = ramp(name, tile)
+                for row in range(0, len(image), 4):
+                    for col in range(0, len(image), 4):
+                        values.append(int(image[row, col, channel]))
+            mean = sum(values) / len(values)
+            std = math.sqrt(sum((value - mean) ** 2 for value in values) / len(values))
+            assert levels.mean[band] == pytest.approx(mean, abs=1e-3)
+            assert levels.std[band] == pytest.approx(max(std, 1.0), abs=1e-3)
+
+
+def test_batches_repeat_no_sample_and_use_all_equally(ramps):
+    samples, count = Samples(ramps), [0] * len(RAMP_TILES)
+    for step in range(3 * len(RAMP_TILES)):
+        found = numbers(draw_batch(samples, RAMPS, seed=2, step=step))
+        assert len(set(found)) == RAMPS.batch
+        for number in found:
+            count[number] += 1
+        assert max(count) - min(count) <= 1
+    assert set(count) == {3 * RAMPS.batch}
+
+
+def test_a_batch_is_the_same_whichever_step_was_drawn_before(ramps):
+    walked = Samples(ramps)
+    for step in range(19):
+        last = draw_batch(walked, RAMPS, seed=2, step=step)
+    for samples in (Samples(ramps), pickle.loads(pickle.dumps(walked))):
+        resumed = draw_batch(samples, RAMPS, seed=2, step=18)
+        for name in SENSOR_NAMES:
+            assert torch.equal(resumed.images[name], last.images[name])
+
+
+def test_a_batch_larger_than_the_data_is_refused(ramps):
+    message = "got a batch of 11 and 7 samples: choose a smaller batch or curate more"
+    with pytest.raises(ValueError, match=message):
+        draw_batch(Samples(ramps), replace(RAMPS, batch=11), seed=0, step=0)
 
 
 def test_missing_or_truncated_files_are_named(tiles, tmp_path):
@@ -154,149 +285,3 @@ def test_a_spoilt_index_is_refused(tiles, tmp_path, spoil, message):
 def _read_all(folder):
     samples = Samples(folder)
     return [samples.image(place, "lores") for place in range(len(samples))]
-
-
-@pytest.fixture
-def curated(tiles, tmp_path):
-    """A copy of the curated folder that a test may spoil."""
-    return shutil.copytree(tiles, tmp_path / "curated")
-
-
-def _digests(samples):
-    return [
-        zlib.crc32(samples.image(place, name).tobytes())
-        for place in range(len(samples))
-        for name in SENSOR_NAMES
-    ]
-
-
-def _same_pixels(one, two):
-    assert len(one) == len(two)
-    for place in range(len(one)):
-        for name in SENSOR_NAMES:
-            image, other = one.image(place, name), two.image(place, name)
-            assert image.dtype == other.dtype == np.uint8
-            assert np.array_equal(image, other)
-
-
-def test_packed_pixels_are_those_of_the_archives(curated, tmp_path):
-    assert pack(curated) == curated / "packed"
-    for chosen in ({}, {"split": "train"}, {"split": "valid"}, {"min_valid": 0.4}):
-        _same_pixels(Samples(curated, packed=True, **chosen), Samples(curated, **chosen))
-    elsewhere = pack(curated, tmp_path / "deep" / "elsewhere")
-    _same_pixels(Samples(curated, packed=elsewhere), Samples(curated))
-    one, two = (
-        draw_batch(Samples(curated, packed=packed), CONFIG, seed=4, step=7)
-        for packed in (True, False)
-    )
-    for name in SENSOR_NAMES:
-        assert torch.equal(one.images[name], two.images[name])
-
-
-def test_packed_samples_read_no_tile(curated, monkeypatch):
-    pack(curated)
-    samples = Samples(curated, packed=True)
-    monkeypatch.setattr(samples, "archives", {})
-    assert len(_digests(samples)) == 3 * len(samples)
-    with pytest.raises(ValueError, match="read-only"):
-        samples.image(0, "lores")[:] = 0
-
-
-@pytest.mark.parametrize("method", ["fork", "spawn"])
-@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork.*:DeprecationWarning")
-def test_packed_samples_work_in_forked_and_spawned_processes(curated, method):
-    pack(curated)
-    plain, packed = Samples(curated), Samples(curated, packed=True)
-    assert len(pickle.dumps(packed)) < len(packed) * 256 * 256
-    with ProcessPoolExecutor(1, multiprocessing.get_context(method)) as pool:
-        assert pool.submit(_digests, packed).result() == pool.submit(_digests, plain).result()
-    _same_pixels(pickle.loads(pickle.dumps(packed)), plain)
-
-
-def test_a_pack_of_the_same_archives_is_kept(curated):
-    written = (pack(curated) / "hires.npy").stat().st_mtime_ns
-    assert (pack(curated) / "hires.npy").stat().st_mtime_ns == written
-    os.utime(curated / "hires.pmtiles", ns=(1, 1))
-    assert (pack(curated) / "hires.npy").stat().st_mtime_ns == written
-    Samples(curated, packed=True)
-
-
-@pytest.mark.parametrize("source", ["radar.pmtiles", "hires.pmtiles", "index.parquet"])
-def test_a_pack_of_other_archives_is_refused(curated, source):
-    pack(curated)
-    data = bytearray((curated / source).read_bytes())
-    data[-9] ^= 1
-    for spoilt in (bytes(data), bytes(data) + b"more"):
-        (curated / source).write_bytes(spoilt)
-        with pytest.raises(ValueError, match=f"made from .*{source} as it is now.*pack again"):
-            Packed(curated / "packed", curated)
-
-
-def test_a_stale_pack_is_made_again(curated):
-    pack(curated)
-    rows = pd.read_parquet(curated / "index.parquet").iloc[:-1]
-    rows.to_parquet(curated / "index.parquet")
-    with pytest.raises(ValueError, match=r"index\.parquet as it is now.*pack again"):
-        Samples(curated, packed=True)
-    pack(curated)
-    _same_pixels(Samples(curated, packed=True), Samples(curated))
-
-
-@pytest.mark.parametrize("name", ["radar.npy", "lores.npy", "hires.npy", "tile_id.npy"])
-def test_a_truncated_or_missing_file_of_a_pack_is_refused(curated, name):
-    path = pack(curated) / name
-    data = path.read_bytes()
-    for spoilt in (data[:-1], data[: len(data) // 2], data[:20], b"", data + b"0"):
-        path.write_bytes(spoilt)
-        with pytest.raises(ValueError, match=f"{name}.*pack again"):
-            Samples(curated, packed=True)
-    path.unlink()
-    with pytest.raises(ValueError, match=f"{name}.*pack again"):
-        Samples(curated, packed=True)
-    pack(curated)
-    _same_pixels(Samples(curated, packed=True), Samples(curated))
-
-
-def test_an_interrupted_pack_leaves_nothing(curated, monkeypatch):
-    kept = {path.name for path in curated.iterdir()}
-    decode = Samples._decode
-
-    def stops(self, place, sensor):
-        if place == 3:
-            raise KeyboardInterrupt
-        return decode(self, place, sensor)
-
-    monkeypatch.setattr(Samples, "_decode", stops)
-    with pytest.raises(KeyboardInterrupt):
-        pack(curated)
-    assert {path.name for path in curated.iterdir()} == kept
-    with pytest.raises(ValueError, match="that `pack` wrote"):
-        Samples(curated, packed=True)
-
-
-def test_a_pack_is_refused_where_it_does_not_fit_or_would_destroy(curated, tmp_path, monkeypatch):
-    needed = 6 * (256 * 256 * 2 + 256 * 256 * 3 + 512 * 512 * 3)
-    usage = shutil.disk_usage(tmp_path)._replace(free=needed - 1)
-    with monkeypatch.context() as patch:
-        patch.setattr(shutil, "disk_usage", lambda _: usage)
-        with pytest.raises(OSError, match=f"{needed:,} bytes free, got {needed - 1:,}"):
-            pack(curated, tmp_path / "absent" / "out")
-    (tmp_path / "precious").mkdir()
-    (tmp_path / "precious" / "thesis.txt").write_text("all of it")
-    for out in (tmp_path / "precious", curated, tmp_path / "precious" / "thesis.txt"):
-        with pytest.raises(ValueError, match="out must "):
-            pack(curated, out)
-    assert (tmp_path / "precious" / "thesis.txt").read_text() == "all of it"
-    with pytest.raises(ValueError, match="curate first"):
-        pack(tmp_path / "precious")
-
-
-def test_a_pack_that_does_not_say_what_it_is_made_from_is_refused(curated):
-    stamp = pack(curated) / "made_from.json"
-    for found in ({}, {"radar.pmtiles": json.loads(stamp.read_text())["radar.pmtiles"]}):
-        stamp.write_text(json.dumps(found))
-        with pytest.raises(ValueError, match="pack again"):
-            Samples(curated, packed=True)
-    stamp.unlink()
-    with pytest.raises(ValueError, match="that `pack` wrote"):
-        Samples(curated, packed=True)

@@ -15,9 +15,10 @@ from salib.curate.grid import TileId, tile_bounds, tile_gsd_m
 
 MIN_VALID = 0.95
 """Part of a tile that a sensor must have seen for the place to be a joint sample."""
+VALID_SHARE = 0.1
+"""Part of the samples at most that is kept for a validation loss, never trained on."""
 BLOCK_ZOOM = 10
 _DAY_S = 86400
-VALID_SHARE = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,14 +31,18 @@ class Filters:
             without a classification does not pass. None lets every tile pass.
         max_days_radar: days between radar and lores.
         max_days_hires: days between hires and lores.
+        valid_share: part of the samples at most that goes to the split `valid`, for a validation
+            loss; 0 trains on all, as the paper did (see `split_by_block`).
     """
 
     min_valid: float | int = MIN_VALID
     max_cloud_frac: float | int | None = None
     max_days_radar: float | int | None = None
     max_days_hires: float | int | None = None
+    valid_share: float | int = VALID_SHARE
 
     def __post_init__(self) -> None:
+        check_share(self.valid_share)
         for name in ("min_valid", "max_cloud_frac"):
             share = getattr(self, name)
             if share is not None and not 0 <= share <= 1:
@@ -89,7 +94,8 @@ def joint_samples(
     if not kept.any():
         raise ValueError(f"filters must leave a sample, got none of {len(rows)} with {filters}")
     rows = rows[kept].reset_index(drop=True)
-    splits = split_by_block([tile for tile, keep in zip(joint, kept, strict=True) if keep])
+    tiles_left = [tile for tile, keep in zip(joint, kept, strict=True) if keep]
+    splits = split_by_block(tiles_left, filters.valid_share)
     rows["split"] = list(splits.values())
     boxes = [shapely.box(*tile_bounds(tile)) for tile in splits]
     return geopandas.GeoDataFrame(rows, geometry=boxes, crs="EPSG:4326")
@@ -119,21 +125,36 @@ def _passing(rows: pd.DataFrame, filters: Filters) -> pd.Series:
     return kept
 
 
-def split_by_block(tiles: Sequence[TileId]) -> dict[TileId, str]:
-    """`train` or `valid` for each tile, alike within a parent of zoom 10.
+def check_share(share: float | int) -> None:
+    """Refuse a share for validation that leaves nothing to train on."""
+    if not 0 <= share < 1:
+        raise ValueError(f"valid_share must be at least 0 and less than 1, got {share}")
 
-    Parents enter `valid` in the order of a hash of their place while it stays within a fifth of
-    the tiles; where none is small enough the smallest does. One parent alone is `train`.
+
+def split_by_block(tiles: Sequence[TileId], share: float | int) -> dict[TileId, str]:
+    """`train` or `valid` for each tile, alike within a block: a parent of zoom 10.
+
+    Blocks enter `valid` in the order of a hash of their place while it stays within `share` of the
+    tiles. Where every block is larger than that, blocks of the next finer zoom are tried, down to
+    the coarsest tile; so `valid` never exceeds the share, and none of its ground is in `train`.
+
+    Args:
+        share: part of the tiles that `valid` holds at most; 0 leaves all in `train`.
     """
-    blocks = {tile: tile.parent(max(0, tile.z - BLOCK_ZOOM)) for tile in tiles}
-    sizes = Counter(blocks.values())
-    order = sorted(sizes, key=lambda block: hashlib.sha256(repr(tuple(block)).encode()).digest())
-    held: set[TileId] = set()
-    room = VALID_SHARE * len(tiles)
-    for block in order:
-        if sizes[block] <= room:
-            held.add(block)
-            room -= sizes[block]
-    if not held and len(order) > 1:
-        held.add(min(order, key=lambda block: sizes[block]))
-    return {tile: "valid" if block in held else "train" for tile, block in blocks.items()}
+    check_share(share)
+    room, held = share * len(tiles), set[TileId]()
+    finest = min((tile.z for tile in tiles), default=0)
+    for zoom in range(min(BLOCK_ZOOM, finest), finest + 1):
+        blocks = {tile: tile.parent(tile.z - zoom) for tile in tiles}
+        sizes = Counter(blocks.values())
+        for block in sorted(sizes, key=_hashed):
+            if sizes[block] <= room:
+                held.add(block)
+                room -= sizes[block]
+        if held:
+            return {tile: "valid" if block in held else "train" for tile, block in blocks.items()}
+    return dict.fromkeys(tiles, "train")
+
+
+def _hashed(block: TileId) -> bytes:
+    return hashlib.sha256(repr(tuple(block)).encode()).digest()

@@ -21,7 +21,13 @@ PLAIN_BYTES = 2048
 """A tile of fewer bytes is decoded when indexing, as it may be of one colour."""
 
 
-def index_released(folder: str | Path, zoom: int, *, exclude: Sequence[str | Path] = ()) -> Path:
+def index_released(
+    folder: str | Path,
+    zoom: int,
+    *,
+    exclude: Sequence[str | Path] = (),
+    valid_share: float | int = 0,
+) -> Path:
     """Write the index of places that radar, lores, hires and the four finer hires tiles show.
 
     Tiles of one colour and tiles that are no image, as the archives hold where a source had
@@ -32,6 +38,8 @@ def index_released(folder: str | Path, zoom: int, *, exclude: Sequence[str | Pat
         folder: what `fetch_archives` wrote.
         zoom: of the places.
         exclude: GeoJSON files, as for `curate`; places on their polygons are left out.
+        valid_share: part of the places at most that goes to the split `valid`, as for `curate`; the
+            paper trained on all.
 
     Raises:
         ValueError: if an archive or a file is missing, or no place is left.
@@ -51,7 +59,7 @@ def index_released(folder: str | Path, zoom: int, *, exclude: Sequence[str | Pat
     found, tiles = len(tiles), tiles_off(ground, tiles)
     if not tiles:
         raise ValueError(f"exclude must leave a place of the release, got none of {found}")
-    splits = split_by_block(tiles)
+    splits = split_by_block(tiles, valid_share)
     rows = pd.DataFrame(tiles)
     rows["tile_id"] = [tile.hilbert for tile in tiles]
     rows["gsd_m"] = [tile_gsd_m(tile) for tile in tiles]
