@@ -33,7 +33,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
 
 def test_an_interrupted_run_resumes_and_ends_as_if_it_had_not_been(tiles, tmp_path, monkeypatch):
     """Not even after an edit of a docstring: the code's digest is told, and never refuses."""
-    validated, said = held_out(tiles, tmp_path / "tiles", valid=3), []
+    validated, said = held_out(tiles, tmp_path / "tiles", valid=2), []
     whole = pretrain(MODEL, LONG, tiles=validated, out=tmp_path / "whole", seed=2)
     out = tmp_path / "model"
     for at, source in ((3, "a" * 64), (5, "a" * 64), (None, "b" * 64)):
