@@ -236,6 +236,12 @@ def test_batches_repeat_no_sample_and_use_all_equally(ramps):
     assert set(count) == {3 * RAMPS.batch}
 
 
+def test_seeds_draw_other_samples(ramps):
+    samples = Samples(ramps)
+    first = {tuple(numbers(draw_batch(samples, RAMPS, seed=seed, step=0))) for seed in range(7)}
+    assert len(first) == 7
+
+
 def test_a_batch_is_the_same_whichever_step_was_drawn_before(ramps):
     walked = Samples(ramps)
     for step in range(19):
