@@ -226,14 +226,16 @@ def source_digest(*modules: str) -> str:
 
 def is_kept(folder: str | Path, key: dict) -> bool:
     """Whether `folder` was completed from `key`, by whatever code of the same recipe."""
-    return _compared(_made_from(folder)) == _compared(json.loads(json.dumps(key)))
+    made = made_from(folder)
+    return bool(made) and not differences(made, key)
 
 
-def differences(folder: str | Path, key: dict) -> list[str]:
-    """Names of the entries of `key` that `folder` was made from otherwise; none if from nothing."""
-    made = _made_from(folder)
-    now = _compared(json.loads(json.dumps(key))) or {}
-    return [name for name in now if now[name] != made.get(name)] if made else []
+def differences(made: dict, key: dict) -> list[str]:
+    """Names of the entries in which two keys differ, but for the digest of the code."""
+    now = json.loads(json.dumps(key))
+    return sorted(
+        name for name in {*made, *now} - {SOURCE} if made.get(name, ...) != now.get(name, ...)
+    )
 
 
 def code_remark(folder: str | Path, key: dict) -> str:
@@ -241,25 +243,25 @@ def code_remark(folder: str | Path, key: dict) -> str:
 
     Code is recorded and never compared: whoever changes results raises the number in `RECIPES`.
     """
-    made, now = (each.get(SOURCE, "") for each in (_made_from(folder), key))
-    if made == now:
+    return source_remark(made_from(folder), key)
+
+
+def source_remark(made: dict, key: dict) -> str:
+    """The same of two keys."""
+    was, now = (each.get(SOURCE, "") for each in (made, key))
+    if was == now:
         return ""
-    made = made[:8] or "unknown"
-    return f" (the code has changed since, {made} to {now[:8]}; the recipe has not)"
+    return f" (the code has changed since, {was[:8] or 'unknown'} to {now[:8]}; the recipe has not)"
 
 
-def _made_from(folder: str | Path) -> dict:
+def made_from(folder: str | Path) -> dict:
+    """The key that `folder` was completed from; empty if it was not."""
     path = Path(folder) / MADE_FROM
     try:
         found = json.loads(path.read_text()) if path.is_file() else {}
     except ValueError:  # emptied or cut: not known to be complete
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _compared(key: dict) -> dict | None:
-    """What a key is compared by; None for no key."""
-    return {name: value for name, value in key.items() if name != SOURCE} if key else None
 
 
 def stamp(folder: str | Path, key: dict) -> None:

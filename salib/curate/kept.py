@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from salib.artifact import MADE_FROM, check_replaceable, differences
+from salib.artifact import MADE_FROM, check_replaceable, differences, made_from
 from salib.config import SENSOR_NAMES
 from salib.curate.archive import Archive
 from salib.curate.grid import tiles_of_ids
@@ -55,8 +55,8 @@ def check_out(out: Path, key: dict, *, overwrite: bool) -> None:
         ValueError: naming what differs, or a file that `curate` has not written.
     """
     shards = out / SHARDS
-    finished = differences(out, key)
-    unfinished = differences(shards, key) if any(shards.glob("*.arrow")) else []
+    finished = _differing(out, key)
+    unfinished = _differing(shards, key) if any(shards.glob("*.arrow")) else []
     if (finished or unfinished) and not overwrite:
         state = "tiles" if finished else "unfinished tiles"
         raise ValueError(
@@ -69,3 +69,9 @@ def check_out(out: Path, key: dict, *, overwrite: bool) -> None:
         written = (*outputs(), UNCOVERED, QUARANTINE, MADE_FROM, SHARDS)
         parts = (f".{name}.*.part" for name in written)
         check_replaceable(out, *written, *parts, stamped=True)
+
+
+def _differing(folder: Path, key: dict) -> list[str]:
+    made = made_from(folder)
+    known = {name: value for name, value in made.items() if name in key}
+    return differences(known, key) if made else []
