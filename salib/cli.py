@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+from salib.cli_embed import embed
+
 app = typer.Typer(
     help="Scale-ALiBi: curate tiles, pretrain, embed, evaluate.",
     no_args_is_help=True,
@@ -247,145 +249,7 @@ def pretrain(
     raise typer.Exit(code)
 
 
-@app.command()
-def embed(
-    images: Annotated[
-        list[str],
-        typer.Argument(help="PNG, JPEG or TIFF files of 8-bit levels; or one georeferenced scene."),
-    ],
-    model: Annotated[Path, typer.Option(help="Model folder.")],
-    out: Annotated[
-        Path,
-        typer.Option(
-            help=".parquet: one row an image. .tif: a map of one scene, a vector a patch."
-        ),
-    ],
-    gsd_m: Annotated[
-        float | None,
-        typer.Option(
-            help="Metres of ground a pixel; of a georeferenced file measured if not given."
-        ),
-    ] = None,
-    sensor: Annotated[str, typer.Option(help="radar (VV, VH), lores or hires (RGB).")] = "lores",
-    bands: Annotated[
-        str | None, typer.Option(help="Map: the sensor's bands by number, such as 4,3,2.")
-    ] = None,
-    level_255: Annotated[
-        float | None,
-        typer.Option("--level-255", help="Map: value that becomes level 255, unless it is 8-bit."),
-    ] = None,
-    window_px: Annotated[
-        int | None, typer.Option(help="Map: side that the model sees at once; 32 patches.")
-    ] = None,
-    overlap_px: Annotated[
-        int | None, typer.Option(help="Map: what windows share at least; a quarter of one.")
-    ] = None,
-    dtype: Annotated[
-        str | None,
-        typer.Option(help="Map: float32 (default), float16, or int8 with a scale a band."),
-    ] = None,
-    precision: Annotated[
-        str | None,
-        typer.Option(help="Map: float32, bf16, or auto (default), bf16 where it is fast."),
-    ] = None,
-    device: Annotated[
-        str | None,
-        typer.Option(help="Map: cpu, cuda, or auto (default), a GPU where there is one."),
-    ] = None,
-    engine: Annotated[str | None, typer.Option(help="Map: processes (default) or dask.")] = None,
-    workers: Annotated[
-        int | None, typer.Option(help="Map: windows embedded at once, a core each; 1 by default.")
-    ] = None,
-    scheduler: Annotated[
-        str | None, typer.Option(help="Map: address of a running Dask scheduler.")
-    ] = None,
-    attribution: Annotated[
-        str | None, typer.Option(help="Map: what it must say of its source; else the file's tag.")
-    ] = None,
-    procedural: Annotated[
-        bool | None, typer.Option("--procedural", help="Map: the scene is made up.")
-    ] = None,
-) -> None:
-    """Represent images by vectors: one an image, or one a patch of a georeferenced scene.
-
-    The ending of --out decides. With .parquet every image gets one row; the images need no
-    coordinates. With .tif the one image must be georeferenced, may be larger than memory, and
-    becomes a GeoTIFF with a band a dimension and a pixel a patch; after an interruption the same
-    command goes on. Options marked "Map" belong to it alone.
-    """
-    source = {"bands": bands, "level_255": level_255, "attribution": attribution}
-    source["procedural"] = procedural
-    how = {"window_px": window_px, "overlap_px": overlap_px, "dtype": dtype}
-    how |= {"precision": precision, "device": device}
-    where = {"engine": engine, "workers": workers, "scheduler": scheduler}
-    source, how, where = (
-        {name: value for name, value in given.items() if value is not None}
-        for given in (source, how, where)
-    )
-    if out.suffix.lower() == ".parquet":
-        if source or how or where:
-            raise ValueError(
-                f"out must end in .tif for {', '.join([*source, *how, *where])}, got {out}: these "
-                "belong to the map of a scene"
-            )
-        _embed_images(images, model, out, sensor, gsd_m)
-    elif out.suffix.lower() not in (".tif", ".tiff"):
-        raise ValueError(
-            "out must end in .parquet, for one vector an image, or .tif or .tiff, for a map of one "
-            f"scene (GDAL, rasterio and xarray convert it), got {out}"
-        )
-    elif len(images) > 1:
-        raise ValueError(
-            f"images must be one scene for a map, got {len(images)}: give each its own --out, or "
-            "write one vector an image to a .parquet file"
-        )
-    else:
-        _embed_scene(images[0], model, out, sensor, {"gsd_m": gsd_m, **source}, how, where)
-    typer.echo(out)
-
-
-def _embed_images(
-    images: list[str], model: Path, out: Path, sensor: str, gsd_m: float | None
-) -> None:
-    import pandas as pd
-
-    from salib.artifact import atomic_file
-    from salib.data import read_image
-    from salib.model import load_model
-
-    loaded = load_model(model)
-    rows = []
-    for path in images:
-        metres = _measured_gsd_m(path) if gsd_m is None else gsd_m
-        vector = loaded.embed(read_image(path, sensor)[None], sensor, metres)[0]
-        row = {"image": path, "sensor": sensor, "gsd_m": metres, "embedding": vector.tolist()}
-        rows.append(row)
-    with atomic_file(out) as part:
-        pd.DataFrame(rows).to_parquet(part)
-
-
-def _measured_gsd_m(image: str) -> float:
-    from salib.mapping import image_gsd_m
-
-    return image_gsd_m(image)
-
-
-def _embed_scene(
-    image: str, model: Path, out: Path, sensor: str, source: dict, how: dict, where: dict
-) -> None:
-    from salib.curate import Engine
-    from salib.mapping import embed_scene, open_scene
-
-    if "bands" in source:
-        try:
-            source["bands"] = [int(number) for number in source["bands"].split(",")]
-        except ValueError as error:
-            said = source["bands"]
-            raise ValueError(f"bands must be numbers such as 1,2,3, got {said!r}") from error
-    if "engine" in where:
-        where["name"] = where.pop("engine")
-    how |= {"engine": Engine(**where), "report": lambda text: typer.echo(text, err=True)}
-    embed_scene(open_scene(image, sensor, **source), model, out, **how)
+app.command()(embed)
 
 
 @app.command()

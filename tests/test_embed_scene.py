@@ -330,10 +330,10 @@ def test_pixels_without_data_reach_no_vector(folder, model, image, tmp_path):
     assert (empty[..., 0] == expected).all()
     np.testing.assert_array_equal(found[0], found[1])
     levels, valid = open_scene(tmp_path / "0.tif", "lores").read(0, 0, 8 * PATCH, 8 * PATCH)
-    alone = embed_window(model, levels, valid, sensor="lores", gsd_m=GSD)
+    alone = embed_window(model, {"lores": (levels, valid)}, {"lores": GSD})
     right = model.embed(torch.from_numpy(levels[None, :, 5 * PATCH :]), "lores", GSD, tokens=True)
     assert np.abs(alone[5:].reshape(-1, DIM) - right[0].numpy()).mean() < 0.1
-    assert np.isnan(embed_window(model, levels, ~valid & False, sensor="lores", gsd_m=GSD)).all()
+    assert np.isnan(embed_window(model, {"lores": (levels, ~valid & False)}, {"lores": GSD})).all()
 
 
 def test_values_become_levels_by_the_stated_stretch_and_radar_as_in_curation(
@@ -509,10 +509,10 @@ IN_DEGREES = on_grid(14, 48, 1e-4, 1e-4, "EPSG:4326")
         (PLAIN, on_grid(), {}, {"window_px": 30}, "window_px must be .*32 is the nearest"),
         (PLAIN, on_grid(), {}, {"dtype": "int16"}, "dtype must be one of float32, float16, int8"),
         (PLAIN, on_grid(), {}, {"precision": "half"}, "precision must be one of"),
-        (PLAIN, on_grid(), {}, {"device": "tpu"}, "device must be one of auto, cpu, cuda"),
+        (PLAIN, on_grid(), {}, {"device": "tpu"}, "device must be cpu, cuda or auto"),
         (PLAIN, on_grid(), {}, {"engine": Engine(name="threads")}, "processes or dask"),
         (PLAIN, on_grid(), {}, {"name": "map.zarr"}, r"out must end in \.tif .*GeoTIFF by tiles"),
-        (PLAIN, on_grid(), {}, {"name": "taken.tif"}, "out must not exist, .*delete it"),
+        (PLAIN, on_grid(), {}, {"name": "taken.tif"}, "out must not exist or be a map .*delete it"),
     ],
 )
 def test_bad_input_gets_one_clear_error_and_leaves_nothing(

@@ -128,7 +128,7 @@ def test_two_ranks_and_one_end_with_the_weights_of_the_loop_by_hand(
         log = pd.read_csv(run / "log.csv")[["contrastive", "reconstruction"]]
         assert log.to_numpy() == pytest.approx(torch.tensor(losses).numpy(), rel=1e-5)
     moved = [float((weights[n] - v).abs().max()) for n, v in start.items() if v.ndim > 1]
-    assert min(moved) > 1e-4
+    assert sorted(moved)[len(moved) // 2] > 1e-3
 
 
 def test_validation_losses_do_not_depend_on_the_number_of_ranks(two, tmp_path, cpu):

@@ -1,9 +1,11 @@
 """Windows as units of work: embedded here, over processes, or over Dask, to the same bytes."""
 
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from hashlib import sha256
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -13,17 +15,24 @@ import torch
 from salib.artifact import atomic_file
 from salib.curate.engine import Engine, dask_client
 from salib.curate.shards import start_worker
+from salib.mapping.align import Aligned
 from salib.mapping.scene import Scene
 from salib.mapping.vectors import embed_window, model_of
 from salib.mapping.windows import Stretch
+from salib.precision import instructions
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One window: what is read, by which model it is embedded, where its vectors go."""
+    """One window: what is read, by which model it is embedded, where its vectors go.
+
+    Attributes:
+        views: the scene whose grid counts, and what is fused with it.
+        gsd_m: metres of ground per pixel of that grid.
+    """
 
     path: Path
-    scene: Scene
+    views: tuple[Scene | Aligned, ...]
     model: str
     digest: str
     device: str
@@ -35,26 +44,40 @@ class Job:
 
 
 def embed_job(job: Job) -> Path:
-    """Embed one window and write its vectors, whole or not at all."""
+    """Embed one window and write its vectors, whole or not at all; note what computed them."""
     torch.set_num_threads(1)  # the order of a sum must not depend on the number of workers
     side, rows, cols = job.patch_px, job.rows, job.cols
-    levels, valid = job.scene.read(
-        cols.start * side,
-        rows.start * side,
-        (cols.stop - cols.start) * side,
-        (rows.stop - rows.start) * side,
-    )
-    vectors = embed_window(
-        model_of(job.model, job.digest, job.device),
-        levels,
-        valid,
-        sensor=job.scene.sensor,
-        gsd_m=job.gsd_m,
-        precision=job.precision,
-    )
+    width, height = (cols.stop - cols.start) * side, (rows.stop - rows.start) * side
+    views, gsd_m = {}, {}
+    for view in job.views:
+        sensor = view.scene.sensor if isinstance(view, Aligned) else view.sensor
+        views[sensor] = view.read(cols.start * side, rows.start * side, width, height)
+        gsd_m[sensor] = job.gsd_m * width / views[sensor][1].shape[1]
+    model = model_of(job.model, job.digest, job.device)
+    model.attention_used = used = set()
+    vectors = embed_window(model, views, gsd_m, precision=job.precision)
+    _note(job.path.parent.parent, used, instructions(model.log_scale.device))
     with atomic_file(job.path) as part, part.open("wb") as file:
         np.save(file, vectors)
     return job.path
+
+
+def _note(folder: Path, attention: set[str], device: str) -> None:
+    """Leave a file for each combination that has computed a window; there are few."""
+    said = json.dumps({"attention": sorted(attention), "instructions": device})
+    path = folder / f"{sha256(said.encode()).hexdigest()[:16]}.json"
+    if attention and not path.is_file():
+        with atomic_file(path) as part:
+            part.write_text(said)
+
+
+def what_ran(folder: Path) -> dict[str, str]:
+    """Implementations of attention and instructions that computed the windows of a folder."""
+    noted = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    return {
+        "attention": ",".join(sorted({name for each in noted for name in each["attention"]})),
+        "instructions": "; ".join(sorted({each["instructions"] for each in noted})),
+    }
 
 
 def finished(jobs: Sequence[Job], engine: Engine) -> Iterator[Path]:

@@ -1,9 +1,9 @@
-"""A scene to its embedding map: plan windows, embed each once, put them together."""
+"""Scenes to an embedding map: plan windows, embed each once, put them together."""
 
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
 from itertools import product
@@ -15,11 +15,11 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from tqdm import tqdm
 
-from salib.artifact import check_room, only_writer, source_digest
-from salib.config import ModelConfig
+from salib.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
 from salib.curate.engine import Engine
+from salib.mapping.align import Aligned, on_one_grid
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
-from salib.mapping.jobs import Job, finished
+from salib.mapping.jobs import Job, finished, what_ran
 from salib.mapping.scene import Scene
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
@@ -30,7 +30,7 @@ MADE_FROM = "made_from"
 
 
 def embed_scene(
-    scene: Scene,
+    scenes: Scene | Mapping[str, Scene],
     model: str | Path,
     out: str | Path,
     *,
@@ -40,22 +40,27 @@ def embed_scene(
     precision: str = "auto",
     device: str = "auto",
     engine: Engine | None = None,
+    overwrite: bool = False,
     report: Callable[[str], object] | None = None,
 ) -> Path:
-    """Write a GeoTIFF with one band a dimension and one pixel a patch of the scene.
+    """Write a GeoTIFF with one band per dimension and one pixel per patch of a scene.
 
     The map has the scene's CRS and its transform times the patch: a pixel of the map covers the
     patch it describes. Columns and rows at the end that fill no patch are left out. Tags name the
-    sensor, metres a pixel, the model's sha256, patch, window and overlap, attribution, and whether
-    the ground is procedural. Windows that share a patch are averaged (see `windows.weights`); a
-    scene of one window equals `ScaleAlibi.embed(tokens=True)`. Neither workers nor interruptions
-    change a byte.
+    sensor, metres per pixel, the model's sha256, patch, window and overlap, attribution, whether
+    the ground is procedural, and what computed it. Windows that share a patch are averaged (see
+    `windows.weights`); a scene of one window equals `ScaleAlibi.embed(tokens=True)`. Neither
+    workers nor interruptions change a byte.
+
+    Scenes of radar, lores and hires are embedded together. The map then lies on the radar scene's
+    grid. The others may have another CRS and pixel size: lores is resampled to that grid, hires to
+    one twice as fine. A patch has a vector where all of them have data.
 
     An interrupted run is continued by the same call: finished windows wait in a hidden folder
     beside `out`, which appears whole, at the end. A map made from the same is kept.
 
     Args:
-        scene: from `open_scene`.
+        scenes: from `open_scene`, or several by sensor.
         model: model folder.
         out: the GeoTIFF, `.tif` or `.tiff`.
         window_px: side of what the model sees at once; by default 32 patches. Some heads attend
@@ -66,36 +71,40 @@ def embed_scene(
         dtype: "float32", "float16" or "int8", see `write_geotiff`.
         precision: "float32", "bf16" or "auto", see `salib.precision`.
         device: "cpu", "cuda" or "auto".
-        engine: `processes` with a core each, or `dask`; both need to see scene, model and `out`.
+        engine: `processes` with a core each, or `dask`; both need to see scenes, model and `out`.
+        overwrite: replace a map made from something else; a file that is no map never is.
         report: told what is found, in a line at a time.
 
     Raises:
-        ValueError: if the model lacks the sensor, the scene is smaller than a patch or has no data,
-            its pixels are not square on the ground, `out` holds something else, or an argument is
-            wrong.
+        ValueError: if the model lacks a sensor, the scene is smaller than a patch or has no data,
+            its pixels are not square on the ground, scenes cannot be fused or do not overlap,
+            `out` holds something else, or an argument is wrong.
         OSError: if the disk has too little room, or a worker was killed.
     """
     out, engine, say = Path(out), engine or Engine(), report or (lambda _: None)
     _check(out, dtype, engine)
+    scenes = {scenes.sensor: scenes} if isinstance(scenes, Scene) else scenes
     placed = resolve_device(device)
     folder, digest = str(Path(model).absolute()), model_digest(model)
     config = model_of(folder, digest, placed.type).config
-    _check_scene(scene, config)
+    scene, views = on_one_grid(scenes, config.sensors)
+    scenes = {name: scenes[name] for name in config.sensors if name in scenes}
+    _check_size(scene, config.patch_px)
     window, overlap = in_patches(config.patch_px, window_px, overlap_px)
     settings = {
-        "sensor": scene.sensor,
+        "sensor": "+".join(scenes),
         "model_sha256": digest,
         "patch_px": config.patch_px,
         "window_px": window * config.patch_px,
         "overlap_px": overlap * config.patch_px,
         "precision": resolve_precision(precision, placed),
         "device": placed.type,
+        "recipe": RECIPES["embed"],
     }
-    source = source_digest("salib.mapping")
-    key = _digest(settings | {"scene": asdict(scene), "source": source})
+    key = _digest(settings | {"scenes": [asdict(each) for each in scenes.values()]})
     made_from = _digest({"parts": key, "dtype": dtype})
-    if _is_kept(out, made_from):
-        say(f"kept: {out} was made from the same scene, model and code")
+    source = source_digest("salib.mapping")
+    if _is_kept(out, made_from, source, overwrite, say):
         return out
     parts = Parts(
         folder=_waiting_room(out) / key[:16],
@@ -103,21 +112,28 @@ def embed_scene(
         cols=stretches(scene.width // config.patch_px, window, overlap),
         dim=config.dim,
     )
-    jobs = _jobs(parts, scene, folder, settings)
+    jobs = _jobs(parts, scene, views, folder, settings)
     with only_writer(_waiting_room(out)):
         _embed(jobs, engine, parts, say)
-        _check_data(jobs, parts, say)
-        tags = settings | _tags(scene, jobs) | {"dtype": dtype, MADE_FROM: made_from}
+        _check_data(jobs, parts, scenes, say)
+        tags = settings | _tags(scenes, jobs) | what_ran(parts.folder)
+        tags |= {"dtype": dtype, MADE_FROM: made_from, SOURCE: source}
         _put_together(out, parts, scene, tags)
     return out
 
 
-def _jobs(parts: Parts, scene: Scene, model: str, settings: dict[str, Any]) -> list[Job]:
+def _jobs(
+    parts: Parts,
+    scene: Scene,
+    views: tuple[Scene | Aligned, ...],
+    model: str,
+    settings: dict[str, Any],
+) -> list[Job]:
     side = settings["patch_px"]
     return [
         Job(
             path=parts.path(down, across),
-            scene=scene,
+            views=views,
             model=model,
             digest=settings["model_sha256"],
             device=settings["device"],
@@ -151,14 +167,20 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
             bar.update()
 
 
-def _check_data(jobs: Sequence[Job], parts: Parts, say: Callable[[str], object]) -> None:
+def _check_data(
+    jobs: Sequence[Job],
+    parts: Parts,
+    scenes: Mapping[str, Scene],
+    say: Callable[[str], object],
+) -> None:
     """Say how much of the map has no data; one without any is refused."""
     found = [np.isfinite(np.load(job.path, mmap_mode="r")[..., 0]) for job in jobs]
     share = sum(int(each.sum()) for each in found) / sum(each.size for each in found)
     if share == 0:
         shutil.rmtree(parts.folder, ignore_errors=True)
+        names = " with ".join(scene.href for scene in scenes.values())
         raise ValueError(
-            f"scene must have a patch with data, got none in {jobs[0].scene.href}: see with "
+            f"scene must have a patch with data, got none in {names}: see with "
             "gdalinfo whether its nodata value or an alpha band hides all; a band that is no alpha "
             "is renamed by `gdal_edit.py -colorinterp_4 undefined FILE`"
         )
@@ -166,16 +188,16 @@ def _check_data(jobs: Sequence[Job], parts: Parts, say: Callable[[str], object])
         say(f"{1 - share:.1%} of what the windows see has no data, and no vector in the map")
 
 
-def _tags(scene: Scene, jobs: Sequence[Job]) -> dict[str, str]:
-    """What the map says of its scene; metres a pixel may differ by window."""
-    metres = sorted(job.gsd_m for job in jobs)
+def _tags(scenes: Mapping[str, Scene], jobs: Sequence[Job]) -> dict[str, str]:
+    """What the map says of its scenes; metres per pixel may differ by window."""
+    metres, each = sorted(job.gsd_m for job in jobs), scenes.values()
     return {
         "gsd_m": f"{metres[len(metres) // 2]:.6g}",
         "gsd_m_range": f"{metres[0]:.6g} {metres[-1]:.6g}",
-        "scene": Path(scene.href).name,
-        "bands": ",".join(map(str, scene.bands)),
-        "attribution": scene.attribution,
-        "procedural": str(scene.procedural).lower(),
+        "scene": "+".join(Path(scene.href).name for scene in each),
+        "bands": "+".join(",".join(map(str, scene.bands)) for scene in each),
+        "attribution": "; ".join(dict.fromkeys(s.attribution for s in each if s.attribution)),
+        "procedural": str(any(scene.procedural for scene in each)).lower(),
     }
 
 
@@ -201,34 +223,42 @@ def _check(out: Path, dtype: str, engine: Engine) -> None:
         raise ValueError("engine must be processes or dask for embedding, got threads")
 
 
-def _check_scene(scene: Scene, config: ModelConfig) -> None:
-    if scene.sensor not in config.sensors:
+def _check_size(scene: Scene, patch_px: int) -> None:
+    if min(scene.width, scene.height) < patch_px:
         raise ValueError(
-            f"sensor must be one of the model's, {', '.join(config.sensors)}, got {scene.sensor!r}:"
-            " choose one, or another model"
-        )
-    if min(scene.width, scene.height) < config.patch_px:
-        raise ValueError(
-            f"scene must hold a patch of {config.patch_px} px, got {scene.width} x {scene.height} "
+            f"scene must hold a patch of {patch_px} px, got {scene.width} x {scene.height} "
             f"px in {scene.href}: resample it finer, or use a model with smaller patches"
         )
 
 
-def _is_kept(out: Path, made_from: str) -> bool:
-    """Whether `out` is the map asked for; anything else there is refused."""
+def _is_kept(
+    out: Path, made_from: str, source: str, overwrite: bool, say: Callable[[str], object]
+) -> bool:
+    """Whether `out` is the map asked for; anything else there is refused, or to be replaced."""
     if not out.exists():
         return False
     try:
         with rasterio.open(out) as file:
-            found = file.tags().get(MADE_FROM)
+            tags = file.tags()
     except RasterioIOError:
-        found = None
-    if found != made_from:
+        tags = {}
+    found = tags.get(MADE_FROM)
+    if found == made_from:
+        changed = tags.get(SOURCE) != source
+        remark = "; the code has changed since, the recipe has not" if changed else ""
+        say(f"kept: {out} was made from the same scene and model{remark}")
+        return True
+    if found is None:
         raise ValueError(
-            f"out must not exist, got {out} made from something else: delete it, or choose another "
-            "name"
+            f"out must not exist or be a map by `salib embed`, got {out}: choose another name, or "
+            "delete it"
         )
-    return True
+    if not overwrite:
+        raise ValueError(
+            f"out must not exist, got {out} made from something else: choose another name, or "
+            "replace it with --overwrite"
+        )
+    return False
 
 
 def _waiting_room(out: Path) -> Path:

@@ -65,16 +65,24 @@ class Scene:
         return ground_gsd_m(self.crs, Affine(*self.transform), col=col, row=row)
 
     def read(
-        self, left: int, top: int, width: int, height: int
-    ) -> tuple[UInt8[np.ndarray, "bands height width"], Bool[np.ndarray, "height width"]]:
+        self, left: int, top: int, width: int, height: int, *, shrink: int = 1
+    ) -> tuple[UInt8[np.ndarray, "bands rows cols"], Bool[np.ndarray, "rows cols"]]:
         """Levels of a window, and where the file has values.
 
         A pixel has values where any of an optical sensor's bands has, and where both of radar's.
 
+        Args:
+            left: first column.
+            top: first row.
+            width: columns.
+            height: rows.
+            shrink: average this many pixels along each side into one.
+
         Raises:
             ReadError: if the file cannot be read.
         """
-        take = partial(self._take, ((top, top + height), (left, left + width)))
+        shape = (len(self.bands), -(-height // shrink), -(-width // shrink))
+        take = partial(self._take, ((top, top + height), (left, left + width)), shape)
         with reading([self.href], requester_pays=False):
             pixels, masks = patiently(self.href, take)
         every = np.logical_and if self.sensor == "radar" else np.logical_or
@@ -107,10 +115,11 @@ class Scene:
         lon, lat = to_lonlat(self.crs, [a * col + b * row + c], [d * col + e * row + f])
         return float(lon[0]), float(lat[0])
 
-    def _take(self, window: tuple, place: str) -> tuple[np.ndarray, np.ndarray]:
+    def _take(self, window: tuple, shape: tuple, place: str) -> tuple[np.ndarray, np.ndarray]:
         with _opened(place) as file:
-            bands = list(self.bands)
-            return file.read(bands, window=window), file.read_masks(bands, window=window)
+            bands, where = list(self.bands), {"window": window, "out_shape": shape}
+            pixels = file.read(bands, **where, resampling=Resampling.average)
+            return pixels, file.read_masks(bands, **where)
 
     def _levels(
         self, pixels: Shaped[np.ndarray, "bands height width"]

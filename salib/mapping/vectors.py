@@ -1,82 +1,95 @@
-"""One window of a scene to one vector a patch."""
+"""One window of a scene, or of several of one ground, to one vector a patch."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, UInt8
-from torch import Tensor
+from jaxtyping import Bool, Float32, Float64, UInt8
 
 from salib.artifact import file_digest
 from salib.model import ScaleAlibi, load_model
 from salib.model.store import CONFIG, WEIGHTS
+from salib.model.tokens import Tokens
 from salib.precision import autocast
 
 LEAST_VALID = 0.5
+Pixels = tuple[UInt8[np.ndarray, "bands height width"], Bool[np.ndarray, "height width"]]
+"""Levels, and where there is data."""
 
 
 def embed_window(
     model: ScaleAlibi,
-    levels: UInt8[np.ndarray, "bands height width"],
-    valid: Bool[np.ndarray, "height width"],
+    views: Mapping[str, Pixels],
+    gsd_m: Mapping[str, float],
     *,
-    sensor: str,
-    gsd_m: float,
     precision: str = "float32",
 ) -> Float32[np.ndarray, "rows cols dim"]:
     """What `ScaleAlibi.embed(tokens=True)` gives, on the grid of patches, NaN without data.
 
-    A patch of which less than half is valid is not shown to the model, as a hidden patch is not in
-    pretraining: no other patch attends to it. Invalid pixels of other patches take the sensor's
-    mean level.
+    A patch of which less than half is valid is not shown to its encoder, as a masked patch is not
+    in pretraining: no other patch attends to it. Invalid pixels of other patches take the sensor's
+    mean level. Of several sensors the grid is that of the first; a patch of it has a vector where
+    every sensor has data on at least half of its ground.
 
     Args:
         model: in evaluation mode.
-        levels: sides are multiples of the patch.
-        valid: where the scene has values.
-        sensor: one of the model's.
-        gsd_m: metres of ground a pixel.
+        views: pixels of each sensor, one or several that are fused, of the same ground and in the
+            order of the model's sensors; sides are multiples of the patch.
+        gsd_m: metres of ground per pixel of each.
         precision: "float32", "bf16" or "auto", see `salib.precision`.
 
     Raises:
         ValueError: if the model returns values that are not finite.
     """
     patch_px = model.config.patch_px
-    rows, cols = valid.shape[0] // patch_px, valid.shape[1] // patch_px
-    share = valid.reshape(rows, patch_px, cols, patch_px).mean(axis=(1, 3))
-    seen = np.flatnonzero(share >= LEAST_VALID)
+    first = next(iter(views))
+    shapes = {name: (len(v) // patch_px, v.shape[1] // patch_px) for name, (_, v) in views.items()}
+    rows, cols = shapes[first]
+    covered = [_share(valid, rows, cols) >= LEAST_VALID for _, valid in views.values()]
     found = np.full((rows * cols, model.config.dim), np.nan, np.float32)
-    if not len(seen):
+    if not np.logical_and.reduce(covered).any():
         return found.reshape(rows, cols, -1)
-    device = model.log_scale.device
-    images = torch.from_numpy(levels)[None].to(device)
-    with torch.inference_mode(), autocast(precision, device):
-        if valid.all():
-            vectors = model.embed(images, sensor, gsd_m, tokens=True)[0]
-        else:
-            vectors = _seen_alone(model, images, valid, seen, sensor, gsd_m)
-    found[seen] = vectors.float().cpu().numpy()
-    if not np.isfinite(found[seen]).all():
-        raise ValueError(f"embeddings of sensor {sensor!r} must be finite, got NaN or infinity")
+    encoded = {}
+    with torch.inference_mode(), autocast(precision, model.log_scale.device):
+        for name, (levels, valid) in views.items():
+            seen = np.flatnonzero(_share(valid, *shapes[name]) >= LEAST_VALID)
+            encoded[name] = _encoded(model, name, levels, valid, seen, gsd_m[name])
+        joint = model.fuse(encoded) if len(views) > 1 else encoded[first]
+    found[covered[0]] = joint.x[0].float().cpu().numpy()
+    if not np.isfinite(found[covered[0]]).all():
+        names = "+".join(views)
+        raise ValueError(f"embeddings of sensor {names!r} must be finite, got NaN or infinity")
+    found[~np.logical_and.reduce(covered)] = np.nan
     return found.reshape(rows, cols, -1)
 
 
-def _seen_alone(
+def _share(
+    valid: Bool[np.ndarray, "height width"], rows: int, cols: int
+) -> Float64[np.ndarray, " cells"]:
+    """Share of each cell of a grid over the image that has data."""
+    height, width = valid.shape
+    return valid.reshape(rows, height // rows, cols, width // cols).mean(axis=(1, 3)).ravel()
+
+
+def _encoded(
     model: ScaleAlibi,
-    images: Tensor,
+    sensor: str,
+    levels: UInt8[np.ndarray, "bands height width"],
     valid: Bool[np.ndarray, "height width"],
     seen: np.ndarray,
-    sensor: str,
     gsd_m: float,
-) -> Tensor:
-    """Encode the patches that hold data, at their places."""
-    device = images.device
-    pixels = model.encoder(sensor).standardise(images.float())
+) -> Tokens:
+    """Encodings of the patches that hold data, at their positions."""
+    device = model.log_scale.device
+    pixels = model.encoder(sensor).standardise(torch.from_numpy(levels)[None].to(device).float())
     pixels = pixels.masked_fill(torch.from_numpy(~valid).to(device), 0.0)
     tokens = model.tokenize(sensor, pixels, torch.tensor([gsd_m], device=device))
-    return model.encode(sensor, tokens.take(torch.from_numpy(seen)[None].to(device))).x[0]
+    if len(seen) < tokens.x.shape[1]:
+        tokens = tokens.take(torch.from_numpy(seen)[None].to(device))
+    return model.encode(sensor, tokens)
 
 
 @lru_cache(maxsize=1)

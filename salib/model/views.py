@@ -57,7 +57,7 @@ def checked_views(
     for name in (*images, *metres):
         if name not in config.sensors:
             raise ValueError(f"sensor must be one of {config.sensors}, got {name!r}")
-    _check_fusible(tuple(images), config.sensors)
+    check_fusible(tuple(images), config.sensors)
     if missing := [name for name in images if name not in metres]:
         raise ValueError(f"gsd_m must give the metres per pixel of {', '.join(missing)}, got none")
     views = {
@@ -68,8 +68,12 @@ def checked_views(
     return views
 
 
-def _check_fusible(given: tuple[str, ...], order: tuple[str, ...]) -> None:
-    """One sensor alone, or the first ones of the order in which they are fused."""
+def check_fusible(given: tuple[str, ...], order: tuple[str, ...]) -> None:
+    """One sensor alone, or the first ones of the order in which they are fused.
+
+    Raises:
+        ValueError: if another one is missing.
+    """
     needed = order[: max(order.index(name) for name in given) + 1]
     absent = [name for name in needed if name not in given]
     if len(given) > 1 and absent:

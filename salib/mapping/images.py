@@ -1,0 +1,98 @@
+"""Image files to a table: one vector per image, or per images of one ground."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from torch import Tensor
+
+from salib.artifact import atomic_file
+from salib.data import read_image
+from salib.mapping.scene import image_gsd_m
+from salib.model import ScaleAlibi, load_model
+from salib.precision import resolve_device
+
+CHUNK_BYTES = 256 * 2**20
+"""Of decoded images in memory at once."""
+
+
+def embed_images(
+    files: Mapping[str, Sequence[str | Path]],
+    model: str | Path,
+    out: str | Path,
+    *,
+    gsd_m: Mapping[str, float | int] | None = None,
+    device: str = "auto",
+) -> Path:
+    """Write a Parquet file with one row per image, in the order of the files.
+
+    Of one sensor its columns are `image`, `sensor`, `gsd_m` and `embedding`. Of several, images at
+    the same position show the same ground and are embedded together; `image_radar`, `gsd_m_radar`
+    and so on tell them apart. Images of one size go through the model together.
+
+    Args:
+        files: image files of 8-bit levels by sensor, as many of each.
+        model: model folder.
+        out: Parquet file; one that exists is replaced.
+        gsd_m: metres of ground per pixel by sensor; where not given, measured from the coordinates
+            of each image.
+        device: "cpu", "cuda" or "auto".
+
+    Raises:
+        ValueError: if there are not as many images of each sensor, one is missing, damaged, no
+            8-bit RGB, or without coordinates though its GSD is not given, or as
+            `ScaleAlibi.embed`.
+    """
+    stated = gsd_m or {}
+    counts = {name: len(paths) for name, paths in files.items()}
+    if len(set(counts.values())) != 1:
+        listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+        raise ValueError(f"images must be as many of each sensor, got {listed or 'none'}")
+    for path in (path for paths in files.values() for path in paths):
+        if not Path(path).is_file():
+            raise ValueError(f"path must be an image file, got {path}")
+    metres = {
+        name: [float(stated[name]) if name in stated else image_gsd_m(path) for path in paths]
+        for name, paths in files.items()
+    }
+    loaded = load_model(model).to(resolve_device(device))
+    vectors: list[list[float]] = []
+    waiting: list[list[Tensor]] = []
+    together = list(zip(*files.values(), strict=True))
+    for number, paths in enumerate(together, start=1):
+        waiting.append([read_image(p, name) for name, p in zip(files, paths, strict=True)])
+        held = sum(image.nbytes for views in waiting for image in views)
+        if held >= CHUNK_BYTES or number == len(together):
+            chunk = {name: metres[name][len(vectors) : number] for name in files}
+            vectors += _embed(loaded, waiting, chunk)
+            waiting = []
+    labels = {name: f"_{name}" if len(files) > 1 else "" for name in files}
+    rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}
+    rows["sensor"] = "+".join(files)
+    rows |= {f"gsd_m{labels[name]}": metres[name] for name in files}
+    with atomic_file(out) as part:
+        pd.DataFrame(rows | {"embedding": vectors}).to_parquet(part)
+    return Path(out)
+
+
+def _embed(
+    model: ScaleAlibi, images: Sequence[Sequence[Tensor]], gsd_m: Mapping[str, Sequence[float]]
+) -> list[list[float]]:
+    """Vectors of some images; those of one size go through the model together."""
+    sizes: dict[tuple, list[int]] = {}
+    for number, views in enumerate(images):
+        sizes.setdefault(tuple(view.shape for view in views), []).append(number)
+    found: list[list[float]] = [[] for _ in images]
+    for numbers in sizes.values():
+        views = {
+            name: torch.stack([images[number][place] for number in numbers])
+            for place, name in enumerate(gsd_m)
+        }
+        metres = {name: torch.tensor([gsd_m[name][n] for n in numbers]) for name in gsd_m}
+        vectors = model.embed(views, gsd_m=metres)
+        assert isinstance(vectors, Tensor)
+        for number, vector in zip(numbers, vectors.tolist(), strict=True):
+            found[number] = vector
+    return found
