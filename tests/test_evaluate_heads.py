@@ -483,3 +483,35 @@ def test_bad_segmentation_input_is_refused():
     same = np.full_like(train[0], 3.0)
     constant = segmentation.segment(fit(x=same), np.full_like(test[0], 3.0), (20, 28))
     assert (constant == constant[0, 0, 0]).all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device is at hand")
+def test_heads_on_a_gpu_predict_what_they_do_on_the_cpu():
+    """Classes of all but two items; probabilities of several labels within 0.02."""
+    (train, y), (valid, y_valid), (x, _) = splits()
+    one = {"n_classes": 3}
+    several_labels = (*several(0), *several(1, 101), several(2, 89)[0])
+    options = {"protocol": QUICK, "seed": 1}
+    classes, scores, pixels = {}, {}, {}
+    for device in ("cpu", "cuda"):
+        on = {"device": device}
+        classes[device] = (
+            linear(train, y, valid, y_valid, x, **one, **on).predicted,
+            neural.neural(train, y, valid, y_valid, x, **one, **options, **on),
+        )
+        scores[device] = (
+            multilabel.multilabel_linear(*several_labels, **on),
+            multilabel.multilabel_neural(*several_labels, **options, **on),
+        )
+        pixels[device] = []
+        for kind in ("linear", "decoder"):
+            fit = {"kind": kind, "sweep": SWEEP, "seed": 1, **one, **on}
+            head = segmentation.fit_segmentation(*scenes(0), *scenes(1, 9), **fit)
+            pixels[device].append(segmentation.segment(head, scenes(2, 9)[0], (20, 28)))
+    for ours, theirs in zip(classes["cuda"], classes["cpu"], strict=True):
+        assert (ours != theirs).sum() <= 2
+    for ours, theirs in zip(scores["cuda"], scores["cpu"], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.02)
+    for ours, theirs in zip(pixels["cuda"], pixels["cpu"], strict=True):
+        assert (ours == theirs).mean() > 0.98
