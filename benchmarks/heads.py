@@ -49,7 +49,7 @@ def made_up(task: str, scale: float) -> Splits:
         for part, split_labels in zip(features, labels, strict=True):
             noise = rng.normal(size=(len(split_labels), DIM))
             part[column] = ((centres[split_labels] + noise) * spread).astype(np.float32)
-    return Splits(*(Split(f, y, {}) for f, y in zip(features, labels, strict=True)))
+    return Splits(*(Split(f, y, {}, {}) for f, y in zip(features, labels, strict=True)))
 
 
 def run(stage: str, splits: Splits, column: str, classes: int, seed: int) -> np.ndarray:

@@ -1,6 +1,5 @@
 """Where patches lie on the ground, and the bias that their distance adds to attention."""
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -120,24 +119,13 @@ def scale_alibi_bias(
     return -slopes[:, None, None] * steps.unsqueeze(-3)
 
 
-@torch.compiler.assume_constant_result
 def is_euclidean(distance: Distance) -> bool:
     """Whether a kernel that computes Euclidean distances itself may stand in for `distance`.
 
-    Only for `ground_distance`, and only while that is Euclid's: it is tried on positions from a
-    centimetre to 1,000 km apart, so that whoever changes it changes what every kernel serves.
+    Only for `ground_distance`, and only if it was Euclid's when this module was loaded: whoever
+    edits or replaces it changes what every kernel serves.
     """
-    return distance is ground_distance and _gives_euclid(distance)
-
-
-@functools.cache
-def _gives_euclid(distance: Distance) -> bool:
-    apart = torch.tensor(PROBES_M, dtype=torch.float64)
-    angle = torch.arange(len(apart), dtype=torch.float64)
-    query_xy = torch.stack([apart * angle.cos(), apart * angle.sin()], dim=-1)
-    key_xy = query_xy.flip(-1)[1:]
-    expected = (query_xy[:, None] - key_xy).square().sum(-1).sqrt()
-    return torch.allclose(distance(query_xy, key_xy), expected, rtol=1e-9, atol=1e-9)
+    return distance in EUCLIDEAN
 
 
 def effective_tokens(
@@ -154,3 +142,16 @@ def effective_tokens(
 
 def _geometric(heads: int) -> list[float]:
     return [2 ** (-8 * (head + 1) / heads) for head in range(heads)]
+
+
+def _gives_euclid(distance: Distance) -> bool:
+    """Whether a function gives Euclid's distances, from a centimetre to 1,000 km."""
+    apart = torch.tensor(PROBES_M, dtype=torch.float64)
+    angle = torch.arange(len(apart), dtype=torch.float64)
+    query_xy = torch.stack([apart * angle.cos(), apart * angle.sin()], dim=-1)
+    key_xy = query_xy.flip(-1)[1:]
+    expected = (query_xy[:, None] - key_xy).square().sum(-1).sqrt()
+    return torch.allclose(distance(query_xy, key_xy), expected, rtol=1e-9, atol=1e-9)
+
+
+EUCLIDEAN = frozenset({ground_distance} if _gives_euclid(ground_distance) else ())

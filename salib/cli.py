@@ -276,6 +276,9 @@ def evaluate(
     protocol: Annotated[str, typer.Option(help="default, or paper (D15).")] = "default",
     image_px: Annotated[int, typer.Option(help="Side of a lores input; hires has twice.")] = 256,
     precision: Annotated[str, typer.Option(help="float32, bf16 or auto.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="cpu, cuda, or auto, a GPU where there is one.")
+    ] = "auto",
     against: Annotated[str, typer.Option(help="Column that others are compared with.")] = "CROMA",
     paper: Annotated[Path, typer.Option(help="Folder of table2.csv and claims.yml.")] = Path(
         "paper"
@@ -296,6 +299,7 @@ def evaluate(
     if names == "all":
         found = [task for task in found if task.kind in chosen.kinds]
     options = {"image_px": image_px, "precision": precision, "against": against, "seed": seed}
+    options |= {"device": device}
     encoders = encoders_of(model, seed=seed)
     rows = evaluate_encoders(encoders, found, protocol=chosen, out=out, **options)
     typer.echo(text_results(rows))

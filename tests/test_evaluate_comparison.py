@@ -1,4 +1,4 @@
-"""Rows of a comparison are kept while models, tasks and code stay, and made anew otherwise."""
+"""Rows of a comparison are kept while models, tasks and recipe stay, and made anew otherwise."""
 
 from dataclasses import replace
 
@@ -36,9 +36,50 @@ def test_rows_are_made_once_for_the_same_models_and_tasks(folders, monkeypatch):
         assert rows["call"][0] == expected
     save_model(build_model(replace(SMALL, **KINDS["croma"]), 5), folders / "croma")
     assert comparison.compare(folders / "out", real=folders, seed=1, **options)["call"][0] == 3
-    columns = {"SA-high", "SA-low", "SA-radar", "CROMA", "CROMA-radar"}
+    columns = {"SA-high", "SA-low", "SA-radar", "SA-joint", "CROMA", "CROMA-radar", "CROMA-joint"}
     assert set(asked[0][0]) == columns | {f"{name} untrained" for name in columns}
     assert asked[0][1:] == (["ucmerced"], 0)
+
+
+def test_rows_outlive_a_change_of_code_with_a_remark_and_not_one_of_recipe(
+    folders, monkeypatch, caplog
+):
+    calls = []
+
+    def count(encoders, tasks, *, out, **options):
+        calls.append(options["device"])
+        pd.DataFrame({"call": [len(calls)]}).to_csv(out, index=False)
+
+    monkeypatch.setattr(comparison, "evaluate", count)
+    options = {"scale_alibi": folders / "scale_alibi", "croma": folders / "croma", "image_px": 8}
+    options |= {"real": folders, "seed": 0, "device": "cpu"}
+
+    def call():
+        return comparison.compare(folders / "out", **options)["call"][0]
+
+    assert [call(), call()] == [1, 1]
+    assert not caplog.text
+    monkeypatch.setattr(comparison, "source_digest", lambda *modules: "5" * 64)
+    assert call() == 1
+    assert "the code has changed since" in caplog.text
+    monkeypatch.setitem(comparison.RECIPES, "evaluate", 1 + comparison.RECIPES["evaluate"])
+    assert call() == 2
+    assert calls == ["cpu", "cpu"]
+
+
+def test_a_model_of_another_kind_is_named_by_its_sensors_and_position(folders):
+    config = replace(SMALL, sensors=("radar", "lores"), position="ground")
+    save_model(build_model(config, 0), folders / "two")
+    models = [folders / name for name in ("scale_alibi", "two")]
+    found = comparison.encoders_of(models, seed=0)
+    named = {name: one.views for name, one in found.items() if one.model.config == config}
+    kind = "(radar+lores, ground)"
+    assert named[f"joint {kind}"] == {"radar": 1, "lores": 1}
+    assert set(named) == {
+        f"{sensor} {kind}{suffix}"
+        for sensor in ("radar", "lores", "joint")
+        for suffix in ("", " untrained")
+    }
 
 
 def test_unknown_protocols_are_refused(folders):

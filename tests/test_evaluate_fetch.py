@@ -31,8 +31,9 @@ from salib.download import Expected, FetchError
 from salib.evaluate import fetch, fetch_chips, hub
 from salib.evaluate.chip_zips import CHIP_ZIPS
 from salib.evaluate.fetch import REPOSITORY, REVISION, fetch_geobench
+from salib.evaluate.pictures import SAMPLES, missing_samples
 from salib.evaluate.published_tasks import SPLITS, TASKS, check_task
-from salib.evaluate.tasks import SAMPLES, geobench_task, missing_samples, read_split, real_tasks
+from salib.evaluate.tasks import geobench_task, read_split, real_tasks
 from salib.evaluate.unzip import unzip
 
 CLASSES, SEGMENTS = "classification_v1.0", "segmentation_v1.0"

@@ -25,6 +25,7 @@ from salib.evaluate.run import COLUMNS
 from salib.evaluate.segmentation import SegmentationSweep
 from salib.evaluate.tasks import Task
 from salib.model import save_model
+from salib.precision import instructions
 from salib.world import write_geobench
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
@@ -98,11 +99,23 @@ def test_values_lie_in_their_intervals_and_differences_are_those_of_the_values(r
         assert 0 <= row.p_value <= 1
 
 
-def test_radar_encoders_stand_where_there_is_radar_alone(rows):
-    radar = rows[rows["sensor"] == "radar"]
-    assert set(radar["task"]) == {"m-so2sat"}
-    names = {"SA-radar", "CROMA-radar", "SA-radar untrained", "CROMA-radar untrained"}
-    assert set(radar["model"]) == names
+@pytest.mark.parametrize("sensor", ["radar", "joint"])
+def test_radar_and_joint_columns_stand_where_there_is_radar_alone(rows, sensor):
+    found = rows[rows["sensor"] == sensor]
+    assert set(found["task"]) == {"m-so2sat"}
+    names = {f"SA-{sensor}", f"CROMA-{sensor}"}
+    assert set(found["model"]) == names | {f"{name} untrained" for name in names}
+    assert set(found["image_px"]) == {16}
+    assert set(found["gsd_m"]) == {20.0}  # 32 pixels of 10 m seen as 16
+    assert found["procedural"].all()
+
+
+def test_rows_say_how_they_were_computed(rows):
+    baseline = rows["kind"] == "baseline"
+    assert set(rows.loc[baseline, "attention"]) == {"none"}
+    assert set(rows.loc[~baseline, "attention"]) == {"sdpa"}  # 4 or 16 keys: too few for "fused"
+    assert set(rows["precision"]) == {"float32"}
+    assert set(rows["instructions"]) == {instructions(torch.device("cpu"))}
 
 
 def test_a_row_of_several_labels_or_masks_stands_alone(rows, bench, models):
@@ -179,8 +192,8 @@ def painted(monkeypatch, shape=(32, 32)):
             paint = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [200, 200, 0]], np.uint8)
             images.append(paint[mask])
             masks.append(mask)
-        yield images[:3], masks[:3]
-        yield images[3:], masks[3:]
+        yield {"optical": images[:3]}, masks[:3]
+        yield {"optical": images[3:]}, masks[3:]
 
     monkeypatch.setattr(grids_module, "in_chunks", in_chunks)
     return Task(
@@ -239,7 +252,10 @@ def test_models_become_columns_by_what_they_are(models, tmp_path):
     assert sensors["SA-high"] == ("hires", 2, True)
     assert sensors["SA-low"] == ("lores", 1, True)
     assert sensors["CROMA untrained"] == ("lores", 1, False)
-    assert len(columns) == 2 * (3 + 2)
+    joint = columns["SA-joint"], columns["CROMA-joint untrained"]
+    assert joint[0].views == {"radar": 1, "lores": 1, "hires": 2}
+    assert joint[1].views == {"radar": 1, "lores": 1}
+    assert len(columns) == 2 * (4 + 3)
     more = [save_model(build_model(SMALL, 1), tmp_path / part / "run/model") for part in "ab"]
     names = encoders_of([models[0], *more], seed=0)
     assert {"SA-low", *(f"SA-low ({path})" for path in more)} <= set(names)

@@ -5,19 +5,17 @@ from salib.evaluate.comparison import compare, encoders_of, find_tasks
 from salib.evaluate.inputs import GEOBENCH_TASKS, input_rules
 from salib.evaluate.multiple import comparisons
 from salib.evaluate.normalised import geobench_score
+from salib.evaluate.pictures import chips_by_class, missing_samples, sample_pictures
 from salib.evaluate.protocol import PROTOCOLS, Protocol, protocol_named
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import (
     Task,
-    chips_by_class,
     folder_task,
     geobench_task,
     geobench_tasks,
     missing_real,
-    missing_samples,
     read_split,
     real_tasks,
-    sample_pictures,
 )
 
 __all__ = [

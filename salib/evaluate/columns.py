@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64, UInt8
 
-from salib.config import Precision
+from salib.config import SENSOR_NAMES, SENSORS, Precision
 from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
 from salib.evaluate.geobench_reader import Label
 from salib.evaluate.inputs import Look, to_input
@@ -21,24 +21,29 @@ from salib.evaluate.tasks import Task, iter_split
 IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"
 CONVOLUTION = "random convolution"
+Side = tuple[Look, int]
+Resized = tuple[UInt8[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """One column: a model looking through one of its sensors.
+    """One column: a model looking through one of its sensors, or through several together.
 
     Args:
         sensor: "lores" and "hires" look at red, green, blue; "radar" at VV and VH, and at no task
-            without (`Task.sensors`).
-        zoom: side of its images in units of `image_px`; the paper's hires encoder takes 2.
+            without (`Task.sensors`); "joint" at all of `sensors`, where a task has radar.
+        zoom: side of its images in units of `image_px`; the paper's hires encoder takes 2. Of
+            "joint", hires images have twice the side whatever it is.
         trained: False for the same architecture as built, the baseline of every column.
+        sensors: what "joint" fuses.
     """
 
     model: Embedder
-    sensor: Literal["radar", "lores", "hires"]
+    sensor: Literal["radar", "lores", "hires", "joint"]
     zoom: int = 1
     trained: bool = True
+    sensors: tuple[str, ...] = SENSOR_NAMES
 
     def __post_init__(self) -> None:
         """Check the sensor and the zoom.
@@ -46,21 +51,33 @@ class Encoder:
         Raises:
             ValueError: if there is no such sensor, or the zoom is below one.
         """
-        if self.sensor not in ("radar", "lores", "hires"):
-            raise ValueError(f"sensor must be radar, lores or hires, got {self.sensor!r}")
+        if self.sensor not in (*SENSOR_NAMES, "joint"):
+            raise ValueError(f"sensor must be radar, lores, hires or joint, got {self.sensor!r}")
         if self.zoom < 1:
             raise ValueError(f"zoom must be at least 1, got {self.zoom}")
 
+    @property
+    def views(self) -> dict[str, int]:
+        """The sensors it looks through, and the side of their images in units of `image_px`."""
+        if self.sensor == "joint":
+            return {name: self.zoom * SENSORS[name].factor for name in self.sensors}
+        return {self.sensor: self.zoom}
+
 
 class Split(NamedTuple):
-    """Features by column, labels, and median metres a pixel by image side, of one split.
+    """What one split gives each column.
 
-    Labels are a class an item, or 0/1 of each class where the task is multi-label.
+    Attributes:
+        features: by column.
+        labels: a class an item, or 0/1 of each class where the task is multi-label.
+        gsd_m: median metres a pixel by side of the optical images.
+        attention: implementations that ran, by column; none of the baselines.
     """
 
     features: dict[str, Float32[np.ndarray, "_ _"]]
     labels: Int64[np.ndarray, " items"] | Int64[np.ndarray, "items classes"]
     gsd_m: dict[int, float]
+    attention: dict[str, set[str]]
 
 
 def embed_split(
@@ -74,41 +91,58 @@ def embed_split(
 ) -> Split:
     """Features of a split for every column that can look at the task; images are a stream.
 
-    Image statistics and random convolutional features see the images of side `image_px`. Columns
-    that look at radar read the split once more.
+    Image statistics and random convolutional features see the optical images of side `image_px`.
     """
     start = time.perf_counter()
-    sides = sorted({image_px, *(image_px * encoder.zoom for encoder in encoders.values())})
-    features: dict[str, list] = {}
-    gsds: dict[int, list] = {side: [] for side in sides}
+    looking = {n: e for n, e in encoders.items() if set(e.views) <= set(task.sensors)}
+    wanted = {name: _inputs(task, encoder, image_px) for name, encoder in looking.items()}
+    needed: set[Side] = {("optical", image_px)}
+    needed.update(side for inputs in wanted.values() for side in inputs.values())
+    sides = sorted(needed)
+    features: dict[str, list] = {name: [] for name in (*looking, STATISTICS, CONVOLUTION)}
+    attention: dict[str, set[str]] = {name: set() for name in looking}
+    gsds: dict[int, list] = {side: [] for look, side in sides if look == "optical"}
     labels: list[Label] = []
-    looking = {n: task.look_of(e.sensor) for n, e in encoders.items() if e.sensor in task.sensors}
-    looks: tuple[Look, ...] = ("optical", "radar") if "radar" in looking.values() else ("optical",)
-    for look in looks:
-        own = {name: encoders[name] for name in looking if looking[name] == look}
-        for images, chunk_labels in in_chunks(task, split, look=look):
-            labels += chunk_labels if look == "optical" else []
-            for side in sides:
-                levels, gsd_m = resized(images, task.gsd_m, side)
-                for name, encoder in own.items():
-                    if image_px * encoder.zoom == side:
-                        seen = {"sensor": encoder.sensor, "gsd_m": gsd_m, "precision": precision}
-                        vectors = embed(encoder.model, levels, **seen)
-                        features.setdefault(name, []).append(vectors)
-                if look == "optical":
-                    gsds[side].append(gsd_m)
-                if look == "optical" and side == image_px:
-                    features.setdefault(STATISTICS, []).append(image_statistics(levels))
-                    generator = torch.Generator().manual_seed(stream(seed, CONVOLUTION))
-                    convolved = random_convolution(levels, generator)
-                    features.setdefault(CONVOLUTION, []).append(convolved)
+    looks: set[Look] = {look for look, _ in sides}
+    for images, chunk_labels in in_chunks(task, split, tuple(looks)):
+        labels += chunk_labels
+        seen = {
+            (look, side): resized(images[look], task.rule_of(look).native_gsd_m, side)
+            for look, side in sides
+        }
+        for name, encoder in looking.items():
+            shown = {sensor: seen[side] for sensor, side in wanted[name].items()}
+            features[name].append(_vectors(encoder, shown, precision, attention[name]))
+        for side, parts in gsds.items():
+            parts.append(seen["optical", side][1])
+        levels, _ = seen["optical", image_px]
+        generator = torch.Generator().manual_seed(stream(seed, CONVOLUTION))
+        features[STATISTICS].append(image_statistics(levels))
+        features[CONVOLUTION].append(random_convolution(levels, generator))
     seconds = time.perf_counter() - start
     logger.info("%s %s: %d read, embedded in %.1f s", task.name, split, len(labels), seconds)
     return Split(
-        {name: np.concatenate(features[name]) for name in (*looking, STATISTICS, CONVOLUTION)},
+        {name: np.concatenate(parts) for name, parts in features.items()},
         np.array(labels, np.int64),
         {side: float(np.median(np.concatenate(parts))) for side, parts in gsds.items()},
+        attention,
     )
+
+
+def _inputs(task: Task, encoder: Encoder, image_px: int) -> dict[str, Side]:
+    """What an encoder is shown of a task, by sensor: a look, and the side of its images."""
+    return {name: (task.look_of(name), image_px * zoom) for name, zoom in encoder.views.items()}
+
+
+def _vectors(
+    encoder: Encoder, shown: dict[str, Resized], precision: Precision, used: set[str]
+) -> Float32[np.ndarray, "items dim"]:
+    images, gsd_m = ({name: one[part] for name, one in shown.items()} for part in (0, 1))
+    how = {"precision": precision, "used": used}
+    if encoder.sensor == "joint":
+        return embed(encoder.model, images, gsd_m=gsd_m, **how)
+    sensor = encoder.sensor
+    return embed(encoder.model, images[sensor], sensor=sensor, gsd_m=gsd_m[sensor], **how)
 
 
 def stream(seed: int, *names: str) -> int:
@@ -119,17 +153,18 @@ def stream(seed: int, *names: str) -> int:
 
 
 def in_chunks(
-    task: Task, split: str, *, look: Look = "optical"
-) -> Iterator[tuple[list[np.ndarray], list[Label]]]:
-    """Images and labels of a split, some hundreds at a time."""
-    items = iter_split(task, split, look=look)
+    task: Task, split: str, looks: tuple[Look, ...] = ("optical",)
+) -> Iterator[tuple[dict[Look, list[np.ndarray]], list[Label]]]:
+    """Images by look, each item's side by side, and labels of a split, some hundreds at a time."""
+    items = zip(*(iter_split(task, split, look=look) for look in looks), strict=True)
     while chunk := list(islice(items, IMAGES_AT_ONCE)):
-        yield [image for image, _ in chunk], [label for _, label in chunk]
+        images: dict[Look, list] = {
+            look: [item[n][0] for item in chunk] for n, look in enumerate(looks)
+        }
+        yield images, [item[0][1] for item in chunk]
 
 
-def resized(
-    images: list[np.ndarray], native_gsd_m: float, side: int
-) -> tuple[UInt8[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]:
+def resized(images: list[np.ndarray], native_gsd_m: float, side: int) -> Resized:
     """Images of one side, and the metres a pixel of each."""
     pairs = [to_input(image, native_gsd_m=native_gsd_m, image_px=side) for image in images]
     return np.stack([levels for levels, _ in pairs]), np.array([gsd_m for _, gsd_m in pairs])

@@ -1,5 +1,6 @@
 """Table 2 in one call: models and tasks by their paths, and the rows."""
 
+import logging
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,65 +10,75 @@ import pandas as pd
 
 from salib.artifact import (
     MADE_FROM,
+    RECIPES,
+    SOURCE,
     atomic_dir,
     check_replaceable,
+    code_remark,
     file_digest,
     is_kept,
     source_digest,
     stamp,
 )
-from salib.config import Precision
+from salib.config import SENSORS, Precision
 from salib.evaluate.columns import Encoder
-from salib.evaluate.features import device_of
 from salib.evaluate.protocol import protocol_named
 from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import evaluate
 from salib.evaluate.tasks import Task, folder_task, geobench_tasks, real_tasks
 from salib.model import build_model, load_croma, load_model
-from salib.precision import resolve_precision
+from salib.precision import resolve_device, resolve_precision
 
+logger = logging.getLogger(__name__)
 ROWS = "rows.csv"
 PUBLISHED = "CROMA published"
+NAMES = {
+    "scale_alibi": {
+        "hires": "SA-high",
+        "lores": "SA-low",
+        "radar": "SA-radar",
+        "joint": "SA-joint",
+    },
+    "croma": {"lores": "CROMA", "radar": "CROMA-radar", "joint": "CROMA-joint"},
+    PUBLISHED: {"lores": PUBLISHED},
+}
+"""Columns of each kind of model, by what they look through."""
 
 
 def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Encoder]:
     """The columns of models by their paths, each of them also untrained.
 
-    A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar; one of
-    CROMA gives CROMA and CROMA-radar; a file of CROMA's published weights gives "CROMA published".
-    Of several models of one kind the later ones' columns bear their path.
+    A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar and
+    SA-joint, its three sensors together; one of CROMA gives CROMA, CROMA-radar and CROMA-joint; a
+    file of CROMA's published weights gives "CROMA published". Of several models of one kind the
+    later ones' columns bear their path.
 
     Raises:
         ValueError: if there is no model, or a path is not one.
     """
     if not models:
         raise ValueError("models must name at least one model folder, got none")
-    paths = list(dict.fromkeys(map(Path, models)))
     columns: dict[str, Encoder] = {}
     seen: Counter[str] = Counter()
-    loaded = {path: load_croma(path) if path.is_file() else load_model(path) for path in paths}
-    measured = [model for path, model in loaded.items() if model.config.levels and path.is_dir()]
-    colours = measured[0].config.sensor_levels["lores"] if measured else None
-    for path, model in loaded.items():
-        untrained = build_model(model.config, seed).eval()
+    for path in dict.fromkeys(map(Path, models)):
+        model = load_croma(path) if path.is_file() else load_model(path)
         kind = PUBLISHED if path.is_file() else model.config.kind
         named = f" ({path})" if seen[kind] else ""
         seen[kind] += 1
-        for trained, own in ((True, model), (False, untrained)):
+        for trained in (True, False):
+            own = model if trained else build_model(model.config, seed).eval()
+            seeing = PublishedCroma(own) if path.is_file() else own
             suffix = named + ("" if trained else " untrained")
-            for name, look in _looks(kind).items():
-                seeing = PublishedCroma(own, colours) if path.is_file() else own
-                columns[name + suffix] = Encoder(model=seeing, trained=trained, **look)
+            for sensor, name in _names(kind, model.config.sensors).items():
+                how: dict[str, Any] = {"sensor": sensor, "sensors": model.config.sensors}
+                how |= {"zoom": SENSORS[sensor].factor} if sensor in SENSORS else {}
+                columns[name + suffix] = Encoder(model=seeing, trained=trained, **how)
     return columns
 
 
-def _looks(kind: str) -> dict[str, dict[str, Any]]:
-    low, radar = {"sensor": "lores"}, {"sensor": "radar"}
-    if kind == PUBLISHED:
-        return {PUBLISHED: low}
-    if kind == "croma":
-        return {"CROMA": low, "CROMA-radar": radar}
-    return {"SA-high": {"sensor": "hires", "zoom": 2}, "SA-low": low, "SA-radar": radar}
+def _names(kind: str, sensors: tuple[str, ...]) -> dict[str, str]:
+    """Column by sensor; a kind without names of its own is spelled out."""
+    return NAMES.get(kind) or {each: f"{each} ({kind})" for each in (*sensors[::-1], "joint")}
 
 
 def find_tasks(
@@ -127,11 +138,12 @@ def compare(
     real: str | Path | None = None,
     protocol: str = "default",
     precision: Precision = "auto",
+    device: str = "auto",
 ) -> pd.DataFrame:
     """Probe both models, each of them untrained, and the baselines on every task that is there.
 
     Tasks of a kind that the protocol does not know are left out: the paper has one class an image.
-    Finished rows of the same models, tasks, protocol and code are kept and read back.
+    Finished rows of the same models, tasks, protocol and recipe are kept and read back.
 
     Args:
         out: folder for rows.csv.
@@ -143,16 +155,18 @@ def compare(
         real: folder with EuroSAT_RGB.zip or UCMerced_LandUse.zip.
         protocol: "default", or "paper" (D15).
         precision: of the encoders, see `salib.evaluate.features.embed`.
+        device: see `salib.evaluate.evaluate`.
 
     Raises:
-        ValueError: if the protocol is unknown, no task is there, or a file is damaged.
+        ValueError: if the protocol or device is unknown, no task is there, or a file is damaged.
     """
     chosen = protocol_named(protocol)
     out = Path(out)
     found = find_tasks(geobench=geobench, procedural=procedural, real=real)
     tasks = [task for task in found if task.kind in chosen.kinds]
     encoders = encoders_of([scale_alibi, croma], seed=seed)
-    precision = resolve_precision(precision, device_of(encoders["SA-low"].model))
+    placed = resolve_device(device)
+    precision = resolve_precision(precision, placed)
     key = {
         "models": [_digests(Path(path)) for path in (scale_alibi, croma)],
         "tasks": [_identity(task.path) for task in tasks],
@@ -161,7 +175,8 @@ def compare(
         "procedural": procedural,
         "protocol": protocol,
         "precision": precision,
-        "source": source_digest("salib.evaluate"),
+        "recipe": RECIPES["evaluate"],
+        SOURCE: source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
         check_replaceable(out, ROWS, MADE_FROM)
@@ -173,9 +188,12 @@ def compare(
                 image_px=image_px,
                 seed=seed,
                 precision=precision,
+                device=str(placed),
                 out=part / ROWS,
             )
             stamp(part, key)
+    elif remark := code_remark(out, key):
+        logger.warning("kept: %s%s", out, remark)
     return pd.read_csv(out / ROWS)
 
 

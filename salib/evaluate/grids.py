@@ -60,6 +60,7 @@ def embedded_grids(
     image_px: int,
     seed: int,
     precision: Precision = "float32",
+    used: set[str] | None = None,
 ) -> Iterator[Grids]:
     """Token grids of a task for one column; they lie in the system's temporary folder meanwhile.
 
@@ -68,6 +69,7 @@ def embedded_grids(
     Args:
         encoder: the column's, or None for image statistics and random convolutions, whose tokens
             describe patches of 8 px.
+        used: see `embed`.
 
     Raises:
         ValueError: if the disk has no room for them (`TMPDIR` names another), masks differ in size,
@@ -81,7 +83,7 @@ def embedded_grids(
             if encoder is None:
                 return _described(column, levels, seed)
             look = {"sensor": encoder.sensor, "gsd_m": gsd_m, "precision": precision}
-            found = embed(encoder.model, levels, tokens=True, **look)
+            found = embed(encoder.model, levels, tokens=True, used=used, **look)
             side = isqrt(found.shape[1])
             return found.reshape(len(found), side, side, -1)
 
@@ -91,7 +93,7 @@ def embedded_grids(
 
 
 def head_counts(
-    what: Head, grids: Grids, *, n_classes: int, seed: int
+    what: Head, grids: Grids, *, n_classes: int, seed: int, device: str | torch.device = "cpu"
 ) -> Int64[np.ndarray, "items classes classes"]:
     """Confusion of each test image by a head ("linear" or "decoder") fitted to the train tokens.
 
@@ -99,7 +101,7 @@ def head_counts(
         ValueError: if there is no such head, or it cannot be fitted (`fit_segmentation`).
     """
     fitted = (grids.train.grids, grids.train.masks, grids.valid.grids, grids.valid.masks)
-    head = fit_segmentation(*fitted, kind=what, n_classes=n_classes, seed=seed)
+    head = fit_segmentation(*fitted, kind=what, n_classes=n_classes, seed=seed, device=device)
     return segmentation_counts(head, grids.test.grids, grids.test.masks, n_classes=n_classes)
 
 
@@ -135,7 +137,7 @@ def _split(
     gsds: list[Float64[np.ndarray, " items"]] = []
     at = 0
     for images, labels in in_chunks(task, split):
-        levels, gsd_m = resized(images, task.gsd_m, side)
+        levels, gsd_m = resized(images["optical"], task.gsd_m, side)
         found, truth = tokens(levels, gsd_m), [centre_square(np.asarray(label)) for label in labels]
         sizes = {mask.shape for mask in truth} | ({masks.shape[1:]} if masks is not None else set())
         if len(sizes) > 1:

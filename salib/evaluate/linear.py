@@ -61,6 +61,7 @@ def linear(
     *,
     n_classes: int,
     cs: tuple[float, ...] = LINEAR_CS,
+    device: str | torch.device = "cpu",
 ) -> Linear:
     """Logistic regression with the C of best valid accuracy, refitted on train and valid items.
 
@@ -77,14 +78,14 @@ def linear(
     check_features(train=train, valid=valid, test=test)
     check_labels(n_classes, train=train_labels, valid=valid_labels)
     seen, together = np.unique(np.concatenate([train_labels, valid_labels]), return_inverse=True)
-    targets = torch.from_numpy(together)
+    targets = torch.from_numpy(together).to(device)
     if len(seen) == 2:
         goal, targets = Goal(sigmoid_loss, _binary_accuracy, 1), targets[:, None]
     else:
         goal = Goal(_softmax_loss, _accuracy, len(seen))
     parts = (targets[: len(train)], targets[len(train) :])
     swept = sweep((train, valid, test), parts, goal, cs)
-    logits = swept.logits
+    logits = swept.logits.cpu()
     if len(seen) == 2:
         logits = torch.cat([torch.zeros_like(logits), logits], 1)
     probabilities = np.zeros((len(test), n_classes), np.float32)
@@ -106,14 +107,15 @@ def sweep(
 
     Args:
         features: train, valid and test.
-        targets: of train and valid.
+        targets: of train and valid, where the products with the features are to be made.
 
     Raises:
         ValueError: if cs is empty or not positive.
     """
     if not cs or min(cs) <= 0:
         raise ValueError(f"cs must hold positive values, got {cs}")
-    train, valid, test = map(torch.from_numpy, features)
+    device = targets[0].device
+    train, valid, test = (torch.from_numpy(part).to(device) for part in features)
     rising = sorted(cs)
     scores = np.full(len(rising), np.nan)
     weights, best, falls = np.zeros(goal.outputs * (train.shape[1] + 1)), None, 0
@@ -142,7 +144,8 @@ def minimise(
 ) -> Float64[np.ndarray, " weights"]:
     """Weights, rows of (dim, intercept) an output, of least c * loss + |weights|^2 / 2.
 
-    Products with the features are in float32, the loss over them in float64.
+    Products with the features are in float32 where these lie, the loss over them in float64; the
+    descent itself is scipy's.
     """
     items, dim = features.shape
 
@@ -151,8 +154,8 @@ def minimise(
         loss = goal.loss(logits, targets)
         (slope,) = torch.autograd.grad(loss, logits)
         gradient = np.empty((goal.outputs, dim + 1))
-        gradient[:, :-1] = (slope.T.float() @ features).numpy()
-        gradient[:, -1] = slope.sum(0).numpy()
+        gradient[:, :-1] = (slope.T.float() @ features).cpu().numpy()
+        gradient[:, -1] = slope.sum(0).cpu().numpy()
         free = flat.reshape(goal.outputs, -1).copy()
         free[:, -1] = 0
         penalty = (free**2).sum() / (2 * c)
@@ -199,5 +202,5 @@ def _binary_accuracy(logits: Tensor, targets: Tensor) -> float:
 def _logits(
     features: Float32[Tensor, "items dim"], flat: Float64[np.ndarray, " weights"], goal: Goal
 ) -> Float64[Tensor, "items outputs"]:
-    rows = torch.from_numpy(flat).reshape(goal.outputs, -1)
+    rows = torch.from_numpy(flat).to(features.device).reshape(goal.outputs, -1)
     return (features @ rows[:, :-1].T.float()).double() + rows[:, -1]

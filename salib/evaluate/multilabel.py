@@ -9,7 +9,7 @@ from torch import Tensor
 from salib.evaluate.checks import check_features, check_multilabels
 from salib.evaluate.linear import Goal, sigmoid_loss, sweep
 from salib.evaluate.metrics import micro_average_precision
-from salib.evaluate.neural import Data, Objective, neural_logits
+from salib.evaluate.neural import Objective, data_on, neural_logits
 from salib.evaluate.probes import cosine_neighbours, vote_weights
 from salib.evaluate.protocol import LINEAR_CS, Protocol
 
@@ -51,6 +51,7 @@ def multilabel_linear(
     test: Float32[np.ndarray, "test dim"],
     *,
     cs: tuple[float, ...] = LINEAR_CS,
+    device: str | torch.device = "cpu",
 ) -> Float32[np.ndarray, "test classes"]:
     """Probabilities by one logistic regression a class, refitted on train and valid items.
 
@@ -64,8 +65,9 @@ def multilabel_linear(
     check_features(train=train, valid=valid, test=test)
     check_multilabels(train=train_labels, valid=valid_labels)
     goal = Goal(sigmoid_loss, _valid_score, train_labels.shape[1])
-    targets = (torch.from_numpy(train_labels), torch.from_numpy(valid_labels))
-    return sweep((train, valid, test), targets, goal, cs).logits.sigmoid().numpy()
+    targets = [torch.from_numpy(labels).to(device) for labels in (train_labels, valid_labels)]
+    swept = sweep((train, valid, test), (targets[0], targets[1]), goal, cs)
+    return swept.logits.sigmoid().cpu().numpy()
 
 
 def multilabel_neural(
@@ -77,6 +79,7 @@ def multilabel_neural(
     *,
     protocol: Protocol,
     seed: int,
+    device: str | torch.device = "cpu",
 ) -> Float32[np.ndarray, "test classes"]:
     """Probabilities by one hidden layer and binary cross-entropy, chosen by valid micro mAP.
 
@@ -88,10 +91,9 @@ def multilabel_neural(
     """
     check_features(train=train, valid=valid, test=test)
     check_multilabels(train=train_labels, valid=valid_labels)
-    tensors = map(torch.from_numpy, (train, train_labels, valid, valid_labels))
     objective = Objective(_mean_loss, _valid_score)
-    classes = train_labels.shape[1]
-    logits = neural_logits(Data(*tensors), test, classes, objective, protocol, seed)
+    classes, data = train_labels.shape[1], data_on(device, train, train_labels, valid, valid_labels)
+    logits = neural_logits(data, test, classes, objective, protocol, seed)
     return torch.from_numpy(logits).sigmoid().numpy()
 
 
@@ -100,7 +102,7 @@ def _mean_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def _valid_score(logits: Tensor, targets: Tensor) -> float:
-    ranked = logits.float().numpy()
+    ranked = logits.float().cpu().numpy()
     if not np.isfinite(ranked).all():
         return 0.0
-    return micro_average_precision(ranked, targets.numpy())(np.ones((1, len(ranked)))).item()
+    return micro_average_precision(ranked, targets.cpu().numpy())(np.ones((1, len(ranked)))).item()

@@ -49,6 +49,11 @@ class Data(NamedTuple):
     valid_targets: Tensor
 
 
+def data_on(device: str | torch.device, *arrays: np.ndarray) -> Data:
+    """Train and valid features and targets, where the network is to be fitted."""
+    return Data(*(torch.from_numpy(array).to(device) for array in arrays))
+
+
 def accuracy(logits: Float[Tensor, "items classes"], labels: Int64[Tensor, " items"]) -> float:
     """Share of items whose greatest logit is that of their class."""
     return (logits.argmax(1) == labels).float().mean().item()
@@ -67,6 +72,7 @@ def neural(
     n_classes: int,
     protocol: Protocol,
     seed: int,
+    device: str | torch.device = "cpu",
 ) -> Int64[np.ndarray, " test"]:
     """Class of each test item by a one-hidden-layer network fitted on the train items.
 
@@ -79,8 +85,8 @@ def neural(
     """
     check_features(train=train, valid=valid, test=test)
     check_labels(n_classes, train=train_labels, valid=valid_labels)
-    tensors = map(torch.from_numpy, (train, train_labels, valid, valid_labels))
-    logits = neural_logits(Data(*tensors), test, n_classes, ONE_CLASS, protocol, seed)
+    data = data_on(device, train, train_labels, valid, valid_labels)
+    logits = neural_logits(data, test, n_classes, ONE_CLASS, protocol, seed)
     return logits.argmax(1).astype(np.int64)
 
 
@@ -94,10 +100,11 @@ def neural_logits(
 ) -> Float32[np.ndarray, "test outputs"]:
     """Logits of the test items by the candidate that does best on the valid items.
 
-    AdamW, which is Adam where the weight decay is 0. The learning rate and weight decay are those
-    of the best valid score (then least valid loss); within a run the weights are those of least
-    valid loss, or the last, as the protocol keeps. Every candidate starts from the same weights
-    and sees the same batches. A candidate whose loss stops being finite ends there.
+    AdamW, which is Adam where the weight decay is 0, where the data lie. The learning rate and
+    weight decay are those of the best valid score (then least valid loss); within a run the weights
+    are those of least valid loss, or the last, as the protocol keeps. Draws are made on the CPU:
+    every candidate, on every device, starts from the same weights and sees the same batches. A
+    candidate whose loss stops being finite ends there.
 
     Raises:
         ValueError: if no candidate has a finite valid loss.
@@ -115,7 +122,8 @@ def neural_logits(
         )
     best = max(finite, key=lambda fit: (fit.score, -fit.loss))
     with torch.inference_mode():
-        return _logits(best.layers, torch.from_numpy(test), protocol.activation).numpy()
+        asked = torch.from_numpy(test).to(data.train.device)
+        return _logits(best.layers, asked, protocol.activation).cpu().numpy()
 
 
 def _fit(
@@ -129,13 +137,15 @@ def _fit(
     weight_decay: float,
 ) -> Fit | None:
     generator = torch.Generator().manual_seed(seed)
-    layers = _initial(data.train.shape[1], protocol.hidden, n_outputs, generator)
+    drawn = _initial(data.train.shape[1], protocol.hidden, n_outputs, generator)
+    layers = Layers(*(layer.to(data.train.device).requires_grad_() for layer in drawn))
     optimiser = torch.optim.AdamW(
         layers, lr=learning_rate, weight_decay=weight_decay, foreach=False, fused=True
     )
     best, waited = None, 0
     for _ in range(protocol.epochs):
-        for chosen in torch.randperm(len(data.train), generator=generator).split(protocol.batch):
+        order = torch.randperm(len(data.train), generator=generator).to(data.train.device)
+        for chosen in order.split(protocol.batch):
             optimiser.zero_grad()
             logits = _logits(layers, data.train[chosen], protocol.activation)
             objective.loss(logits, data.train_targets[chosen]).backward()
@@ -155,7 +165,7 @@ def _fit(
 def _initial(dim: int, hidden: int, n_outputs: int, generator: torch.Generator) -> Layers:
     def uniform(*shape: int, fan_in: int) -> Tensor:
         drawn = torch.rand(shape, generator=generator) * 2 - 1
-        return (drawn / fan_in**0.5).requires_grad_()
+        return drawn / fan_in**0.5
 
     return Layers(
         uniform(hidden, dim, fan_in=dim),

@@ -3,6 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
 
 from salib.evaluate import probes
@@ -36,9 +37,19 @@ def least_train(what: str, protocol: Protocol, n_classes: int) -> int:
 
 
 def run_probe(
-    what: str, splits: Splits, column: str, *, n_classes: int, protocol: Protocol, seed: int
+    what: str,
+    splits: Splits,
+    column: str,
+    *,
+    n_classes: int,
+    protocol: Protocol,
+    seed: int,
+    device: str | torch.device = "cpu",
 ) -> Outcome:
     """Predictions of one probe of one class an item, one of `PROBES["classification"]`.
+
+    Args:
+        device: where "linear" and "neural" are fitted; the others are scikit-learn's and numpy's.
 
     Raises:
         ValueError: if there is no such probe.
@@ -52,10 +63,10 @@ def run_probe(
         options = {"k": protocol.knn_k, "temperature": protocol.knn_temperature}
         return Outcome(probes.knn(train, labels, test, metric="cosine", **options))
     if what == "linear":
-        options = {"n_classes": n_classes, "cs": protocol.cs}
+        options = {"n_classes": n_classes, "cs": protocol.cs, "device": device}
         return Outcome(linear(train, labels, *held_out, test, **options).predicted)
     if what == "neural":
-        options = {"n_classes": n_classes, "protocol": protocol, "seed": seed}
+        options = {"n_classes": n_classes, "protocol": protocol, "seed": seed, "device": device}
         return Outcome(neural(train, labels, *held_out, test, **options))
     if what == "kmeans_umap":
         dim, neighbours = protocol.umap_dim, protocol.umap_neighbours
@@ -73,7 +84,13 @@ def run_probe(
 
 
 def run_multilabel_probe(
-    what: str, splits: Splits, column: str, *, protocol: Protocol, seed: int
+    what: str,
+    splits: Splits,
+    column: str,
+    *,
+    protocol: Protocol,
+    seed: int,
+    device: str | torch.device = "cpu",
 ) -> Float32[np.ndarray, "test classes"]:
     """Score of each class for each test item by one of `PROBES["multilabel"]`.
 
@@ -86,8 +103,9 @@ def run_multilabel_probe(
         temperature = protocol.knn_temperature if what == "knn_weighted" else None
         return multilabel_knn(train, labels, test, k=protocol.knn_k, temperature=temperature)
     if what == "linear":
-        return multilabel_linear(train, labels, *held_out, test, cs=protocol.cs)
-    return multilabel_neural(train, labels, *held_out, test, protocol=protocol, seed=seed)
+        return multilabel_linear(train, labels, *held_out, test, cs=protocol.cs, device=device)
+    options = {"protocol": protocol, "seed": seed, "device": device}
+    return multilabel_neural(train, labels, *held_out, test, **options)
 
 
 def _features(

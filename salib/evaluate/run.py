@@ -9,13 +9,15 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from torch import nn
 from tqdm import tqdm
 
 from salib.artifact import atomic_file
 from salib.config import Precision
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
-from salib.evaluate.features import Embedder, device_of
+from salib.evaluate.features import Embedder
 from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
 from salib.evaluate.predict import (
     Outcome,
@@ -25,6 +27,7 @@ from salib.evaluate.predict import (
     run_probe,
 )
 from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
+from salib.evaluate.published import with_task_colours
 from salib.evaluate.scores import (
     Score,
     accuracy_score,
@@ -35,14 +38,14 @@ from salib.evaluate.scores import (
 )
 from salib.evaluate.statistics import resample
 from salib.evaluate.tasks import SPLITS, Task, check_disjoint
-from salib.precision import resolve_precision
+from salib.precision import instructions, resolve_device, resolve_precision
 
 MAJORITY, AGAINST = "majority class", "CROMA"
 COLUMNS = (
     *("task", "source", "procedural", "model", "kind", "sensor", "probe", "protocol", "metric"),
     *("value", "ci_low", "ci_high", "against", "difference", "difference_low", "difference_high"),
     *("p_value", "ari", "nmi", "n_train", "n_valid", "n_test", "gsd_m", "image_px", "precision"),
-    "seed",
+    *("attention", "instructions", "seed"),
 )
 logger = logging.getLogger(__name__)
 
@@ -53,7 +56,7 @@ class Cell(NamedTuple):
     column: str
     probe: str
     scores: tuple[Score, ...]
-    facts: Mapping[str, float]
+    facts: Mapping[str, float | str]
 
 
 def evaluate(
@@ -66,6 +69,7 @@ def evaluate(
     out: str | Path | None = None,
     against: str = AGAINST,
     precision: Precision = "float32",
+    device: str = "auto",
 ) -> pd.DataFrame:
     """One row for each task, column and probe; the baselines always stand beside the models.
 
@@ -75,30 +79,40 @@ def evaluate(
     of a multi-label task a row of micro F1 and one of micro mAP; of segmentation mIoU. `difference`
     is the value minus that of column `against` under the same probe on the same items, with its
     paired interval and p-value (`scores`). A row depends on the seed, its task and its column
-    alone: others may be added or left out. Encoders of radar stand in tasks that have it. A probe
-    that needs more train items than a task has gives no row, and a warning.
+    alone: others may be added or left out. Encoders of radar, and joint ones, stand in tasks that
+    have it. A probe that needs more train items than a task has gives no row, and a warning.
 
     Args:
         image_px: image side; an encoder's own is `zoom` times it.
-        precision: of the encoders, see `embed`; rows hold it.
+        precision: of the encoders, see `embed`. Rows hold it, the implementations of attention
+            that ran ("none" of a baseline, "unknown" of a model that does not say), and what the
+            device multiplies with.
+        device: "cpu", "cuda" or "auto", a GPU where there is one. Encoders move there, and linear,
+            neural and segmentation heads are fitted there; the other probes run on the CPU.
         out: `.csv` or `.parquet`, written anew after each task, so that an end before the last task
             loses none that was finished.
 
     Raises:
         ValueError: if there is no task, no untrained encoder or no column `against`, a task is of
-            a kind that the protocol does not know, its splits overlap, or one of its files is
-            damaged.
+            a kind that the protocol does not know, its splits overlap, one of its files is damaged,
+            or the device is not there.
     """
     chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
     _check(models, tasks, chosen, out, against)
-    used = {name: _precision(precision, encoder) for name, encoder in models.items()}
+    placed = resolve_device(device)
+    for encoder in models.values():
+        if isinstance(encoder.model, nn.Module):
+            encoder.model.to(placed)
+    precision = resolve_precision(precision, placed)
     rows = []
     looks = {"image_px": image_px, "seed": seed, "precision": precision}
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         probed = _segmented if task.kind == "segmentation" else _probed
-        cells = list(probed(task, models, chosen, looks))
-        found = _rows(task, models, cells, chosen, against, image_px, seed)
-        rows += [row | {"precision": used.get(row["model"], "float32")} for row in found]
+        own = with_task_colours(models, task)
+        cells = list(probed(task, own, chosen, looks, placed))
+        for row in _rows(task, own, cells, chosen, against, image_px, seed):
+            multiplied = precision if row["model"] in models else "float32"
+            rows.append(row | {"precision": multiplied, "instructions": instructions(placed)})
         if out is not None:
             _write(rows, Path(out))
     return pd.DataFrame(rows, columns=list(COLUMNS))
@@ -140,12 +154,8 @@ def _check(
         check_disjoint(task)
 
 
-def _precision(precision: Precision, encoder: Encoder) -> str:
-    return resolve_precision(precision, device_of(encoder.model))
-
-
 def _probed(
-    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict
+    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict, device: torch.device
 ) -> Iterator[Cell]:
     """Cells of a task with one class, or several, an image."""
     splits = Splits(*(embed_split(task, name, models, **looks) for name in SPLITS))
@@ -157,15 +167,17 @@ def _probed(
     else:
         majority = np.bincount(splits.train.labels).argmax()
         scores = accuracy_score(np.full(len(truth), majority), truth)
-    facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"]]}
+    facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"]], "attention": "none"}
     yield Cell(MAJORITY, "none", scores, facts)
     names = _probes_of(task, protocol, len(splits.train.labels))
     cells = [(column, what) for column in splits.test.features for what in names]
     for column, what in tqdm(cells, desc=task.name, unit="probe", leave=False, disable=None):
         start = time.perf_counter()
-        options = {"protocol": protocol, "seed": stream(seed, task.name, column, what)}
+        options = {"protocol": protocol, "seed": stream(seed, task.name, what), "device": device}
         zoom = models[column].zoom if column in models else 1
         facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"] * zoom]}
+        used = set().union(*(split.attention.get(column, set()) for split in splits))
+        facts |= {"attention": "+".join(sorted(used)) or "none"}
         if several:
             found = run_multilabel_probe(what, splits, column, **options)
             yield Cell(column, what, multilabel_scores(found, truth), facts)
@@ -191,26 +203,27 @@ def _probes_of(task: Task, protocol: Protocol, n_train: int) -> list[str]:
 
 
 def _segmented(
-    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict
+    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict, device: torch.device
 ) -> Iterator[Cell]:
     """Cells of a segmentation task; one column's tokens are on disk at a time."""
     heads: list[Head] = [head for head in HEADS if head in protocol.probes]
-    optical = [name for name, encoder in models.items() if encoder.sensor in task.sensors]
+    optical = [name for name, encoder in models.items() if encoder.sensor in ("lores", "hires")]
     for name in optical:
         _check_tokens(models[name].model, task)
     classes, seed = task.n_classes, looks["seed"]
     columns = (STATISTICS, CONVOLUTION, *optical)
     for column in tqdm(columns, desc=task.name, unit="column", leave=False, disable=None):
-        with embedded_grids(task, column, models.get(column), **looks) as grids:
-            sizes = {f"n_{name}": len(part.grids) for name, part in grids._asdict().items()}
-            facts = sizes | {"gsd_m": grids.test.gsd_m}
+        used: set[str] = set()
+        with embedded_grids(task, column, models.get(column), used=used, **looks) as grids:
+            facts = {f"n_{name}": len(part.grids) for name, part in grids._asdict().items()}
+            facts |= {"gsd_m": grids.test.gsd_m, "attention": "+".join(sorted(used)) or "none"}
             if column == STATISTICS:
                 counts = majority_counts(grids, classes)
                 yield Cell(MAJORITY, "none", segmentation_score(counts), facts)
             for what in heads:
                 start = time.perf_counter()
-                own_seed = stream(seed, task.name, column, what)
-                counts = head_counts(what, grids, n_classes=classes, seed=own_seed)
+                own = {"seed": stream(seed, task.name, what), "device": device}
+                counts = head_counts(what, grids, n_classes=classes, **own)
                 yield Cell(column, what, segmentation_score(counts), facts)
                 spent = time.perf_counter() - start
                 logger.info("%s %s %s: %.2f s", task.name, column, what, spent)

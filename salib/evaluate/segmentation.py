@@ -83,6 +83,7 @@ def fit_segmentation(
     n_classes: int,
     seed: int,
     sweep: SegmentationSweep | None = None,
+    device: str | torch.device = "cpu",
 ) -> SegmentationHead:
     """Fit a head that tells the class of each pixel from the tokens.
 
@@ -92,7 +93,8 @@ def fit_segmentation(
     group norm of 8 groups, GELU], a 1x1 convolution to logits, spread likewise. Cross-entropy
     over labelled pixels (a negative mask value is none), AdamW; within a run the weights of least
     valid loss, between learning rates the best valid mIoU. Memory is bounded by batches: grids
-    may be `np.memmap`. One seed gives one head, on one machine with one number of threads.
+    may be `np.memmap`. One seed gives one head, on one machine with one number of threads; draws
+    are made on the CPU, so that another `device` fits the same weights within rounding.
 
     Raises:
         ValueError: if a split is empty, tokens are not finite, shapes disagree, a mask's class is
@@ -105,7 +107,7 @@ def fit_segmentation(
     _check("valid", valid, valid_masks, n_classes)
     if train.shape[1:] != valid.shape[1:]:
         raise ValueError(f"grids must have one shape, got {train.shape[1:]}, {valid.shape[1:]}")
-    mean, deviation = _moments(train)
+    mean, deviation = (moment.to(device) for moment in _moments(train))
     head = SegmentationHead(kind, mean, deviation, (), 0.0, 0.0, chosen.batch)
     data = (train, train_masks, valid, valid_masks)
     candidates = []
@@ -132,7 +134,9 @@ def segment(head: SegmentationHead, grids: Grids, size: Size) -> UInt8[np.ndarra
     """
     if grids.shape[-1] != len(head.mean):
         raise ValueError(f"tokens must have width {len(head.mean)}, got {grids.shape[-1]}")
-    parts = [logits.argmax(1).to(torch.uint8).numpy() for logits in _predict(head, grids, size)]
+    parts = [
+        logits.argmax(1).to(torch.uint8).cpu().numpy() for logits in _predict(head, grids, size)
+    ]
     return np.concatenate(parts) if parts else np.zeros((0, *size), np.uint8)
 
 
@@ -165,7 +169,8 @@ def _fit(
 ) -> Fit | None:
     grids, masks, valid, valid_masks = data
     generator = torch.Generator().manual_seed(seed)
-    weights = initial(head.kind, grids.shape[-1], sweep.width, n_classes, generator)
+    drawn = initial(head.kind, grids.shape[-1], sweep.width, n_classes, generator)
+    weights = tuple(weight.to(head.mean.device).requires_grad_() for weight in drawn)
     optimiser = torch.optim.AdamW(
         weights, lr=learning_rate, weight_decay=sweep.weight_decay, foreach=False, fused=True
     )
@@ -175,8 +180,7 @@ def _fit(
         for chosen in torch.randperm(len(grids), generator=generator).split(sweep.batch):
             order = chosen.sort().values.numpy()
             optimiser.zero_grad()
-            truth = torch.from_numpy(np.ascontiguousarray(masks[order]))
-            loss, pixels = _loss(_logits(head, grids[order], size), truth)
+            loss, pixels = _loss(_logits(head, grids[order], size), masks[order])
             (loss / max(pixels, 1)).backward()
             optimiser.step()
         loss = _mean_loss(head, valid, valid_masks)
@@ -195,15 +199,14 @@ def _mean_loss(head: SegmentationHead, grids: Grids, masks: Masks) -> float:
     """Cross-entropy a labelled pixel."""
     total, labelled, start = 0.0, 0, 0
     for logits in _predict(head, grids, (masks.shape[1], masks.shape[2])):
-        part = np.ascontiguousarray(masks[start : start + len(logits)])
-        loss, pixels = _loss(logits, torch.from_numpy(part))
+        loss, pixels = _loss(logits, masks[start : start + len(logits)])
         total, labelled, start = total + loss.item(), labelled + pixels, start + len(logits)
     return total / labelled
 
 
-def _loss(logits: Tensor, masks: Tensor) -> tuple[Tensor, int]:
+def _loss(logits: Tensor, masks: Masks) -> tuple[Tensor, int]:
     """Cross-entropy summed over labelled pixels, and their number."""
-    truth = masks.clamp(min=UNLABELLED)
+    truth = torch.from_numpy(np.ascontiguousarray(masks)).to(logits.device).clamp(min=UNLABELLED)
     loss = F.cross_entropy(logits, truth, ignore_index=UNLABELLED, reduction="sum")
     return loss, int((truth >= 0).sum())
 
@@ -215,7 +218,8 @@ def _predict(head: SegmentationHead, grids: Grids, size: Size) -> Iterator[Tenso
 
 
 def _logits(head: SegmentationHead, grids: Grids, size: Size) -> Float[Tensor, "batch classes _ _"]:
-    tokens = (torch.from_numpy(np.ascontiguousarray(grids)) - head.mean) / head.deviation
+    tokens = torch.from_numpy(np.ascontiguousarray(grids)).to(head.mean.device)
+    tokens = (tokens - head.mean) / head.deviation
     coarse = LAYERS[head.kind](tokens.permute(0, 3, 1, 2).contiguous(), head.weights)
     return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
 

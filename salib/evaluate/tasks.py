@@ -17,7 +17,6 @@ from salib.evaluate.inputs import RULES, InputRule, Look, rules_of, to_levels
 logger = logging.getLogger(__name__)
 SPLITS = geobench_reader.SPLITS
 BENCHMARKS = ("classification_v1.0", "segmentation_v1.0")
-SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
 Source = Literal["geobench", "eurosat", "ucmerced", "folder"]
 
 
@@ -251,38 +250,6 @@ def read_split(
     if len(sizes) > 1:
         raise ValueError(f"masks of {task.name} must have one size, got {sizes}: use iter_split")
     return [image for image, _ in items], np.array([label for _, label in items], np.int64)
-
-
-def chips_by_class(
-    folder: str | Path, *, count: int, source: chip_zips.ChipSource = "eurosat"
-) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
-    """The first chips of each class of an archive, for pictures; empty if it is not there."""
-    layout = chip_zips.CHIP_ZIPS[source]
-    path = Path(folder) / layout.file
-    if not path.is_file():
-        return {}
-    chosen = chip_zips.members(path)
-    return {
-        name: np.stack([image for image, _ in chip_zips.chips(path, [(m, 0) for m in found])])
-        for name, found in ((name, found[:count]) for name, found in chosen.items())
-    }
-
-
-def missing_samples(folder: str | Path | None) -> str | None:
-    """What is lacking of the real m-eurosat samples and how to get them, or None."""
-    if folder and (Path(folder) / SAMPLES / "default_partition.json").is_file():
-        return None
-    return (
-        f"real m-eurosat samples skipped: put {SAMPLES}/ (tests/data of "
-        "github.com/ServiceNow/geo-bench-experiments) into the folder named by SALIB_DATA_DIR"
-    )
-
-
-def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
-    """The five real m-eurosat samples of a data folder as an encoder gets them, by class name."""
-    task = geobench_task(Path(folder) / SAMPLES, procedural=False)
-    images = enumerate(iter_split(task, "test"), start=1)
-    return {f"{n}. {task.class_names[label]}": image for n, (image, label) in images}
 
 
 def check_disjoint(task: Task) -> None:

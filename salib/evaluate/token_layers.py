@@ -48,5 +48,5 @@ def initial(kind: str, dim: int, width: int, n_classes: int, generator: torch.Ge
         channels = (inputs, outputs) if side == 2 else (outputs, inputs)  # transposed, or not
         for shape in ((*channels, side, side), (outputs,)):
             drawn = torch.rand(shape, generator=generator) * 2 - 1
-            weights.append((inputs**-0.5 * drawn).requires_grad_())
+            weights.append(inputs**-0.5 * drawn)
     return tuple(weights)
