@@ -10,7 +10,6 @@ from torch import Tensor
 
 from salib.artifact import atomic_file
 from salib.data import read_image
-from salib.mapping.scene import image_gsd_m
 from salib.model import ScaleAlibi, load_model
 from salib.precision import resolve_device
 
@@ -54,7 +53,7 @@ def embed_images(
         if not Path(path).is_file():
             raise ValueError(f"path must be an image file, got {path}")
     metres = {
-        name: [float(stated[name]) if name in stated else image_gsd_m(path) for path in paths]
+        name: [float(stated[name]) if name in stated else _measured(path) for path in paths]
         for name, paths in files.items()
     }
     loaded = load_model(model).to(resolve_device(device))
@@ -75,6 +74,12 @@ def embed_images(
     with atomic_file(out) as part:
         pd.DataFrame(rows | {"embedding": vectors}).to_parquet(part)
     return Path(out)
+
+
+def _measured(path: str | Path) -> float:
+    from salib.mapping.scene import image_gsd_m  # the raster packages of an extra
+
+    return image_gsd_m(path)
 
 
 def _embed(
