@@ -121,7 +121,8 @@ def from_the_command_line(tiles, out, *, number=None):
     )
     command = [sys.executable, "-c", code, "pretrain", tiles, "--out", out]
     command += ["--preset", "tiny", "--seed", "2", "--precision", "float32"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {**os.environ, **settings, "PYTHONPATH": str(Path(__file__).parent.parent)}
     return subprocess.run(
         command, env=environment, capture_output=True, text=True, check=False, timeout=300
     )
