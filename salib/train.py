@@ -134,6 +134,8 @@ def pretrain(
         checkpoint.instructions = sorted({*checkpoint.instructions, instructions(device)})
         if rank == 0:
             checkpoint.check_disk_space()
+        if rank == 0 and (overlap := samples.order(train_config.batch, seed=seed).remark()):
+            report(overlap)
         if rank == 0 and checkpoint.rows:
             report(f"Resuming at step {len(checkpoint.rows)} of {steps}{remark}")
         validation = Validation.of(tiles, run, model)
