@@ -19,6 +19,14 @@ from salib.train import learning_rate, pretrain
 LONG = replace(TRAIN, steps=6)
 
 
+@pytest.fixture(autouse=True)
+def heard():
+    """A suite that runs in the background ignores Ctrl-C, and so would its runs."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
