@@ -149,11 +149,11 @@ def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
             return bands
 
     mean, std = torch.tensor([90.0, 100.0, 110.0]), torch.tensor([10.0, 20.0, 30.0])
-    ends = mean + torch.tensor([[-2.0], [0.0], [2.0], [5.0]]) * std
+    ends = mean + torch.tensor([[-2.0], [-1.0], [0.0], [2.0], [5.0]]) * std
     colours = Levels(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
     images = ends[:, :, None, None].expand(-1, -1, 8, 8)
-    seen = PublishedCroma(Bands(), colours).embed(images, sensor="lores", gsd_m=torch.ones(4))
-    expected = torch.tensor([0.0, 0.5, 1.0, 1.0])[:, None].expand(-1, 3)
+    seen = PublishedCroma(Bands(), colours).embed(images, sensor="lores", gsd_m=torch.ones(5))
+    expected = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0])[:, None].expand(-1, 3)
     torch.testing.assert_close(seen[:, [3, 2, 1], 0, 0], expected)
 
 
