@@ -10,7 +10,7 @@ from runs import MODEL, TRAIN, digests, held_out
 
 from salib import load_model
 from salib.config import TrainConfig
-from salib.data import Samples
+from salib.data import Samples, draw_batch
 from salib.model import build_model
 from salib.step import Run, step_losses
 from salib.train import pretrain
@@ -69,6 +69,21 @@ def test_the_logged_losses_are_those_of_the_weights_after_the_step_and_best_has_
     for folder, row in ((out, len(log) - 1), (out / "best", total.idxmin())):
         found = measured(validated, load_model(folder), config=config)
         assert found == pytest.approx(log.loc[row, LOSSES].to_list(), rel=1e-5)
+
+
+def test_no_step_learns_from_a_held_out_sample(validated, tmp_path, monkeypatch):
+    """Nor do the band statistics come from one."""
+    seen = []
+
+    def draw(samples, *args, **options):
+        seen.append(samples.rows)
+        return draw_batch(samples, *args, **options)
+
+    monkeypatch.setattr("salib.train.draw_batch", draw)
+    out = pretrain(MODEL, replace(TRAIN, batch=2), tiles=validated, out=tmp_path / "a", seed=2)
+    assert {split for rows in seen for split in rows.split} == {"train"}
+    expected = Samples(validated, split="train").levels()
+    assert load_model(out).config.levels == expected != Samples(validated).levels()
 
 
 def test_it_sees_the_held_out_samples_alone_and_the_same_ones_each_time(validated, monkeypatch):
