@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import MODEL, TRAIN, digests, held_out, stopped
+from train_runs import MODEL, TRAIN, digests, held_out, stopped
 
 from salib import load_model
 from salib.checkpoint import StoppedRun, stop_signals

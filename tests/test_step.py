@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from runs import MODEL, TRAIN
 from torch import nn
+from train_runs import MODEL, TRAIN
 
 from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import total_loss

@@ -10,7 +10,7 @@ from functools import partial
 import pandas as pd
 import pytest
 import torch
-from runs import MODEL, TRAIN, digests
+from train_runs import MODEL, TRAIN, digests
 
 from salib.artifact import RECIPES, file_digest
 from salib.config import KINDS

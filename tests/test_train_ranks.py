@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
-from runs import MODEL, TRAIN, held_out
 from safetensors.torch import load_file
+from train_runs import MODEL, TRAIN, held_out
 
 from salib.checkpoint import StoppedRun
 from salib.data import Batch, Samples, draw_batch, stream

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from runs import MODEL, TRAIN, digests, held_out
+from train_runs import MODEL, TRAIN, digests, held_out
 
 from salib import load_model
 from salib.config import TrainConfig
