@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pandas as pd
@@ -21,7 +22,7 @@ from salib.ranks import drawing_threads
 from salib.train import learning_rate, pretrain
 
 PLAIN = replace(TRAIN, steps=20, learning_rate=0.3)
-VALIDATED = replace(TRAIN, batch=2)
+VALIDATED, VALID = replace(TRAIN, batch=2), (3, 4)  # one batch of two samples, and two
 SEED, STOP = 5, 7
 
 
@@ -60,9 +61,10 @@ def by_hand(tiles, levels):
     return model.state_dict(), log
 
 
-def as_a_rank(tiles, validated, out):
+def as_a_rank(tiles, out):
     """What each rank runs: stopped by a signal that one of them gets, resumed, kept, refused."""
     patch, rank, said = pytest.MonkeyPatch(), int(os.environ["RANK"]), []
+    patch.setattr("salib.ranks.LONGEST_WAIT", timedelta(minutes=2))  # a rank alone fails, not hangs
     how = {"tiles": tiles, "out": out / "plain", "seed": SEED, "report": said.append}
 
     def rate(config, step, *, steps):
@@ -84,21 +86,24 @@ def as_a_rank(tiles, validated, out):
             pretrain(MODEL, PLAIN, **how | {"seed": SEED + 1})
     told = [line.split(":")[0] for line in said]
     assert told == ([f"Resuming at step {STOP} of 20", "kept"] if rank == 0 else [])
-    pretrain(MODEL, VALIDATED, tiles=validated, out=out / "validated", seed=SEED)
+    for valid in VALID:
+        folder = out / f"tiles{valid}"
+        pretrain(MODEL, VALIDATED, tiles=folder, out=out / f"valid{valid}", seed=SEED)
 
 
 @pytest.fixture(scope="module")
 def two(tiles, tmp_path_factory):
-    """Two gloo ranks have run `as_a_rank` here; `validated` holds four samples out."""
+    """Two gloo ranks have run `as_a_rank` here, with the tiles that hold samples out."""
     folder = tmp_path_factory.mktemp("two")
-    validated = held_out(tiles, folder / "validated_tiles", valid=4)
+    for valid in VALID:
+        held_out(tiles, folder / f"tiles{valid}", valid=valid)
     script = folder / "rank.py"
     script.write_text(
         "import sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
         "import test_train_ranks as t; t.as_a_rank(*map(Path, sys.argv[2:]))\n"
     )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += map(str, [script, Path(__file__).parent, tiles, validated, folder])
+    command += map(str, [script, Path(__file__).parent, tiles, folder])
     settings = {"OMP_NUM_THREADS": "1", "JAXTYPING_DISABLE": "1", "CUDA_VISIBLE_DEVICES": ""}
     environment = {**os.environ, **settings, "PYTHONPATH": str(Path(__file__).parent.parent)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
@@ -131,10 +136,11 @@ def test_two_ranks_and_one_end_with_the_weights_of_the_loop_by_hand(
     assert moved[len(moved) // 2] > 1e-3
 
 
-def test_validation_losses_do_not_depend_on_the_number_of_ranks(two, tmp_path, cpu):
-    tiles = two / "validated_tiles"
+@pytest.mark.parametrize("valid", VALID)
+def test_validation_losses_do_not_depend_on_the_number_of_ranks(two, tmp_path, cpu, valid):
+    tiles = two / f"tiles{valid}"
     alone = pretrain(MODEL, VALIDATED, tiles=tiles, out=tmp_path / "one", seed=SEED)
-    logs = [pd.read_csv(run / "log.csv") for run in (alone, two / "validated")]
+    logs = [pd.read_csv(run / "log.csv") for run in (alone, two / f"valid{valid}")]
     for name in ("valid_contrastive", "valid_reconstruction"):
         assert logs[0][name].notna().all()
         assert logs[1][name].to_numpy() == pytest.approx(logs[0][name].to_numpy(), rel=1e-5)
