@@ -99,7 +99,9 @@ def run_tests(copy: Path, tests: Iterable[str]) -> str:
     environment = {name: value for name, value in os.environ.items() if name not in unset}
     # Compiled files are told apart by second and size only, which a change may leave as they are.
     environment |= {"PYTHONPATH": str(copy), "PYTHONDONTWRITEBYTECODE": "1"}
+    # Folders of its own: sessions that share them clear away each other's in passing.
     options = ("-x", "-q", "-rfE", "--tb=line", "-p", "no:cacheprovider")
+    options += (f"--basetemp={copy}-tests",)
     run = subprocess.Popen(
         [sys.executable, "-m", "pytest", *options, *tests],
         cwd=copy,
