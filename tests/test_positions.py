@@ -1,6 +1,6 @@
 """How positions enter attention: one definition of distance, named strategies, a user's own."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -166,6 +166,31 @@ def test_a_model_with_its_own_distance_is_stored_and_asks_for_it(tmp_path):
     assert torch.equal(again.embed(picture, "lores", 5.0), expected)
     with pytest.raises(ValueError, match=r"position must be the function .*manhattan, got none"):
         load_model(tmp_path)
+
+
+@dataclass
+class Stretched:
+    """A distance with a parameter; a dataclass that compares by value cannot be hashed."""
+
+    south: float
+
+    def __call__(self, query_xy, key_xy):
+        apart = query_xy[..., :, None, :] - key_xy[..., None, :, :]
+        return (apart * torch.tensor([1.0, self.south])).norm(dim=-1)
+
+
+def test_a_distance_may_be_an_object_with_parameters(tmp_path):
+    picture = images()["lores"]
+    vectors = {}
+    for south in (1.0, 3.0):
+        model = build_model(replace(SMALL, position=Stretched(south)), 1)
+        vectors[south] = model.embed(picture, "lores", 5.0)
+        save_model(model, tmp_path / str(south))
+        again = load_model(tmp_path / str(south), position=Stretched(south))
+        assert torch.equal(again.embed(picture, "lores", 5.0), vectors[south])
+    plain = build_model(SMALL, 1).embed(picture, "lores", 5.0)
+    torch.testing.assert_close(vectors[1.0], plain, atol=1e-5, rtol=0)
+    assert not torch.allclose(vectors[3.0], plain, atol=1e-4)
 
 
 @pytest.mark.parametrize(
