@@ -241,7 +241,7 @@ def test_clusters_are_renamed_with_the_classes_by_default_and_never_under_the_pa
 
 def test_neighbours_and_clusters_do_not_look_at_the_valid_split():
     train, valid, test = blobs(0, 97), blobs(1, 41), blobs(2, 31)
-    for what in ("knn", "knn_weighted", "kmeans", "kmeans_umap"):
+    for what in ("knn", "knn_weighted", "kmeans"):
         answers = [
             run_probe(what, own, "a", n_classes=3, protocol=QUICK, seed=3).predicted
             for own in (
