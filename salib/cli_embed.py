@@ -12,7 +12,7 @@ Paths = Annotated[
     list[str] | None,
     typer.Argument(help="PNG, JPEG or TIFF files of 8-bit levels; or one georeferenced scene."),
 ]
-BySensor = "for several sensors repeat it by name, such as"
+BY_SENSOR = "for several sensors repeat it by name, such as"
 
 
 def embed(
@@ -41,7 +41,7 @@ def embed(
         list[str] | None,
         typer.Option(
             help="Metres of ground per pixel; of a georeferenced file measured if not given; "
-            f"{BySensor} lores=10."
+            f"{BY_SENSOR} lores=10."
         ),
     ] = None,
     device: Annotated[
@@ -50,14 +50,14 @@ def embed(
     bands: Annotated[
         list[str] | None,
         typer.Option(
-            help=f"Map: the sensor's bands by number, such as 4,3,2; {BySensor} hires=1,2,3."
+            help=f"Map: the sensor's bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3."
         ),
     ] = None,
     level_255: Annotated[
         list[str] | None,
         typer.Option(
             "--level-255",
-            help=f"Map: value that becomes level 255, unless it is 8-bit; {BySensor} lores=2000.",
+            help=f"Map: value that becomes level 255, unless it is 8-bit; {BY_SENSOR} lores=2000.",
         ),
     ] = None,
     window_px: Annotated[

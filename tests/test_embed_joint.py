@@ -13,8 +13,9 @@ import rasterio.warp
 import torch
 from affine import Affine
 from curate_scenes import texture
+from embed_models import DIM, PATCH, small_model
 
-from salib import build_model, load_model, preset
+from salib import build_model, load_model
 from salib.artifact import RECIPES
 from salib.cli import main
 from salib.config import KINDS
@@ -27,7 +28,6 @@ from salib.mapping.vectors import embed_window
 from salib.model import save_model
 from salib.precision import instructions
 
-PATCH, DIM = 4, 24
 CRS, WEST, NORTH, GSD = "EPSG:32633", 431_000.0, 5_400_000.0, 10.0
 ROWS, COLS = 11, 13
 BANDS = {"radar": 2, "lores": 3, "hires": 3}
@@ -37,13 +37,7 @@ SENSORS = tuple(BANDS)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    config = replace(
-        preset("tiny"),
-        **{"dim": DIM, "depth": 2, "heads": 3, "patch_px": PATCH},
-        decoder_dim=16,
-        decoder_heads=2,
-    )
-    return save_model(build_model(config, 5), tmp_path_factory.mktemp("model") / "scale_alibi")
+    return small_model(tmp_path_factory.mktemp("model") / "scale_alibi", 5)
 
 
 @pytest.fixture(scope="module")

@@ -19,6 +19,7 @@ import rasterio.warp
 import torch
 from affine import Affine
 from curate_scenes import lonlat, texture, utm, write_utm
+from embed_models import DIM, PATCH, small_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyproj import Geod
@@ -26,7 +27,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.transform import from_origin
 from sklearn.metrics.pairwise import cosine_similarity
 
-from salib import build_model, load_model, preset
+from salib import build_model, load_model
 from salib.artifact import only_writer
 from salib.config import KINDS
 from salib.curate import Engine
@@ -37,19 +38,12 @@ from salib.mapping.vectors import embed_window
 from salib.mapping.windows import stretches
 from salib.model import save_model
 
-PATCH, DIM = 4, 24
 EPSG, WEST, NORTH, GSD = 32633, 431_000.0, 5_400_000.0, 10.0
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    config = replace(
-        preset("tiny"),
-        **{"dim": DIM, "depth": 2, "heads": 3, "patch_px": PATCH},
-        decoder_dim=16,
-        decoder_heads=2,
-    )
-    return save_model(build_model(config, 3), tmp_path_factory.mktemp("model") / "scale_alibi")
+    return small_model(tmp_path_factory.mktemp("model") / "scale_alibi", 3)
 
 
 @pytest.fixture(scope="module")
