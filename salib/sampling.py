@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -54,6 +55,10 @@ class Order:
         self._batches: list[np.ndarray] = []
         self._overlapping: set[int] = set()
         self._lock = Lock()
+
+    def __reduce__(self) -> tuple:
+        """Another process, such as a loader of a user's own, works it out anew."""
+        return partial(Order, self._tiles, self._batch, seed=self._seed), ()
 
     def batch(self, step: int) -> list[int]:
         """Samples of a step, in the order drawn."""

@@ -1,5 +1,6 @@
 """The order of samples: epochs without replacement, batches without common ground."""
 
+import pickle
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
@@ -50,10 +51,11 @@ def test_other_seeds_draw_in_other_orders():
 
 
 @pytest.mark.parametrize(("tiles", "batch"), [(FLAT, 13), (MIXED, 17), (CHAIN, 3)])
-def test_a_late_step_is_the_same_asked_for_at_once_or_in_threads(tiles, batch):
+def test_a_late_step_is_the_same_asked_for_at_once_in_threads_or_elsewhere(tiles, batch):
     order = Order(tiles, batch, seed=1)
     walked = [order.batch(step) for step in range(97)]
     assert Order(tiles, batch, seed=1).batch(96) == walked[96]
+    assert pickle.loads(pickle.dumps(order)).batch(96) == walked[96]
     assert [order.batch(step) for step in (50, 3, 96)] == [walked[n] for n in (50, 3, 96)]
     shared = Order(tiles, batch, seed=1)
     with ThreadPoolExecutor(8) as pool:
