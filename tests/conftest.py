@@ -20,6 +20,12 @@ if os.environ.get("SALIB_DATA_DIR") and _beside.is_dir():
 ZOOM = 14
 
 
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Of torch, in every test: what UMAP runs gives the process as many as there are cores."""
+    torch.set_num_threads(1)
+
+
 def encode(image: np.ndarray) -> bytes:
     return cv2.imencode(".png", image[..., [2, 1, 0, 3]])[1].tobytes()
 
