@@ -5,7 +5,6 @@ to date when that key still holds, so an interrupted build goes on where it stop
 """
 
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -20,16 +19,8 @@ ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import run_notebook  # noqa: E402
 
+from salib.files import artifact  # noqa: E402
 
-def _load_artifact():
-    # By its file: importing the package would import torch, and an idle build is to be quick.
-    spec = importlib.util.spec_from_file_location("salib_artifact", ROOT / "salib" / "artifact.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-artifact = _load_artifact()
 PROFILE = os.environ.setdefault("SALIB_PROFILE", "smoke")
 BUILD = Path("build")
 PAGES = BUILD / "pages" / PROFILE
@@ -38,7 +29,7 @@ RESULTS = Path("results") / PROFILE
 RUNS = Path("runs") / PROFILE
 
 # In the book's order. Each names what it reads from earlier ones: folders stamped by
-# `salib.artifact.stamp` or files in results/, never an executed notebook.
+# `salib.files.artifact.stamp` or files in results/, never an executed notebook.
 NOTEBOOKS = {
     "01_curation": [],
     "02_attention": [],

@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from salib.evaluate.columns import Split, stream
-from salib.evaluate.predict import Splits, run_probe
+from salib.evaluate.probes.predict import Splits, run_probe
 from salib.evaluate.protocol import PROTOCOLS
 
 # Classes, and items of train, valid and test, of GEO-Bench v1.0.

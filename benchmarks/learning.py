@@ -16,13 +16,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from earth import write_geobench, write_scenes
 from salib import TRAINING, preset
-from salib.artifact import atomic_file, keep
 from salib.curate import Engine, curate
-from salib.evaluate import encoders_of, geobench_tasks, probes, real_tasks
+from salib.evaluate import encoders_of, geobench_tasks, real_tasks
 from salib.evaluate.columns import embed_split
-from salib.train import pretrain
-from salib.world import write_geobench, write_scenes
+from salib.evaluate.probes import neighbours as probes
+from salib.files.artifact import atomic_file, keep
+from salib.training.train import pretrain
 
 TILES_SIDE, ZOOM, PRESET = 16, 14, "tiny"
 MODELS = {"SA-high": "SA-high untrained", "SA-low": "SA-low untrained", "CROMA": "CROMA untrained"}

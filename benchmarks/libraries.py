@@ -24,9 +24,9 @@ from sklearn.cluster import KMeans
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
-from salib.evaluate.linear import linear
-from salib.evaluate.predict import Splits
-from salib.evaluate.probes import cosine_neighbours, kmeans, standardise
+from salib.evaluate.probes.linear import linear
+from salib.evaluate.probes.neighbours import cosine_neighbours, kmeans, standardise
+from salib.evaluate.probes.predict import Splits
 from salib.evaluate.protocol import PROTOCOLS
 
 try:

@@ -119,8 +119,8 @@ def start_ours(case: str, folder: str) -> Callable[[dict], dict]:
     import cv2
     import pyspng
 
-    from salib import data
-    from salib.curate.grid import TileId
+    from salib.tiles.grid import TileId
+    from salib.training import data
 
     cv2.setNumThreads(1)
     data.CACHE_BYTES = 0
@@ -197,8 +197,8 @@ def build(scratch: Path, places: int) -> Path:
     """
     import pandas as pd
 
-    from salib.curate.archive import write_archive
-    from salib.curate.grid import TileId, tile_gsd_m
+    from salib.tiles.archive import write_archive
+    from salib.tiles.grid import TileId, tile_gsd_m
 
     whole = scratch / f"places-{places}"
     if not (whole / "index.parquet").is_file():

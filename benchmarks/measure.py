@@ -21,7 +21,7 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from salib.precision import multiplies_bfloat16
+from salib.model.precision import multiplies_bfloat16
 
 # The same for both sides: without them glibc hands every large block back to the kernel.
 ALLOCATOR = {

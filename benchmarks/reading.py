@@ -18,7 +18,7 @@ import numpy as np
 import rasterio.transform
 from geobench.dataset import Band, Sample, load_sample_hdf5, sentinel2_13_bands
 
-from salib.evaluate.geobench_sample import read_sample, safe_loads
+from salib.evaluate.tasks.geobench_sample import read_sample, safe_loads
 
 SIDE_PX = 64
 ALL = tuple(band.name for band in sentinel2_13_bands)

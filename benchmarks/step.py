@@ -27,11 +27,11 @@ import torch
 
 from salib import build_model, preset
 from salib.config import ModelConfig
-from salib.data import Batch
 from salib.losses import total_loss
 from salib.model import Mask
 from salib.model.layers import Layer
-from salib.step import step_losses
+from salib.training.data import Batch
+from salib.training.step import step_losses
 
 LORES_PX, MASK_RATIO = 256, 0.4
 CASES = (*measure.CASES, "ours compiled bf16")

@@ -87,7 +87,7 @@ def stopwatches() -> Iterator[dict[str, float]]:
     import rasterio
     from PIL import Image
 
-    from salib.curate import codec
+    from salib.tiles import codec
 
     spent: dict[str, float] = defaultdict(float)
 
@@ -150,7 +150,7 @@ def work_of(catalog: Path, tiles: Path, places: int) -> tuple[int, list[list]]:
     import pystac
 
     from salib.config import SENSOR_NAMES
-    from salib.curate.grid import TileId
+    from salib.tiles.grid import TileId
 
     items = {item.id: item for item in pystac.Catalog.from_file(catalog).get_items(recursive=True)}
     rows = pd.read_parquet(tiles / "tiles.parquet")
@@ -174,8 +174,8 @@ def check_ground(released: Side, tiles: Path, work: list[list]) -> None:
     """Both sides cut the same ground: smoothed, their pictures are alike."""
     import cv2
 
-    from salib.curate import Archive
-    from salib.curate.codec import decode
+    from salib.tiles.archive import Archive
+    from salib.tiles.codec import decode
 
     names = ("radar", "lores", *["hires"] * 5)
     archives = {name: Archive(tiles / f"{name}.pmtiles") for name in set(names)}

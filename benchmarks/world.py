@@ -9,7 +9,7 @@ import time
 import cv2
 import numpy as np
 
-from salib.world import render_triple
+from earth import render_triple
 
 cv2.setNumThreads(1)
 count = int(sys.argv[1]) if len(sys.argv) > 1 else 500

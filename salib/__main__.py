@@ -1,5 +1,5 @@
 """The command line, as `python -m salib` and `torchrun -m salib` start it."""
 
-from salib.cli import main
+from salib.cli.app import main
 
 main()

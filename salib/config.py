@@ -24,17 +24,19 @@ class Sensor:
     `native_gsd_m` is what the instrument resolves. Images are 8-bit levels, 0..255.
 
     Attributes:
+        channels: where a curated tile, red, green, blue and alpha, holds the bands.
         factor: pixels of a sample's image along one lores pixel.
     """
 
     name: str
     bands: tuple[str, ...]
     native_gsd_m: float
+    channels: tuple[int, ...] = (0, 1, 2)
     factor: int = 1
 
 
 SENSORS = {
-    "radar": Sensor(name="radar", bands=("VV", "VH"), native_gsd_m=10.0),
+    "radar": Sensor(name="radar", bands=("VV", "VH"), native_gsd_m=10.0, channels=(1, 2)),
     "lores": Sensor(name="lores", bands=("red", "green", "blue"), native_gsd_m=10.0),
     "hires": Sensor(name="hires", bands=("red", "green", "blue"), native_gsd_m=0.6, factor=2),
 }
@@ -229,7 +231,7 @@ class TrainConfig:
         jitter: standard deviation of the logarithm of the gain drawn for each image, and 0.3 of it
             for each of its bands.
         precision: "float32", "bf16", or "auto": "bf16" where the device multiplies it itself
-            (`salib.precision`).
+            (`salib.model.precision`).
     """
 
     steps: int | None = None

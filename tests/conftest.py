@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from salib.config import SENSOR_NAMES
-from salib.curate.archive import write_archive
-from salib.curate.grid import TileId
+from salib.tiles.archive import write_archive
+from salib.tiles.grid import TileId
 
 torch.set_num_threads(1)
 _beside = Path(os.environ.get("SALIB_DATA_DIR", "")).parent / "oracles"

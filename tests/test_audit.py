@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from salib import audit, losses
+from exhibits import audit
+from salib import losses
 from salib.bias import effective_tokens
 
 

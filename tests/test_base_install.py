@@ -34,7 +34,7 @@ BLOCK = """if True:
 """
 TRAIN = """
     from dataclasses import replace
-    import salib.config, salib.data, salib.model, salib.train
+    import salib.config, salib.training.data, salib.model, salib.training.train
     from salib import TrainConfig, build_model, load_model, preset
     from salib.model import save_model
 
@@ -43,14 +43,14 @@ TRAIN = """
     config = replace(preset("tiny"), **sizes)
     save_model(build_model(config, 3), out + "/untrained")
     how = TrainConfig(steps=2, batch=3, learning_rate=1e-3, crop_px=(24, 48), image_px=32)
-    trained = salib.train.pretrain(config, how, tiles=tiles, out=out + "/trained", seed=3)
+    trained = salib.training.train.pretrain(config, how, tiles=tiles, out=out + "/trained", seed=3)
     weights = [load_model(path).state_dict() for path in (out + "/untrained", trained)]
     assert any((weights[0][name] != weights[1][name]).any() for name in weights[0])
-    samples = salib.data.Samples(tiles)
+    samples = salib.training.data.Samples(tiles)
     print(samples.image(0, "hires").astype(int).sum())
 """
 CLI = """
-    from salib.cli import main
+    from salib.cli.app import main
     main()
 """
 
@@ -82,7 +82,7 @@ def test_what_extras_bring_is_out_of_reach_here():
 
 
 def test_a_base_install_builds_saves_loads_and_trains(tiles, tmp_path):
-    from salib.data import Samples
+    from salib.training.data import Samples
 
     done = run(TRAIN, tiles, tmp_path)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-from salib.ledger import MAP_ABSENT
+from exhibits.ledger import MAP_ABSENT
 
 ROOT = Path(__file__).parent.parent
 BOOK = ROOT / "build" / "_build" / "html"

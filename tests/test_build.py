@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from matplotlib import pyplot
 
-from salib.ledger import Ledger
+from exhibits.ledger import Ledger
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
@@ -165,7 +165,7 @@ class Project:
 
     def write(self, code, prose="words"):
         """A notebook that records one number and leaves what later ones read."""
-        head = "from salib.ledger import Ledger\nfrom pathlib import Path"
+        head = "from exhibits.ledger import Ledger\nfrom pathlib import Path"
         lines = f'ledger = Ledger("01_curation", profile, seed)\nledger.number("c.n", {code})'
         lines += '\nfolder = Path("runs/smoke/tiles")\nfolder.mkdir(parents=True, exist_ok=True)'
         lines += '\n(folder / "made_from.json").write_text("{}")'

@@ -13,8 +13,8 @@ import torch
 from train_runs import MODEL, TRAIN, digests, held_out, stopped
 
 from salib import load_model
-from salib.checkpoint import StoppedRun, stop_signals
-from salib.train import learning_rate, pretrain
+from salib.training.checkpoint import StoppedRun, stop_signals
+from salib.training.train import learning_rate, pretrain
 
 LONG = replace(TRAIN, steps=6)
 
@@ -31,7 +31,7 @@ def test_an_interrupted_run_leaves_nothing_behind(tiles, tmp_path, monkeypatch):
     def stop(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("salib.train.stamp", stop)
+    monkeypatch.setattr("salib.training.train.stamp", stop)
     with pytest.raises(KeyboardInterrupt):
         pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0)
     assert list(tmp_path.iterdir()) == []
@@ -45,7 +45,7 @@ def test_an_interrupted_run_resumes_and_ends_as_if_it_had_not_been(tiles, tmp_pa
     whole = pretrain(MODEL, LONG, tiles=validated, out=tmp_path / "whole", seed=2)
     out = tmp_path / "model"
     for at, source in ((3, "a" * 64), (5, "a" * 64), (None, "b" * 64)):
-        monkeypatch.setattr("salib.train.source_digest", lambda _, source=source: source)
+        monkeypatch.setattr("salib.training.train.source_digest", lambda _, source=source: source)
         if at:
             stopped(validated, out, monkeypatch, at=at, config=LONG, report=said.append)
             assert not out.exists()
@@ -77,7 +77,7 @@ def test_a_signal_stops_a_run_after_its_step_and_nothing_is_lost(
     whole = pretrain(MODEL, LONG, tiles=tiles, out=tmp_path / "whole", seed=2)
     before, said, out = signal.getsignal(number), [], tmp_path / "model"
     with monkeypatch.context() as patch:
-        patch.setattr("salib.train.learning_rate", signalled(number, at=4))
+        patch.setattr("salib.training.train.learning_rate", signalled(number, at=4))
         line = "^stopped at step 4 of 6; resume with the same command$"
         with pytest.raises(KeyboardInterrupt, match=line) as stop:
             pretrain(MODEL, LONG, tiles=tiles, out=out, seed=2)
@@ -90,7 +90,7 @@ def test_a_signal_stops_a_run_after_its_step_and_nothing_is_lost(
 
 
 def test_a_signal_at_the_last_step_lets_the_run_finish(tiles, tmp_path, monkeypatch):
-    monkeypatch.setattr("salib.train.learning_rate", signalled(signal.SIGTERM, at=3))
+    monkeypatch.setattr("salib.training.train.learning_rate", signalled(signal.SIGTERM, at=3))
     load_model(pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2))
 
 
@@ -157,7 +157,7 @@ def test_an_interrupted_run_is_lost_to_other_inputs_only_when_told_to(tiles, tmp
         pretrain(MODEL, other, tiles=tiles, out=out, seed=4)
     state = next(tmp_path.rglob("state.pt"))
     with monkeypatch.context() as patch:
-        patch.setattr("salib.train.resolve_precision", lambda *_: "bf16")
+        patch.setattr("salib.training.train.resolve_precision", lambda *_: "bf16")
         with pytest.raises(ValueError, match="2 steps of one that differs in precision: choose"):
             pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
     whole = state.read_bytes()
@@ -185,7 +185,7 @@ def test_a_run_killed_while_it_saves_keeps_what_it_saved_before(tiles, tmp_path,
 
     with monkeypatch.context() as patch:
         save = torch.save
-        patch.setattr("salib.checkpoint.SAVE_EVERY_S", 0)
+        patch.setattr("salib.training.checkpoint.SAVE_EVERY_S", 0)
         patch.setattr("torch.save", half)
         with pytest.raises(KeyboardInterrupt):
             pretrain(MODEL, LONG, tiles=tiles, out=out, seed=2)
@@ -213,7 +213,9 @@ def test_a_state_goes_with_its_finished_run_and_stays_with_an_unfinished_one(
 
 def test_a_disk_that_holds_a_state_needs_space_for_one_more_only(tiles, tmp_path, monkeypatch):
     asked = []
-    monkeypatch.setattr("salib.checkpoint.check_room", lambda _, needed: asked.append(needed))
+    monkeypatch.setattr(
+        "salib.training.checkpoint.check_room", lambda _, needed: asked.append(needed)
+    )
     stopped(tiles, tmp_path / "model", monkeypatch, at=2)
     pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2)
     state = asked[1]
@@ -230,8 +232,8 @@ def test_a_disk_that_fills_up_costs_no_saved_step(tiles, tmp_path, monkeypatch):
             raise OSError(28, "disk must have more free")
 
     with monkeypatch.context() as patch:
-        patch.setattr("salib.checkpoint.check_room", check)
-        patch.setattr("salib.checkpoint.SAVE_EVERY_S", 0)
+        patch.setattr("salib.training.checkpoint.check_room", check)
+        patch.setattr("salib.training.checkpoint.SAVE_EVERY_S", 0)
         with pytest.raises(OSError, match="disk must have"):
             pretrain(MODEL, LONG, tiles=tiles, out=out, seed=2)
     said = []

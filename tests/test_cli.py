@@ -16,11 +16,11 @@ from PIL import Image
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
 
+from earth import write_geobench
 from salib import build_model, load_model, preset
-from salib.cli import app, main
-from salib.data import read_image
+from salib.cli.app import app, main
+from salib.mapping.images import read_image
 from salib.model import save_model
-from salib.world import write_geobench
 
 ROOT = Path(__file__).parent.parent
 
@@ -181,7 +181,7 @@ def test_a_wrong_input_prints_one_line_and_exits_with_2(
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys, salib.cli; assert 'torch' not in sys.modules"
+    code = "import sys, salib.cli.main; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -13,10 +13,10 @@ from pmtiles.reader import MmapSource, Reader, all_tiles
 from pmtiles.tile import Compression, TileType
 from pmtiles.writer import Writer
 
-from salib.curate.archive import Archive, write_archive
-from salib.curate.codec import decode, encode, encode_png, image_format
-from salib.curate.grid import TileId
-from salib.curate.verify import is_placeholder, verify
+from salib.tiles.archive import Archive, write_archive
+from salib.tiles.checks import is_placeholder, verify
+from salib.tiles.codec import decode, encode, encode_png, image_format
+from salib.tiles.grid import TileId
 
 META = {"attribution": "Procedural", "procedural": True}
 

@@ -9,7 +9,7 @@ import pytest
 import shapely
 
 from salib.curate.area import SPECS, area_of, area_of_boxes, read_area, tiles_of_area
-from salib.curate.grid import TileId, tile_bounds
+from salib.tiles.grid import TileId, tile_bounds
 
 PAPER = Path(__file__).parent.parent / "paper"
 TRIANGLE = shapely.Polygon([(-98.4, 38.2), (-97.9, 38.3), (-98.1, 38.7)])

@@ -17,12 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from salib.curate import catalog as cat
 from salib.curate import cover as cover_module
 from salib.curate.area import area_of_boxes
 from salib.curate.cover import cover, covered_fraction, greedy_cover, smallest_cover, tile_points
-from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
-from salib.curate.sources import find_items, items_digest
+from salib.curate.search import catalog as cat
+from salib.curate.search.sources import find_items, items_digest
+from salib.tiles.grid import TileId, tile_bounds, tiles_of_bbox
 
 WHOLE = shapely.box(-99, 38, -97, 39)
 

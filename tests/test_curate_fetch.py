@@ -16,16 +16,17 @@ import pandas as pd
 import pytest
 import shapely
 
-from salib import data, download
-from salib.artifact import InUseError, only_writer
 from salib.config import SENSOR_NAMES
-from salib.curate import fetch, released
-from salib.curate.archive import write_archive
-from salib.curate.codec import encode_png
-from salib.curate.fetch import Published, Release, fetch_archives
-from salib.curate.grid import TileId, tile_bounds, tile_gsd_m
-from salib.curate.released import index_released
-from salib.download import FetchError
+from salib.curate.released.fetch import Published, Release, fetch_archives
+from salib.curate.released.index import fetch, index_released
+from salib.curate.released.index import index as released
+from salib.files import download
+from salib.files.artifact import InUseError, only_writer
+from salib.files.download import FetchError
+from salib.tiles.archive import write_archive
+from salib.tiles.codec import encode_png
+from salib.tiles.grid import TileId, tile_bounds, tile_gsd_m
+from salib.training import data
 
 ZOOM = 15
 PLACES = [TileId(ZOOM, 8650 + x, 13120 + y) for x in range(2) for y in range(3)]

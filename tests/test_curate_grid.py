@@ -7,8 +7,8 @@ import pytest
 from pmtiles.tile import tileid_to_zxy, zxy_to_tileid
 from pyproj import Transformer
 
-from salib.curate import grid
-from salib.curate.grid import TileId
+from salib.tiles import grid
+from salib.tiles.grid import TileId
 
 GSD_TABLE = {
     18: (4.543, 2.272, 1.136),

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from salib.curate.published import missing_triple, published_triple
+from exhibits.published import missing_triple, published_triple
 
 
 @pytest.mark.real

@@ -19,15 +19,16 @@ import shapely
 from curate_scenes import write_small_world
 from servers import Faults, RangeServer, TokenRule, files_from_a_thread, stac_api
 
-from salib.artifact import file_digest
-from salib.curate import Engine, Rules, curate, engine, remote, run
-from salib.curate.catalog import search
-from salib.curate.grid import tile_bounds, tiles_of_bbox
+from salib.curate import Engine, Rules, curate, engine, run
 from salib.curate.kept import outputs
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
-from salib.curate.raster import BlockReader, Span
-from salib.curate.sources import find_items
-from salib.curate.verify import verify
+from salib.curate.rasters import remote
+from salib.curate.rasters.reader import BlockReader, Span
+from salib.curate.search.catalog import search
+from salib.curate.search.sources import find_items
+from salib.files.artifact import file_digest
+from salib.tiles.checks import verify
+from salib.tiles.grid import tile_bounds, tiles_of_bbox
 
 ZOOM = 14
 ARCHIVES = ("radar.pmtiles", "lores.pmtiles", "hires.pmtiles")
@@ -55,7 +56,7 @@ QUICK = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_CONNECTTIMEOUT": "5"}
 def short_waits(monkeypatch):
     monkeypatch.setattr(remote, "FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(remote, "GDAL", remote.GDAL | QUICK)
-    monkeypatch.setattr("salib.curate.api.RETRIES", 0)
+    monkeypatch.setattr("salib.curate.search.api.RETRIES", 0)
 
 
 def in_workers(text):
@@ -165,7 +166,7 @@ def test_of_a_bucket_only_what_may_pass_is_asked_again(text, again):
 
 
 def test_an_api_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("salib.curate.api.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("salib.curate.search.api.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ValueError, match=f"can be reached, got {address}"):
@@ -532,7 +533,7 @@ def test_every_matching_item_is_found_whatever_the_page(world, monkeypatch):
         copy.geometry = shapely.geometry.mapping(place)
         inside += place.intersects(area)
         wide.append(copy)
-    monkeypatch.setattr("salib.curate.api.PAGE", 23)
+    monkeypatch.setattr("salib.curate.search.api.PAGE", 23)
     others = [item for item in items if item.collection_id != "sentinel-2-l2a"]
     with stac_api(wide + others) as api:
         found = find_items(api, Rules(), area)

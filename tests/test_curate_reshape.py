@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from salib.cli import app
-from salib.curate.archive import Archive, write_archive
-from salib.curate.codec import encode
-from salib.curate.grid import TileId
-from salib.curate.reshape import downsample, export_webdataset, merge
+from salib.cli.app import app
+from salib.tiles.archive import Archive, write_archive
+from salib.tiles.codec import encode
+from salib.tiles.grid import TileId
+from salib.tiles.reshape import downsample, export_webdataset, merge
 
 SIDE = 16
 

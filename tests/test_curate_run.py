@@ -14,18 +14,19 @@ import pytest
 import shapely
 from curate_scenes import write_small_world
 
-from salib.artifact import HOST, RECIPES, InUseError, file_digest
 from salib.config import SENSOR_NAMES
-from salib.curate import Archive, Engine, Rules, curate
-from salib.curate.catalog import search
-from salib.curate.codec import image_format
-from salib.curate.grid import TileId, gsd_m, tile_bounds, tiles_of_bbox
+from salib.curate import Engine, Rules, curate
 from salib.curate.index import split_by_block
 from salib.curate.kept import outputs
 from salib.curate.plan import make_blocks, make_plan
+from salib.curate.search.catalog import search
+from salib.curate.search.sources import find_items
 from salib.curate.shards import commit
-from salib.curate.sources import find_items
-from salib.curate.verify import verify
+from salib.files.artifact import HOST, RECIPES, InUseError, file_digest
+from salib.tiles.archive import Archive
+from salib.tiles.checks import verify
+from salib.tiles.codec import image_format
+from salib.tiles.grid import TileId, gsd_m, tile_bounds, tiles_of_bbox
 
 ZOOM = 14
 

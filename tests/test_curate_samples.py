@@ -25,20 +25,20 @@ from curate_scenes import (
 from rasterio.warp import transform_bounds
 
 from salib.config import SENSOR_NAMES
-from salib.curate import Archive, Filters, Rules, curate
-from salib.curate.archive import write_archive
+from salib.curate import Filters, Rules, curate
 from salib.curate.area import GEOBENCH_US, excluded_ground
-from salib.curate.catalog import Scene, scene_of, search
 from salib.curate.cover import cover, tile_points
-from salib.curate.gcps import check_gcps
-from salib.curate.grid import TileId, tile_bounds, tiles_of_bbox
 from salib.curate.index import joint_samples
 from salib.curate.plan import make_plan
-from salib.curate.raster import Span
-from salib.curate.render import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
+from salib.curate.rasters.gcps import check_gcps
+from salib.curate.rasters.mosaic import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
+from salib.curate.rasters.reader import Span
+from salib.curate.search.catalog import Scene, scene_of, search
+from salib.curate.search.sources import find_items, read_snapshot, write_snapshot
 from salib.curate.shards import Block, commit, read_rows
-from salib.curate.sources import find_items, read_snapshot, write_snapshot
-from salib.curate.verify import verify
+from salib.tiles.archive import Archive, write_archive
+from salib.tiles.checks import verify
+from salib.tiles.grid import TileId, tile_bounds, tiles_of_bbox
 
 ZOOM = 14
 

@@ -11,7 +11,7 @@ import torch
 from conftest import LEVELS_A_PX, RAMP_GSD_M, RAMP_TILES, ramp, ramp_corner
 
 from salib.config import SENSOR_NAMES, TRAINING
-from salib.data import CHANNELS, Crop, Samples, cut_crop, draw_batch
+from salib.training.data import CHANNELS, Crop, Samples, cut_crop, draw_batch
 
 ZOOM = 14
 CONFIG = replace(TRAINING["tiny"], batch=6, crop_px=(24, 80), image_px=40, jitter=0.0)

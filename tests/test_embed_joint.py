@@ -16,17 +16,17 @@ from curate_scenes import texture
 from embed_models import DIM, PATCH, small_model
 
 from salib import build_model, load_model
-from salib.artifact import RECIPES
-from salib.cli import main
+from salib.cli.app import main
 from salib.config import KINDS
 from salib.curate import Engine
+from salib.files.artifact import RECIPES
 from salib.mapping import embed_images, embed_scene, open_scene
 from salib.mapping import jobs as jobs_module
 from salib.mapping import run as run_module
 from salib.mapping.align import on_one_grid
 from salib.mapping.vectors import embed_window
 from salib.model import save_model
-from salib.precision import instructions
+from salib.model.precision import instructions
 
 CRS, WEST, NORTH, GSD = "EPSG:32633", 431_000.0, 5_400_000.0, 10.0
 ROWS, COLS = 11, 13

@@ -28,9 +28,9 @@ from rasterio.transform import from_origin
 from sklearn.metrics.pairwise import cosine_similarity
 
 from salib import build_model, load_model
-from salib.artifact import only_writer
 from salib.config import KINDS
 from salib.curate import Engine
+from salib.files.artifact import only_writer
 from salib.mapping import embed_scene, open_scene, similar
 from salib.mapping import jobs as jobs_module
 from salib.mapping.ground import ground_gsd_m

@@ -13,11 +13,13 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler, normalize
 
 from salib import build_model, preset
-from salib.evaluate import PROTOCOLS, Encoder, evaluate, features, probes, statistics
-from salib.evaluate.chip_zips import CHIP_ZIPS
-from salib.evaluate.neural import neural
+from salib.evaluate import PROTOCOLS, Encoder, evaluate, features
+from salib.evaluate.probes import neighbours as probes
+from salib.evaluate.probes.neural import neural
 from salib.evaluate.protocol import PROBES
-from salib.evaluate.tasks import chip_task
+from salib.evaluate.scores import statistics
+from salib.evaluate.tasks.chip_zips import CHIP_ZIPS
+from salib.evaluate.tasks.task import chip_task
 
 
 def blobs(seed, n=211, dim=17, classes=3, spread=1.0):

@@ -8,15 +8,15 @@ import pytest
 import torch
 from geobench.task import load_task_specs
 
+from earth import write_geobench
 from salib import build_model, preset
 from salib.config import SENSORS, Levels, plain_levels
 from salib.evaluate import PROTOCOLS, Encoder, columns, evaluate, find_tasks
 from salib.evaluate.columns import embed_split
+from salib.evaluate.croma import PublishedCroma, train_colours, with_task_colours
 from salib.evaluate.features import embed
-from salib.evaluate.inputs import to_input
-from salib.evaluate.published import PublishedCroma, train_colours, with_task_colours
-from salib.evaluate.tasks import iter_split
-from salib.world import write_geobench
+from salib.evaluate.tasks.inputs import to_input
+from salib.evaluate.tasks.task import iter_split
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 CROMA = replace(SMALL, sensors=("radar", "lores"), position="patches")

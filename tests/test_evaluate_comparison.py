@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from test_evaluate_tasks import write_zip
 
+from exhibits.chips import chips_by_class
 from salib import build_model, preset
 from salib.config import KINDS
-from salib.evaluate import chips_by_class, comparison, real_tasks
+from salib.evaluate import comparison, real_tasks
 from salib.model import save_model
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)

@@ -24,17 +24,19 @@ import pytest
 from servers import Faults, RangeServer
 from typer.testing import CliRunner
 
-from salib import download
-from salib.artifact import InUseError, only_writer
-from salib.cli import app
-from salib.download import Expected, FetchError
-from salib.evaluate import fetch, fetch_chips, hub
-from salib.evaluate.chip_zips import CHIP_ZIPS
-from salib.evaluate.fetch import REPOSITORY, REVISION, fetch_geobench
-from salib.evaluate.pictures import SAMPLES, missing_samples
-from salib.evaluate.published_tasks import SPLITS, TASKS, check_task
-from salib.evaluate.tasks import geobench_task, read_split, real_tasks
-from salib.evaluate.unzip import unzip
+from exhibits.chips import SAMPLES, missing_samples
+from salib.cli.app import app
+from salib.evaluate.fetch import chips as fetch_chips
+from salib.evaluate.fetch import geobench as fetch
+from salib.evaluate.fetch import hub
+from salib.evaluate.fetch.geobench import REPOSITORY, REVISION, fetch_geobench
+from salib.evaluate.fetch.published_tasks import SPLITS, TASKS, check_task
+from salib.evaluate.fetch.unzip import unzip
+from salib.evaluate.tasks.chip_zips import CHIP_ZIPS
+from salib.evaluate.tasks.task import geobench_task, read_split, real_tasks
+from salib.files import download
+from salib.files.artifact import InUseError, only_writer
+from salib.files.download import Expected, FetchError
 
 CLASSES, SEGMENTS = "classification_v1.0", "segmentation_v1.0"
 COUNTS = (3, 2, 2)

@@ -14,8 +14,8 @@ import rasterio
 from PIL import Image
 
 from salib.evaluate import PROTOCOLS, Encoder, evaluate, folder_task, read_split
-from salib.evaluate.image_folder import SUFFIXES, digests, members, read_rgb
-from salib.evaluate.tasks import check_disjoint, iter_split
+from salib.evaluate.tasks.image_folder import SUFFIXES, digests, members, read_rgb
+from salib.evaluate.tasks.task import check_disjoint, iter_split
 
 SPLITS = ("train", "valid", "test")
 HEIGHT, WIDTH = 11, 13

@@ -15,12 +15,15 @@ from sklearn.multiclass import OneVsRestClassifier
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
 
-from salib.evaluate import PROTOCOLS, metrics, multilabel, neural, probes, segmentation
+from salib.evaluate import PROTOCOLS
 from salib.evaluate.columns import Split
-from salib.evaluate.linear import linear
-from salib.evaluate.predict import Splits, run_multilabel_probe, run_probe
+from salib.evaluate.probes import multilabel, neural, segmentation
+from salib.evaluate.probes import neighbours as probes
+from salib.evaluate.probes.linear import linear
+from salib.evaluate.probes.predict import Splits, run_multilabel_probe, run_probe
+from salib.evaluate.probes.segmentation import SegmentationSweep
 from salib.evaluate.protocol import PROBES
-from salib.evaluate.segmentation import SegmentationSweep
+from salib.evaluate.scores import metrics
 
 QUICK = replace(PROTOCOLS["default"], hidden=64, epochs=15)
 CLUSTERS = {"n_classes": 3, "restarts": 3, "match": "hungarian", "seed": 1}

@@ -11,22 +11,22 @@ import pandas as pd
 import pytest
 import torch
 
+from earth import write_geobench
 from salib import build_model, preset
 from salib.config import KINDS as MODEL_KINDS
 from salib.evaluate import PROTOCOLS, Encoder, encoders_of, evaluate, find_tasks, geobench_tasks
 from salib.evaluate import grids as grids_module
-from salib.evaluate import segmentation as segmentation_module
+from salib.evaluate.croma import PublishedCroma
 from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
-from salib.evaluate.inputs import InputRule
-from salib.evaluate.metrics import mean_iou
+from salib.evaluate.probes import segmentation as segmentation_module
+from salib.evaluate.probes.segmentation import SegmentationSweep
 from salib.evaluate.protocol import PROBES
-from salib.evaluate.published import PublishedCroma
 from salib.evaluate.run import COLUMNS
-from salib.evaluate.segmentation import SegmentationSweep
-from salib.evaluate.tasks import Task
+from salib.evaluate.scores.metrics import mean_iou
+from salib.evaluate.tasks.inputs import InputRule
+from salib.evaluate.tasks.task import Task
 from salib.model import save_model
-from salib.precision import instructions
-from salib.world import write_geobench
+from salib.model.precision import instructions
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 KINDS = {

@@ -19,6 +19,8 @@ from geobench.dataset import Band, Partition, Sample, SegmentationClasses, Spect
 from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications, load_task_specs
 
+from earth import write_geobench
+from earth.tasks.names import TASKS
 from salib.evaluate import (
     Encoder,
     evaluate,
@@ -27,11 +29,9 @@ from salib.evaluate import (
     input_rules,
     read_split,
 )
-from salib.evaluate.geobench_reader import STORED_AS, describe, raw_samples, sample_names
-from salib.evaluate.inputs import RADAR_RULES, RULES, to_levels
-from salib.evaluate.tasks import check_disjoint, iter_split
-from salib.world import write_geobench
-from salib.world.tasks import TASKS
+from salib.evaluate.tasks.geobench_reader import STORED_AS, describe, raw_samples, sample_names
+from salib.evaluate.tasks.inputs import RADAR_RULES, RULES, to_levels
+from salib.evaluate.tasks.task import check_disjoint, iter_split
 
 RGB = ("red", "green", "blue")
 RADAR = RADAR_RULES["m-so2sat"]

@@ -9,14 +9,17 @@ from matplotlib import rc_context
 from scipy.stats import binom, trim_mean
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
-from salib.evaluate import metrics, multiple, normalised, simulate, statistics
+from exhibits import normalised, simulate
 from salib.evaluate.protocol import PROTOCOLS, Protocol, assumptions, percent
-from salib.evaluate.scores import (
+from salib.evaluate.scores.score import (
     accuracy_score,
     difference_of,
     interval_of,
+    metrics,
     multilabel_scores,
+    multiple,
     segmentation_score,
+    statistics,
 )
 
 

@@ -19,8 +19,7 @@ from geobench.task import TaskSpecifications
 from PIL import Image
 from typer.testing import CliRunner
 
-from salib.cli import app
-from salib.download import FetchError
+from salib.cli.app import app
 from salib.evaluate import (
     geobench_task,
     geobench_tasks,
@@ -29,10 +28,11 @@ from salib.evaluate import (
     read_split,
     real_tasks,
 )
-from salib.evaluate.chip_zips import CHIP_ZIPS, ChipZip, split_members
-from salib.evaluate.geobench_reader import raw_samples
-from salib.evaluate.inputs import RULES, centre_square, to_input, to_levels
-from salib.evaluate.tasks import check_disjoint, chip_task
+from salib.evaluate.tasks.chip_zips import CHIP_ZIPS, ChipZip, split_members
+from salib.evaluate.tasks.geobench_reader import raw_samples
+from salib.evaluate.tasks.inputs import RULES, centre_square, to_input, to_levels
+from salib.evaluate.tasks.task import check_disjoint, chip_task
+from salib.files.download import FetchError
 
 RGB = ("red", "green", "blue")
 REAL = pytest.mark.skipif("SALIB_DATA_DIR" not in os.environ, reason="SALIB_DATA_DIR is not set")

@@ -9,7 +9,7 @@ from matplotlib import _pylab_helpers
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
-from salib import figures
+from exhibits import figures
 from salib.config import SENSOR_NAMES
 
 RNG = np.random.default_rng(5)

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from graphlib import TopologicalSorter
 from importlib import metadata
 from pathlib import Path
 
@@ -20,46 +21,46 @@ ROOT = Path(__file__).parent.parent
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 PROFILES = sorted((ROOT / "profiles").glob("*.yml"))
 
-EVERY = {"artifact"}
+PACKAGES = ("earth", "exhibits", "salib")
 MAY_IMPORT = {
-    "artifact": set(),
-    "download": set(),
-    "config": set(),
-    "bias": set(),
-    "attention": {"bias"},
-    "model": {"config", "bias", "attention", "precision"},
-    "losses": set(),
-    "precision": {"config"},
-    "audit": {"config", "bias", "losses", "model"},
-    "curate": {"config", "download"},
-    "world": {"config"},
-    "sampling": set(),
-    "image_file": set(),
-    "data": {"config", "curate.archive", "image_file", "sampling"},
-    "ranks": set(),
-    "step": {"config", "data", "model", "losses", "precision"},
-    "validation": {"data", "model", "precision", "ranks", "step"},
-    "checkpoint": {"model"},
-    "train": {"config", "data", "model", "precision", "checkpoint", "ranks", "step", "validation"},
-    "evaluate": {"config", "data", "download", "image_file", "model", "precision"},
-    "mapping": {"config", "curate", "data.read_image", "model", "precision"},
-    "tables": {"evaluate.protocol", "evaluate.statistics"},
-    "figures": {"config"},
-    "provenance": {"precision"},
-    "ledger": {"provenance"},
+    "salib.config": set(),
+    "salib.bias": set(),
+    "salib.attention": {"salib.bias"},
+    "salib.model": {"salib.config", "salib.bias", "salib.attention", "salib.files"},
+    "salib.losses": set(),
+    "salib.files": set(),
+    "salib.tiles": {"salib.config", "salib.files"},
+    "salib.training": {f"salib.{room}" for room in ("config", "model", "losses", "tiles", "files")},
+    "salib.curate": {"salib.config", "salib.tiles", "salib.files"},
+    "salib.evaluate": {"salib.config", "salib.model", "salib.files"},
+    "salib.mapping": {"salib.config", "salib.model", "salib.files", "salib.curate.rasters"},
+    "salib.cli": {"salib", "earth", "exhibits"},
+    "salib.__main__": {"salib.cli"},
+    "salib.__init__": {"salib.config", "salib.model"},
+    "earth": {"salib.config", "salib.files"},
+    "exhibits": {"salib"},
 }
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
 RASTER |= {"pystac_client", "requests", "rio_cogeo", "shapely", "stac_geoparquet"}
-RASTER_IMPORTERS = {"curate", "world", "mapping"}  # mapping: scenes in, maps out, both rasters
-RASTER_IMPORTERS |= {"download"}  # the only user of requests beside curate
+RASTER_IMPORTERS = {"salib.curate", "salib.mapping", "earth", "exhibits"}
+RASTER_IMPORTERS |= {"salib.tiles"}  # pmtiles
+RASTER_IMPORTERS |= {"salib.files.download"}  # requests
 
 
 def sources():
-    return sorted((ROOT / "salib").rglob("*.py"))
+    return sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 
 
 def module_of(path):
-    return ".".join(path.relative_to(ROOT / "salib").with_suffix("").parts)
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+def room_of(module):
+    """The entry of the import table that a module falls under."""
+    return next(room for room in MAY_IMPORT if within(module, {room}))
+
+
+MODULES = {module_of(path): path for path in sources()}
 
 
 def imports_of(path):
@@ -102,34 +103,43 @@ def wanted():
     return {canonicalize_name(requirement.name): requirement for requirement in listed}
 
 
-@pytest.mark.parametrize("path", sources(), ids=module_of)
-def test_imports_point_upstream(path):
-    module = module_of(path)
-    part = module.split(".")[0]
-    if part in ("cli", "cli_embed", "__init__", "__main__"):
-        return
-    allowed = MAY_IMPORT[part] | EVERY | {part}
-    ours = {name.removeprefix("salib.") for name in imports_of(path) if name.startswith("salib.")}
-    assert {name for name in ours if not within(name, allowed)} == set()
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_upstream(module):
+    room = room_of(module)
+    ours = {name for name in imports_of(MODULES[module]) if name.split(".")[0] in PACKAGES}
+    assert {name for name in ours if not within(name, MAY_IMPORT[room] | {room})} == set()
 
 
-@pytest.mark.parametrize("path", sources(), ids=module_of)
-def test_only_curate_and_world_import_raster_and_catalog_packages(path):
-    if module_of(path).split(".")[0] not in RASTER_IMPORTERS:
-        assert {name.split(".")[0] for name in imports_of(path)} & RASTER == set()
+def test_no_module_imports_itself_by_way_of_others():
+    graph = {
+        module: {
+            home
+            for name in imports_of(path)
+            for home in (name, name.rpartition(".")[0])
+            if home in MODULES and home != module
+        }
+        for module, path in MODULES.items()
+    }
+    assert set(TopologicalSorter(graph).static_order()) == MODULES.keys()
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_some_rooms_import_raster_and_catalog_packages(module):
+    if not within(module, RASTER_IMPORTERS):
+        assert {name.split(".")[0] for name in imports_of(MODULES[module])} & RASTER == set()
 
 
 def test_every_foreign_import_is_a_declared_dependency():
     provided = metadata.packages_distributions()
     for path in sources():
         tops = {name.split(".")[0] for name in imports_of(path)} - sys.stdlib_module_names
-        for top in tops - {"salib"}:
+        for top in tops - set(PACKAGES):
             names = {canonicalize_name(name) for name in provided.get(top, [top])}
             assert names & wanted().keys(), f"{path.name} imports {top}"
 
 
 def test_the_package_imports_without_reading_packages_it_calls_optional():
-    code = "import sys, salib, salib.ledger; print(*sys.modules)"
+    code = "import sys, salib, exhibits.ledger; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"matplotlib", "rasterio", "umap"} & set(run.stdout.split())
 

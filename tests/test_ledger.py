@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from salib.ledger import Ledger, source_of
-from salib.precision import instructions, resolve_device
+from exhibits.ledger import Ledger, source_of
+from salib.model.precision import instructions, resolve_device
 
 plain = {"profile": "smoke", "seed": 7}
 

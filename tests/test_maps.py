@@ -9,16 +9,16 @@ import pytest
 import shapely
 from curate_scenes import write_small_world
 
+from exhibits.figures.style import OTHER, SENSOR_COLOURS, SERIES
+from exhibits.maps import map_layers
 from salib.config import SENSOR_NAMES
-from salib.curate import Archive, curate
-from salib.curate.archive import write_archive
-from salib.curate.codec import encode, image_format
-from salib.curate.grid import TileId, tile_bounds
-from salib.curate.maps import map_layers
-from salib.curate.overview import overviews
-from salib.curate.reshape import downsample
-from salib.curate.sources import read_snapshot
-from salib.figures.style import OTHER, SENSOR_COLOURS, SERIES
+from salib.curate import curate
+from salib.curate.search.sources import read_snapshot
+from salib.tiles.archive import Archive, write_archive
+from salib.tiles.codec import encode, image_format
+from salib.tiles.grid import TileId, tile_bounds
+from salib.tiles.overview import overviews
+from salib.tiles.reshape import downsample
 
 ZOOM = 14
 ASSETS = Path(__file__).parent.parent / "book" / "_assets"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from salib.config import TRAINING
-from salib.precision import autocast, resolve_precision
+from salib.model.precision import autocast, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -25,7 +25,7 @@ def test_auto_is_what_the_processor_has_and_other_names_are_refused():
 
 @pytest.mark.parametrize("native", [False, True])
 def test_autocast_multiplies_in_what_auto_stands_for(monkeypatch, native):
-    monkeypatch.setattr("salib.precision.multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr("salib.model.precision.multiplies_bfloat16", lambda device: native)
     a = torch.ones(2, 2)
     for precision, half in (("auto", native), ("bf16", True), ("float32", False)):
         with autocast(precision, CPU):

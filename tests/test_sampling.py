@@ -8,7 +8,7 @@ from itertools import combinations
 import pytest
 import torch
 
-from salib.sampling import Order, stream
+from salib.training.sampling import Order, stream
 
 FLAT = [(14, 30 + n % 13, 7 + n // 13) for n in range(101)]
 """One zoom, a prime number of tiles."""

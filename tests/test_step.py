@@ -8,10 +8,10 @@ import torch
 from torch import nn
 from train_runs import MODEL, TRAIN
 
-from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import total_loss
 from salib.model import build_model
-from salib.step import learn, learning_rate, make_optimizer, step_losses
+from salib.training.data import Batch, Samples, draw_batch, stream
+from salib.training.step import learn, learning_rate, make_optimizer, step_losses
 
 HOW = {"joint_target": False, "precision": "float32"}
 
@@ -50,7 +50,7 @@ def test_a_step_goes_down_the_clipped_gradient_of_the_sum_of_both_losses(given, 
     before = [weight.detach().clone() for weight in weights]
     for weight in weights:
         weight.grad = torch.ones_like(weight)  # of an earlier step, to be forgotten
-    monkeypatch.setattr("salib.step.step_losses", losses)
+    monkeypatch.setattr("salib.training.step.step_losses", losses)
     learn(model, torch.optim.SGD(weights, lr=77.0), batch, masks, rate=0.3, **HOW)
     for weight, was, down in zip(weights, before, gradient, strict=True):
         expected = was - 0.3 * down / max(1.0, long + 1e-6)

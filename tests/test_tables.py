@@ -5,7 +5,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from salib import tables
+from exhibits import tables
 
 PAPER = Path(__file__).parents[1] / "paper"
 # Table 2 as printed, cell by cell: SA-high, SA-low, CROMA, and the column in bold.

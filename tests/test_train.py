@@ -12,14 +12,14 @@ import pytest
 import torch
 from train_runs import MODEL, TRAIN, digests
 
-from salib.artifact import RECIPES, file_digest
 from salib.config import KINDS
-from salib.data import Samples, draw_batch, stream
+from salib.files.artifact import RECIPES, file_digest
 from salib.losses import total_loss
 from salib.model import Mask, build_model
-from salib.precision import instructions
-from salib.step import step_losses
-from salib.train import _ahead, pretrain
+from salib.model.precision import instructions
+from salib.training.data import Samples, draw_batch, stream
+from salib.training.step import step_losses
+from salib.training.train import _ahead, pretrain
 
 
 @pytest.mark.parametrize("kind", ["scale_alibi", "croma"])
@@ -36,7 +36,7 @@ def test_one_seed_gives_identical_weights_and_another_does_not(tiles, tmp_path, 
 def test_a_finished_run_is_kept_whatever_code_made_it(tiles, tmp_path, monkeypatch):
     said, out = [], tmp_path / "model"
     for source in ("a" * 64, "a" * 64, "b" * 64):
-        monkeypatch.setattr("salib.train.source_digest", lambda _, source=source: source)
+        monkeypatch.setattr("salib.training.train.source_digest", lambda _, source=source: source)
         pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=0, report=said.append)
     kept = f"kept: {out} was pretrained from the same data and configuration"
     changed = " (the code has changed since, aaaaaaaa to bbbbbbbb; the recipe has not)"
@@ -76,7 +76,7 @@ def test_a_folder_with_other_files_is_not_replaced_even_when_told_to(tiles, tmp_
 def test_auto_trains_in_bfloat16_only_where_the_device_multiplies_it(
     tiles, tmp_path, monkeypatch, native, precision
 ):
-    monkeypatch.setattr("salib.precision.multiplies_bfloat16", lambda device: native)
+    monkeypatch.setattr("salib.model.precision.multiplies_bfloat16", lambda device: native)
     weights = {}
     for said in ("auto", "float32", "bf16"):
         config = replace(TRAIN, precision=said)
@@ -125,7 +125,7 @@ def test_threads_draw_the_batches_of_one(tiles):
 
 def test_samples_that_overlap_within_batches_are_told(tiles, tmp_path, monkeypatch):
     said = []
-    monkeypatch.setattr("salib.sampling.Order.remark", lambda self: "samples overlap")
+    monkeypatch.setattr("salib.training.sampling.Order.remark", lambda self: "samples overlap")
     pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0, report=said.append)
     assert said == ["samples overlap"]
 
@@ -174,7 +174,7 @@ def test_training_lowers_each_loss_and_neither_explains_the_fall_of_the_other(
         "reconstruction": lambda contrastive, reconstruction: reconstruction,
     }
     for learnt, total in sums.items():
-        monkeypatch.setattr("salib.step.total_loss", total)
+        monkeypatch.setattr("salib.training.step.total_loss", total)
         out = pretrain(MODEL, config, tiles=tiles, out=tmp_path / learnt, seed=1)
         log = pd.read_csv(out / "log.csv")[["contrastive", "reconstruction"]]
         falls[learnt] = log[:10].mean() - log[-10:].mean()

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file
 from train_runs import MODEL, TRAIN, held_out
 
-from salib.checkpoint import StoppedRun
-from salib.data import Batch, Samples, draw_batch, stream
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss
 from salib.model import build_model
-from salib.ranks import drawing_threads
-from salib.train import learning_rate, pretrain
+from salib.training.checkpoint import StoppedRun
+from salib.training.data import Batch, Samples, draw_batch, stream
+from salib.training.ranks import drawing_threads
+from salib.training.train import learning_rate, pretrain
 
 PLAIN = replace(TRAIN, steps=20, learning_rate=0.3)
 VALIDATED, VALID = replace(TRAIN, batch=2), (3, 4)  # one batch of two samples, and two
@@ -34,10 +34,11 @@ def wide(*args, **options):
 
 def plainly(patch):
     """Train in float64 and by SGD, in which an error of a gradient shows as it is."""
-    patch.setattr("salib.train.build_model", lambda *args: build_model(*args).double())
-    patch.setattr("salib.train.draw_batch", wide)
+    patch.setattr("salib.training.train.build_model", lambda *args: build_model(*args).double())
+    patch.setattr("salib.training.train.draw_batch", wide)
     patch.setattr(
-        "salib.train.make_optimizer", lambda model, _: torch.optim.SGD(model.parameters(), lr=9.0)
+        "salib.training.train.make_optimizer",
+        lambda model, _: torch.optim.SGD(model.parameters(), lr=9.0),
     )
 
 
@@ -64,7 +65,9 @@ def by_hand(tiles, levels):
 def as_a_rank(tiles, out):
     """What each rank runs: stopped by a signal that one of them gets, resumed, kept, refused."""
     patch, rank, said = pytest.MonkeyPatch(), int(os.environ["RANK"]), []
-    patch.setattr("salib.ranks.LONGEST_WAIT", timedelta(minutes=2))  # a rank alone fails, not hangs
+    patch.setattr(
+        "salib.training.ranks.LONGEST_WAIT", timedelta(minutes=2)
+    )  # a rank alone fails, not hangs
     how = {"tiles": tiles, "out": out / "plain", "seed": SEED, "report": said.append}
 
     def rate(config, step, *, steps):
@@ -75,9 +78,11 @@ def as_a_rank(tiles, out):
     with patch.context() as plain:
         plainly(plain)
         if rank == 1:  # the archives are read for their digests once, not by every rank
-            plain.setattr("salib.train.file_digest", lambda path: pytest.fail("hashed again"))
+            plain.setattr(
+                "salib.training.train.file_digest", lambda path: pytest.fail("hashed again")
+            )
         with plain.context() as interrupted:
-            interrupted.setattr("salib.train.learning_rate", rate)
+            interrupted.setattr("salib.training.train.learning_rate", rate)
             with pytest.raises(StoppedRun, match=f"stopped at step {STOP} of 20; resume with"):
                 pretrain(MODEL, PLAIN, **how)
         for _ in range(2):

@@ -10,11 +10,11 @@ from train_runs import MODEL, TRAIN, digests, held_out
 
 from salib import load_model
 from salib.config import TrainConfig
-from salib.data import Samples, draw_batch
 from salib.model import build_model
-from salib.step import Run, step_losses
-from salib.train import pretrain
-from salib.validation import Validation
+from salib.training.data import Samples, draw_batch
+from salib.training.step import Run, step_losses
+from salib.training.train import pretrain
+from salib.training.validation import Validation
 
 LOSSES = ["valid_contrastive", "valid_reconstruction"]
 
@@ -35,7 +35,7 @@ def test_weights_are_the_same_with_and_without_validation(validated, tmp_path, m
     found = []
     for name in ("with", "without"):
         if name == "without":
-            monkeypatch.setattr("salib.validation.Validation.of", lambda *_: None)
+            monkeypatch.setattr("salib.training.validation.Validation.of", lambda *_: None)
         out = pretrain(MODEL, TRAIN, tiles=validated, out=tmp_path / name, seed=2)
         found.append(digests(out))
         assert ((out / "best").exists(), *(pd.read_csv(out / "log.csv").columns[4:])) == (
@@ -60,7 +60,8 @@ def test_the_logged_losses_are_those_of_the_weights_after_the_step_and_best_has_
     """The last two of eight steps are far too long and do harm."""
     config = replace(TRAIN, steps=8)
     monkeypatch.setattr(
-        "salib.train.learning_rate", lambda _, step, *, steps: 0.5 if step >= steps - 2 else 1e-2
+        "salib.training.train.learning_rate",
+        lambda _, step, *, steps: 0.5 if step >= steps - 2 else 1e-2,
     )
     out = pretrain(MODEL, config, tiles=validated, out=tmp_path / "model", seed=2)
     log = pd.read_csv(out / "log.csv")
@@ -79,7 +80,7 @@ def test_no_step_learns_from_a_held_out_sample(validated, tmp_path, monkeypatch)
         seen.append(samples.rows)
         return draw_batch(samples, *args, **options)
 
-    monkeypatch.setattr("salib.train.draw_batch", draw)
+    monkeypatch.setattr("salib.training.train.draw_batch", draw)
     out = pretrain(MODEL, replace(TRAIN, batch=2), tiles=validated, out=tmp_path / "a", seed=2)
     assert {split for rows in seen for split in rows.split} == {"train"}
     expected = Samples(validated, split="train").levels()
@@ -93,7 +94,7 @@ def test_it_sees_the_held_out_samples_alone_and_the_same_ones_each_time(validate
         seen.append((batch, masks))
         return step_losses(model, batch, masks, **how)
 
-    monkeypatch.setattr("salib.validation.step_losses", look)
+    monkeypatch.setattr("salib.training.validation.step_losses", look)
     opened = []
 
     class Opened(Samples):
@@ -101,7 +102,7 @@ def test_it_sees_the_held_out_samples_alone_and_the_same_ones_each_time(validate
             opened.append(self.rows.split[place])
             return super().image(place, sensor)
 
-    monkeypatch.setattr("salib.validation.Samples", Opened)
+    monkeypatch.setattr("salib.training.validation.Samples", Opened)
     model = build_model(MODEL, 0)
     first, second = (measured(validated, model) for _ in range(2))
     other = measured(validated, model, seed=3)

@@ -18,12 +18,12 @@ from rasterio.transform import GCPTransformer
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.metrics import balanced_accuracy_score
 
-from salib.world import THEMES, montage_chips, render_triple, sensors, write_geobench, write_scenes
-from salib.world.area import area_of_tiles
-from salib.world.fields import Grid
-from salib.world.landscape import paint
-from salib.world.slant import two_scenes
-from salib.world.tasks import TASKS
+from earth import THEMES, montage_chips, render_triple, sensors, write_geobench, write_scenes
+from earth.landscape.fields import Grid
+from earth.landscape.themes import paint
+from earth.scenes.area import area_of_tiles
+from earth.scenes.slant import two_scenes
+from earth.tasks.names import TASKS
 
 PLACE = (12_345.0, -9_870.0)
 

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from salib import TrainConfig, preset
-from salib.artifact import file_digest
-from salib.train import learning_rate, pretrain
+from salib.files.artifact import file_digest
+from salib.training.train import learning_rate, pretrain
 
 MODEL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 TRAIN = TrainConfig(
@@ -31,8 +31,8 @@ def stopped(tiles, out, monkeypatch, *, at, config=TRAIN, seed=2, **options):
         return learning_rate(config, step, steps=steps)
 
     with monkeypatch.context() as patch:
-        patch.setattr("salib.checkpoint.SAVE_EVERY_S", 0)
-        patch.setattr("salib.train.learning_rate", rate)
+        patch.setattr("salib.training.checkpoint.SAVE_EVERY_S", 0)
+        patch.setattr("salib.training.train.learning_rate", rate)
         with pytest.raises(KeyboardInterrupt):
             pretrain(MODEL, config, tiles=tiles, out=out, seed=seed, **options)
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+PACKAGES = ("earth", "exhibits", "salib")
 PROGRESS = re.compile(r"\d+%\|.*\||\d+(\.\d+)?(it|s|\w+)/(s|it)\b|\d\d:\d\d[<,\]]")
 
 
@@ -36,7 +37,7 @@ def declared(notebook: Path) -> dict[str, Any]:
 
 
 def imported_modules(notebook: Path) -> list[str]:
-    """Names of the salib modules that the notebook's code cells import."""
+    """Names of our modules that the notebook's code cells import."""
     code = "\n".join("".join(c["source"]) for c in cells_of(notebook) if c["cell_type"] == "code")
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
@@ -44,7 +45,7 @@ def imported_modules(notebook: Path) -> list[str]:
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return sorted(name for name in names if name.split(".")[0] == "salib" and _is_module(name))
+    return sorted(name for name in names if name.split(".")[0] in PACKAGES and _is_module(name))
 
 
 def use_own_kernel(folder: Path) -> None:

@@ -19,8 +19,8 @@ from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from salib.ledger import BADGES, INK
-from salib.provenance import RAN_ON
+from exhibits.ledger import BADGES, INK
+from exhibits.provenance import RAN_ON
 
 logger = logging.getLogger(__name__)
 

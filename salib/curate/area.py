@@ -8,7 +8,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
 from salib.curate.cover import covered_fraction
-from salib.curate.grid import Bounds, TileId, split_bbox, tiles_of_bbox
+from salib.tiles.grid import Bounds, TileId, split_bbox, tiles_of_bbox
 
 Area = Sequence[float | int] | str | Path | BaseGeometry
 """West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""

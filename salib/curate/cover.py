@@ -10,8 +10,8 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import connected_components
 from shapely.geometry.base import BaseGeometry
 
-from salib.curate.catalog import Scene
-from salib.curate.grid import TileId, tile_bounds
+from salib.curate.search.catalog import Scene
+from salib.tiles.grid import TileId, tile_bounds
 
 POINTS = 4
 """Points along a tile's side at which coverage is asked."""

@@ -19,10 +19,10 @@ from typing import Any
 
 from tqdm import tqdm
 
-from salib.artifact import atomic_file
-from salib.curate.raster import close_files, keep_files
-from salib.curate.remote import ReadError, pause
+from salib.curate.rasters.reader import close_files, keep_files
+from salib.curate.rasters.remote import ReadError, pause
 from salib.curate.shards import Block, commit, start_worker
+from salib.files.artifact import atomic_file
 
 ENGINES = ("processes", "threads", "dask")
 

@@ -11,7 +11,7 @@ import pandas as pd
 import shapely
 
 from salib.config import SENSOR_NAMES
-from salib.curate.grid import TileId, tile_bounds, tile_gsd_m
+from salib.tiles.grid import TileId, tile_bounds, tile_gsd_m
 
 MIN_VALID = 0.95
 """Part of a tile that a sensor must have seen for the place to be a joint sample."""

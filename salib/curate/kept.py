@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from salib.artifact import MADE_FROM, check_replaceable, differences, made_from
 from salib.config import SENSOR_NAMES
-from salib.curate.archive import Archive
-from salib.curate.grid import tiles_of_ids
 from salib.curate.plan import UNCOVERED
-from salib.curate.verify import TILES
+from salib.files.artifact import MADE_FROM, check_replaceable, differences, made_from
+from salib.tiles.archive import Archive
+from salib.tiles.checks import TILES
+from salib.tiles.grid import tiles_of_ids
 
 INDEX = "index.parquet"
 SNAPSHOT = "scenes.parquet"

@@ -12,12 +12,12 @@ from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSOR_NAMES
 from salib.curate.area import tiles_of_area, tiles_off
-from salib.curate.catalog import Rules, Scene, check_files, search
 from salib.curate.cover import cover, covered_fraction
-from salib.curate.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
 from salib.curate.index import MIN_VALID
-from salib.curate.remote import payers
+from salib.curate.rasters.remote import payers
+from salib.curate.search.catalog import Rules, Scene, check_files, search
 from salib.curate.shards import Block
+from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
 
 BLOCK_LEVELS = 2
 UNCOVERED = "uncovered.geojson"

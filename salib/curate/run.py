@@ -14,25 +14,8 @@ import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.artifact import (
-    MADE_FROM,
-    RECIPES,
-    SOURCE,
-    atomic_file,
-    check_room,
-    clear_parts,
-    code_remark,
-    is_kept,
-    only_writer,
-    source_digest,
-    stamp,
-)
 from salib.config import SENSOR_NAMES
-from salib.curate import sources
-from salib.curate.archive import write_archive
 from salib.curate.area import Area, area_of, excluded_ground
-from salib.curate.catalog import Rules, search
-from salib.curate.codec import ENCODINGS
 from salib.curate.engine import Engine, execute
 from salib.curate.index import Filters, joint_samples
 from salib.curate.kept import (
@@ -53,10 +36,27 @@ from salib.curate.plan import (
     tell,
     write_uncovered,
 )
-from salib.curate.render import QUANTS, RESAMPLINGS
+from salib.curate.rasters.mosaic import QUANTS, RESAMPLINGS
+from salib.curate.search import sources
+from salib.curate.search.catalog import Rules, search
 from salib.curate.shards import read_rows, read_tiles
-from salib.curate.verify import TILES
-from salib.download import MANIFEST
+from salib.files.artifact import (
+    MADE_FROM,
+    RECIPES,
+    SOURCE,
+    atomic_file,
+    check_room,
+    clear_parts,
+    code_remark,
+    is_kept,
+    only_writer,
+    source_digest,
+    stamp,
+)
+from salib.files.download import MANIFEST
+from salib.tiles.archive import write_archive
+from salib.tiles.checks import TILES
+from salib.tiles.codec import ENCODINGS
 
 ZOOMS = (8, 20)
 CHECKS = "radar.json"
@@ -186,7 +186,9 @@ def curate(
             failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
             whole = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(whole).to_pandas()
-            from salib.curate.gcps import radar_checks  # 40 MB of scipy: after the workers' end
+            from salib.curate.rasters.gcps import (
+                radar_checks,  # 40 MB of scipy: after the workers' end
+            )
 
             checks = radar_checks(plan.scenes["radar"], rows, shards / CHECKS, requester_pays)
             _finish(out, plan, whole, rows, filters, checks, engine.workers)

@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int, Int16
 
-from salib.artifact import atomic_file
 from salib.config import SENSOR_NAMES
-from salib.curate.catalog import Scene
-from salib.curate.codec import encode
-from salib.curate.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
-from salib.curate.raster import Span, keep_files
-from salib.curate.remote import reading
-from salib.curate.render import mosaic
+from salib.curate.rasters.mosaic import mosaic
+from salib.curate.rasters.reader import Span, keep_files
+from salib.curate.rasters.remote import reading
+from salib.curate.search.catalog import Scene
+from salib.files.artifact import atomic_file
+from salib.tiles.codec import encode
+from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
 
 ROW = ["sensor", "z", "x", "y", "valid_frac", "cloud_frac", "datetime", "scene_ids"]
 ROW += ["gsd_pixel_m", "gsd_native_m", "sha256", "attribution"]

@@ -14,9 +14,9 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 
 from salib.config import SENSOR_NAMES, SENSORS, Precision
 from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
-from salib.evaluate.geobench_reader import Label
-from salib.evaluate.inputs import Look, to_input
-from salib.evaluate.tasks import Task, iter_split
+from salib.evaluate.tasks.geobench_reader import Label
+from salib.evaluate.tasks.inputs import Look, to_input
+from salib.evaluate.tasks.task import Task, iter_split
 
 IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"

@@ -8,7 +8,13 @@ from typing import Any
 
 import pandas as pd
 
-from salib.artifact import (
+from salib.config import SENSORS, Precision
+from salib.evaluate.columns import Encoder
+from salib.evaluate.croma import PublishedCroma
+from salib.evaluate.protocol import protocol_named
+from salib.evaluate.run import evaluate
+from salib.evaluate.tasks.task import Task, folder_task, geobench_tasks, real_tasks
+from salib.files.artifact import (
     MADE_FROM,
     RECIPES,
     SOURCE,
@@ -20,14 +26,8 @@ from salib.artifact import (
     source_digest,
     stamp,
 )
-from salib.config import SENSORS, Precision
-from salib.evaluate.columns import Encoder
-from salib.evaluate.protocol import protocol_named
-from salib.evaluate.published import PublishedCroma
-from salib.evaluate.run import evaluate
-from salib.evaluate.tasks import Task, folder_task, geobench_tasks, real_tasks
 from salib.model import build_model, load_croma, load_model
-from salib.precision import resolve_device, resolve_precision
+from salib.model.precision import resolve_device, resolve_precision
 
 logger = logging.getLogger(__name__)
 ROWS = "rows.csv"
@@ -95,7 +95,7 @@ def find_tasks(
     Args:
         names: "all", or names such as "m-eurosat" or "eurosat"; a folder of images is always one.
         geobench: folder with classification_v1.0/, segmentation_v1.0/ or both.
-        procedural: whether its images were made by `salib.world`.
+        procedural: whether its images were made by `earth`.
         real: folder with EuroSAT_RGB.zip or UCMerced_LandUse.zip.
         images: labelled folder of images (`folder_task`).
         gsd_m: metres a pixel of those images.
@@ -151,7 +151,7 @@ def compare(
         croma: model folder.
         image_px: side of a lores input; hires has twice as many.
         geobench: folder with classification_v1.0/.
-        procedural: whether its images were made by `salib.world`.
+        procedural: whether its images were made by `earth`.
         real: folder with EuroSAT_RGB.zip or UCMerced_LandUse.zip.
         protocol: "default", or "paper" (D15).
         precision: of the encoders, see `salib.evaluate.features.embed`.

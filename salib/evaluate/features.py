@@ -12,7 +12,7 @@ from jaxtyping import Float32, Float64, UInt8
 from torch import Tensor, nn
 
 from salib.config import Precision
-from salib.precision import autocast
+from salib.model.precision import autocast
 
 FILTER_PX = 5
 
@@ -55,7 +55,7 @@ def embed(
         gsd_m: metres a pixel of each image; by sensor as the images.
         tokens: all tokens of each image, not their mean.
         precision: "bf16" multiplies matrices in bfloat16 (autocast), "auto" does where that is
-            native to the processor or GPU (`salib.precision`).
+            native to the processor or GPU (`salib.model.precision`).
         used: the implementations of attention that ran are added to it; "unknown" of a model that
             does not say.
 

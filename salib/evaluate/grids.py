@@ -23,11 +23,11 @@ from salib.evaluate.columns import (
     stream,
 )
 from salib.evaluate.features import embed, image_statistics, random_convolution
-from salib.evaluate.geobench_reader import sample_names
-from salib.evaluate.inputs import centre_square
-from salib.evaluate.metrics import mask_counts
-from salib.evaluate.segmentation import fit_segmentation, segmentation_counts
-from salib.evaluate.tasks import SPLITS, Task
+from salib.evaluate.probes.segmentation import fit_segmentation, segmentation_counts
+from salib.evaluate.scores.metrics import mask_counts
+from salib.evaluate.tasks.geobench_reader import sample_names
+from salib.evaluate.tasks.inputs import centre_square
+from salib.evaluate.tasks.task import SPLITS, Task
 
 Head = Literal["linear", "decoder"]
 HEADS: tuple[Head, ...] = get_args(Head)

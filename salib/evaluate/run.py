@@ -14,12 +14,12 @@ from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import nn
 from tqdm import tqdm
 
-from salib.artifact import atomic_file
 from salib.config import Precision
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
+from salib.evaluate.croma import with_task_colours
 from salib.evaluate.features import Embedder
 from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
-from salib.evaluate.predict import (
+from salib.evaluate.probes.predict import (
     Outcome,
     Splits,
     least_train,
@@ -27,8 +27,7 @@ from salib.evaluate.predict import (
     run_probe,
 )
 from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
-from salib.evaluate.published import with_task_colours
-from salib.evaluate.scores import (
+from salib.evaluate.scores.score import (
     Score,
     accuracy_score,
     difference_of,
@@ -36,9 +35,10 @@ from salib.evaluate.scores import (
     multilabel_scores,
     segmentation_score,
 )
-from salib.evaluate.statistics import resample
-from salib.evaluate.tasks import SPLITS, Task, check_disjoint
-from salib.precision import instructions, resolve_device, resolve_precision
+from salib.evaluate.scores.statistics import resample
+from salib.evaluate.tasks.task import SPLITS, Task, check_disjoint
+from salib.files.artifact import atomic_file
+from salib.model.precision import instructions, resolve_device, resolve_precision
 
 MAJORITY, AGAINST = "majority class", "CROMA"
 COLUMNS = (

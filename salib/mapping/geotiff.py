@@ -12,7 +12,7 @@ from affine import Affine
 from jaxtyping import Float32, Shaped
 from rasterio.crs import CRS
 
-from salib.curate.remote import CACHE_MB
+from salib.curate.rasters.remote import CACHE_MB
 from salib.mapping.scene import Scene
 from salib.mapping.windows import Stretch, weights
 

@@ -4,14 +4,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import UInt8
 from torch import Tensor
 
-from salib.artifact import atomic_file
-from salib.data import read_image
+from salib.config import SENSORS
+from salib.files.artifact import atomic_file
+from salib.files.images import read_levels
 from salib.model import ScaleAlibi, load_model
-from salib.precision import resolve_device
+from salib.model.precision import resolve_device
 
 CHUNK_BYTES = 256 * 2**20
 """Of decoded images in memory at once."""
@@ -74,6 +77,22 @@ def embed_images(
     with atomic_file(out) as part:
         pd.DataFrame(rows | {"embedding": vectors}).to_parquet(part)
     return Path(out)
+
+
+def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height width"]:
+    """An image file of 8-bit levels for one sensor, in the layout of a curated tile.
+
+    Optical images are RGB; a radar image is RGB with VV in green and VH in blue. Alpha is ignored.
+
+    Raises:
+        ValueError: if the sensor is unknown, or the file is missing, damaged or no 8-bit RGB.
+    """
+    if sensor not in SENSORS:
+        raise ValueError(f"sensor must be one of {tuple(SENSORS)}, got {sensor!r}")
+    if not Path(path).is_file():
+        raise ValueError(f"path must be an image file, got {path}")
+    bands = read_levels(Path(path))[..., list(SENSORS[sensor].channels)]
+    return torch.from_numpy(np.ascontiguousarray(bands.transpose(2, 0, 1)))
 
 
 def _measured(path: str | Path) -> float:

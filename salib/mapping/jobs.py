@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from salib.artifact import atomic_file
 from salib.curate.engine import Engine, dask_client
 from salib.curate.shards import start_worker
+from salib.files.artifact import atomic_file
 from salib.mapping.align import Aligned
 from salib.mapping.scene import Scene
 from salib.mapping.vectors import embed_window, model_of
 from salib.mapping.windows import Stretch
-from salib.precision import instructions
+from salib.model.precision import instructions
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,15 +15,15 @@ import rasterio
 from rasterio.errors import RasterioIOError
 from tqdm import tqdm
 
-from salib.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
 from salib.curate.engine import Engine
+from salib.files.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
 from salib.mapping.align import Aligned, on_one_grid
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
 from salib.mapping.jobs import Job, finished, what_ran
 from salib.mapping.scene import Scene
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
-from salib.precision import resolve_device, resolve_precision
+from salib.model.precision import resolve_device, resolve_precision
 
 ENDINGS = (".tif", ".tiff")
 MADE_FROM = "made_from"
@@ -69,7 +69,7 @@ def embed_scene(
         overlap_px: what windows share at least; by default a quarter of one. The more, the smoother
             the map, and the slower.
         dtype: "float32", "float16" or "int8", see `write_geotiff`.
-        precision: "float32", "bf16" or "auto", see `salib.precision`.
+        precision: "float32", "bf16" or "auto", see `salib.model.precision`.
         device: "cpu", "cuda" or "auto".
         engine: `processes` with a core each, or `dask`; both need to see scenes, model and `out`.
         overwrite: replace a map made from something else; a file that is no map never is.

@@ -18,8 +18,8 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 from salib.config import SENSORS
-from salib.curate.remote import is_remote, patiently, reading
-from salib.curate.render import sar_to_8bit
+from salib.curate.rasters.mosaic import sar_to_8bit
+from salib.curate.rasters.remote import is_remote, patiently, reading
 from salib.mapping.ground import ground_gsd_m, to_lonlat
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
@@ -262,7 +262,7 @@ def _check_values(kinds: set[str], href: str, sensor: str, level_255: float | in
         what, then = "8-bit levels", "such as 2000 for Sentinel-2 L2A, a reflectance of 0.2"
         if sensor == "radar":
             what += " or 16-bit amplitudes"
-            then = "backscatter, in decibels above all, first needs salib.curate.render.amplitude"
+            then = "backscatter, in decibels above all, first needs curate.rasters.mosaic.amplitude"
         raise ValueError(
             f"scene must hold {what}, got {kind} in {href}: state the value that becomes level 255 "
             f"with --level-255 ({then})"

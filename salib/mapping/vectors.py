@@ -9,11 +9,11 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Float64, UInt8
 
-from salib.artifact import file_digest
+from salib.files.artifact import file_digest
 from salib.model import ScaleAlibi, load_model
+from salib.model.precision import autocast
 from salib.model.store import CONFIG, WEIGHTS
 from salib.model.tokens import Tokens
-from salib.precision import autocast
 
 LEAST_VALID = 0.5
 Pixels = tuple[UInt8[np.ndarray, "bands height width"], Bool[np.ndarray, "height width"]]
@@ -39,7 +39,7 @@ def embed_window(
         views: pixels of each sensor, one or several that are fused, of the same ground and in the
             order of the model's sensors; sides are multiples of the patch.
         gsd_m: metres of ground per pixel of each.
-        precision: "float32", "bf16" or "auto", see `salib.precision`.
+        precision: "float32", "bf16" or "auto", see `salib.model.precision`.
 
     Raises:
         ValueError: if the model returns values that are not finite.

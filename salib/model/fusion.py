@@ -14,9 +14,9 @@ from salib.attention import Geometry
 from salib.bias import alibi_slopes, patch_centres
 from salib.config import SENSORS, ModelConfig
 from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
+from salib.model.precision import resolve_device
 from salib.model.tokens import Mask, Tokens, draw_mask, patchify, sincos
 from salib.model.views import Options, View, checked_views, in_parts
-from salib.precision import resolve_device
 
 MAX_SCALE = 100.0
 

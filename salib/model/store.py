@@ -6,9 +6,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from salib.artifact import atomic_file
 from salib.bias import Distance
 from salib.config import ModelConfig
+from salib.files.artifact import atomic_file
 from salib.model.fusion import ScaleAlibi, build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"

@@ -1,0 +1,121 @@
+"""Materials and painting: a ground window is six numbers a pixel.
+
+A material is (red, green, blue) in 8-bit levels of a usual true-colour stretch, NDVI (water is
+negative), and VV and VH backscatter in dB. Near infrared follows from red and NDVI.
+"""
+
+import numpy as np
+from jaxtyping import Float32
+
+from earth.landscape.fields import Grid
+
+Paint = Float32[np.ndarray, "6 rows cols"]
+Mask = Float32[np.ndarray, "rows cols"]
+Material = Float32[np.ndarray, " 6"]
+Rng = np.random.Generator
+
+_TABLE = {
+    "forest": (38, 63, 73, 0.82, -8.5, -13.5),
+    "conifer": (28, 49, 62, 0.76, -9.0, -14.0),
+    "grass": (60, 88, 88, 0.72, -11.5, -18.0),
+    "meadow": (62, 86, 108, 0.66, -11.5, -18.5),
+    "dry_grass": (112, 112, 96, 0.38, -12.5, -19.5),
+    "crop": (58, 92, 78, 0.80, -10.0, -16.0),
+    "dark_crop": (40, 74, 70, 0.84, -9.0, -15.0),
+    "teal_crop": (58, 90, 104, 0.70, -10.5, -16.5),
+    "young_crop": (98, 114, 98, 0.50, -11.5, -18.5),
+    "straw": (182, 168, 138, 0.26, -13.0, -20.0),
+    "pale_soil": (220, 194, 172, 0.14, -13.5, -22.0),
+    "peach_soil": (220, 166, 144, 0.15, -12.5, -21.5),
+    "tan_soil": (166, 146, 128, 0.17, -12.5, -21.0),
+    "brown_soil": (126, 106, 100, 0.18, -11.5, -20.5),
+    "purple_soil": (112, 100, 110, 0.17, -11.0, -20.0),
+    "red_soil": (164, 120, 104, 0.16, -12.0, -20.5),
+    "shrub": (84, 90, 92, 0.48, -11.0, -16.5),
+    "maquis": (58, 68, 68, 0.58, -10.0, -15.5),
+    "heath": (108, 98, 100, 0.36, -11.5, -17.5),
+    "rock": (176, 168, 160, 0.08, -9.5, -17.5),
+    "sand": (206, 190, 168, 0.06, -15.5, -24.0),
+    "asphalt": (96, 96, 106, 0.06, -16.0, -24.5),
+    "concrete": (168, 164, 166, 0.05, -12.5, -20.5),
+    "gravel": (176, 162, 146, 0.08, -11.5, -20.0),
+    "red_roof": (164, 116, 106, 0.07, 0.0, -8.0),
+    "dark_roof": (82, 84, 94, 0.05, 0.0, -8.5),
+    "grey_roof": (140, 138, 144, 0.04, 1.5, -7.5),
+    "white_roof": (246, 244, 246, 0.02, 2.0, -7.0),
+    "blue_roof": (116, 144, 172, 0.01, 2.0, -7.0),
+    "tan_roof": (180, 160, 142, 0.06, 0.5, -8.0),
+    "yard": (104, 112, 106, 0.34, -8.5, -15.5),
+    "shade": (34, 40, 54, 0.20, -15.0, -20.0),
+    "panel": (44, 52, 78, -0.02, -5.0, -16.0),
+    "deep_water": (38, 56, 80, -0.45, -20.0, -27.0),
+    "teal_water": (66, 104, 104, -0.35, -19.0, -26.5),
+    "silt_water": (104, 122, 110, -0.22, -18.5, -26.0),
+    "river_water": (44, 66, 82, -0.35, -21.0, -28.0),
+}
+
+
+def material(name: str) -> Material:
+    """Six numbers of a named material."""
+    return np.array(_TABLE[name], np.float32)
+
+
+def tinted(rng: Rng, name: str, gain: float = 0.14, hue: float = 0.022) -> Material:
+    """Material with its brightness and channels drawn around the table's values."""
+    out = material(name)
+    out[:3] *= np.exp(gain * rng.normal() + hue * rng.normal(size=3))
+    out[4:] += rng.normal(0, 0.7, 2)
+    return out
+
+
+def palette(
+    rng: Rng,
+    names: tuple[str, ...],
+    count: int,
+    gain: float = 0.08,
+    hue: float = 0.02,
+    unity: float = 0.0,
+) -> Float32[np.ndarray, "6 count"]:
+    """`count` materials, each one of `names` (repeat a name to favour it) with jitter.
+
+    `unity` pulls them towards their mean.
+    """
+    base = np.stack([tinted(rng, name) for name in names])
+    base += np.float32(unity) * (base.mean(0) - base)
+    out = base[rng.integers(len(names), size=count)].T.copy()
+    out[:3] *= np.exp(gain * rng.normal(size=count) + hue * rng.normal(size=(3, count)))
+    out[3] += rng.normal(0, 0.04, count)
+    out[4:] += rng.normal(0, 0.9, (2, count))
+    return out.astype(np.float32)
+
+
+def flat(grid: Grid, colour: Material) -> Paint:
+    """Window of one material."""
+    out = np.empty((6, grid.rows, grid.cols), np.float32)
+    out[:] = colour[:, None, None]
+    return out
+
+
+def mix(paint: Paint, colour: np.ndarray, mask: np.ndarray) -> None:
+    """Lay a material, or another window, over `paint` where `mask` is 1, in place."""
+    layer = colour[:, None, None] if colour.ndim == 1 else colour
+    for band, new in zip(paint, layer, strict=True):
+        band += mask * (new - band)
+
+
+def shade(paint: Paint, factor: np.ndarray) -> None:
+    """Scale red, green and blue in place."""
+    paint[:3] *= factor
+
+
+def inside(excess_m: np.ndarray, gsd_m: float) -> Mask:
+    """Share of a pixel that lies inside, from metres inside (positive) or outside its edge."""
+    out = np.asarray(excess_m, np.float32) * np.float32(1 / gsd_m)
+    out += 0.5
+    return np.clip(out, 0, 1, out=out)
+
+
+def smooth(field: np.ndarray, low: float, width: float) -> Mask:
+    """Ramp from 0 at `low` to 1 at `low + width`."""
+    out = (np.asarray(field, np.float32) - np.float32(low)) * np.float32(1 / width)
+    return np.clip(out, 0, 1, out=out)

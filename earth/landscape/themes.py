@@ -1,0 +1,147 @@
+"""The plane as a function of (seed, place): regions of one theme, crossed by lines."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Int32
+
+from earth.landscape import built, land, rural
+from earth.landscape.fields import Grid, Lay, noise_pyramid, sample
+from earth.landscape.ground import Mask, Paint, Rng
+from earth.landscape.lines import overlay
+
+CELL_M = 1500.0
+_WEIGHTS: dict[str, tuple[Callable[[Grid, Rng], Paint], float]] = {
+    "arable": (land.arable, 0.15),
+    "forest": (land.forest, 0.13),
+    "shrub": (land.shrub, 0.11),
+    "pasture": (land.pasture, 0.11),
+    "orchard": (land.orchard, 0.11),
+    "residential": (built.residential, 0.12),
+    "industrial": (built.industrial, 0.09),
+    "water": (land.water, 0.08),
+    "bare": (land.bare, 0.02),
+    "clearing": (land.clearing, 0.02),
+    "village": (rural.village, 0.03),
+    "solar_farm": (rural.solar_farm, 0.015),
+    "kiln_field": (rural.kiln_field, 0.015),
+}
+THEMES = tuple(_WEIGHTS)
+_SHARES = np.cumsum([share for _, share in _WEIGHTS.values()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Region:
+    """A part of the plane with one theme: its site, weight against neighbours, and its seed."""
+
+    theme: str
+    x_m: float
+    y_m: float
+    weight: float
+    seed: tuple[int, ...]
+
+    def paint(self, grid: Grid) -> Paint:
+        """Paint a window as if the whole of it lay in this region."""
+        painter = _WEIGHTS[self.theme][0]
+        return painter(grid.shifted(self.x_m, self.y_m), np.random.default_rng(self.seed))
+
+
+@lru_cache(maxsize=65536)
+def region(seed: int, i: int, j: int) -> Region:
+    """Region of the lattice cell in column i (east) and row j (south)."""
+    key = (seed, 1, i + 2**31, j + 2**31)
+    u, v, pick, weight = np.random.default_rng(key).random(4)
+    return Region(
+        theme=THEMES[int(np.searchsorted(_SHARES, pick * _SHARES[-1], side="right"))],
+        x_m=(i + 0.5 + 0.8 * (u - 0.5)) * CELL_M,
+        y_m=(j + 0.5 + 0.8 * (v - 0.5)) * CELL_M,
+        weight=0.16 * CELL_M**2 * (weight - 0.5),
+        seed=(*key, 2),
+    )
+
+
+def paint(seed: int, grid: Grid, *, lines: bool = True) -> Paint:
+    """Materials of a window: six bands, see `ground`.
+
+    Args:
+        seed: the world.
+        lines: whether rivers and roads cross the regions.
+    """
+    sites = _candidates(seed, grid)
+    owner = _owners(seed, grid, sites)
+    out = np.empty((6, grid.rows, grid.cols), np.float32)
+    dry = np.ones((grid.rows, grid.cols), np.float32)
+    for number in np.unique(owner):
+        mask = owner == number
+        rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+        box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
+        part = np.s_[box[0] : box[1], box[2] : box[3]]
+        site = sites[number]
+        np.copyto(out[:, part[0], part[1]], site.paint(grid.box(*box)), where=mask[part])
+        if site.theme == "water":
+            dry[mask] = 0
+    if lines:
+        overlay(out, grid, seed, dry)
+    return out
+
+
+def theme_numbers(seed: int, grid: Grid) -> Int32[np.ndarray, "rows cols"]:
+    """Place in THEMES of the theme that each pixel of a window shows, lines aside."""
+    sites = _candidates(seed, grid)
+    numbers = np.array([THEMES.index(site.theme) for site in sites], np.int32)
+    return numbers[_owners(seed, grid, sites)]
+
+
+def theme_mask(seed: int, grid: Grid, theme: str) -> Mask:
+    """1 where the window's regions have a theme."""
+    return (theme_numbers(seed, grid) == THEMES.index(theme)).astype(np.float32)
+
+
+def _candidates(seed: int, grid: Grid) -> list[Region]:
+    """Regions that may own a pixel of the window."""
+    width, height = grid.cols * grid.gsd_m, grid.rows * grid.gsd_m
+    first_i, last_i = _span(grid.x_m, width)
+    first_j, last_j = _span(grid.y_m, height)
+    sites = [
+        region(seed, i, j) for i in range(first_i, last_i + 1) for j in range(first_j, last_j + 1)
+    ]
+    place = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
+    middle = np.array([grid.x_m + width / 2, grid.y_m + height / 2])
+    half = np.array([width / 2, height / 2]) + _WARP_M
+    off = np.abs(place[:, :2] - middle)
+    nearest = (np.maximum(off - half, 0) ** 2).sum(1) - place[:, 2]
+    farthest = ((off + half) ** 2).sum(1) - place[:, 2]
+    if max(width, height) > 3 * CELL_M:
+        return sites
+    return [site for site, low in zip(sites, nearest, strict=True) if low <= farthest.min()]
+
+
+_WARP_M = 330.0
+
+
+def _span(start_m: float, length_m: float) -> tuple[int, int]:
+    reach = _WARP_M + 1.6 * CELL_M
+    return int(np.floor((start_m - reach) / CELL_M)), int((start_m + length_m + reach) // CELL_M)
+
+
+def _owners(seed: int, grid: Grid, sites: list[Region]) -> Int32[np.ndarray, "rows cols"]:
+    """Index of the region each pixel belongs to: warped power diagram of the sites."""
+    if len(sites) == 1:
+        return np.zeros((grid.rows, grid.cols), np.int32)
+    rng = np.random.default_rng([seed, 3])
+    bend = noise_pyramid(4)
+    warp = [np.clip(sample(bend, grid, Lay.draw(rng, 14.0)), -3, 3) * 110 for _ in range(2)]
+    local = grid.shifted(sites[0].x_m, sites[0].y_m)
+    x, y = local.xs[None] + warp[0], local.ys[:, None] + warp[1]
+    best = np.full((grid.rows, grid.cols), np.inf, np.float32)
+    owner = np.zeros((grid.rows, grid.cols), np.int32)
+    for number, site in enumerate(sites):
+        u, v = site.x_m - sites[0].x_m, site.y_m - sites[0].y_m
+        cost = np.float32(-2 * u) * x
+        cost += np.float32(-2 * v) * y
+        cost += np.float32(u * u + v * v - site.weight)
+        np.copyto(owner, number, where=cost < best)
+        np.minimum(best, cost, out=best)
+    return owner

@@ -1,0 +1,102 @@
+"""Geometry of a radar scene: turned against the map, mirrored by the orbit, unequal in range."""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float, Float32
+from rasterio.control import GroundControlPoint
+
+from earth.scenes.area import Area
+
+TURN = np.deg2rad(-10.4)
+SPACING_M = 10.0
+_STRETCH = 2e-6
+_LATTICE = 11
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slant:
+    """An ascending scene: columns run away from the orbit, rows run north along it."""
+
+    area: Area
+    range_m: float
+    azimuth_m: float
+    rows: int
+    cols: int
+
+    def utm(self, col: np.ndarray, row: np.ndarray) -> Float[np.ndarray, "*shape 2"]:
+        """Easting and northing of places in the image; (0, 0) is the outer corner of a pixel."""
+        away = self.range_m + SPACING_M * (col + _STRETCH * col**2)
+        ahead = self.azimuth_m + SPACING_M * row
+        cos, sin = np.cos(TURN), np.sin(TURN)
+        east = self.area.west_m + cos * away - sin * ahead
+        north = self.area.north_m + sin * away + cos * ahead
+        return np.stack([east, north], -1)
+
+    def points(self) -> list[GroundControlPoint]:
+        """Lattice of 11 x 11 ground control points in longitude and latitude."""
+        rows, cols = (
+            grid.ravel()
+            for grid in np.meshgrid(
+                np.linspace(0, self.rows, _LATTICE),
+                np.linspace(0, self.cols, _LATTICE),
+                indexing="ij",
+            )
+        )
+        place = self.area.lonlat(self.utm(cols, rows))
+        return [
+            GroundControlPoint(row=row, col=col, x=lon, y=lat, z=0.0, id=str(number + 1))
+            for number, (row, col, (lon, lat)) in enumerate(zip(rows, cols, place, strict=True))
+        ]
+
+    def sampled(
+        self, bands: Float32[np.ndarray, "bands height width"], gsd_m: float
+    ) -> Float32[np.ndarray, "bands rows cols"]:
+        """Bands of the area's map grid at the pixels of the scene, 0 outside the area."""
+        cols = np.arange(self.cols)[None] + 0.5
+        out = np.empty((len(bands), self.rows, self.cols), np.float32)
+        for top in range(0, self.rows, 512):
+            rows = np.arange(top, min(top + 512, self.rows))[:, None] + 0.5
+            place = self.utm(*np.broadcast_arrays(cols, rows))
+            x = ((place[..., 0] - self.area.west_m) / gsd_m - 0.5).astype(np.float32)
+            y = ((self.area.north_m - place[..., 1]) / gsd_m - 0.5).astype(np.float32)
+            for band, target in zip(bands, out, strict=True):
+                target[top : top + 512] = cv2.remap(band, x, y, cv2.INTER_LINEAR)
+        return out
+
+    def footprint(self) -> Float[np.ndarray, "n 2"]:
+        """Corners in UTM of the part of the scene inside the area."""
+        area, side = self.area, np.array([self.area.west_m, self.area.north_m])
+        image = self.utm(
+            np.array([0, self.cols, self.cols, 0]), np.array([0, 0, self.rows, self.rows])
+        )
+        frame = np.array(
+            [[0, 0], [area.width_m, 0], [area.width_m, -area.height_m], [0, -area.height_m]]
+        )
+        _, common = cv2.intersectConvexConvex(
+            (image - side).astype(np.float32), frame.astype(np.float32)
+        )
+        return common[:, 0].astype(np.float64) + side
+
+
+def two_scenes(area: Area) -> list[Slant]:
+    """Two scenes of one pass, overlapping by 3 km or a tenth, that together cover the area."""
+    corners = np.array(
+        [(0, 0), (area.width_m, 0), (0, -area.height_m), (area.width_m, -area.height_m)]
+    )
+    cos, sin = np.cos(TURN), np.sin(TURN)
+    away, ahead = corners @ np.array([cos, sin]), corners @ np.array([-sin, cos])
+    lap = min(1500.0, 0.05 * np.ptp(ahead))
+    middle, near = ahead.mean(), away.min() - 200
+    spans = ((ahead.min() - 200, middle + lap), (middle - lap, ahead.max() + 200))
+    return [
+        Slant(
+            area=area,
+            range_m=float(near),
+            azimuth_m=float(low),
+            rows=int(np.ceil((high - low) / SPACING_M)),
+            cols=int(np.ceil((away.max() + 200 - near) / SPACING_M)),
+        )
+        for low, high in spans
+    ]

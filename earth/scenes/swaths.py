@@ -1,0 +1,101 @@
+"""Radar and lores scenes of an area, from the ground at 10 m."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from earth import sensors
+from earth.landscape.fields import EXPONENTS, Grid, Lay, noise_pyramid, sample
+from earth.scenes import stac
+from earth.scenes.aerial import LORES_M
+from earth.scenes.area import Area
+from earth.scenes.cog import on_map, on_points, write_cog
+from earth.scenes.slant import two_scenes
+
+SCL_M = 20.0
+VEGETATION, NOT_VEGETATED, WATER, CLOUD_MEDIUM, CLOUD_HIGH = 4, 5, 6, 8, 9
+_STRIP = 300
+
+
+def write_radar(part: Path, area: Area, seed: int, ground: np.ndarray, number: int) -> None:
+    """Write one of two radar scenes: VV and VH amplitude on ground control points."""
+    slant = two_scenes(area)[number]
+    item = stac.radar_item(slant, number)
+    folder, points = stac.folder(part, item), on_points(slant.points())
+    rng = np.random.default_rng([seed, 19, number])
+    power = np.exp(ground[4:].astype(np.float32) * np.float32(np.log(10) / 10))
+    empty = 0.5 * power.min()
+    seen = slant.sampled(power, LORES_M)
+    dn = np.zeros(seen.shape, np.uint16)
+    for top in range(0, slant.rows, _STRIP):
+        strip = seen[:, top : top + _STRIP]
+        dn[:, top : top + _STRIP] = sensors.amplitude(rng, strip) * (strip.min(0) > empty)
+    for name, band in zip(("vv", "vh"), dn, strict=True):
+        write_cog(folder / f"{name}.tif", band[None], points, nodata=0)
+    stac.save(part, item)
+
+
+def write_lores(part: Path, area: Area, seed: int, ground: np.ndarray, number: int) -> None:
+    """Write one lores scene: west part (ends at the swath's edge), east part, or a cloudy whole."""
+    first, last = ((0.0, 0.62), (0.38, 1.0), (0.0, 1.0))[number]
+    cols = [6 * round(share * ground.shape[2] / 6) for share in (first, last)]
+    levels, classes = _look(seed, ground[:, :, cols[0] : cols[1]], number)
+    if number == 0:
+        levels[:, _beyond(*levels.shape[1:])] = 0
+        classes[_beyond(*classes.shape)] = 0
+    west = area.west_m + cols[0] * LORES_M
+    cloudy = float(100 * np.isin(classes, (CLOUD_MEDIUM, CLOUD_HIGH)).sum() / (classes > 0).sum())
+    when = datetime(2023, 6, (12, 14, 19)[number], 17, 24, 31, tzinfo=UTC)
+    item = stac.lores_item(area, west, levels.shape[1:], number, when, cloudy, classes)
+    folder = stac.folder(part, item)
+    place = on_map(area.epsg, west, area.north_m, LORES_M)
+    write_cog(folder / "TCI.tif", levels, place, nodata=0)
+    place = on_map(area.epsg, west, area.north_m, SCL_M)
+    write_cog(folder / "SCL.tif", classes[None], place, nodata=0, overviews="MODE")
+    stac.save(part, item)
+
+
+def _look(
+    seed: int, ground: np.ndarray, number: int
+) -> tuple[UInt8[np.ndarray, "3 rows cols"], UInt8[np.ndarray, "halfrows halfcols"]]:
+    """Levels and scene classification of one lores scene, strip by strip."""
+    rng = np.random.default_rng([seed, 23, number])
+    weather, sigma = sensors.Weather.draw(rng, strength=0.5), float(rng.uniform(0.4, 1.0))
+    lay, amount = Lay.draw(rng, 40.0 + 10 * number), (-2.4, -2.2, 0.3)[number]
+    _, rows, cols = ground.shape
+    levels = np.empty((3, rows, cols), np.uint8)
+    classes = np.empty((rows // 2, cols // 2), np.uint8)
+    for top in range(0, rows, _STRIP):
+        strip = ground[:4, top : top + _STRIP].astype(np.float32)
+        high = strip.shape[1]
+        grid = Grid(x_m=0.0, y_m=top * LORES_M, gsd_m=LORES_M, rows=high, cols=cols)
+        field = sample(noise_pyramid(EXPONENTS.index(1.6)), grid, lay)
+        cover = np.clip((field + np.float32(amount)) / np.float32(0.8), 0, 1)
+        rgb = weather.apply(strip[:3])
+        rgb += cover * (np.float32(238) - rgb)
+        rgb = sensors.grained(rng, rgb, sigma)
+        levels[:, top : top + high] = np.clip(rgb + 0.5, 1, 255).astype(np.uint8)
+        classes[top // 2 : (top + high) // 2] = _classes(strip[3], cover)
+    return levels, classes
+
+
+def _classes(
+    ndvi: Float32[np.ndarray, "rows cols"], cover: Float32[np.ndarray, "rows cols"]
+) -> UInt8[np.ndarray, "halfrows halfcols"]:
+    """Scene classification at 20 m from NDVI and cloud opacity."""
+    small, veil = sensors.average(np.stack([ndvi, cover]), ndvi.shape[1] // 2)
+    classes = np.full(small.shape, NOT_VEGETATED, np.uint8)
+    classes[small > 0.4] = VEGETATION
+    classes[small < 0] = WATER
+    classes[veil > 0.15] = CLOUD_MEDIUM
+    classes[veil > 0.6] = CLOUD_HIGH
+    return classes
+
+
+def _beyond(rows: int, cols: int) -> np.ndarray:
+    """Pixels east of the slanted edge of the swath: 0.97 of the width at the top, 0.85 below."""
+    share = (np.arange(cols) + 0.5)[None] / cols
+    down = (np.arange(rows) + 0.5)[:, None] / rows
+    return share > 0.97 - 0.12 * down

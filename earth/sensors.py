@@ -1,0 +1,103 @@
+"""Three simulated sensors: point spread, radiometry, noise, speckle and 8-bit scaling.
+
+Optical bands are levels 0..255 of a usual true-colour stretch. Radar is amplitude in digital
+numbers (DN) of a calibrated GRD product, scaled to 8 bits as the paper scales it (D12, saturating).
+"""
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Float32, UInt8, UInt16
+
+from earth.landscape.ground import Mask, Paint, Rng
+
+LOOKS = 4.4
+DN_AT_0_DB = 597.0
+NOISE_DB = -26.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weather:
+    """Radiometry of one optical scene: gain and haze a channel, and a power law."""
+
+    gain: tuple[float, float, float]
+    haze: tuple[float, float, float]
+    gamma: float = 1.0
+
+    @classmethod
+    def draw(cls, rng: Rng, *, strength: float = 1.0) -> "Weather":
+        """Draw a scene: brightness, tint, and blue haze in one scene of five."""
+        gain = np.exp(strength * (0.12 * rng.normal() + 0.035 * rng.normal(size=3)))
+        blue, deep = rng.random(), rng.uniform(0.3, 1.0)
+        haze = strength * deep * np.array([1.0, 7.0, 34.0]) if blue < 0.2 else np.zeros(3)
+        gain = gain * (1 - 0.12 * deep * (blue < 0.2))
+        gamma = float(np.exp(0.07 * strength * rng.normal()))
+        return cls(gain=_three(gain), haze=_three(haze), gamma=gamma)
+
+    def apply(self, rgb: Float32[np.ndarray, "3 rows cols"]) -> Float32[np.ndarray, "3 rows cols"]:
+        """Levels as this scene shows them."""
+        gain = np.array(self.gain, np.float32)[:, None, None]
+        out = np.maximum(rgb, 0) * gain
+        if self.gamma != 1:
+            out = 110 * (out / 110) ** np.float32(self.gamma)
+        return out + np.array(self.haze, np.float32)[:, None, None]
+
+
+def _three(values: np.ndarray) -> tuple[float, float, float]:
+    red, green, blue = values.tolist()
+    return red, green, blue
+
+
+def to_levels(bands: np.ndarray) -> UInt8[np.ndarray, "rows cols bands"]:
+    """Round and clip to 8 bits, bands last."""
+    return np.ascontiguousarray(np.clip(bands + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))
+
+
+def average(bands: Float32[np.ndarray, "bands rows cols"], cols: int) -> np.ndarray:
+    """Area average onto `cols` columns, and rows in proportion."""
+    rows = round(bands.shape[1] * cols / bands.shape[2])
+    return np.stack(
+        [cv2.resize(band, (cols, rows), interpolation=cv2.INTER_AREA) for band in bands]
+    )
+
+
+def spread(bands: Float32[np.ndarray, "bands rows cols"], sigma_px: float) -> np.ndarray:
+    """Gaussian point spread on each band."""
+    return np.stack([cv2.GaussianBlur(band, (0, 0), sigma_px) for band in bands])
+
+
+def optical(paint: Paint, weather: Weather) -> Float32[np.ndarray, "3 rows cols"]:
+    """Red, green and blue levels of a ground window under some weather, without noise."""
+    return weather.apply(paint[:3])
+
+
+def near_infrared(paint: Paint) -> Mask:
+    """Near infrared from NDVI = (nir - red) / (nir + red), in the same levels as red."""
+    ndvi = np.clip(paint[3], -0.6, 0.88)
+    return paint[0] * (1 + ndvi) / (1 - ndvi)
+
+
+def grained(rng: Rng, bands: np.ndarray, sigma: float) -> np.ndarray:
+    """Bands with white noise of `sigma` levels."""
+    return bands + np.float32(sigma) * rng.standard_normal(bands.shape, np.float32)
+
+
+def amplitude(
+    rng: Rng, power: Float32[np.ndarray, "2 rows cols"], *, looks: float = LOOKS
+) -> UInt16[np.ndarray, "2 rows cols"]:
+    """GRD amplitude in DN from mean backscatter, with multiplicative gamma speckle of `looks`."""
+    power = power + np.float32(10 ** (NOISE_DB / 10))
+    speckle = rng.standard_gamma(looks, power.shape, np.float32) / np.float32(looks)
+    dn = np.float32(DN_AT_0_DB) * np.sqrt(power * speckle)
+    return np.clip(dn + 0.5, 1, 65535).astype(np.uint16)
+
+
+def backscatter(paint: Paint) -> Float32[np.ndarray, "2 rows cols"]:
+    """Mean backscatter VV and VH as power; averages over ground in this unit, not in dB."""
+    return np.exp(paint[4:] * np.float32(np.log(10) / 10))
+
+
+def radar_levels(dn: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """8-bit levels min(floor(DN 256 / 1000), 255), saturating (D12)."""
+    return np.minimum(dn.astype(np.uint32) * 256 // 1000, 255).astype(np.uint8)

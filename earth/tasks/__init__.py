@@ -1,0 +1,1 @@
+"""Labelled tasks painted from the landscape, in GEO-Bench's format."""

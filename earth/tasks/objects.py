@@ -1,0 +1,213 @@
+"""What stands in a task's middle: a roof with or without panels, what replaced forest."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from earth.landscape import built, land, rural
+from earth.landscape.fields import Grid, Lay, leaves_pyramid, noise, sample
+from earth.landscape.ground import (
+    Mask,
+    Paint,
+    Rng,
+    flat,
+    inside,
+    material,
+    mix,
+    shade,
+    smooth,
+    tinted,
+)
+
+DRIVERS = (
+    "Oil palm plantation",
+    "Timber plantation",
+    "Other large-scale plantations",
+    "Grassland shrubland",
+    "Small-scale agriculture",
+    "Small-scale mixed plantation",
+    "Small-scale oil palm plantation",
+    "Mining",
+    "Fish pond",
+    "Logging",
+    "Secondary forest",
+    "Other",
+)
+
+
+def roof(grid: Grid, rng: Rng, label: int) -> Paint:
+    """A house seen from 0.1 m: two slopes, tiles, garden, trees; label 1 has solar panels on it.
+
+    Roofs without panels often carry skylights and all-dark slopes, so that darkness tells little.
+    """
+    return roof_and_panels(grid, rng, label)[0]
+
+
+def roof_and_panels(grid: Grid, rng: Rng, label: int) -> tuple[Paint, Mask]:
+    """The house of `roof`, and the share of each pixel that shows solar panels."""
+    paint = flat(grid, tinted(rng, str(rng.choice(["grass", "yard", "asphalt", "tan_soil"]))))
+    shade(paint, 1 + 0.10 * noise(grid, rng, 1.0, 0.12) + 0.08 * noise(grid, rng, 1.6, 0.3))
+    angle, x, y = rng.uniform(0, np.pi), *rng.uniform(-5, 5, 2)
+    along, across = grid.shifted(x, y).turned(angle)
+    half = rng.uniform(8, 14), rng.uniform(5, 9)
+    shadow = grid.shifted(x + 2.2 * built.SUN[0], y + 2.2 * built.SUN[1]).turned(angle)
+    mix(paint, material("shade"), 0.8 * _box(*shadow, *half, grid.gsd_m))
+    names = ["red_roof", "dark_roof", "grey_roof", "tan_roof", "white_roof"]
+    top = flat(grid, tinted(rng, str(rng.choice(names)), gain=0.2))
+    lit = np.where(across > 0, 1 + rng.uniform(0, 0.25), 1 - rng.uniform(0, 0.25))
+    tiles = np.sin(across * np.float32(2 * np.pi / rng.uniform(0.3, 0.6)))
+    fine = 0.05 * tiles + 0.05 * noise(grid, rng, 0.6, 0.1) + 0.05 * noise(grid, rng, 1.6, 0.2)
+    shade(top, (lit * (1 + fine)).astype(np.float32))
+    mix(paint, top, _box(along, across, *half, grid.gsd_m))
+    panels = np.zeros((grid.rows, grid.cols), np.float32)
+    if label:
+        panels = _array(paint, grid, rng, along, across, half)
+    else:
+        _skylights(paint, grid, rng, along, across, half)
+    crowns = rural.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
+    return paint, panels * (1 - crowns)
+
+
+def _array(
+    paint: Paint, grid: Grid, rng: Rng, along: Mask, across: Mask, half: tuple[float, float]
+) -> Mask:
+    """Rows of modules with pale frames on one slope; returns where they are."""
+    wide, high = rng.uniform(0.9, 1.1), rng.uniform(1.4, 1.8)
+    rows = max(1, int((half[1] - 0.6) // high))
+    rows = int(rng.integers(max(1, rows // 2), rows + 1))
+    cols = int(rng.integers(int(0.9 * half[0]), int(1.8 * half[0])))
+    middle = 0.3 + rows * high / 2
+    start = rng.uniform(-0.2, 0.2) * half[0]
+    u, v = (
+        along - np.float32(start) + cols * wide / 2,
+        across - np.float32(middle) + rows * high / 2,
+    )
+    body = _box(
+        along - np.float32(start),
+        across - np.float32(middle),
+        cols * wide / 2,
+        rows * high / 2,
+        grid.gsd_m,
+    )
+    edge = np.minimum(_fold(u, wide), _fold(v, high))
+    modules = flat(grid, tinted(rng, "panel", gain=0.25))
+    mix(
+        modules,
+        tinted(rng, "grey_roof", gain=0.2),
+        inside(0.06 - edge, grid.gsd_m) * rng.uniform(0.4, 1),
+    )
+    mix(paint, modules, body)
+    return body
+
+
+def _skylights(
+    paint: Paint, grid: Grid, rng: Rng, along: Mask, across: Mask, half: tuple[float, float]
+) -> None:
+    """Windows and vents, and sometimes one dark patch as large as an array."""
+    for _ in range(int(rng.integers(0, 5))):
+        u, v = rng.uniform(-0.8, 0.8, 2) * np.array(half)
+        box = _box(along - np.float32(u), across - np.float32(v), 0.4, 0.6, grid.gsd_m)
+        mix(paint, tinted(rng, str(rng.choice(["panel", "white_roof", "shade"]))), box)
+    if rng.random() < 0.3:
+        u, v = rng.uniform(-0.3, 0.3) * half[0], 0.5 * half[1]
+        size = rng.uniform(1.5, 0.6 * half[0]), rng.uniform(0.7, 0.45 * half[1])
+        box = _box(along - np.float32(u), across - np.float32(v), *size, grid.gsd_m)
+        patch = flat(grid, tinted(rng, str(rng.choice(["panel", "dark_roof"])), gain=0.25))
+        shade(patch, 1 + 0.08 * noise(grid, rng, 1.0, 0.1))
+        mix(paint, patch, box)
+
+
+def _box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, gsd_m: float) -> Mask:
+    return inside(np.float32(half_u) - np.abs(u), gsd_m) * inside(
+        np.float32(half_v) - np.abs(v), gsd_m
+    )
+
+
+def _fold(place: np.ndarray, period: float) -> np.ndarray:
+    return np.abs(place - np.rint(place / np.float32(period)) * np.float32(period))
+
+
+def loss_site(grid: Grid, rng: Rng, label: int) -> Paint:
+    """Forest lost in the middle and what replaced it; ground outside the loss is faded to white."""
+    paint = land.forest(grid, rng)
+    after = _AFTER[DRIVERS[label]](grid, rng)
+    radius = np.hypot(grid.xs[None], grid.ys[:, None])
+    size, ragged = rng.uniform(900, 2000), rng.uniform(200, 500)
+    lost = smooth(
+        np.float32(size) - radius + noise(grid, rng, 1.6, 30.0) * np.float32(ragged), 0.0, 15.0
+    )
+    mix(paint, after, lost)
+    white = np.array([250, 250, 250, 0, -10, -16], np.float32)
+    mix(paint, white, 0.7 * (1 - smooth(lost, 0.0, 0.2)))
+    return paint
+
+
+def _plantation(
+    name: str, block_m: float, row_m: float, regular: float
+) -> Callable[[Grid, Rng], Paint]:
+    def draw(grid: Grid, rng: Rng) -> Paint:
+        table = built.palette(rng, (name, name, "forest"), 1024, gain=0.07, hue=0.015, unity=0.4)
+        kind = int(rng.choice([0, 4])) if regular > rng.random() else 1
+        paint, ids, edge = land.mosaic(grid, rng, kind, block_m / 45, table)
+        shade(paint, 1 + 0.08 * land.stripes(grid, rng, row_m, ids))
+        mix(paint, tinted(rng, "red_soil"), inside(14.0 - edge, grid.gsd_m))
+        shade(paint, 1 + 0.06 * noise(grid, rng, 0.6, 12.0))
+        return paint
+
+    return draw
+
+
+def _smallholding(grid: Grid, rng: Rng) -> Paint:
+    names = ("young_crop", "crop", "tan_soil", "brown_soil", "straw", "forest")
+    paint, _, edge = land.mosaic(grid, rng, 2, 3.5, built.palette(rng, names, 1024, unity=0.2))
+    mix(paint, tinted(rng, "forest"), inside(8.0 - edge, grid.gsd_m))
+    return paint
+
+
+def _mixed(grid: Grid, rng: Rng) -> Paint:
+    paint = land.forest(grid, rng)
+    patches, ids, _ = land.mosaic(
+        grid, rng, 1, 4.0, built.palette(rng, ("crop", "shrub", "dark_crop", "tan_soil"), 1024)
+    )
+    mix(paint, patches, (rng.random(2048) < 0.5)[ids & 2047].astype(np.float32))
+    return paint
+
+
+def _ponds(grid: Grid, rng: Rng) -> Paint:
+    names = ("teal_water", "silt_water", "river_water")
+    paint, _, edge = land.mosaic(grid, rng, 0, 5.0, built.palette(rng, names, 1024))
+    mix(paint, tinted(rng, "tan_soil"), inside(22.0 - edge, grid.gsd_m))
+    return paint
+
+
+def _logging(grid: Grid, rng: Rng) -> Paint:
+    paint = land.forest(grid, rng)
+    track = np.abs(noise(grid, rng, 2.0, 22.0))
+    mix(paint, tinted(rng, "red_soil"), inside(12.0 - 420 * track, grid.gsd_m))
+    gaps = smooth(noise(grid, rng, 0.6, 14.0), 1.0, 0.5)
+    mix(paint, tinted(rng, "heath"), gaps)
+    return paint
+
+
+def _regrowth(grid: Grid, rng: Rng) -> Paint:
+    paint = land.forest(grid, rng)
+    young = flat(grid, tinted(rng, "grass"))
+    shade(young, 1 + 0.1 * sample(leaves_pyramid(0), grid, Lay.draw(rng, 6.0)))
+    mix(paint, young, 0.7 * smooth(noise(grid, rng, 1.6, 18.0), -0.4, 1.2))
+    return paint
+
+
+_AFTER: dict[str, Callable[[Grid, Rng], Paint]] = {
+    "Oil palm plantation": _plantation("crop", 700.0, 90.0, 1.0),
+    "Timber plantation": _plantation("dark_crop", 420.0, 50.0, 1.0),
+    "Other large-scale plantations": _plantation("young_crop", 1100.0, 140.0, 1.0),
+    "Grassland shrubland": land.shrub,
+    "Small-scale agriculture": _smallholding,
+    "Small-scale mixed plantation": _mixed,
+    "Small-scale oil palm plantation": _plantation("crop", 220.0, 60.0, 0.0),
+    "Mining": land.bare,
+    "Fish pond": _ponds,
+    "Logging": _logging,
+    "Secondary forest": _regrowth,
+    "Other": built.residential,
+}

@@ -1,0 +1,125 @@
+"""What three sensors see of one square of ground."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import UInt8
+
+from earth import sensors
+from earth.landscape.fields import Grid
+from earth.landscape.lines import ALONG_X, KINDS, path
+from earth.landscape.themes import THEMES, paint, region, theme_mask
+
+_MARGIN_PX = 8
+
+
+class Triple(NamedTuple):
+    """Images of one square; hires has two pixels for each of lores along both sides."""
+
+    radar: UInt8[np.ndarray, "rows cols 2"]
+    lores: UInt8[np.ndarray, "rows cols 3"]
+    hires: UInt8[np.ndarray, "finerows finecols 3"]
+
+
+def render_triple(
+    seed: int, x_m: float, y_m: float, *, lores_px: int = 64, lores_gsd_m: float = 10.0
+) -> Triple:
+    """Radar, lores and hires of the ground square with its north-west corner at (x_m, y_m).
+
+    The same seed and place always give the same bytes. The ground is a function of place; each
+    square is seen under its own weather, noise and speckle.
+
+    Args:
+        x_m: metres east in the world's plane.
+        y_m: metres south.
+        lores_px: side of lores and radar; hires has twice as many pixels at half the spacing.
+        lores_gsd_m: metres a lores pixel.
+
+    Raises:
+        ValueError: if seed is negative, lores_px is not positive or lores_gsd_m not in 0.2..60.
+    """
+    if seed < 0:
+        raise ValueError(f"seed must not be negative, got {seed}")
+    if lores_px <= 0:
+        raise ValueError(f"lores_px must be positive, got {lores_px}")
+    if not 0.2 <= lores_gsd_m <= 60:
+        raise ValueError(f"lores_gsd_m must lie in 0.2..60 m, got {lores_gsd_m}")
+    fine_m, side, edge = lores_gsd_m / 2, 2 * (lores_px + _MARGIN_PX), _MARGIN_PX
+    grid = Grid(
+        x_m=x_m - edge * fine_m, y_m=y_m - edge * fine_m, gsd_m=fine_m, rows=side, cols=side
+    )
+    rng = np.random.default_rng([seed, 11, _key(x_m), _key(y_m), _key(lores_gsd_m)])
+    ground = paint(seed, grid)
+    hires = sensors.optical(ground, sensors.Weather.draw(rng, strength=0.8))
+    hires = sensors.grained(rng, hires[:, edge:-edge, edge:-edge], rng.uniform(0.5, 2.0))
+    seen = np.concatenate([ground[:3], sensors.backscatter(ground)])
+    coarse = sensors.average(sensors.spread(seen, 2 * rng.uniform(0.3, 0.6)), lores_px + edge)
+    coarse = coarse[:, edge // 2 : -edge // 2, edge // 2 : -edge // 2]
+    lores = sensors.Weather.draw(rng).apply(_cloud(rng, coarse[:3]))
+    lores = sensors.grained(rng, lores, rng.uniform(0.3, 1.4))
+    dn = sensors.amplitude(rng, coarse[3:] * np.float32(np.exp(0.14 * rng.normal())))
+    radar = np.ascontiguousarray(sensors.radar_levels(dn).transpose(1, 2, 0))
+    return Triple(radar=radar, lores=sensors.to_levels(lores), hires=sensors.to_levels(hires))
+
+
+def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "count rows cols 3"]]:
+    """Lores chips of each theme, and of rivers and motorways, to set beside real ones.
+
+    Raises:
+        ValueError: if per_theme is not positive.
+    """
+    if per_theme <= 0:
+        raise ValueError(f"per_theme must be positive, got {per_theme}")
+    names = (*THEMES, "river", "motorway")
+    return {
+        name: np.stack([render_triple(seed, *spot).lores for spot in places(seed, name, per_theme)])
+        for name in names
+    }
+
+
+def places(
+    seed: int, theme: str, count: int, *, side_m: float = 640.0, salt: int = 0
+) -> list[tuple[float, float]]:
+    """North-west corners of squares that show a theme, or a "river" or "motorway".
+
+    Raises:
+        ValueError: if the theme is unknown.
+    """
+    if theme not in (*THEMES, "river", "motorway"):
+        raise ValueError(f"theme must be one of {(*THEMES, 'river', 'motorway')}, got {theme!r}")
+    rng = np.random.default_rng([seed, 13, *theme.encode(), salt])
+    found: list[tuple[float, float]] = []
+    while len(found) < count:
+        i, j = (int(value) for value in rng.integers(-2000, 2000, 2))
+        off = rng.uniform(-0.25, 0.25, 2) * side_m
+        if theme in THEMES:
+            site = region(seed, i, j)
+            if site.theme != theme:
+                continue
+            x, y = site.x_m, site.y_m
+        else:
+            kind = next(kind for kind in KINDS if kind.name == theme)
+            line = path(seed, kind, int(i % 2), j)
+            along = i * 1000.0
+            x, y = along, float(line.across(np.array([along]))[0, 0])
+            x, y = (x, y) if line.axis == ALONG_X else (y, x)
+            spot = Grid(x_m=x, y_m=y, gsd_m=1.0, rows=1, cols=1)
+            if theme_mask(seed, spot, "water").any():
+                continue
+        found.append((x + off[0] - side_m / 2, y + off[1] - side_m / 2))
+    return found
+
+
+def _cloud(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
+    """A soft cloud over part of one image in twenty-five."""
+    luck, x, y, width = rng.random(4)
+    if luck > 0.04:
+        return rgb
+    rows, cols = (np.linspace(0, 1, side, dtype=np.float32) for side in rgb.shape[1:])
+    away = ((rows[:, None] - y) ** 2 + (cols[None] - x) ** 2) / (0.02 + 0.2 * width) ** 2
+    veil = np.float32(0.85) * np.exp(-away).astype(np.float32)
+    return rgb + veil * (235 - rgb)
+
+
+def _key(value: float) -> int:
+    return round(value * 1000) + 2**40

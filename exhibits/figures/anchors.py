@@ -1,0 +1,112 @@
+"""Figures of numbers published elsewhere, and of what chance would give."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from exhibits.figures.style import OTHER, SERIES, open_frame, panels
+
+SOURCES = {"the paper": (SERIES[1], "D"), "ours": (SERIES[2], "s")}
+MARKERS = {"k-Means": "o", "k-Means + UMAP": "^"}
+
+
+def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
+    """Accuracy by task: published models as faint dots; named ones, the paper's and ours over them.
+
+    Args:
+        points: task, source ("torchgeo-bench", "the paper", "ours"), model, value as a fraction.
+        named: published models to tell from the others, and their labels.
+
+    Raises:
+        ValueError: if there is no point.
+    """
+    if points.empty:
+        raise ValueError("points must hold one number or more, got none")
+    tasks = list(dict.fromkeys(points["task"]))
+    figure, axes = panels(1, 1, height_in=1.2 + 0.5 * len(tasks))
+    axis = axes[0, 0]
+    published = points.query("source == 'torchgeo-bench'")
+    count = len(set(published["model"]))
+    _row(
+        axis,
+        published,
+        tasks,
+        0.0,
+        color=OTHER,
+        alpha=0.4,
+        label=f"{count} published models, k = 5",
+    )
+    for number, (model, label) in enumerate(named.items()):
+        own = published.query(f"model == {model!r}")
+        _row(axis, own, tasks, 0.0, color=SERIES[(0, 3, 4, 5)[number % 4]], label=f"{label}, k = 5")
+    for number, (source, (colour, marker)) in enumerate(SOURCES.items(), start=1):
+        own = points.query("source == @source")
+        if len(own):
+            look = {"color": colour, "marker": marker, "label": f"{source}, k = 20"}
+            _row(axis, own, tasks, 0.22 * number, **look)
+    axis.set_yticks(range(len(tasks)), tasks)
+    axis.set_ylim(len(tasks) - 0.4, -0.4)
+    axis.set_xlabel("nearest neighbours, accuracy in %")
+    axis.grid(axis="x", alpha=0.25)
+    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
+    open_frame(axis)
+    return figure
+
+
+def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
+    """Simulated accuracy of raw cluster ids by task, a row for each value of known, entries below.
+
+    Args:
+        simulated: task, known, classes, accuracy as a fraction.
+        entries: task, probe, model, value as a fraction; drawn as points under the distributions.
+
+    Raises:
+        ValueError: if nothing was simulated.
+    """
+    if simulated.empty:
+        raise ValueError("simulated must hold one accuracy or more, got none")
+    tasks, levels = (list(dict.fromkeys(simulated[column])) for column in ("task", "known"))
+    lines = -(-len(tasks) // 2)
+    height = (0.7 + 0.3 * len(levels)) * lines
+    figure, axes = panels(lines, min(2, len(tasks)), height_in=height, sharey=True)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        own = simulated.query("task == @task")
+        classes = int(next(iter(own["classes"])))
+        for row, known in enumerate(levels):
+            values = own.query(f"known == {known}")["accuracy"].to_numpy()
+            _ridge(axis, 100 * values, row, np.linspace(0, 100 * own["accuracy"].max(), 121))
+        axis.axvline(100 / classes, color=OTHER, linestyle=":", linewidth=1)
+        _entries(axis, entries.query("task == @task"), len(levels))
+        axis.set_title(f"{task}, {classes} classes", fontsize=9)
+        axis.set_yticks(
+            range(len(levels) + 1), [*(f"{known:.0%} known" for known in levels), "the paper"]
+        )
+        axis.set_ylim(len(levels) + 0.5, -0.9)
+        axis.tick_params(labelsize=8)
+        open_frame(axis)
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("accuracy of raw cluster ids, %", fontsize=8)
+    axes[0, 0].legend(fontsize=7, frameon=False, loc="upper right")
+    return figure
+
+
+def _row(axis: Axes, own: pd.DataFrame, tasks: list[str], shift: float, **look) -> None:
+    rows = own["task"].map(tasks.index).to_numpy() + shift
+    axis.scatter(100 * own["value"].to_numpy(), rows, s=22, linewidths=0, zorder=3, **look)
+
+
+def _ridge(axis: Axes, values: np.ndarray, row: int, edges: np.ndarray) -> None:
+    """The distribution of values, standing on the line of its row."""
+    counts, _ = np.histogram(values, bins=edges)
+    heights = 0.85 * counts / counts.max()
+    axis.stairs(row - heights, edges, baseline=row, fill=True, color=SERIES[0], alpha=0.6)
+    axis.axhline(row, color=OTHER, linewidth=0.4)
+
+
+def _entries(axis: Axes, entries: pd.DataFrame, row: int) -> None:
+    for number, (probe, own) in enumerate(entries.groupby("probe", sort=False)):
+        x, y = 100 * own["value"].to_numpy(), np.full(len(own), row - 0.15 + 0.3 * number)
+        axis.scatter(x, y, s=16, color=SERIES[1], marker=MARKERS[str(probe)], label=str(probe))

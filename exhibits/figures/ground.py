@@ -1,0 +1,189 @@
+"""Figures of the bias: Fig. 2, reach of the heads, bias over the ground."""
+
+from collections.abc import Mapping
+from itertools import cycle
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from exhibits.figures.style import OTHER, RAMP, SERIES, Array, no_frame, open_frame, panels
+
+
+def figure2(
+    bias: Float[Array, "queries keys"],
+    source: tuple[int, int] = (2, 2),
+    context: tuple[int, int] = (4, 4),
+) -> Figure:
+    """Fig. 2: the distance of every source patch to every context patch, and the two pictures.
+
+    Args:
+        bias: of one head with slope 1; its negative is printed in the cells.
+        source: rows and columns of patches of the source image s.
+        context: the same of the context image c.
+
+    Raises:
+        ValueError: if the bias does not have a row a source patch and a column a context patch.
+    """
+    expected = (source[0] * source[1], context[0] * context[1])
+    if bias.shape != expected:
+        raise ValueError(f"bias must be {expected} for these grids, got {tuple(bias.shape)}")
+    bias = np.asarray(bias)
+    figure, axes = panels(1, 3, height_in=2.0, width_ratios=(1, 1, 4.6))
+    for axis, name, grid in zip(axes[0], "sc", (source, context), strict=False):
+        _numbered(axis, name, grid)
+    matrix = axes[0, 2]
+    shown = matrix.imshow(bias, cmap=RAMP, aspect="auto")
+    for (query, key), value in np.ndenumerate(bias):
+        colour = _on_ramp(float(shown.norm(value)))
+        text = f"{-value:.2f}"
+        matrix.text(key, query, text, ha="center", va="center", fontsize=6, color=colour)
+    matrix.set_xticks(range(expected[1]), [str(key + 1) for key in range(expected[1])])
+    matrix.set_yticks(range(expected[0]), [str(query + 1) for query in range(expected[0])])
+    matrix.tick_params(labelsize=7, length=0)
+    matrix.set_xlabel("patch of c (key)", fontsize=8)
+    matrix.set_ylabel("patch of s (query)", fontsize=8)
+    figure.colorbar(shown, ax=matrix, label="bias", pad=0.01)
+    return figure
+
+
+def bias_maps(
+    bias: Float[Array, "heads rows cols"],
+    slopes: Float[Array, " heads"],
+    query_xy: Float[Array, " 2"],
+    side_m: float,
+) -> Figure:
+    """One query's bias over a square image of keys, a panel a head.
+
+    Args:
+        bias: what each key patch gets.
+        query_xy: centre of the query patch, metres east and south.
+        side_m: side of the image on the ground.
+    """
+    bias = np.asarray(bias)
+    cols = min(4, len(bias))
+    rows = -(-len(bias) // cols)
+    figure, axes = panels(rows, cols, height_in=1.9 * rows + 0.3, sharex=True, sharey=True)
+    norm = Normalize(float(bias.min()), 0)
+    for axis, head, slope in zip(axes.flat, bias, slopes, strict=False):
+        axis.imshow(head, cmap=RAMP, norm=norm, extent=(0, side_m, side_m, 0))
+        axis.plot(*query_xy, "+", color=SERIES[1], markersize=9)
+        axis.set_title(f"m(h) = {slope:.3g}", fontsize=9)
+        axis.tick_params(labelsize=7)
+    for axis in axes.flat[len(bias) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel("m east", fontsize=8)
+    axes[0, 0].set_ylabel("m south", fontsize=8)
+    figure.colorbar(ScalarMappable(norm, RAMP), ax=axes, label="bias", shrink=0.8)
+    return figure
+
+
+def slopes_and_reach(slopes: Mapping[str, Float[Array, " heads"]], reference_m: float) -> Figure:
+    """Slope of every head, and the radius reference_m / m(h) at which it has cost one unit.
+
+    Args:
+        slopes: m(h) by name of a set.
+        reference_m: ground distance that counts as one step.
+    """
+    figure, axes = panels(1, 2, height_in=2.6)
+    for colour, (name, values) in zip(cycle(SERIES), slopes.items(), strict=False):
+        heads = np.arange(1, len(values) + 1)
+        for axis, shown in zip(axes[0], (values, reference_m / np.asarray(values)), strict=True):
+            axis.plot(heads, shown, "o-", color=colour, markersize=4, linewidth=1, label=name)
+    for axis, label in zip(axes[0], ("slope m(h)", "radius, m"), strict=True):
+        axis.set(yscale="log", xlabel="head", ylabel=label)
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        open_frame(axis)
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
+    """What each head attends to by bias alone, in tokens and in metres.
+
+    Args:
+        rows: gsd_m, side, slope, tokens, metres; slope 0, attending to all alike, is dotted.
+        x: what varies; the ground sample distance, or the patches along an image's side.
+    """
+    figure, axes = panels(1, 2, height_in=2.9)
+    labels = {"gsd_m": "gsd_m, m/px", "side": "patches a side"}
+    first, last = float(rows[x].to_numpy().min()), float(rows[x].to_numpy().max())
+    for axis, y in zip(axes[0], ("tokens", "metres"), strict=True):
+        colours = cycle(SERIES)
+        for slope, own in rows.groupby("slope", sort=False):
+            look = {"color": next(colours), "linewidth": 1.6, "label": f"{slope:.3g}"}
+            if slope == 0:
+                look |= {"color": OTHER, "linestyle": ":", "label": "none"}
+            axis.plot(own[x], own[y], **look)
+        axis.set(xscale="log", yscale="log", xlabel=labels[x], xlim=(first, last))
+        marks = [mark for mark in (1, 2, 4, 8, 16, 32, 64) if first <= mark <= last]
+        axis.set_xticks(marks, [str(mark) for mark in marks])
+        axis.xaxis.minorticks_off()
+        open_frame(axis)
+    axes[0, 0].set_ylabel("effective tokens")
+    axes[0, 1].set_ylabel("mean attended distance, m")
+    axes[0, 1].legend(
+        title="m(h)", fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
+    )
+    return figure
+
+
+def attended_keys(keys: Mapping[str, Float[Array, " queries"]], total: int) -> Figure:
+    """How many keys each query attends to, by way of scaling the logits.
+
+    Args:
+        keys: effective number of every query, by name of the scaling.
+        total: keys there are.
+    """
+    figure, axes = panels(1, 1, height_in=2.2, width_in=5.4)
+    axis = axes[0, 0]
+    edges = np.geomspace(1, total, 60)
+    for colour, (name, values) in zip(cycle(SERIES), keys.items(), strict=False):
+        axis.hist(np.asarray(values), bins=edges, color=colour, alpha=0.75, label=name)
+    axis.set(xscale="log", xlim=(0.95, total), xlabel=f"keys attended of {total}", ylabel="queries")
+    open_frame(axis)
+    axis.legend(fontsize=8, frameon=False)
+    return figure
+
+
+def against_distance(
+    distance_m: Float[Array, "queries keys"], bias: Mapping[str, Float[Array, "queries keys"]]
+) -> Figure:
+    """Bias of each pair of patches against their distance on the ground, a panel a reading.
+
+    Args:
+        distance_m: between the patch centres.
+        bias: by name of the reading.
+    """
+    figure, axes = panels(1, len(bias), height_in=2.6, width_in=5.4, sharex=True)
+    for axis, colour, (name, values) in zip(axes[0], cycle(SERIES), bias.items(), strict=False):
+        axis.scatter(
+            np.ravel(distance_m), np.ravel(values), s=5, color=colour, alpha=0.4, linewidths=0
+        )
+        axis.set(title=name, xlabel="ground distance, m")
+        open_frame(axis)
+    axes[0, 0].set_ylabel("bias")
+    return figure
+
+
+def _numbered(axis: Axes, name: str, grid: tuple[int, int]) -> None:
+    """A small picture of an image cut into numbered patches."""
+    rows, cols = grid
+    steps = np.arange(rows * cols).reshape(rows, cols)
+    axis.imshow(steps % 2 == (steps // cols) % 2, cmap="Greys", vmin=-3, vmax=4, alpha=0.5)
+    for number, (row, col) in enumerate(np.ndindex(rows, cols), start=1):
+        axis.text(col, row, str(number), ha="center", va="center", fontsize=8)
+    axis.set_title(f"${name}$", fontsize=11)
+    no_frame(axis)
+
+
+def _on_ramp(share: float) -> str:
+    """Text that can be read on the colour map at this height."""
+    return "#1f2328" if share > 0.6 else "#f6f8fa"

@@ -1,0 +1,172 @@
+"""Figures made of images: samples side by side, and chips of each theme."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Bool, Float, UInt8
+from matplotlib.colors import ListedColormap
+from matplotlib.figure import Figure
+
+from exhibits.figures.style import RAMP, WIDTH_IN, Array, no_frame, panels
+
+COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
+GREY = 140
+MASK = ListedColormap(["#d9dce1", "#4c86c6"])
+
+
+def false_colour(
+    radar: UInt8[np.ndarray, "height width 2"],
+) -> UInt8[np.ndarray, "height width 3"]:
+    """Radar as the paper stores it: red empty, green VV, blue VH."""
+    return np.concatenate([np.zeros_like(radar[..., :1]), radar], axis=-1)
+
+
+def picture(
+    levels: Float[Array, "bands height width"], hidden: Bool[Array, "rows cols"] | None = None
+) -> UInt8[np.ndarray, "height width 3"]:
+    """A picture of one sensor's levels, radar in false colour, hidden patches grey.
+
+    Args:
+        levels: 0..255, two bands (VV, VH) or three (red, green, blue).
+        hidden: which patches of a grid over the image are painted over.
+    """
+    image = np.ascontiguousarray(np.asarray(levels).transpose(1, 2, 0)).round().astype(np.uint8)
+    image = false_colour(image) if image.shape[-1] == 2 else image
+    if hidden is not None:
+        grid = np.asarray(hidden)
+        tall, wide = image.shape[0] // grid.shape[0], image.shape[1] // grid.shape[1]
+        image[grid.repeat(tall, axis=0).repeat(wide, axis=1)] = GREY
+    return image
+
+
+def similarity(
+    image: UInt8[np.ndarray, "rows cols 3"],
+    score: Float[np.ndarray, "rows cols"],
+    places: pd.DataFrame,
+    asked: tuple[int, int],
+) -> Figure:
+    """A scene, and how alike each patch of it is to one; the most similar ones are numbered.
+
+    Args:
+        image: one pixel a patch.
+        score: cosine of each patch, NaN without data.
+        places: row, col, best first.
+        asked: row and column of the patch asked for.
+    """
+    figure, axes = panels(1, 2, height_in=4.4)
+    left, right = axes[0]
+    left.imshow(image)
+    drawn = right.imshow(score, cmap=RAMP, vmin=np.nanpercentile(score, 2), vmax=1)
+    figure.colorbar(drawn, ax=right, shrink=0.7, label="cosine")
+    for axis in (left, right):
+        axis.plot(asked[1], asked[0], "+", color="white", markersize=12, markeredgewidth=2)
+        for number, place in enumerate(places[["row", "col"]].to_numpy(), start=1):
+            style = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1}
+            axis.text(place[1], place[0], str(number), color="white", fontsize=7, bbox=style)
+        no_frame(axis)
+    return figure
+
+
+def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
+    """Fig. 3: samples in rows, in columns radar, lores, hires, and hires with twice the pixels.
+
+    Args:
+        triples: one mapping a sample: 8-bit images `radar` (VV, VH), `lores`, `hires`, `hires4x`
+            (red, green, blue) and `title`.
+
+    Raises:
+        ValueError: if there is no sample.
+    """
+    if not triples:
+        raise ValueError("triples must hold one sample or more, got none")
+    height = (WIDTH_IN - 0.6) / len(COLUMNS)
+    figure, axes = panels(len(triples), len(COLUMNS), height_in=height * len(triples) + 0.5)
+    for row, triple in zip(axes, triples, strict=True):
+        for axis, (name, heading) in zip(row, COLUMNS.items(), strict=True):
+            image = triple[name]
+            axis.imshow(false_colour(image) if name == "radar" else image)
+            axis.set_xlabel(f"{image.shape[1]} px", fontsize=7, labelpad=2)
+            no_frame(axis)
+            if axis in axes[0]:
+                axis.set_title(heading, fontsize=10)
+        row[0].set_ylabel(triple["title"], fontsize=8)
+    return figure
+
+
+def montage(
+    rows: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
+    *,
+    heads: tuple[str, str] = ("procedural", "real"),
+) -> Figure:
+    """Chips of each theme: made ones on the left, real ones, where there are any, on the right.
+
+    Args:
+        rows: label, made chips (count, height, width, 3), and real chips or None.
+        heads: what stands above the two halves.
+
+    Raises:
+        ValueError: if there is no row.
+    """
+    if not rows:
+        raise ValueError("rows must hold one theme or more, got none")
+    made = [chips for _, chips, _ in rows]
+    real = [chips for _, _, chips in rows if chips is not None]
+    most = [max(map(len, half), default=0) for half in (made, real)]
+    halves = 2 if real else 1
+    chip = (WIDTH_IN - 1.4) / max(1, sum(most[:halves]))
+    figure, axes = panels(
+        len(rows),
+        halves,
+        height_in=min(chip, 0.9) * len(rows) + 0.4,
+        width_ratios=most[:halves],
+    )
+    for strip, (label, *chips) in zip(axes, rows, strict=True):
+        for axis, images in zip(strip, chips, strict=False):
+            no_frame(axis)
+            if images is not None:
+                axis.imshow(_strip(images))
+        strip[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
+    for axis, head in zip(axes[0], heads, strict=False):
+        axis.set_title(head, fontsize=9)
+    return figure
+
+
+def gallery(pictures: Mapping[str, Array], *, cols: int = 4) -> Figure:
+    """Pictures or True/False grids under their names, all drawn at one size.
+
+    Args:
+        pictures: 8-bit images (height, width, 3), or masks (rows, cols) whose True is filled.
+        cols: pictures in a row.
+
+    Raises:
+        ValueError: if there is no picture.
+    """
+    if not pictures:
+        raise ValueError("pictures must hold one or more, got none")
+    cols = min(cols, len(pictures))
+    rows = -(-len(pictures) // cols)
+    figure, axes = panels(rows, cols, height_in=rows * (WIDTH_IN / max(3, cols) + 0.15))
+    for axis, (name, shown) in zip(axes.flat, pictures.items(), strict=False):
+        if shown.ndim == 3:
+            axis.imshow(shown)
+        else:
+            axis.imshow(np.asarray(shown), cmap=MASK, vmin=0, vmax=1, interpolation="nearest")
+        axis.set_title(name, fontsize=8)
+        no_frame(axis)
+    for axis in axes.flat[len(pictures) :]:
+        axis.set_visible(False)
+    return figure
+
+
+def _strip(chips: np.ndarray) -> UInt8[np.ndarray, "height width 4"]:
+    """Chips in a row with a transparent gap between them."""
+    count, height, width, _ = chips.shape
+    gap = max(1, width // 16)
+    strip = np.zeros((height, count * (width + gap) - gap, 4), np.uint8)
+    for i, chip in enumerate(chips):
+        left = i * (width + gap)
+        strip[:, left : left + width, :3] = chip
+        strip[:, left : left + width, 3] = 255
+    return strip

@@ -1,0 +1,162 @@
+"""Figures made of tables: what was curated, how training went, what the probes found."""
+
+from collections.abc import Mapping
+from itertools import cycle
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
+from matplotlib.figure import Figure
+
+from exhibits.figures.style import OTHER, SENSOR_COLOURS, SERIES, open_frame, panels
+from salib.config import SENSOR_NAMES
+
+LOSSES = {"contrastive": "contrastive, Eq. (3)", "reconstruction": "reconstruction, Eq. (4)"}
+
+
+def distributions(index: pd.DataFrame) -> Figure:
+    """What was curated: pixel size, valid share and date of the joint samples.
+
+    Args:
+        index: rows of index.parquet: gsd_m, split, and for each sensor valid_frac and datetime.
+    """
+    figure, axes = panels(1, 3, height_in=2.5)
+    ground, valid, dates = axes[0]
+    for split, colour in (("train", SERIES[0]), ("valid", SERIES[1])):
+        chosen = index.loc[index["split"] == split, "gsd_m"]
+        if len(chosen):
+            edges = np.histogram_bin_edges(index["gsd_m"], bins=24)
+            label = f"{split} ({len(chosen):,})"
+            ground.hist(chosen, bins=edges, color=colour, alpha=0.7, label=label)
+    ground.set(xlabel="gsd_m of lores, m/px", ylabel="samples")
+    ground.legend(fontsize=7, frameon=False)
+    ground.ticklabel_format(axis="x", useOffset=False)
+    for row, name in enumerate(SENSOR_NAMES):
+        _points(valid, 100 * index[f"valid_frac_{name}"].to_numpy(), row, SENSOR_COLOURS[name])
+        when = pd.DatetimeIndex(pd.to_datetime(index[f"datetime_{name}"], utc=True))
+        _points(dates, when.tz_localize(None).to_numpy(), row, SENSOR_COLOURS[name])
+    valid.set_xlabel("valid pixels, %")
+    dates.set_title("date of the scene", fontsize=9)
+    locator = AutoDateLocator(maxticks=5)
+    dates.xaxis.set_major_locator(locator)
+    dates.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+    for axis in (valid, dates):
+        axis.set_yticks(range(len(SENSOR_NAMES)), SENSOR_NAMES)
+        axis.set_ylim(len(SENSOR_NAMES) - 0.5, -0.5)
+    for axis in axes[0]:
+        open_frame(axis)
+        axis.tick_params(labelsize=8)
+    return figure
+
+
+def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure:
+    """Both losses of each run: the raw value faint, its moving average over it.
+
+    Validation losses are dots on a dashed line.
+
+    Args:
+        logs: by model, the columns step, contrastive and reconstruction; valid_contrastive and
+            valid_reconstruction where these were measured.
+        window: logged rows that are averaged, half on each side.
+
+    Raises:
+        ValueError: if there is no log.
+    """
+    if not logs:
+        raise ValueError("logs must hold one run or more, got none")
+    figure, axes = panels(1, len(LOSSES), height_in=2.8)
+    for axis, (loss, title) in zip(axes[0], LOSSES.items(), strict=True):
+        for colour, (name, log) in zip(cycle(SERIES), logs.items(), strict=False):
+            smooth = log[loss].rolling(window, center=True, min_periods=1).mean()
+            axis.plot(log["step"], log[loss], color=colour, alpha=0.25, linewidth=0.8)
+            axis.plot(log["step"], smooth, color=colour, linewidth=1.6, label=name)
+            if f"valid_{loss}" in log:
+                valid = log.dropna(subset=f"valid_{loss}")
+                dots = {"linestyle": "--", "linewidth": 0.8, "marker": "o", "markersize": 3}
+                label = f"{name}, validation"
+                axis.plot(valid["step"], valid[f"valid_{loss}"], color=colour, label=label, **dots)
+        axis.set(title=title, xlabel="step")
+        open_frame(axis)
+    axes[0, 0].legend(fontsize=8, frameon=False)
+    return figure
+
+
+def table2_intervals(rows: pd.DataFrame, *, probe: str = "knn") -> Figure:
+    """Accuracy of one probe by task and model: a dot and its 95 % interval.
+
+    Args:
+        rows: of `salib.evaluate.evaluate`: task, model, probe, value, ci_low, ci_high as fractions,
+            and procedural. The majority class, which needs no probe, is drawn as a line.
+        probe: which probe's rows to draw.
+
+    Raises:
+        ValueError: if no row has this probe.
+    """
+    shown = rows.query("probe == @probe")
+    if shown.empty:
+        raise ValueError(f"probe must be one of {sorted(set(rows['probe']))}, got {probe!r}")
+    tasks, models = (list(dict.fromkeys(shown[column])) for column in ("task", "model"))
+    height = 0.7 + 0.22 * len(models)
+    cols = min(2, len(tasks))
+    lines = -(-len(tasks) // cols)
+    figure, axes = panels(lines, cols, height_in=height * lines, sharey=True)
+    for axis, task in zip(axes.flat, tasks, strict=False):
+        own = shown.query("task == @task").set_index("model")
+        _intervals(axis, own, models)
+        chance = rows[(rows["task"] == task) & (rows["probe"] == "none")]
+        for value in chance["value"]:
+            axis.axvline(100 * value, color=OTHER, linestyle=":", linewidth=1)
+        made = " (procedural)" if bool(own["procedural"].iloc[0]) else ""
+        axis.set_title(f"{task}{made}", fontsize=9)
+    for axis in axes.flat[len(tasks) :]:
+        axis.set_visible(False)
+    for axis in axes[-1]:
+        axis.set_xlabel(f"{probe} accuracy, %")
+    return figure
+
+
+def _points(axis: Axes, values: np.ndarray, row: int, colour: str) -> None:
+    """Every value of a sensor in one line, spread a little so that equal ones can be told."""
+    spread = row + 0.3 * np.sin(np.arange(len(values)) * 2.4)
+    axis.scatter(values, spread, s=5, color=colour, alpha=0.4, linewidths=0)
+
+
+def _intervals(axis: Axes, own: pd.DataFrame, models: list[str]) -> None:
+    for row, model in enumerate(models):
+        if model in own.index:
+            value, low, high = (
+                100 * float(own.at[model, n]) for n in ("value", "ci_low", "ci_high")
+            )
+            colour = SERIES[row % len(SERIES)]
+            axis.plot([low, high], [row, row], color=colour, linewidth=2)
+            axis.plot([value], [row], "o", color=colour, markersize=5)
+    axis.set_yticks(range(len(models)), models, fontsize=8)
+    axis.set_ylim(len(models) - 0.5, -0.5)
+    axis.grid(axis="x", alpha=0.25)
+    open_frame(axis)
+
+
+def attention_cost(times: pd.DataFrame, memory: pd.DataFrame) -> Figure:
+    """Time and peak memory of attention against the number of tokens, a line an implementation.
+
+    Args:
+        times: case, tokens, wall_s.
+        memory: case, tokens, peak_mib.
+    """
+    figure, axes = panels(1, 2, height_in=3.0)
+    names = list(dict.fromkeys([*times["case"], *memory["case"]]))
+    colours = dict(zip(names, cycle(SERIES), strict=False))
+    for axis, rows, y in ((axes[0, 0], times, "wall_s"), (axes[0, 1], memory, "peak_mib")):
+        for case, own in rows.groupby("case"):
+            own = own.sort_values("tokens")
+            axis.plot(own["tokens"], own[y], "o-", color=colours[case], markersize=4, label=case)
+        tokens = sorted(set(rows["tokens"]))
+        axis.set(xscale="log", yscale="log", xlabel="tokens")
+        axis.set_xticks(tokens, [f"{count:,}" for count in tokens])
+        axis.xaxis.minorticks_off()
+        open_frame(axis)
+    axes[0, 0].set_ylabel("seconds, forward and backward")
+    axes[0, 1].set_ylabel("peak MiB")
+    axes[0, 1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    return figure

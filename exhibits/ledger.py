@@ -1,0 +1,261 @@
+"""The only way a notebook hands a number, table or figure to the book.
+
+A page of the ledger is `results/<profile>/ledger/<notebook>.json`. What two runs of one seed must
+agree on stands under `entries` and is summed up by `sha256`; where and with what it was computed
+stands apart, under `provenance`: for the page, and under `ran_on` for numbers of another run.
+"""
+
+import base64
+import hashlib
+import html
+import io
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from exhibits.provenance import machine, run_facts
+from salib.files.artifact import atomic_file
+
+Data = Literal["procedural", "real", "paper", "none"]
+
+SCHEMA = 1
+KEY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
+MAP_ABSENT = '<p class="sa-missing">In the book, where scripts may run, a map stands here.</p>'
+INK = {"light": "#1f2328", "dark": "#e6edf3"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """HTML that a notebook displays as the output of a cell."""
+
+    html: str
+
+    def _repr_html_(self) -> str:
+        return self.html
+
+
+class Ledger:
+    """The page of one notebook; nothing reaches the disk before `close`.
+
+    Args:
+        notebook: stem of the notebook's file, such as "05_table2".
+        profile: name of the profile that set the parameters.
+        seed: the integer that seeds the run.
+        root: the repository's root, from which notebooks run.
+    """
+
+    def __init__(self, notebook: str, profile: str, seed: int, *, root: str | Path = ".") -> None:
+        """Open an empty page."""
+        self.notebook, self.profile, self.seed, self.root = notebook, profile, seed, Path(root)
+        self.entries: dict[str, dict[str, Any]] = {}
+        self._files: dict[str, bytes] = {}
+        self._ran_on: dict[str, dict[str, str]] = {}
+
+    @property
+    def path(self) -> Path:
+        """Where `close` writes."""
+        return self.root / "results" / self.profile / "ledger" / f"{self.notebook}.json"
+
+    def number(
+        self,
+        key: str,
+        value: Any,
+        fmt: str | None = None,
+        *,
+        ci: tuple[float, float] | None = None,
+        n: int | None = None,
+        unit: str | None = None,
+        data: Data = "procedural",
+        ran_on: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Record one number (or word) and return it as the book will print it.
+
+        Args:
+            key: name within the book, such as "table2.scale_alibi.mean"; prose says {num}`key`.
+            value: an int, a finite float or a string; NumPy and torch scalars are converted.
+            fmt: format specification such as ".1f"; `str` without it.
+            ci: lower and upper end of the 95 % interval.
+            n: how many observations it rests on.
+            unit: printed after the number, such as "%".
+            data: what images it was made from.
+            ran_on: of the run that gave it, such as a model's `timing.json`; its entries named in
+                `provenance.RAN_ON` count. By default it was computed where the page was.
+
+        Raises:
+            ValueError: if the key is malformed or taken, or the value or interval is not finite.
+        """
+        value = _plain(key, value)
+        interval = None if ci is None else [_plain(key, end) for end in ci]
+        text = f"{value:{fmt or ''}}" + (f" {unit}" if unit else "")
+        entry = {"kind": "number", "value": value, "text": text, "fmt": fmt, "unit": unit}
+        self._add(key, {**entry, "ci": interval, "n": n, "data": data})
+        if facts := run_facts(ran_on or {}):
+            self._ran_on[key] = facts
+        return text
+
+    def table(self, key: str, table: Any, caption: str = "", *, data: Data = "procedural") -> Shown:
+        """Record a table and return it for display.
+
+        Args:
+            key: name within the book.
+            table: a DataFrame, a pandas Styler or finished HTML.
+            caption: one or two sentences, in the book's Markdown.
+            data: what images it was made from.
+        """
+        if hasattr(table, "set_uuid"):
+            markup = table.set_uuid(re.sub(r"\W", "-", key)).to_html()
+        else:
+            markup = table if isinstance(table, str) else table.to_html(border=0)
+        self._add(key, {"kind": "table", "html": markup, "caption": caption, "data": data})
+        text = f'<p class="sa-caption">{_caption(caption, data)}</p>'
+        return Shown(f'{text}<div class="sa-table">{markup}</div>')
+
+    def figure(self, key: str, figure: Any, caption: str, *, data: Data = "procedural") -> Shown:
+        """Record a figure as SVG, the same bytes for the same drawing, and return it for display.
+
+        Args:
+            key: name within the book; also the stem of the file.
+            figure: a function without arguments that draws and returns a matplotlib figure. It is
+                called once with dark ink for the light theme and once with light ink for the dark
+                theme, on a transparent ground, so it must draw the same each time. A finished
+                figure is kept on its own ground.
+            caption: one or two sentences, in the book's Markdown.
+            data: what images it was made from.
+        """
+        if callable(figure) and not hasattr(figure, "savefig"):
+            drawn = {theme: _themed_svg(figure, key, theme) for theme in INK}
+        else:
+            drawn = {"light": _svg(figure, key, transparent=False)}
+        files = {theme: f"{key}.{theme}.svg" for theme in drawn}
+        sums = {theme: hashlib.sha256(drawn[theme]).hexdigest() for theme in drawn}
+        entry = {"kind": "figure", "files": files, "sha256": sums, "caption": caption, "data": data}
+        self._add(key, entry)
+        self._files.update({files[theme]: drawn[theme] for theme in drawn})
+        return Shown(_figure_html(drawn, caption, data))
+
+    def map(
+        self, key: str, layers: dict[str, Any], caption: str, *, data: Data = "procedural"
+    ) -> Shown:
+        """Record an interactive map as a script for the book's page, and return its place there.
+
+        Args:
+            key: name within the book; also the stem of the file.
+            layers: what `exhibits.maps.map_layers` gathers; bytes in it become base64.
+            caption: one or two sentences, in the book's Markdown.
+            data: what images it was made from; the map itself says so too.
+        """
+        content = {"data": data, "badge": BADGES.get(data, ""), **layers}
+        text = json.dumps(content, default=_base64, separators=(",", ":"), allow_nan=False)
+        script = f"(window.salibMaps ??= {{}})[{json.dumps(key)}] = {text};\n".encode()
+        file, digest = f"{key}.js", hashlib.sha256(script).hexdigest()
+        entry = {"kind": "map", "file": file, "sha256": digest, "caption": caption, "data": data}
+        self._add(key, entry)
+        self._files[file] = script
+        place = f'<div class="sa-map" data-map="{key}" data-sum="{digest[:12]}">{MAP_ABSENT}</div>'
+        below = f"<figcaption>{_caption(caption, data)}</figcaption>"
+        return Shown(f'<figure class="sa-figure">{place}{below}</figure>')
+
+    def missing(self, key: str, reason: str) -> Shown:
+        """Record that an entry could not be made, and why; the book says so in its place."""
+        self._add(key, {"kind": "missing", "reason": reason})
+        return Shown(f'<p class="sa-missing">Not computed: {html.escape(reason)}</p>')
+
+    def close(self) -> Path:
+        """Write figures and maps, then the page, and return the page's path."""
+        figures = self.root / "results" / self.profile / "figures"
+        for name, content in self._files.items():
+            with atomic_file(figures / name) as part:
+                part.write_bytes(content)
+        source = self.root / "notebooks" / f"{self.notebook}.ipynb"
+        page = {
+            "schema": SCHEMA,
+            "notebook": self.notebook,
+            "profile": self.profile,
+            "seed": self.seed,
+            "source": source_of(source) if source.is_file() else None,
+            "entries": dict(sorted(self.entries.items())),
+            "sha256": _digest(self.entries),
+            "provenance": {**machine(self.root), "ran_on": dict(sorted(self._ran_on.items()))},
+        }
+        with atomic_file(self.path) as part:
+            part.write_text(json.dumps(page, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+        return self.path
+
+    def _add(self, key: str, entry: dict[str, Any]) -> None:
+        if not KEY.fullmatch(key):
+            raise ValueError(f"key must be lower-case words joined by . _ or -, got {key!r}")
+        if key in self.entries:
+            raise ValueError(f"key must be new to this notebook, got {key!r} a second time")
+        self.entries[key] = entry
+
+
+def source_of(notebook: str | Path) -> str:
+    """Sha256 over the source of a notebook's code cells, as it stands in `notebooks/`."""
+    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
+    return _digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
+
+
+def _plain(key: str, value: Any) -> int | float | str:
+    value = value.item() if hasattr(value, "item") else value
+    if not isinstance(value, int | float | str) or (
+        isinstance(value, float) and not math.isfinite(value)
+    ):
+        raise ValueError(f"value of {key} must be a finite number or a string, got {value!r}")
+    return value
+
+
+def _digest(content: Any) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _base64(content: Any) -> str:
+    if not isinstance(content, bytes):
+        raise ValueError(f"layers must hold JSON values and bytes, got {type(content).__name__}")
+    return base64.b64encode(content).decode()
+
+
+def _svg(figure: Any, key: str, *, transparent: bool) -> bytes:
+    from matplotlib import pyplot, rc_context
+
+    out = io.BytesIO()
+    with rc_context({"svg.hashsalt": key, "svg.fonttype": "path"}):
+        figure.savefig(
+            out, format="svg", bbox_inches="tight", transparent=transparent, metadata={"Date": None}
+        )
+    pyplot.close(figure)
+    return out.getvalue()
+
+
+def _themed_svg(draw: Callable[[], Any], key: str, theme: str) -> bytes:
+    from matplotlib import rc_context
+
+    ink = INK[theme]
+    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+    style: Any = dict.fromkeys((*inked, "patch.edgecolor", "hatch.color"), ink)
+    style |= {"figure.facecolor": "none", "axes.facecolor": "none", "legend.framealpha": 0.0}
+    with rc_context(style):
+        return _svg(draw(), key, transparent=True)
+
+
+def _caption(caption: str, data: Data) -> str:
+    math = r'<span class="math">\\(\1\\)</span>'
+    text = re.sub(r"\$(.+?)\$", math, html.escape(caption, quote=False))
+    badge = f'<span class="sa-badge sa-{data}">{BADGES[data]}</span>' if data in BADGES else ""
+    return f"{text} {badge}".strip()
+
+
+def _figure_html(drawn: dict[str, bytes], caption: str, data: Data) -> str:
+    # The dark image hides itself, so that outside the book only one is seen.
+    images = ""
+    for theme, svg in drawn.items():
+        name = f"sa-{theme}" if len(drawn) == len(INK) else "sa-paper"
+        hidden = ' style="display:none"' if theme == "dark" else ""
+        source = f"data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"
+        images += f'<img class="{name}"{hidden} alt="{html.escape(caption)}" src="{source}">'
+    text = f"<figcaption>{_caption(caption, data)}</figcaption>"
+    return f'<figure class="sa-figure"><div>{images}</div>{text}</figure>'

@@ -1,0 +1,1 @@
+"""Pixels of scenes, local or remote, resampled to the grid of tiles."""

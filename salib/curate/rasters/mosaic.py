@@ -1,0 +1,155 @@
+"""Scenes to 8-bit RGBA on the tile grid: radar in G and B, optical in RGB, validity in alpha."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from jaxtyping import Bool, Float32, Int16, Shaped, UInt8
+
+from salib.curate.rasters.reader import BlockReader, Span
+from salib.curate.search.catalog import Scene
+from salib.tiles.grid import TILE_PX
+
+QUANTS = ("paper", "released")
+RESAMPLINGS = ("smooth", "nearest")
+NODATA = {"radar": 0, "lores": 0}
+"""What stands for no value in files that name none: products keep 0 free of data."""
+FULL_SCALE_DN = 1000
+DN_OF_GAMMA0 = 526.0
+"""Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
+CLOUD_CLASSES = (8, 9, 10)
+"""Of a Sentinel-2 scene classification: cloud of medium and high probability, thin cirrus."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mosaic:
+    """RGBA of a span, and for each pixel the number of the scene it comes from (-1 for none).
+
+    `cloud` is where the scene that a pixel comes from is classified as cloud; None where none has a
+    classification.
+    `native_gsd_m` holds metres a pixel of each scene's file, where it was read.
+    """
+
+    rgba: UInt8[np.ndarray, "height width 4"]
+    source: Int16[np.ndarray, "height width"]
+    cloud: Bool[np.ndarray, "height width"] | None
+    native_gsd_m: dict[int, float]
+
+
+def sar_to_8bit(
+    dn: Shaped[np.ndarray, "*shape"], *, quant: str = "paper"
+) -> UInt8[np.ndarray, "*shape"]:
+    """Radar amplitude to 8 bits: floor(DN * 256 / 1000), row D12.
+
+    Args:
+        dn: digital numbers of a GRD product, or what `amplitude` makes of another.
+        quant: `paper` saturates at 255; `released` wraps 256 to 0 as the released code does, so
+            that the brightest pixels are black.
+
+    Raises:
+        ValueError: for another quant.
+    """
+    if quant not in QUANTS:
+        raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
+    levels = np.minimum(np.arange(1 << 16) * 256 // FULL_SCALE_DN, 256)
+    table = np.minimum(levels, 255) if quant == "paper" else levels % 256
+    if dn.dtype != np.uint16:
+        dn = np.clip(dn, 0, 65535).astype(np.uint16)
+    return np.take(table.astype(np.uint8), dn)
+
+
+def amplitude(power: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Float32[np.ndarray, "*shape"]:
+    """What a GRD product would hold for this backscatter, so that one stretch serves both.
+
+    Args:
+        power: gamma0, as power or in decibels.
+        in_db: whether it is in decibels.
+    """
+    linear = 10 ** (power.astype(np.float32) / 10) if in_db else power.astype(np.float32)
+    return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)
+
+
+def mosaic(
+    scenes: Sequence[Scene], span: Span, *, quant: str = "paper", resampling: str = "smooth"
+) -> Mosaic:
+    """Render a span from scenes of one sensor: each pixel from the first scene that has it.
+
+    Args:
+        scenes: best first.
+        span: the tiles.
+        quant: of radar, see `sar_to_8bit`.
+        resampling: `smooth` is cubic for radar and lores and linear for hires, which is read from
+            an overview near the tile's size; `nearest` takes the pixel of the file in which a
+            tile's pixel has its centre, up to half a pixel of the file off, as the released code.
+    """
+    shape = span.rows * TILE_PX, span.cols * TILE_PX
+    rgba, source = np.zeros((*shape, 4), np.uint8), np.full(shape, -1, np.int16)
+    bare = np.ones(shape, bool)
+    gsd: dict[int, float] = {}
+    for number, scene in enumerate(scenes):
+        levels, fresh, gsd[number] = _layer(scene, span, quant, resampling)
+        fresh &= bare
+        cv2.copyTo(_rgba(levels), fresh.view(np.uint8), rgba)
+        cv2.copyTo(np.full(shape, number, np.int16), fresh.view(np.uint8), source)
+        bare ^= fresh
+        if not bare.any():
+            break
+    return Mosaic(rgba=rgba, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
+
+
+def _layer(
+    scene: Scene, span: Span, quant: str, resampling: str
+) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"], float]:
+    radar = scene.sensor == "radar"
+    smooth = "linear" if scene.sensor == "hires" else "cubic"
+    reader = BlockReader(
+        scene.hrefs,
+        bands=2 if radar else 3,
+        how=smooth if resampling == "smooth" else resampling,
+        nodata=NODATA.get(scene.sensor),
+        every=radar,
+        opaque=scene.sensor == "hires",
+        prepare=_to_dn(scene) if radar else None,
+    )
+    values, valid = reader.read(span)
+    if radar:
+        values = sar_to_8bit(values, quant=quant)
+    elif values.dtype != np.uint8:
+        raise ValueError(f"{scene.sensor} scene must be 8-bit, got {values.dtype} in {scene.id}")
+    return values, valid, scene.native_gsd_m or reader.native_gsd_m(span)
+
+
+def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
+    """Digital numbers as they are; floating-point backscatter as the amplitude of a GRD product."""
+
+    def to_dn(pixels: np.ndarray) -> np.ndarray:
+        return amplitude(pixels, in_db=scene.in_db) if pixels.dtype.kind == "f" else pixels
+
+    return to_dn
+
+
+def _cloud(
+    scenes: Sequence[Scene], source: Int16[np.ndarray, "height width"], span: Span
+) -> Bool[np.ndarray, "height width"] | None:
+    cloud = None
+    for number, scene in enumerate(scenes):
+        here = source == number
+        if not (scene.scl and here.any()):
+            continue
+        classes, _ = BlockReader((scene.scl,), bands=1, how="nearest").read(span)
+        here &= np.isin(classes[..., 0], CLOUD_CLASSES)
+        cloud = here if cloud is None else cloud | here
+    return cloud
+
+
+def _rgba(
+    levels: UInt8[np.ndarray, "height width bands"],
+) -> UInt8[np.ndarray, "height width 4"]:
+    """Radar as R = 0, G = VV, B = VH; optical as it is; opaque."""
+    if levels.shape[2] == 4:
+        return levels
+    if levels.shape[2] == 3:
+        return cv2.cvtColor(levels, cv2.COLOR_RGB2RGBA)
+    vv, vh = cv2.split(levels)
+    return cv2.merge([np.zeros_like(vv), vv, vh, np.full_like(vv, 255)])

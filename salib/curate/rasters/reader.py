@@ -1,0 +1,371 @@
+"""Windows of a scene on the tile grid: one exact mapping, one decimated read, one remap.
+
+Places within a scene are (column, row) in pixels of its full resolution, from the outer corner of
+the first pixel. The mapping is evaluated exactly on every 16th pixel and interpolated between.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache, partial, reduce
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+import rasterio
+from jaxtyping import Bool, Float, Float32, Shaped
+from pyproj import Transformer
+from rasterio.control import GroundControlPoint
+from rasterio.errors import RasterioIOError
+from rasterio.windows import Window
+
+from salib.curate.rasters.remote import FRESH, patiently
+from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
+
+NODE_PX = 16
+MARGIN_PX = 4
+FILES = 16
+"""That a thread keeps open: scenes of three sensors, at full size and at an overview."""
+FINER_THAN = 1.1
+"""The coarsest overview is read that is at most this many times coarser than what is asked."""
+
+INTERPOLATION = {
+    "cubic": cv2.INTER_CUBIC,
+    "linear": cv2.INTER_LINEAR,
+    "nearest": cv2.INTER_NEAREST,
+}
+Points = Float[np.ndarray, "*shape"]
+Model = Callable[[Points, Points], tuple[Points, Points]]
+"""Longitude and latitude in degrees to column and row of the scene."""
+
+
+class Span(NamedTuple):
+    """A rectangle of tiles: zoom, north-west tile, columns and rows of tiles."""
+
+    z: int
+    x: int
+    y: int
+    cols: int
+    rows: int
+
+    @classmethod
+    def around(cls, tiles: list[TileId]) -> "Span":
+        """The smallest rectangle that holds tiles of one zoom."""
+        x, y = [tile.x for tile in tiles], [tile.y for tile in tiles]
+        sides = max(x) - min(x) + 1, max(y) - min(y) + 1
+        return cls(tiles[0].z, min(x), min(y), *sides)
+
+
+class BlockReader:
+    """Reads spans of tiles from one scene, whose files share one geometry.
+
+    Georeferencing is the first file's: a coordinate system with an affine transform, or ground
+    control points, through which a cubic polynomial is fitted (terrain stays uncorrected, as in
+    any model of two variables).
+
+    Raises:
+        ReadError: if a file cannot be opened or read.
+        ValueError: if it has neither, or too few bands.
+    """
+
+    def __init__(
+        self,
+        hrefs: tuple[str, ...],
+        *,
+        bands: int,
+        how: str,
+        nodata: float | int | None = None,
+        every: bool = False,
+        opaque: bool = False,
+        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    ) -> None:
+        """Open a scene.
+
+        Args:
+            hrefs: one file with `bands` bands or more, or `bands` files with one each.
+            bands: how many to read.
+            how: "cubic", "linear" or "nearest" interpolation.
+            nodata: what stands for no value in files that do not say.
+            every: a pixel is valid only where every band is; by default where any band is.
+            opaque: give one more band, 255 everywhere. It comes free: OpenCV interpolates four
+                bands linearly in less than half the time of three.
+            prepare: applied to the pixels of the file (bands first) before interpolation.
+        """
+        self.hrefs, self.bands = hrefs, bands
+        self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
+        self.interpolation, self.every = INTERPOLATION[how], every
+        self.opaque, self.prepare = opaque, prepare
+        patiently(hrefs[0], partial(self._look, nodata))
+        self.overviews = _overviews(hrefs[0], self.width)
+
+    def _look(self, nodata: float | int | None, place: str) -> None:
+        with _opened(-1, place) as dataset:
+            if dataset.count * len(self.hrefs) < self.bands:
+                raise ValueError(
+                    f"{self.hrefs[0]} must have {self.bands} bands, got {dataset.count}"
+                )
+            self.width, self.height = dataset.width, dataset.height
+            self.nodata = nodata if dataset.nodata is None else dataset.nodata
+            self.model, self.gcps = _model(dataset, self.hrefs[0])
+
+    def read(
+        self, span: Span
+    ) -> tuple[Shaped[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
+        """Values of the scene at the span's pixel centres, and where the scene has values."""
+        shape = span.rows * TILE_PX, span.cols * TILE_PX
+        col, row = self.model(*node_lonlat(span))
+        level = _level(self.overviews, _pixels_a_step(col, row))
+        pixels, col, row = self._window(level, col, row)
+        if pixels is None:
+            empty = np.zeros((*shape, self.bands + self.opaque), dtype=np.uint8)
+            return empty, np.zeros(shape, dtype=bool)
+        good = self._valid(pixels)
+        if self.prepare is not None:
+            pixels = self.prepare(pixels if good is None else np.where(good, pixels, 0))
+        values = np.empty((*shape, self.bands + self.opaque), pixels.dtype)
+        valid = np.ones(shape, dtype=bool)
+        mask = None
+        if good is not None:
+            mask = np.where(good, np.uint8(255), np.uint8(0))
+        elif not (_within(col, pixels.shape[2]) and _within(row, pixels.shape[1])):
+            mask = np.full(pixels.shape[1:], 255, np.uint8)
+        images = self._images(pixels)
+        spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
+        for strip, x, y in _strips(col, row):
+            drawn = [cv2.remap(one, x, y, self.interpolation, borderMode=spread) for one in images]
+            cv2.merge(drawn, values[strip])
+            if mask is not None:
+                valid[strip] = cv2.remap(mask, x, y, self.masking, borderMode=bare) == 255
+        return values, valid
+
+    def _images(self, pixels: np.ndarray) -> list[np.ndarray]:
+        """Bands together or apart: two bands together take OpenCV twice the time of two apart."""
+        bands = list(pixels)
+        if self.opaque:
+            bands.append(np.full_like(bands[0], 255))
+        return [cv2.merge(bands)] if len(bands) > 2 else bands
+
+    def native_gsd_m(self, span: Span) -> float:
+        """Metres of ground a pixel of the file, in the middle of a span."""
+        lon, lat = node_lonlat(span)
+        step = _pixels_a_step(*self.model(lon, lat))
+        return gsd_m(float(np.median(lat)), span.z) / step
+
+    def _window(self, level: int, col: np.ndarray, row: np.ndarray):
+        """Bands of an overview where the nodes are, and where within them the nodes lie."""
+        taken = None, col, row
+        for number, href in enumerate(self.hrefs):
+            taken = patiently(href, partial(self._take, number, level, col, row, taken[0]))
+        return taken
+
+    def _take(
+        self,
+        number: int,
+        level: int,
+        col: np.ndarray,
+        row: np.ndarray,
+        pixels: np.ndarray | None,
+        place: str,
+    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        """Read one file's bands into `pixels`, which the first file makes."""
+        with _opened(level, place) as dataset:
+            across, down = dataset.width / self.width, dataset.height / self.height
+            left, right = _clip(col * across, dataset.width)
+            top, bottom = _clip(row * down, dataset.height)
+            if right <= left or bottom <= top:
+                return None, col, row
+            each = self.bands // len(self.hrefs)
+            if pixels is None:
+                shape = self.bands, bottom - top, right - left
+                pixels = np.empty(shape, dataset.dtypes[0])
+            elif pixels.dtype != dataset.dtypes[0]:
+                raise ValueError(
+                    f"{self.hrefs[number]} must hold {pixels.dtype}, got {dataset.dtypes[0]}"
+                )
+            own = pixels[number * each : (number + 1) * each]
+            window = Window(left, top, right - left, bottom - top)  # pyright: ignore[reportCallIssue]
+            dataset.read(list(range(1, each + 1)), out=own, window=window)
+        return pixels, col * across - 0.5 - left, row * down - 0.5 - top
+
+    def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
+        """Pixels with values, neither NaN nor nodata; None where all have."""
+        nodata = self.nodata
+        floats = pixels.dtype.kind == "f"
+        if nodata is None and not floats:
+            return None
+        good = [band != (np.nan if nodata is None else nodata) for band in pixels]
+        if floats:
+            good = [one & np.isfinite(band) for one, band in zip(good, pixels, strict=True)]
+        valid = reduce(np.logical_and if self.every else np.logical_or, good)
+        return None if valid.all() else valid
+
+
+def node_lonlat(span: Span) -> tuple[Points, Points]:
+    """Degrees of every 16th place of a span: centres of 16 px cells, and one ring outside."""
+    pixel_m = 2 * HALF_WORLD_M / (TILE_PX << span.z)
+    cols = (np.arange(-1, span.cols * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
+    rows = (np.arange(-1, span.rows * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
+    x_m = (span.x * TILE_PX + cols) * pixel_m - HALF_WORLD_M
+    y_m = HALF_WORLD_M - (span.y * TILE_PX + rows) * pixel_m
+    lon = np.degrees(x_m / EARTH_RADIUS_M)
+    lat = np.degrees(np.arctan(np.sinh(y_m / EARTH_RADIUS_M)))
+    lon, lat = np.meshgrid(lon, lat)
+    return lon, lat
+
+
+def fit_gcps(gcps: list[GroundControlPoint]) -> Model:
+    """Cubic polynomial from degrees to column and row.
+
+    Raises:
+        ValueError: if there are too few points for a cubic.
+    """
+    place = np.array([(gcp.x, gcp.y) for gcp in gcps], dtype=float)
+    pixel = np.array([(gcp.col, gcp.row) for gcp in gcps], dtype=float)
+    if len(gcps) < 10:
+        raise ValueError(f"a scene must have 10 ground control points or more, got {len(gcps)}")
+    centre, spread = place.mean(axis=0), np.ptp(place, axis=0) / 2
+    weights = np.linalg.lstsq(_cubic((place - centre) / spread), pixel, rcond=None)[0]
+
+    def model(lon: Points, lat: Points) -> tuple[Points, Points]:
+        found = _cubic((np.stack([lon, lat], axis=-1) - centre) / spread) @ weights
+        return found[..., 0], found[..., 1]
+
+    return model
+
+
+def _cubic(place: np.ndarray) -> np.ndarray:
+    u, v = place[..., 0], place[..., 1]
+    return np.stack([u**i * v**j for i in range(4) for j in range(4 - i)], axis=-1)
+
+
+def _model(dataset: rasterio.DatasetReader, href: str) -> tuple[Model, list[GroundControlPoint]]:
+    gcps, gcp_crs = dataset.gcps
+    if gcps and gcp_crs is not None:
+        if not gcp_crs.is_geographic:
+            raise ValueError(f"{href} must have control points in degrees, got {gcp_crs}")
+        return fit_gcps(gcps), gcps
+    if dataset.crs is None:
+        raise ValueError(f"{href} must be georeferenced, got no CRS and no control points")
+    project = _from_degrees(dataset.crs.to_wkt()).transform
+    a, b, c, d, e, f = tuple(~dataset.transform)[:6]
+
+    def model(lon: Points, lat: Points) -> tuple[Points, Points]:
+        x, y = project(lon, lat)
+        return a * x + b * y + c, d * x + e * y + f
+
+    return model, []
+
+
+@lru_cache(maxsize=16)
+def _from_degrees(crs: str) -> Transformer:
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
+
+
+def _overviews(href: str, width: int) -> list[int]:
+    """How many times coarser than `width` each overview is.
+
+    GDAL tells that it could not read where they are as having none, so it is asked twice.
+    """
+
+    def act(place: str) -> list[int]:
+        try:
+            with _opened(0, place) as first:
+                times = width / first.width
+                return [round(times), *(round(times * more) for more in first.overviews(1))]
+        except RasterioIOError as error:
+            if "overview level" not in str(error):
+                raise
+            return []
+
+    found = patiently(href, act)
+    with rasterio.Env(**FRESH):
+        return found or patiently(href, act)
+
+
+class _Kept(threading.local):
+    files: "OrderedDict[tuple[str, int], rasterio.DatasetReader] | None" = None
+
+
+_kept = _Kept()
+
+
+def keep_files() -> None:
+    """From now on this thread leaves the files that it reads open, the latest `FILES`.
+
+    GDAL keeps decoded blocks of open files only, and neighbouring spans have blocks in common.
+    """
+    if _kept.files is None:
+        _kept.files = OrderedDict()
+
+
+def close_files() -> None:
+    """Close what this thread has left open, and leave no more."""
+    for file in (_kept.files or {}).values():
+        file.close()
+    _kept.files = None
+
+
+@contextmanager
+def _opened(level: int, place: str) -> Iterator[rasterio.DatasetReader]:
+    """A file at full size (-1) or at one of its overviews; one that fails is not kept.
+
+    With the option GDAL reads on opening where all images of the file are. Else later calls do so,
+    which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
+    """
+    kept = _kept.files
+    file = None if kept is None else kept.pop((place, level), None)
+    if file is None:
+        file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
+    try:
+        yield file
+    except BaseException:
+        file.close()
+        raise
+    if kept is None:
+        file.close()
+        return
+    kept[place, level] = file
+    if len(kept) > FILES:
+        kept.popitem(last=False)[1].close()
+
+
+def _level(overviews: list[int], step: float) -> int:
+    fitting = [n for n, factor in enumerate(overviews) if factor <= FINER_THAN * step]
+    return fitting[-1] if fitting else -1
+
+
+def _pixels_a_step(col: np.ndarray, row: np.ndarray) -> float:
+    """Pixels of the scene in a pixel of the span, by the root of the area."""
+    return float(np.median(np.sqrt(np.abs(_jacobian(col, row))))) / NODE_PX
+
+
+def _jacobian(col: np.ndarray, row: np.ndarray) -> np.ndarray:
+    return np.gradient(col, axis=1) * np.gradient(row, axis=0) - np.gradient(
+        col, axis=0
+    ) * np.gradient(row, axis=1)
+
+
+def _clip(places: np.ndarray, size: int) -> tuple[int, int]:
+    low, high = np.floor(places.min()) - MARGIN_PX, np.ceil(places.max()) + MARGIN_PX
+    return int(max(0, low)), int(min(size, high))
+
+
+def _within(places: np.ndarray, size: int) -> bool:
+    """Whether nodes lie between the centres of the first and the last pixel."""
+    return bool(places.min() >= 0 and places.max() <= size - 1)
+
+
+def _strips(col: np.ndarray, row: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
+    """Rows of a span, as many as a tile has, and where each of their pixels lies in the scene."""
+    high = TILE_PX // NODE_PX
+    for first in range(0, len(col) - 2, high):
+        top, nodes = first * NODE_PX, slice(first, first + high + 2)
+        yield slice(top, top + TILE_PX), _dense(col[nodes]), _dense(row[nodes])
+
+
+def _dense(nodes: np.ndarray) -> Float32[np.ndarray, "height width"]:
+    """Linear between nodes; the outer ring of nodes is cut away."""
+    size = nodes.shape[1] * NODE_PX, nodes.shape[0] * NODE_PX
+    full = cv2.resize(nodes.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
+    return full[NODE_PX:-NODE_PX, NODE_PX:-NODE_PX]

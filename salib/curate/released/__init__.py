@@ -1,0 +1,1 @@
+"""The tile archives that the paper's authors released: download and index."""

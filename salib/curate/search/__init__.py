@@ -1,0 +1,1 @@
+"""STAC items from an API or a catalogue, and which of them can be used."""

@@ -1,0 +1,189 @@
+"""Where STAC items come from: an API, a static catalogue, a stac-geoparquet file; and snapshots."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pystac
+import stac_geoparquet.arrow
+from shapely.geometry.base import BaseGeometry
+
+from salib.config import SENSOR_NAMES
+from salib.curate.search.catalog import SCL, Rules, asset_href, asset_keys, scene_of
+from salib.files.artifact import atomic_file
+
+APIS = {
+    "earth-search": "https://earth-search.aws.element84.com/v1",
+    "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
+}
+KEPT = (
+    *("eo:cloud_cover", "gsd", "platform", "constellation", "naip:year", "naip:state"),
+    *("sar:instrument_mode", "sar:polarizations", "sar:pixel_spacing_range"),
+)
+"""Properties that a snapshot keeps."""
+SNAPSHOT_KEY = b"salib_query"
+
+
+def is_remote(where: str | Path) -> bool:
+    """Whether a catalogue is an API's short name or an address."""
+    return str(where) in APIS or str(where).startswith(("http://", "https://"))
+
+
+def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> list[pystac.Item]:
+    """Items of the three sensors in a catalogue, every one that matches.
+
+    Args:
+        where: `earth-search`, `planetary-computer`, the address of a STAC API or static catalogue,
+            or the path of a catalog.json, of its folder, or of a stac-geoparquet file.
+        area: an API is asked for it, and needs it; other catalogues are read whole.
+
+    Raises:
+        ValueError: if there is no such catalogue, it is no STAC, it cannot be reached, or the API
+            gave fewer items than it counts.
+    """
+    if not is_remote(where):
+        return read_snapshot(where) if str(where).endswith(".parquet") else _walk(Path(where))
+    address = APIS.get(str(where), str(where))
+    from salib.curate.search.api import ask_api  # pystac_client takes a second to import
+
+    return ask_api(address, rules, area)
+
+
+def open_catalog(path: str | Path) -> pystac.Catalog:
+    """A static STAC catalogue or collection by the path of its JSON, or of the folder of one.
+
+    Raises:
+        ValueError: if there is no such file, or it is no STAC catalogue.
+    """
+    path = Path(path)
+    path = path / "catalog.json" if path.is_dir() else path
+    if not path.is_file():
+        raise ValueError(f"catalog must be a catalog.json on disk, got {path}: write the scenes")
+    try:
+        return pystac.Catalog.from_file(str(path.resolve()))
+    except (pystac.STACTypeError, pystac.STACError, KeyError, ValueError) as error:
+        raise ValueError(f"catalog must be STAC JSON, got {path} ({error})") from error
+
+
+def write_snapshot(
+    path: str | Path, items: Sequence[pystac.Item], rules: Rules, query: str
+) -> None:
+    """Freeze what a search found as stac-geoparquet, so that the run can be repeated.
+
+    An item keeps what is read of it: place, time, the properties in KEPT, the assets that a sensor
+    is rendered from, with their addresses unsigned. Items that no sensor can use are left out.
+
+    Args:
+        query: what was asked, told by `snapshot_query`.
+    """
+    records = [_trimmed(item, rules) for item in items]
+    batches = stac_geoparquet.arrow.parse_stac_items_to_arrow([r for r in records if r])
+    with atomic_file(path) as part:
+        stac_geoparquet.arrow.to_parquet(batches, part)
+        table = pq.read_table(part)
+        known = table.schema.metadata or {}
+        pq.write_table(table.replace_schema_metadata({**known, SNAPSHOT_KEY: query}), part)
+
+
+def read_snapshot(path: str | Path) -> list[pystac.Item]:
+    """Items of a stac-geoparquet file.
+
+    Raises:
+        ValueError: if it is missing or no stac-geoparquet.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"catalog must exist, got no file {path}")
+    try:
+        found = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)))
+        for item in found:
+            item["assets"] = {k: _stated(v) for k, v in item["assets"].items() if v}
+            item["properties"] = _stated(item["properties"])
+        return [pystac.Item.from_dict(item) for item in found]
+    except (KeyError, ValueError, TypeError, OSError, pystac.STACError) as error:
+        raise ValueError(f"catalog must be stac-geoparquet, got {path} ({error})") from error
+
+
+def snapshot_query(path: str | Path) -> str | None:
+    """What a snapshot is the answer to; None where there is none that can be read."""
+    try:
+        query = (pq.read_schema(path).metadata or {}).get(SNAPSHOT_KEY)
+    except (OSError, ValueError):
+        return None
+    return None if query is None else query.decode()
+
+
+def items_digest(items: Sequence[pystac.Item]) -> str:
+    """Sha256 over items and samples of their local files.
+
+    A file counts as changed when its size or one of 64 evenly spaced 4 KiB pieces did. Where the
+    catalogue stands does not count.
+    """
+    total = hashlib.sha256()
+    for item in sorted(items, key=lambda item: (item.collection_id or "", item.id)):
+        record = item.to_dict(include_self_link=False, transform_hrefs=False)
+        record.pop("links")
+        assets = record.pop("assets")
+        total.update(json.dumps(record, sort_keys=True).encode())
+        for key, asset in sorted(item.assets.items()):
+            path = Path(asset_href(asset))
+            local = path.is_file()
+            said = {k: v for k, v in assets[key].items() if not (local and k == "href")}
+            total.update(json.dumps([key, said], sort_keys=True).encode())
+            if local:
+                total.update(_sampled(path))
+    return total.hexdigest()
+
+
+def _walk(path: Path) -> list[pystac.Item]:
+    return list(open_catalog(path).get_items(recursive=True))
+
+
+def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
+    for sensor in SENSOR_NAMES:
+        if item.collection_id not in rules.collections(sensor):
+            continue
+        scene = scene_of(item, sensor, rules)
+        if scene is None:
+            return None
+        keys = [*asset_keys(item, sensor), *(key for key in SCL if key in item.assets)]
+        assets = {}
+        for key in keys:
+            said = item.assets[key].extra_fields
+            assets[key] = {"href": asset_href(item.assets[key])}
+            assets[key] |= {"gsd": float(said["gsd"])} if said.get("gsd") else {}
+            unit = ((said.get("raster:bands") or [{}])[0]).get("unit")
+            assets[key] |= {"raster:bands": [{"unit": unit}]} if unit else {}
+        properties = {k: item.properties[k] for k in KEPT if item.properties.get(k) is not None}
+        for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range"):
+            if name in properties:
+                properties[name] = float(properties[name])
+        return {
+            "type": "Feature",
+            "stac_version": "1.1.0",
+            "stac_extensions": [],
+            "id": item.id,
+            "collection": item.collection_id,
+            "geometry": item.geometry,
+            "bbox": list(map(float, scene.footprint.bounds)),
+            "properties": properties | {"datetime": scene.datetime.isoformat()},
+            "links": [],
+            "assets": assets,
+        }
+    return None
+
+
+def _stated(values: dict) -> dict:
+    """What is not null; a column of the table has a cell in every row."""
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _sampled(path: Path) -> bytes:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        for piece in range(64):
+            file.seek(piece * max(0, size - 4096) // 63)
+            digest.update(file.read(4096))
+    return digest.digest()

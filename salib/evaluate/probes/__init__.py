@@ -1,0 +1,1 @@
+"""Predictions from frozen features: neighbours, linear, neural and segmentation heads."""

@@ -1,0 +1,104 @@
+"""Scores of many labels an item and of masks, kept by item so that items can be resampled."""
+
+import numpy as np
+from jaxtyping import Float, Float32, Float64, Int, Int64, Integer, Shaped
+
+from salib.evaluate.scores.statistics import Statistic
+
+THRESHOLD = 0.5
+"""A class is predicted above it: that of GEO-Bench's F1 (torchmetrics' default on sigmoids)."""
+
+
+def label_counts(
+    scores: Float32[np.ndarray, "items classes"],
+    labels: Int64[np.ndarray, "items classes"],
+    threshold: float = THRESHOLD,
+) -> Int64[np.ndarray, "items 3"]:
+    """True positives, false positives and false negatives of each item, over its classes."""
+    predicted, true = scores > threshold, labels == 1
+    kinds = (predicted & true, predicted & ~true, ~predicted & true)
+    return np.stack([kind.sum(1) for kind in kinds], axis=1).astype(np.int64)
+
+
+def micro_f1(
+    counts: Shaped[np.ndarray, "*batch 3"],
+) -> Float64[np.ndarray, "*batch"]:
+    """F1 over all (item, class) pairs, 2 TP / (2 TP + FP + FN), from summed `label_counts`.
+
+    0 where nothing is labelled and nothing predicted, as scikit-learn and torchmetrics have it.
+    """
+    right, extra, missed = np.moveaxis(counts.astype(np.float64), -1, 0)
+    total = 2 * right + extra + missed
+    return np.asarray(2 * right / np.maximum(total, 1), np.float64)
+
+
+def micro_average_precision(
+    scores: Float32[np.ndarray, "items classes"], labels: Int64[np.ndarray, "items classes"]
+) -> Statistic:
+    """Micro mAP as a function of item weights: average precision over all (item, class) pairs.
+
+    The area under the steps of precision over recall, equal scores counted as one step:
+    scikit-learn's `average_precision_score(labels, scores, average="micro")`. Weights of n
+    ones give it of the test split. 0 for weights without a positive label.
+
+    Raises:
+        ValueError: if no label is positive.
+    """
+    if not labels.any():
+        raise ValueError("labels must hold at least one positive for average precision, got none")
+    order = np.argsort(-scores, axis=None, kind="stable")
+    item = order // scores.shape[1]
+    true = labels.reshape(-1)[order].astype(np.float64)
+    ranked = scores.reshape(-1)[order]
+    last = np.append(np.flatnonzero(np.diff(ranked)), len(ranked) - 1)
+
+    def value(weights: Float64[np.ndarray, "resamples items"]) -> Float64[np.ndarray, " resamples"]:
+        spread = weights[:, item]
+        above = spread.cumsum(1)[:, last]
+        hits = np.multiply(spread, true, out=spread).cumsum(1)[:, last]
+        gained = np.diff(hits, axis=1, prepend=0.0)
+        area = (gained * hits / np.maximum(above, 1)).sum(1)
+        return area / np.maximum(hits[:, -1], 1)
+
+    return value
+
+
+def mask_counts(
+    predicted: Integer[np.ndarray, "items height width"],
+    masks: Int64[np.ndarray, "items height width"],
+    n_classes: int,
+) -> Int64[np.ndarray, "items classes classes"]:
+    """Confusion of each image: pixels of true class (row) predicted as class (column).
+
+    Pixels of a negative class are unlabelled and left out.
+
+    Raises:
+        ValueError: if a class is not below n_classes.
+    """
+    for name, classes in (("predicted", predicted), ("masks", masks)):
+        if classes.size and classes.max() >= n_classes:
+            raise ValueError(f"{name} must hold classes below {n_classes}, got {classes.max()}")
+    counts = np.zeros((len(masks), n_classes**2), np.int64)
+    for row, found, mask in zip(counts, predicted, masks, strict=True):
+        known = mask >= 0
+        pairs = mask[known] * n_classes + found[known].astype(np.int64)
+        row += np.bincount(pairs, minlength=n_classes**2)
+    return counts.reshape(-1, n_classes, n_classes)
+
+
+def mean_iou(
+    confusion: Int[np.ndarray, "*batch classes classes"]
+    | Float[np.ndarray, "*batch classes classes"],
+) -> Float64[np.ndarray, "*batch"]:
+    """Mean over classes of intersection over union, from confusions summed over images.
+
+    Classes that neither the truth nor the prediction holds are left out; one that is only
+    predicted counts 0. NaN where no pixel is labelled.
+    """
+    confusion = confusion.astype(np.float64)
+    inside = np.diagonal(confusion, axis1=-2, axis2=-1)
+    union = confusion.sum(-1) + confusion.sum(-2) - inside
+    held = union > 0
+    iou = np.where(held, inside / np.where(held, union, 1), 0)
+    number = held.sum(-1)
+    return np.asarray(np.where(number > 0, iou.sum(-1) / np.maximum(number, 1), np.nan))

@@ -1,0 +1,1 @@
+"""Readers of labelled tasks, and from raw pixel values to the input of an encoder."""

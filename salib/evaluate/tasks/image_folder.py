@@ -1,0 +1,189 @@
+"""Any labelled folder of images: `<split>/<class>/<image>`, or `<class>/<image>` split here."""
+
+import hashlib
+import logging
+import os
+import unicodedata
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+
+from salib.files.artifact import file_digest
+from salib.files.images import quoted, read_levels
+
+logger = logging.getLogger(__name__)
+SPLITS = ("train", "valid", "test")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+
+
+def members(folder: str | Path) -> dict[str, dict[str, list[Path]]]:
+    """Images of each split and class: classes by name, images by sha256 of `<class>/<name>`.
+
+    A folder with `train`, `valid` and `test` is split by them. Any other is split here, of each
+    class the first 60 % to train, the next 20 % to valid, the rest to test, both bounds rounded up:
+    a class has a training image always, a valid one from three images, a test one from five. The
+    split depends on names alone, and a class on no other. Where a file is added to a class, at most
+    one other image of it crosses each bound: one between train and valid, one between valid and
+    test.
+
+    A class may lack valid or test images; it still counts as a class. Hidden entries, files beside
+    the class folders and files of other endings in them are left out.
+
+    Raises:
+        ValueError: if there are fewer than two classes, a class without a training image, a split
+            without an image, a folder where an image should be, a link that leads out of the
+            folder, or a class name that is no text.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f"folder must be a folder of class folders, got {folder}")
+    names = [path.name for path in _visible(folder, folder) if path.is_dir()]
+    if set(SPLITS).isdisjoint(names):
+        splits = _divided(_classes(folder, folder))
+    elif set(names) == set(SPLITS):
+        splits = {split: _classes(folder / split, folder) for split in SPLITS}
+    else:
+        raise ValueError(
+            f"{folder} must hold the folders train, valid and test alone, or class folders of "
+            f"other names, got {names}"
+        )
+    _check(folder, splits)
+    classes = splits["train"]
+    return {split: {label: splits[split].get(label, []) for label in classes} for split in SPLITS}
+
+
+def images(folder: str | Path, split: str) -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], int]]:
+    """Decoded RGB images and labels of a split, class by class.
+
+    Raises:
+        ValueError: as `members` and `read_rgb`, or if there is no such split.
+    """
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    for label, paths in enumerate(members(folder)[split].values()):
+        for path in paths:
+            yield read_rgb(path), label
+
+
+def digests(folder: str | Path, split: str) -> dict[str, str]:
+    """Sha256 of the bytes of each image of a split, and the image's name below the folder.
+
+    Raises:
+        ValueError: as `members`.
+    """
+    paths = [path for found in members(folder)[split].values() for path in found]
+    return {file_digest(path): path.relative_to(folder).as_posix() for path in paths}
+
+
+def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
+    """Red, green and blue of an 8-bit image, as its pixels lie (EXIF turns nothing).
+
+    A palette is resolved, of several pages the first is read, and a fourth band is dropped where it
+    is opaque alpha, 255 everywhere.
+
+    Raises:
+        ValueError: as `read_levels`, or if it is transparent somewhere.
+    """
+    image = read_levels(path)
+    if image.shape[2] == 4 and image[..., 3].min() < 255:
+        raise ValueError(
+            f"{quoted(path)} must be opaque, got a fourth band (alpha, or near infrared) as low "
+            f"as {image[..., 3].min()}: write red, green and blue alone (gdal_translate -b 1 -b 2 "
+            "-b 3)"
+        )
+    return np.ascontiguousarray(image[..., :3])
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that cannot stand in a table: empty, with control characters, not UTF-8.
+
+    Raises:
+        ValueError: if it is one.
+    """
+    if not name or {unicodedata.category(letter) for letter in name} & {"Cc", "Cs"}:
+        raise ValueError(f"{what} must be text without control characters, got {name!r}")
+
+
+def _visible(folder: Path, root: Path) -> list[Path]:
+    """Entries that are not hidden, by name; links stay inside the root."""
+    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    for path in found:
+        if path.is_symlink() and not _is_inside(path, root):
+            raise ValueError(
+                f"{quoted(path)} must be a link to something inside {root}, got one to "
+                f"{os.readlink(path)!r}: put the file itself there"
+            )
+    return found
+
+
+def _is_inside(path: Path, root: Path) -> bool:
+    try:
+        return path.resolve(strict=True).is_relative_to(root.resolve())
+    except (OSError, RuntimeError):  # a broken link, or a circle of them
+        return False
+
+
+def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
+    """Images of the class folders in a folder."""
+    classes: dict[str, list[Path]] = {}
+    for path in _visible(folder, root):
+        if path.is_dir():
+            # One spelling, whichever way a file system stores accents.
+            label = unicodedata.normalize("NFC", path.name)
+            check_name(f"class name in {folder}", label)
+            classes.setdefault(label, []).extend(_images(path, root))
+    return {label: sorted(classes[label], key=partial(_order, label)) for label in sorted(classes)}
+
+
+def _images(folder: Path, root: Path) -> list[Path]:
+    found = _visible(folder, root)
+    for path in found:
+        if not path.is_file():
+            raise ValueError(
+                f"{quoted(path)} must be an image, got a folder or device: class folders hold "
+                "images alone"
+            )
+    chosen = [path for path in found if path.suffix.lower() in SUFFIXES]
+    if len(chosen) < len(found):
+        other = len(found) - len(chosen)
+        logger.info("%s: %d files left out that do not end in %s", folder, other, SUFFIXES)
+    return chosen
+
+
+def _order(label: str, path: Path) -> bytes:
+    text = f"{label}/{unicodedata.normalize('NFC', path.name)}"
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
+
+
+def _divided(classes: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
+    splits: dict[str, dict[str, list[Path]]] = {split: {} for split in SPLITS}
+    for label, paths in classes.items():
+        first, second = (-(-len(paths) * tenths // 10) for tenths in (6, 8))
+        parts = (paths[:first], paths[first:second], paths[second:])
+        for split, part in zip(SPLITS, parts, strict=True):
+            splits[split][label] = part
+    return splits
+
+
+def _check(folder: Path, splits: dict[str, dict[str, list[Path]]]) -> None:
+    classes = sorted(set().union(*splits.values()))
+    if len(classes) < 2:
+        raise ValueError(
+            f"{folder} must hold two class folders or more, as <class>/<image> or as "
+            f"train/<class>/<image> with valid and test alike, got {classes or 'none'}"
+        )
+    unseen = [label for label in classes if not splits["train"].get(label)]
+    if unseen:
+        raise ValueError(
+            f"each class of {folder} must have an image to train on, ending in one of {SUFFIXES}, "
+            f"got none of {unseen}"
+        )
+    for split, found in splits.items():
+        if not any(found.values()):
+            raise ValueError(
+                f"{split} of {folder} must hold an image, got none: a class gives one to test from "
+                "five images on"
+            )

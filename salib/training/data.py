@@ -1,0 +1,227 @@
+"""Tiles to batches: joint samples of radar, lores and hires that cover the same ground."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, Levels, TrainConfig
+from salib.tiles.archive import Archive
+from salib.training.sampling import Order, stream
+
+CHANNELS = {name: list(sensor.channels) for name, sensor in SENSORS.items()}
+SIDE = {name: sensor.factor for name, sensor in SENSORS.items()}
+CACHE_BYTES = 2 << 30
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of the same places by sensor, 8-bit levels 0..255, and metres of ground a pixel."""
+
+    images: Mapping[str, Float[Tensor, "batch bands height width"]]
+    gsd_m: Mapping[str, Float[Tensor, " batch"]]
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A square of ground within a sample: lores pixels of the tile, then a turn or flip."""
+
+    top: int
+    left: int
+    side_px: int
+    turn: int
+
+
+class Samples:
+    """The joint samples of a curated folder; decoded tiles are kept while memory allows."""
+
+    def __init__(self, folder: str | Path, *, split: str | None = None) -> None:
+        """Open the index and the three archives.
+
+        Args:
+            folder: what `curate` wrote; every sample of its index counts.
+            split: "train" or "valid"; None takes both.
+
+        Raises:
+            ValueError: if a file is missing or truncated, or no sample is left.
+        """
+        folder = Path(folder)
+        index = folder / "index.parquet"
+        if not index.is_file():
+            raise ValueError(
+                f"folder must hold index.parquet and three archives, got {folder}: "
+                "make them with `salib curate`"
+            )
+        rows = _read_index(index)
+        self.rows = rows[rows.split == split].reset_index(drop=True) if split else rows
+        if self.rows.empty:
+            raise ValueError(
+                f"folder must hold samples with split={split}, got none of {len(rows)} in {folder}"
+            )
+        zxy = zip(self.rows["z"], self.rows["x"], self.rows["y"], strict=True)
+        self._zxy = [(int(z), int(x), int(y)) for z, x, y in zxy]
+        self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
+        self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in SENSOR_NAMES}
+        self._orders: dict[tuple[int, int], Order] = {}
+        self._cache: dict[tuple[int, str], np.ndarray] = {}
+        self._free = CACHE_BYTES
+
+    def __len__(self) -> int:
+        """Number of places."""
+        return len(self.rows)
+
+    def image(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
+        """One sensor's whole tile; hires is put together from the four tiles one level finer."""
+        found = self._cache.get((place, sensor))
+        if found is None:
+            found = self._decode(place, sensor)
+            found.flags.writeable = False  # whoever asks next gets it too
+            # Another thread may have kept it meanwhile.
+            if (place, sensor) not in self._cache and self._free >= found.nbytes:
+                self._cache[place, sensor] = found
+                self._free -= found.nbytes
+        return found
+
+    def gsd_m(self, place: int, sensor: str) -> float:
+        """Metres of ground a pixel of the whole tile."""
+        return self._gsd_m[place] / SIDE[sensor]
+
+    def order(self, batch: int, *, seed: int) -> Order:
+        """The order in which batches draw the samples, worked out once for all threads."""
+        found = self._orders.get((batch, seed))
+        if found is None:  # setdefault: another thread may have made it meanwhile
+            found = self._orders.setdefault((batch, seed), Order(self._zxy, batch, seed=seed))
+        return found
+
+    def triple(self, place: int) -> dict[str, UInt8[np.ndarray, "height width bands"] | str]:
+        """A place as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
+        z, x, y = self._zxy[place]
+        whole = {name: self.image(place, name) for name in SENSOR_NAMES}
+        coarse = self._tile("hires", z, x, y)[..., CHANNELS["hires"]]
+        finer = {"hires": np.ascontiguousarray(coarse), "hires4x": whole["hires"]}
+        return whole | finer | {"title": f"tile {z}/{x}/{y}"}
+
+    def levels(self, *, places: int = 256) -> tuple[Levels, ...]:
+        """Mean and standard deviation of each sensor's bands over evenly spaced places (D13)."""
+        chosen = np.linspace(0, len(self) - 1, min(places, len(self))).astype(int).tolist()
+        found = []
+        for name in SENSOR_NAMES:
+            pixels = [
+                self.image(i, name)[::4, ::4].reshape(-1, len(CHANNELS[name])) for i in chosen
+            ]
+            values = np.concatenate(pixels).astype(np.float64)
+            std = np.maximum(values.std(axis=0), 1.0)
+            found.append(
+                Levels(
+                    mean=tuple(values.mean(axis=0).round(3).tolist()),
+                    std=tuple(std.round(3).tolist()),
+                )
+            )
+        return tuple(found)
+
+    def _decode(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
+        z, x, y = self._zxy[place]
+        side, bands = SIDE[sensor], CHANNELS[sensor]
+        z += side.bit_length() - 1  # where `side` tiles lie along one of the sample's
+        pairs = [number for pair in zip(bands, range(len(bands)), strict=True) for number in pair]
+        image = np.empty((side * TILE_PX, side * TILE_PX, len(bands)), np.uint8)
+        for south in range(side):
+            for east in range(side):
+                tile = self._tile(sensor, z, side * x + east, side * y + south)
+                top, left = south * TILE_PX, east * TILE_PX
+                cv2.mixChannels([tile], [image[top : top + TILE_PX, left : left + TILE_PX]], pairs)
+        return image
+
+    def _tile(self, sensor: str, z: int, x: int, y: int) -> UInt8[np.ndarray, "height width rgba"]:
+        try:
+            return self.archives[sensor].get(z, x, y)
+        except KeyError as error:
+            archive = self.archives[sensor].path
+            raise ValueError(
+                f"archive must hold every tile of the index, got {archive} without {z}/{x}/{y}: "
+                "curate again"
+            ) from error
+
+
+def _read_index(path: Path) -> pd.DataFrame:
+    """The index in Hilbert order, with the columns that samples need and true metres a pixel."""
+    rows = pd.read_parquet(path)
+    needed = ["tile_id", "z", "x", "y", "gsd_m", "split"]
+    absent = set(needed) - set(rows.columns)
+    if absent:
+        raise ValueError(f"{path} must have the columns {sorted(absent)}: curate again")
+    if not (np.isfinite(rows["gsd_m"]) & (rows["gsd_m"] > 0)).all():
+        raise ValueError(
+            f"gsd_m in {path} must be positive metres a pixel, got {rows['gsd_m'].min()}"
+        )
+    return rows.sort_values("tile_id", kind="stable", ignore_index=True)
+
+
+def draw_batch(
+    samples: Samples,
+    config: TrainConfig,
+    *,
+    seed: int,
+    step: int,
+    rank: int = 0,
+    ranks: int = 1,
+) -> Batch:
+    """Samples, crops and radiometry of one step.
+
+    Samples are drawn without replacement, epoch by epoch (see `training.sampling.Order`). A crop is
+    the same ground for all sensors; its side is drawn, so that every encoder meets a range of
+    ground sample distances, each stated truly in `gsd_m` (D18). Gains are drawn for each sensor
+    apart. A step's batch does not depend on the number of ranks; a rank gets its share.
+
+    Raises:
+        ValueError: if the ranks do not divide the batch, or it is larger than the samples.
+    """
+    if config.batch % ranks:
+        raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
+    generator = stream(seed, "batches", step)
+    places = samples.order(config.batch, seed=seed).batch(step)
+    crops = [_draw_crop(config, generator) for _ in places]
+    gains = {name: _draw_gains(config, len(CHANNELS[name]), generator) for name in SENSOR_NAMES}
+    mine = range(rank, config.batch, ranks)
+    images, gsd_m = {}, {}
+    for name in SENSOR_NAMES:
+        side = config.image_px * SIDE[name]
+        cut = [cut_crop(samples.image(places[i], name), crops[i], SIDE[name], side) for i in mine]
+        levels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous()
+        images[name] = levels.float().mul_(gains[name][list(mine)]).clamp_(0, 255)
+        zoomed = [samples.gsd_m(places[i], name) * crops[i].side_px / config.image_px for i in mine]
+        gsd_m[name] = torch.tensor(zoomed)
+    return Batch(images, gsd_m)
+
+
+def cut_crop(
+    image: UInt8[np.ndarray, "height width bands"], crop: Crop, factor: int, side_px: int
+) -> UInt8[np.ndarray, "side side bands"]:
+    """The crop's ground in one sensor, resampled to side_px, turned or flipped."""
+    top, left, side = crop.top * factor, crop.left * factor, crop.side_px * factor
+    part = image[top : top + side, left : left + side]
+    if side != side_px:
+        method = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
+        part = cv2.resize(part, (side_px, side_px), interpolation=method)
+    turned = np.rot90(part, crop.turn % 4)
+    return np.ascontiguousarray(turned if crop.turn < 4 else turned[:, ::-1])
+
+
+def _draw_crop(config: TrainConfig, generator: torch.Generator) -> Crop:
+    smallest, largest = config.crop_px
+    size, top, left, turn = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
+    side = round(smallest * (largest / smallest) ** size)
+    room = TILE_PX - side + 1
+    return Crop(int(top * room), int(left * room), side, int(turn * 8))
+
+
+def _draw_gains(config: TrainConfig, bands: int, generator: torch.Generator) -> Tensor:
+    whole = torch.randn(config.batch, 1, generator=generator)
+    band = torch.randn(config.batch, bands, generator=generator)
+    return (config.jitter * (whole + 0.3 * band)).exp()[..., None, None]

@@ -1,0 +1,54 @@
+"""Both losses on samples that no step learns from."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from salib.model import Mask, ScaleAlibi
+from salib.model.precision import autocast
+from salib.training.data import Batch, Samples, draw_batch, stream
+from salib.training.ranks import mean_over_ranks, own_device
+from salib.training.step import LOSSES, Run, masks_of, on_device, share_masks, step_losses
+
+MEASUREMENTS, BATCHES = 20, 4
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Batches and masks of this rank that no step learns from, the same at each measurement."""
+
+    batches: list[tuple[Batch, dict[str, Mask]]]
+    of_all_ranks: int
+    every: int
+
+    @classmethod
+    def of(cls, tiles: Path, run: Run, model: ScaleAlibi) -> "Validation | None":
+        """Draw them from the validation split; None if it has fewer than two samples."""
+        splits = pd.read_parquet(tiles / "index.parquet", columns=["split"])["split"]
+        if splits.tolist().count("valid") < 2:
+            return None
+        samples = Samples(tiles, split="valid")
+        config = replace(run.config, batch=min(run.config.batch, len(samples)))
+        count = min(BATCHES, len(samples) // config.batch)
+        seed = stream(run.seed, "valid", 0).initial_seed()
+        chosen = range(run.rank, count, run.ranks)
+        drawn = [
+            (draw_batch(samples, config, seed=seed, step=i), masks_of(model, config, seed, i))
+            for i in chosen
+        ]
+        return cls(drawn, count, max(1, run.steps // MEASUREMENTS))
+
+    def losses(self, run: Run, model: ScaleAlibi) -> list[float]:
+        """Both losses, a mean over the batches of all ranks; changes no weight."""
+        device, joint = own_device(), model.config.joint_target
+        found = torch.zeros(len(LOSSES), dtype=torch.float64, device=device)
+        model.eval()
+        with torch.no_grad(), autocast(run.config.precision, device):
+            for batch, masks in self.batches:
+                given = on_device(device, batch), share_masks(masks, device)
+                losses = step_losses(model, *given, joint_target=joint, all_ranks=False)
+                found += torch.stack(losses)
+        model.train()
+        return (mean_over_ranks(found, run.ranks) * run.ranks / self.of_all_ranks).tolist()
