@@ -105,7 +105,7 @@ def curate(
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
     from salib.curate.area import SPECS, area_of_boxes
-    from salib.curate.engine import Engine
+    from salib.files.jobs import Engine
     from salib.curate.index import Filters
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules

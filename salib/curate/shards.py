@@ -1,36 +1,49 @@
-"""One file a block of tiles: what is rendered is kept, whatever happens to the run."""
+"""Blocks of tiles, rendered to one file each, which an interrupted run keeps."""
 
 import hashlib
 import math
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int, Int16
 
 from salib.config import SENSOR_NAMES
 from salib.curate.rasters.mosaic import mosaic
-from salib.curate.rasters.reader import Span, keep_files
+from salib.curate.rasters.reader import Span
 from salib.curate.rasters.remote import reading
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
 from salib.tiles.codec import encode
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
 
-ROW = ["sensor", "z", "x", "y", "valid_frac", "cloud_frac", "datetime", "scene_ids"]
-ROW += ["gsd_pixel_m", "gsd_native_m", "sha256", "attribution"]
+_SCHEMA = pa.schema(
+    {
+        "sensor": pa.string(),
+        "z": pa.int64(),
+        "x": pa.int64(),
+        "y": pa.int64(),
+        "valid_frac": pa.float64(),
+        "cloud_frac": pa.float64(),
+        "datetime": pa.timestamp("us", tz="UTC"),
+        "scene_ids": pa.list_(pa.string()),
+        "gsd_pixel_m": pa.float64(),
+        "gsd_native_m": pa.float64(),
+        "sha256": pa.string(),
+        "attribution": pa.string(),
+        "data": pa.binary(),
+    }
+)
+ROW = [name for name in _SCHEMA.names if name != "data"]
+"""What is known of a tile but its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A unit of work: tiles within one parent, the scenes of each sensor that meet it."""
+    """A job: tiles within one parent, and the scenes of each sensor that meet it."""
 
     path: Path
     tiles: tuple[TileId, ...]
@@ -39,11 +52,6 @@ class Block:
     encoding: str
     resampling: str = "smooth"
     requester_pays: bool = False
-
-    @property
-    def name(self) -> str:
-        """The parent tile, as the file's name has it."""
-        return self.path.stem
 
     @property
     def hrefs(self) -> list[str]:
@@ -109,20 +117,6 @@ def _mapped(path: Path) -> Iterator[list[pa.RecordBatch]]:
         yield [batch for batch in every if batch.num_rows]
 
 
-def start_worker() -> None:
-    """Prepare a worker process: one thread, files kept open, and no life after the parent's."""
-    cv2.setNumThreads(1)
-    keep_files()
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
-
-
-def _follow(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
-
-
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
     scenes, span = block.scenes[sensor], Span.around([*tiles])
     image = mosaic(scenes, span, quant=block.quant, resampling=block.resampling)
@@ -156,26 +150,4 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
 
 def _shares(source: Int16[np.ndarray, "height width"], scenes: int) -> Int[np.ndarray, " scenes"]:
     """Pixels of each scene."""
-    first = int(source[0, 0])
-    if first >= 0 and bool((source == first).all()):
-        return np.bincount([first], [source.size], scenes).astype(int)
     return np.bincount(source.ravel() + 1, minlength=scenes + 1)[1:]
-
-
-_SCHEMA = pa.schema(
-    {
-        "sensor": pa.string(),
-        "z": pa.int64(),
-        "x": pa.int64(),
-        "y": pa.int64(),
-        "valid_frac": pa.float64(),
-        "cloud_frac": pa.float64(),
-        "datetime": pa.timestamp("us", tz="UTC"),
-        "scene_ids": pa.list_(pa.string()),
-        "gsd_pixel_m": pa.float64(),
-        "gsd_native_m": pa.float64(),
-        "sha256": pa.string(),
-        "attribution": pa.string(),
-        "data": pa.binary(),
-    }
-)
