@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 from tqdm import tqdm
@@ -33,6 +33,7 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 
 
+@runtime_checkable
 class Job(Protocol):
     """A unit of work, known by the file that it writes."""
 
@@ -159,7 +160,7 @@ def _attempt(
     retries: int,
     retry: Callable[[ValueError], bool] | None,
 ) -> Outcome:
-    """Do a job, with growing pauses between attempts; Dask asks again for what a dead worker did."""
+    """Do a job, with growing pauses between attempts; Dask repeats what a dead worker did."""
     name = job.path.stem
     for trial in range(retries + 1):
         try:
