@@ -20,7 +20,7 @@ from curate_scenes import write_small_world
 from servers import Faults, RangeServer, TokenRule, files_from_a_thread, stac_api
 
 from salib.curate import Engine, Rules, curate, engine, run
-from salib.curate.kept import outputs
+from salib.curate.output import OUTPUTS
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
 from salib.curate.rasters import remote
 from salib.curate.rasters.reader import BlockReader, Span
@@ -33,7 +33,7 @@ from salib.tiles.grid import tile_bounds, tiles_of_bbox
 ZOOM = 14
 ARCHIVES = ("radar.pmtiles", "lores.pmtiles", "hires.pmtiles")
 AREA = shapely.box(-98.5, 38.3, -98.2, 38.6)
-WHOLE = {*outputs(), "uncovered.geojson", "made_from.json"}
+WHOLE = {*OUTPUTS, "uncovered.geojson", "made_from.json"}
 
 
 @pytest.fixture(scope="module")
@@ -504,7 +504,7 @@ def test_a_disk_far_too_full_is_refused_before_any_work(world, tmp_path, monkeyp
 def test_what_is_rendered_needs_no_room_again(world, quiet, tmp_path, monkeypatch):
     catalog, out = world / "catalog.json", tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr("salib.curate.run._finish", lambda *a, **k: 1 / 0)
+        patch.setattr("salib.curate.run.write_output", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             curate(catalog, out, zoom=ZOOM)
     tiles = len(make_plan(find_items(catalog, Rules(), None), zoom=ZOOM).tiles)

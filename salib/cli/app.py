@@ -105,10 +105,10 @@ def curate(
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
     from salib.curate.area import SPECS, area_of_boxes
-    from salib.curate.engine import Engine
     from salib.curate.index import Filters
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules
+    from salib.files.jobs import Engine
 
     if sum(given is not None for given in (aoi, bbox, spec)) > 1:
         raise ValueError("area must be one of --aoi, --bbox and --spec, got more than one")

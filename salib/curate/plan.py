@@ -11,8 +11,8 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSORS
-from salib.curate.area import tiles_of_area, tiles_off
-from salib.curate.cover import cover, covered_fraction
+from salib.curate.area import covered_fraction, tiles_of_area, tiles_off
+from salib.curate.cover import cover
 from salib.curate.index import MIN_VALID
 from salib.curate.rasters.remote import payers
 from salib.curate.search.catalog import Rules, Scene, check_files, search

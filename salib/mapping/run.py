@@ -13,13 +13,12 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
-from tqdm import tqdm
 
-from salib.curate.engine import Engine
 from salib.files.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
+from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.mapping.align import Aligned, on_one_grid
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
-from salib.mapping.jobs import Job, finished, what_ran
+from salib.mapping.jobs import Job, embed_job, what_ran
 from salib.mapping.scene import Scene
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
@@ -151,7 +150,7 @@ def _jobs(
 
 def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str], object]) -> None:
     """Embed the windows that no earlier call has finished."""
-    waiting = [job for job in jobs if not (job.path.is_file() and job.path.stat().st_size)]
+    waiting = unfinished(jobs)
     done = len(jobs) - len(waiting)
     rows, cols = parts.shape
     say(f"{rows} x {cols} patches of {parts.dim} numbers, {len(jobs)} windows, {done} done earlier")
@@ -161,10 +160,7 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
     check_room(parts.folder, 4 * parts.dim * (seen + rows * cols))
     for job in waiting:
         job.path.parent.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(None, "embed", len(jobs), initial=done, unit="window", disable=None)
-    with bar:
-        for _ in finished(waiting, engine):
-            bar.update()
+    run_jobs(embed_job, jobs, engine, unit="window")
 
 
 def _check_data(

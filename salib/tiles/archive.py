@@ -13,11 +13,12 @@ from pmtiles.tile import Compression, Entry, deserialize_directory, deserialize_
 
 from salib.tiles.codec import decode
 from salib.tiles.grid import TileId, tiles_of_ids
-from salib.tiles.writer import HEADER_BYTES, write_archive
+from salib.tiles.writer import write_archive
 
 __all__ = ["Archive", "write_archive"]
 
 Whole = int | np.integer
+HEADER_BYTES = 127
 MOST_TILES = 2**31  # more than any archive holds, and what memory can
 
 
