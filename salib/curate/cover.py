@@ -1,11 +1,12 @@
-"""A small set of scenes that covers the tiles."""
+"""The smallest set of scenes that covers the tiles."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 import shapely
-from jaxtyping import Float
+from jaxtyping import Float, Int
+from scipy.optimize import Bounds, LinearConstraint, milp
+from scipy.sparse import csr_array, tril
 
 from salib.curate.search.catalog import Scene
 from salib.tiles.grid import TileId, tile_bounds
@@ -13,48 +14,57 @@ from salib.tiles.grid import TileId, tile_bounds
 POINTS = 4
 """Points along a tile's side at which coverage is asked."""
 TILES_AT_ONCE = 10_000
+MOST_NODES = 10_000
+"""Of the solver's search; a bound in seconds would make the choice depend on the machine."""
 
 
 def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> tuple[Scene, ...]:
-    """Scenes that cover every point of `tiles` that any scene covers, in their order.
+    """Fewest scenes that cover every point of `tiles` that any scene covers, in their order.
 
-    Taken one by one, each the first of those that add most points (greedy set cover); then those
-    go that the others make superfluous.
+    An integer programme. A greedy cover would be shorter and takes up to twice the scenes where
+    footprints are irregular.
 
     Args:
-        scenes: best first.
+        scenes: best first: among sets of equal size the one with the smaller sum of ranks wins.
         tiles: what to cover.
     """
-    kinds = _points(scenes, tiles)
-    scene = np.concatenate([np.frombuffer(kind, np.intp) for kind in kinds] or [np.zeros(0, int)])
-    kind = np.repeat(np.arange(len(kinds)), [len(numbers) // 8 for numbers in kinds])
-    points = np.array([*kinds.values()])[kind]
-    chosen: list[int] = []
-    missing = np.ones(len(kinds), dtype=bool)
-    while missing.any():
-        adds = np.bincount(scene, points * missing[kind], len(scenes))
-        chosen.append(int(adds.argmax()))
-        missing[kind[scene == chosen[-1]]] = False
-    times = np.bincount(kind[np.isin(scene, chosen)], minlength=len(kinds))
-    for number in sorted(chosen, reverse=True):
-        held = kind[scene == number]
-        if (times[held] > 1).all():
-            times[held] -= 1
-            chosen.remove(number)
-    return tuple(scenes[number] for number in sorted(chosen))
+    points = _distinct_points(scenes, tiles)
+    if not points:
+        return ()
+    numbers = np.concatenate(points)
+    columns = np.repeat(np.arange(len(points)), [len(each) for each in points])
+    shape = len(scenes), len(points)
+    inside = csr_array((np.ones(len(numbers)), (numbers, columns)), shape=shape)
+    held = inside.sum(axis=1)
+    # A scene all of whose points an earlier one holds is in no best cover.
+    shared = tril(inside @ inside.T, -1).tocoo()
+    needed = held > 0
+    needed[shared.row[shared.data == held[shared.row]]] = False
+    ranks = np.flatnonzero(needed)
+    solution = milp(
+        1 + ranks / (1 + ranks.sum()),
+        constraints=LinearConstraint(inside[ranks].T, lb=1),
+        integrality=np.ones(len(ranks)),
+        bounds=Bounds(0, 1),
+        options={"mip_rel_gap": 0.0, "node_limit": MOST_NODES},
+    )
+    assert solution.x is not None, solution.message
+    return tuple(scenes[number] for number in ranks[solution.x > 0.5])
 
 
-def _points(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> Counter[bytes]:
-    """How many points lie in the same scenes, by the numbers of these scenes."""
+def _distinct_points(
+    scenes: Sequence[Scene], tiles: Sequence[TileId]
+) -> list[Int[np.ndarray, " scenes"]]:
+    """For points of the tiles the numbers of the scenes that hold them, each set once."""
     tree = shapely.STRtree([scene.footprint for scene in scenes])
-    kinds: Counter[bytes] = Counter()
+    sets: dict[bytes, None] = {}
     for start in range(0, len(tiles), TILES_AT_ONCE):
         points = shapely.points(tile_points(tiles[start : start + TILES_AT_ONCE]))
         point, scene = tree.query(points, predicate="within")
         order = np.lexsort((scene, point))
         ends = np.flatnonzero(np.diff(point[order])) + 1
-        kinds.update(kind.tobytes() for kind in np.split(scene[order], ends) if len(kind))
-    return kinds
+        sets |= {each.tobytes(): None for each in np.split(scene[order], ends) if len(each)}
+    return [np.frombuffer(each, dtype=np.intp) for each in sets]
 
 
 def tile_points(tiles: Sequence[TileId]) -> Float[np.ndarray, "points lonlat=2"]:
