@@ -81,7 +81,7 @@ def _block(area: Area, quad: Quad, top_m: float, left_m: float, gsd_m: float) ->
 def _rgbn(
     seen: np.ndarray, weather: sensors.Weather, grain: np.ndarray
 ) -> UInt8[np.ndarray, "4 rows cols"]:
-    """Aerial levels with film grain; near infrared at half its level so that it fits 8 bits."""
+    """Aerial image with film grain; near infrared is halved so that it fits 8 bits."""
     nir = np.minimum(0.5 * sensors.near_infrared(seen), 250)
     bands = np.concatenate([sensors.optical(seen, weather), nir[None]])
     rows, cols = bands.shape[1:]

@@ -43,17 +43,12 @@ def write_catalog(root: Path, seed: int) -> None:
     for name, title in COLLECTIONS.items():
         paths = sorted((root / name).glob("*/*.json"))
         items = [pystac.Item.from_file(str(path)) for path in paths]
-        boxes = np.array([item.bbox for item in items])
-        dates = [item.datetime for item in items]
         collection = pystac.Collection(
             id=name,
             title=title,
             description=f"{title}; nothing in it is real.",
             license="MIT",
-            extent=pystac.Extent(
-                pystac.SpatialExtent([[*boxes.min(0)[:2].tolist(), *boxes.max(0)[2:].tolist()]]),
-                pystac.TemporalExtent([[min(filter(None, dates)), max(filter(None, dates))]]),
-            ),
+            extent=pystac.Extent.from_items(items),
         )
         for item in items:
             item.clear_links()
