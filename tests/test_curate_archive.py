@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from salib.cli.app import app
 from salib.tiles.archive import Archive, write_archive
 from salib.tiles.checks import is_placeholder, verify
-from salib.tiles.codec import decode, encode, encode_png, image_format
+from salib.tiles.codec import ENCODINGS, decode, encode, encode_png, image_format
 from salib.tiles.grid import TileId
 
 META = {"attribution": "Procedural", "procedural": True}
@@ -80,9 +80,20 @@ def test_png_of_other_programs_is_what_pillow_sees(mode, level):
     assert np.array_equal(decode(data).squeeze(), seen)
 
 
-def test_png_of_16_bits_is_refused():
-    with pytest.raises(ValueError, match="8-bit"):
-        decode(with_pillow(np.arange(64, dtype=np.uint16).reshape(8, 8), "PNG"))
+@pytest.mark.parametrize("bands", [1, 2, 12])
+def test_bands_of_16_bits_come_back_exactly(bands):
+    image = np.random.default_rng(3).integers(0, 1 << 16, (32, 32, bands), dtype=np.uint16)
+    for encoding in ENCODINGS:
+        read = decode(encode(image, encoding))
+        assert read.dtype == np.uint16
+        np.testing.assert_array_equal(read, image)
+
+
+def test_an_image_of_16_bits_that_is_not_square_is_refused_both_ways():
+    with pytest.raises(ValueError, match="must be square, got 8 x 16 px"):
+        encode(np.zeros((8, 16, 3), np.uint16), "png")
+    with pytest.raises(ValueError, match="square bands one below the other"):
+        decode(with_pillow(np.arange(84, dtype=np.uint16).reshape(7, 12), "PNG"))
 
 
 def test_what_was_written_is_read(path, tiles):

@@ -344,7 +344,7 @@ def test_rtc_is_asked_for_by_rule_and_read_as_power(tmp_path):
         search([item], "radar")
     [scene] = search([item], "radar", Rules(sar="rtc"))
     image = mosaic([scene], Span.around(tiles_of_bbox(area.buffer(-0.002).bounds, ZOOM)))
-    seen = image.rgba[image.source == 0]
+    seen = image.image[image.source == 0]
     for channel, power in ((1, 0.3), (2, 0.05)):
         level = int(DN_OF_GAMMA0 * power**0.5) * 256 // 1000
         assert np.percentile(seen[:, channel], [5, 50, 95]).tolist() == [level] * 3
@@ -443,7 +443,7 @@ def test_real_rasters_of_either_hemisphere_render_where_they_lie(zoom):
         pixel_m = 40075016.7 * np.cos(np.radians(lat)) / (256 << zoom)
         assert seen.sum() * pixel_m**2 == pytest.approx(metres, rel=0.08)
         channels = [1, 2] if scene.sensor == "radar" else [0, 1, 2]
-        found = image.rgba[seen][:, channels].astype(float).mean(axis=0)
+        found = image.image[seen][:, channels].astype(float).mean(axis=0)
         if scene.sensor == "radar":
             bands = sar_to_8bit(amplitude(bands, in_db=True))
         np.testing.assert_allclose(found, bands.reshape(len(channels), -1).mean(axis=1), atol=3)

@@ -78,11 +78,10 @@ def kiln(
     mix(paint, tinted(rng, "red_soil"), island)
 
 
-def crowns(paint: Paint, grid: Grid, rng: Rng, texel_m: float, amount: float) -> Mask:
-    """Single trees with lit and shaded sides, for windows fine enough; returns where they are."""
+def crowns(paint: Paint, grid: Grid, rng: Rng, texel_m: float, amount: float) -> None:
+    """Single trees with lit and shaded sides, for windows fine enough."""
     leaves = sample(leaves_pyramid(1), grid, Lay.draw(rng, texel_m))
     stand = smooth(noise(grid, rng, 1.6, 10 * texel_m), amount, 0.2)
     tree = flat(grid, tinted(rng, "forest"))
     shade(tree, np.maximum(1 + 0.35 * leaves, 0.2))
     mix(paint, tree, stand)
-    return stand

@@ -9,7 +9,7 @@ from jaxtyping import Int32
 
 from earth.landscape import built, land, rural
 from earth.landscape.fields import Grid, Lay, noise_pyramid, sample
-from earth.landscape.ground import Mask, Paint, Rng
+from earth.landscape.ground import Paint, Rng
 from earth.landscape.lines import overlay
 
 CELL_M = 1500.0
@@ -92,11 +92,6 @@ def theme_numbers(seed: int, grid: Grid) -> Int32[np.ndarray, "rows cols"]:
     sites = _candidates(seed, grid)
     numbers = np.array([THEMES.index(site.theme) for site in sites], np.int32)
     return numbers[_owners(seed, grid, sites)]
-
-
-def theme_mask(seed: int, grid: Grid, theme: str) -> Mask:
-    """1 where the window's regions have a theme."""
-    return (theme_numbers(seed, grid) == THEMES.index(theme)).astype(np.float32)
 
 
 def _candidates(seed: int, grid: Grid) -> list[Region]:

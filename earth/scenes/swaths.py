@@ -41,31 +41,31 @@ def write_lores(part: Path, area: Area, seed: int, ground: np.ndarray, number: i
     """Write one lores scene: west part (ends at the swath's edge), east part, or a cloudy whole."""
     first, last = ((0.0, 0.62), (0.38, 1.0), (0.0, 1.0))[number]
     cols = [6 * round(share * ground.shape[2] / 6) for share in (first, last)]
-    levels, classes = _look(seed, ground[:, :, cols[0] : cols[1]], number)
+    image, classes = _observed(seed, ground[:, :, cols[0] : cols[1]], number)
     if number == 0:
-        levels[:, _beyond(*levels.shape[1:])] = 0
+        image[:, _beyond(*image.shape[1:])] = 0
         classes[_beyond(*classes.shape)] = 0
     west = area.west_m + cols[0] * LORES_M
     cloudy = float(100 * np.isin(classes, (CLOUD_MEDIUM, CLOUD_HIGH)).sum() / (classes > 0).sum())
     when = datetime(2023, 6, (12, 14, 19)[number], 17, 24, 31, tzinfo=UTC)
-    item = stac.lores_item(area, west, levels.shape[1:], number, when, cloudy, classes)
+    item = stac.lores_item(area, west, image.shape[1:], number, when, cloudy, classes)
     folder = stac.folder(part, item)
     place = on_map(area.epsg, west, area.north_m, LORES_M)
-    write_cog(folder / "TCI.tif", levels, place, nodata=0)
+    write_cog(folder / "TCI.tif", image, place, nodata=0)
     place = on_map(area.epsg, west, area.north_m, SCL_M)
     write_cog(folder / "SCL.tif", classes[None], place, nodata=0, overviews="MODE")
     stac.save(part, item)
 
 
-def _look(
+def _observed(
     seed: int, ground: np.ndarray, number: int
 ) -> tuple[UInt8[np.ndarray, "3 rows cols"], UInt8[np.ndarray, "halfrows halfcols"]]:
-    """Levels and scene classification of one lores scene, strip by strip."""
+    """Image and scene classification of one lores scene, strip by strip."""
     rng = np.random.default_rng([seed, 23, number])
     weather, sigma = sensors.Weather.draw(rng, strength=0.5), float(rng.uniform(0.4, 1.0))
     lay, amount = Lay.draw(rng, 40.0 + 10 * number), (-2.4, -2.2, 0.3)[number]
     _, rows, cols = ground.shape
-    levels = np.empty((3, rows, cols), np.uint8)
+    image = np.empty((3, rows, cols), np.uint8)
     classes = np.empty((rows // 2, cols // 2), np.uint8)
     for top in range(0, rows, _STRIP):
         strip = ground[:4, top : top + _STRIP].astype(np.float32)
@@ -76,9 +76,9 @@ def _look(
         rgb = weather.apply(strip[:3])
         rgb += cover * (np.float32(238) - rgb)
         rgb = sensors.grained(rng, rgb, sigma)
-        levels[:, top : top + high] = np.clip(rgb + 0.5, 1, 255).astype(np.uint8)
+        image[:, top : top + high] = np.clip(rgb + 0.5, 1, 255).astype(np.uint8)
         classes[top // 2 : (top + high) // 2] = _classes(strip[3], cover)
-    return levels, classes
+    return image, classes
 
 
 def _classes(

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from salib.config import SENSOR_NAMES
+from salib.config import SENSORS
 from salib.curate.index import Filters, joint_samples
 from salib.curate.plan import UNCOVERED, Plan, write_uncovered
 from salib.curate.shards import read_tiles
@@ -18,10 +18,14 @@ INDEX = "index.parquet"
 SNAPSHOT = "scenes.parquet"
 QUARANTINE = "quarantine.csv"
 SHARDS = ".shards"
-OUTPUTS = (*(f"{sensor}.pmtiles" for sensor in SENSOR_NAMES), INDEX, TILES, SNAPSHOT)
-"""Files of a finished folder."""
-WRITTEN = (*OUTPUTS, UNCOVERED, QUARANTINE, MADE_FROM)
+TABLES = (INDEX, TILES, SNAPSHOT)
+WRITTEN = (*(f"{name}.pmtiles" for name in SENSORS), *TABLES, UNCOVERED, QUARANTINE, MADE_FROM)
 """Every file that `curate` may leave."""
+
+
+def outputs(sensors: Sequence[str]) -> list[str]:
+    """Files of a finished folder."""
+    return [*(f"{name}.pmtiles" for name in sensors), *TABLES]
 
 
 def check_out(out: Path, key: dict, *, overwrite: bool) -> None:
@@ -69,13 +73,13 @@ def write_output(
         rows: what is known of each tile.
         metadata: what else the archive of a sensor tells.
     """
-    index = joint_samples(rows, plan.zoom, filters)
+    index = joint_samples(rows, plan.zoom, filters, [*plan.scenes])
     for name in WRITTEN:
         if name not in (SNAPSHOT, QUARANTINE):
             (out / name).unlink(missing_ok=True)
 
     def archive(sensor: str) -> Path:
-        zooms = (plan.zoom, plan.zoom + 1) if sensor == "hires" else (plan.zoom,)
+        zooms = range(plan.zoom, plan.zoom + SENSORS[sensor].levels_down + 1)
         tiles = (pair for zoom in zooms for pair in read_tiles(shards, sensor, zoom))
         scenes = plan.scenes[sensor]
         told = {
@@ -87,7 +91,7 @@ def write_output(
         return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=told)
 
     with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(archive, SENSOR_NAMES))
+        list(pool.map(archive, plan.scenes))
     if plan.uncovered:
         with atomic_file(out / UNCOVERED) as part:
             write_uncovered(part, plan)

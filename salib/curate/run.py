@@ -12,16 +12,15 @@ import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.config import SENSOR_NAMES
 from salib.curate.area import Area, area_of, excluded_ground
 from salib.curate.index import Filters
 from salib.curate.output import (
-    OUTPUTS,
     QUARANTINE,
     SHARDS,
     SNAPSHOT,
     WRITTEN,
     check_out,
+    outputs,
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
@@ -192,7 +191,7 @@ def curate(
             left = f"{len(failed)} of {len(blocks)} blocks are left out"
             say(f"{left}, see {out / QUARANTINE}: run again")
             return out
-        stamp(out, key, *OUTPUTS)
+        stamp(out, key, *outputs(rules.sensors))
         shutil.rmtree(shards)
         return out
 
@@ -220,7 +219,7 @@ def _items(
         if answered is not None:
             check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
-        for name in SENSOR_NAMES:
+        for name in rules.sensors:
             search(items, name, rules, ground)
         sources.write_snapshot(out / SNAPSHOT, items, rules, query)
     return sources.read_snapshot(out / SNAPSHOT)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Int, Int16
 
-from salib.config import SENSOR_NAMES
+from salib.config import SENSORS
 from salib.curate.rasters.mosaic import mosaic
 from salib.curate.rasters.reader import Span
 from salib.curate.rasters.remote import reading
@@ -77,12 +77,15 @@ def commit(block: Block) -> Path:
 
 def _groups(block: Block) -> list[list[dict]]:
     """Rows of each sensor and zoom: batches of the file, which are read one at a time."""
-    groups = [_rendered(block, sensor, block.tiles) for sensor in SENSOR_NAMES]
-    finer: list[dict] = []
-    for quarter in blocks_of(block.tiles, levels=1).values():
-        children = [child for tile in quarter for child in tile.children()]
-        finer += _rendered(block, "hires", children)
-    return [*groups, finer]
+    groups = [_rendered(block, sensor, block.tiles) for sensor in block.scenes]
+    for sensor in block.scenes:
+        tiles = [*block.tiles]
+        for _ in range(SENSORS[sensor].levels_down):
+            quarters = blocks_of(tiles, levels=1).values()
+            finer = [[child for tile in each for child in tile.children()] for each in quarters]
+            groups.append([row for each in finer for row in _rendered(block, sensor, each)])
+            tiles = [tile for each in finer for tile in each]
+    return groups
 
 
 def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[TileId, bytes]]:
@@ -131,7 +134,7 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
         cloud = math.nan
         if image.cloud is not None and all(scenes[number].scl for number in used):
             cloud = float(image.cloud[here].sum() / shares.sum())
-        data = encode(image.rgba[here], block.encoding)
+        data = encode(image.image[here], block.encoding)
         row = {
             "sensor": sensor,
             "valid_frac": float(shares.sum()) / TILE_PX**2,
