@@ -81,7 +81,7 @@ def naip_item(area: Area, quad: Quad, gsd_m: float) -> pystac.Item:
     )
     names = ("red", "green", "blue", "nir")
     bands = [{"name": name.capitalize(), "common_name": name} for name in names]
-    _add(item, "image", "image.tif", {"eo:bands": bands})
+    add(item, "image", "image.tif", {"eo:bands": bands})
     return item
 
 
@@ -129,9 +129,9 @@ def lores_item(
     )
     names = (("B04", "red"), ("B03", "green"), ("B02", "blue"))
     bands = [{"name": name, "common_name": common} for name, common in names]
-    _add(item, "visual", "TCI.tif", {"eo:bands": bands, "gsd": 10})
+    add(item, "visual", "TCI.tif", {"eo:bands": bands, "gsd": 10})
     scl = _grid(area, west_m, area.north_m, 20.0, classes.shape)
-    _add(
+    add(
         item, "scl", "SCL.tif", {"gsd": 20, **{k: scl[k] for k in ("proj:shape", "proj:transform")}}
     )
     return item
@@ -170,7 +170,7 @@ def radar_item(slant: Slant, number: int) -> pystac.Item:
         [_SAR, _SAT],
     )
     for name in ("vv", "vh"):
-        _add(item, name, f"{name}.tif", {"sar:polarizations": [name.upper()]})
+        add(item, name, f"{name}.tif", {"sar:polarizations": [name.upper()]})
     return item
 
 
@@ -196,7 +196,8 @@ def _item(
     )
 
 
-def _add(item: pystac.Item, key: str, href: str, fields: dict) -> None:
+def add(item: pystac.Item, key: str, href: str, fields: dict) -> None:
+    """Name a file of an item."""
     item.add_asset(
         key, pystac.Asset(f"./{href}", media_type=_COG, roles=["data"], extra_fields=fields)
     )
