@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from geobench.dataset import BandInfo, landsat8_9_bands, sentinel2_13_bands
+from geobench.dataset import landsat8_9_bands, sentinel2_13_bands
 
 from earth import sensors
 from earth.landscape.ground import Paint, Rng
