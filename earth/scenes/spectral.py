@@ -63,5 +63,5 @@ def write_bands(
     for band, values in bands.items():
         gsd_m = resolution_m(band)
         place = on_map(area.epsg, west_m, area.north_m, float(gsd_m))
-        write_cog(folder / f"{band}.tif", values[None], place, nodata=0)
+        write_cog(folder / f"{band}.tif", values[None], place)
         stac.add(item, band, f"{band}.tif", {"gsd": gsd_m})

@@ -34,7 +34,7 @@ def write_radar(part: Path, area: Area, seed: int, ground: np.ndarray, number: i
         strip = seen[:, top : top + _STRIP]
         dn[:, top : top + _STRIP] = sensors.amplitude(rng, strip) * (strip.min(0) > empty)
     for name, band in zip(("vv", "vh"), dn, strict=True):
-        write_cog(folder / f"{name}.tif", band[None], points, nodata=0)
+        write_cog(folder / f"{name}.tif", band[None], points)
     stac.save(part, item)
 
 
@@ -60,9 +60,9 @@ def write_lores(
     item = stac.lores_item(area, west, image.shape[1:], number, when, cloudy, classes)
     folder = stac.folder(part, item)
     place = on_map(area.epsg, west, area.north_m, LORES_M)
-    write_cog(folder / "TCI.tif", image, place, nodata=0)
+    write_cog(folder / "TCI.tif", image, place)
     place = on_map(area.epsg, west, area.north_m, SCL_M)
-    write_cog(folder / "SCL.tif", classes[None], place, nodata=0, overviews="MODE")
+    write_cog(folder / "SCL.tif", classes[None], place, overviews="MODE")
     if spectral:
         spectral_bands.write_bands(folder, item, bands, area, west)
     stac.save(part, item)
