@@ -105,7 +105,7 @@ def shown(task):
     """Test images by sensor, 16 px a side and 32 of hires, and their metres a pixel."""
     images, gsd_m = {}, {}
     for name, side in (("radar", 16), ("lores", 16), ("hires", 32)):
-        levels = (image for image, _ in iter_split(task, "test", look=task.look_of(name)))
+        levels = (image for image, _ in iter_split(task, "test", modality=task.modality_of(name)))
         pairs = [to_input(image, native_gsd_m=10.0, image_px=side) for image in levels]
         images[name] = np.stack([image for image, _ in pairs])
         gsd_m[name] = np.full(len(pairs), 320 / side)

@@ -1,7 +1,6 @@
 """Aerial images of an area, and the ground they saw averaged to 10 m."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,22 +10,11 @@ from earth import sensors
 from earth.landscape.fields import Grid
 from earth.landscape.themes import paint
 from earth.scenes import stac
-from earth.scenes.area import SNAP_M, Area
+from earth.scenes.area import SNAP_M, Area, Quad
 from earth.scenes.cog import JPEG, cog, on_map
 
 LORES_M = 10.0
 BLOCK_M = 1260.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quad:
-    """One aerial image: a part of the area, in metres from its north-west corner."""
-
-    name: str
-    left_m: float
-    top_m: float
-    width_m: float
-    height_m: float
 
 
 def quads(area: Area) -> list[Quad]:

@@ -2,17 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pystac
 from jaxtyping import UInt8
 
-from earth.scenes.area import Area
+from earth.scenes.area import Area, Quad
 from earth.scenes.slant import SPACING_M, Slant
-
-if TYPE_CHECKING:
-    from earth.scenes.aerial import Quad
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 _PROJECTION = "https://stac-extensions.github.io/projection/v1.1.0/schema.json"
@@ -67,7 +63,7 @@ def write_catalog(root: Path, seed: int) -> None:
     catalog.save(catalog_type=pystac.CatalogType.SELF_CONTAINED)
 
 
-def naip_item(area: Area, quad: "Quad", gsd_m: float) -> pystac.Item:
+def naip_item(area: Area, quad: Quad, gsd_m: float) -> pystac.Item:
     """Item of one aerial image."""
     west, north = area.west_m + quad.left_m, area.north_m - quad.top_m
     shape = (round(quad.height_m / gsd_m), round(quad.width_m / gsd_m))

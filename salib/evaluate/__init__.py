@@ -17,7 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "geobench_task",
             "geobench_tasks",
             "missing_real",
-            "read_split",
             "real_tasks",
         ],
     },

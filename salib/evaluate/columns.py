@@ -15,13 +15,13 @@ from jaxtyping import Float32, Float64, Int64, UInt8
 from salib.config import SENSOR_NAMES, SENSORS, Precision
 from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
 from salib.evaluate.tasks.geobench_reader import Label
-from salib.evaluate.tasks.inputs import Look, to_input
+from salib.evaluate.tasks.inputs import Modality, to_input
 from salib.evaluate.tasks.task import Task, iter_split
 
 IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"
 CONVOLUTION = "random convolution"
-Side = tuple[Look, int]
+Side = tuple[Modality, int]
 Resized = tuple[UInt8[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ def embed_split(
     attention: dict[str, set[str]] = {name: set() for name in looking}
     gsds: dict[int, list] = {side: [] for look, side in sides if look == "optical"}
     labels: list[Label] = []
-    looks: set[Look] = {look for look, _ in sides}
+    looks: set[Modality] = {look for look, _ in sides}
     for images, chunk_labels in in_chunks(task, split, tuple(looks)):
         labels += chunk_labels
         seen = {
@@ -130,8 +130,8 @@ def embed_split(
 
 
 def _inputs(task: Task, encoder: Encoder, image_px: int) -> dict[str, Side]:
-    """What an encoder is shown of a task, by sensor: a look, and the side of its images."""
-    return {name: (task.look_of(name), image_px * zoom) for name, zoom in encoder.views.items()}
+    """What an encoder is shown of a task, by sensor: a modality, and the side of its images."""
+    return {name: (task.modality_of(name), image_px * zoom) for name, zoom in encoder.views.items()}
 
 
 def _vectors(
@@ -153,12 +153,12 @@ def stream(seed: int, *names: str) -> int:
 
 
 def in_chunks(
-    task: Task, split: str, looks: tuple[Look, ...] = ("optical",)
-) -> Iterator[tuple[dict[Look, list[np.ndarray]], list[Label]]]:
-    """Images by look, each item's side by side, and labels of a split, some hundreds at a time."""
-    items = zip(*(iter_split(task, split, look=look) for look in looks), strict=True)
+    task: Task, split: str, looks: tuple[Modality, ...] = ("optical",)
+) -> Iterator[tuple[dict[Modality, list[np.ndarray]], list[Label]]]:
+    """Images by modality, each item's side by side, and labels of a split, some hundreds at a time."""
+    items = zip(*(iter_split(task, split, modality=look) for look in looks), strict=True)
     while chunk := list(islice(items, IMAGES_AT_ONCE)):
-        images: dict[Look, list] = {
+        images: dict[Modality, list] = {
             look: [item[n][0] for item in chunk] for n, look in enumerate(looks)
         }
         yield images, [item[0][1] for item in chunk]
