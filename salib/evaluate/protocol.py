@@ -12,8 +12,8 @@ class Protocol:
     """Every choice of the evaluation that the paper's text leaves open.
 
     The fields of "paper" are what its Table 2 and text allow us to infer; what cannot be
-    inferred is assumed, and the assumption is the value that stands here. `exhibits.assumptions` says
-    which is which, and names the choices that are made outside of the probes.
+    inferred is assumed, and the assumption is the value that stands here.
+    `exhibits.assumptions` says which is which.
 
     Args:
         kinds: of tasks that it says how to score.

@@ -1,6 +1,5 @@
 """The neural probe: one hidden layer of 2048 on frozen features."""
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
