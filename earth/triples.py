@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from earth import sensors
 from earth.landscape.fields import Grid
-from earth.landscape.lines import ALONG_X, KINDS, path
+from earth.landscape.lines import ALONG_X, KINDS, line_of
 from earth.landscape.themes import THEMES, paint, region, theme_numbers
 
 _MARGIN_PX = 8
@@ -99,7 +99,7 @@ def places(
             x, y = site.x_m, site.y_m
         else:
             kind = next(kind for kind in KINDS if kind.name == theme)
-            line = path(seed, kind, int(i % 2), j)
+            line = line_of(seed, kind, int(i % 2), j)
             along = i * 1000.0
             x, y = along, float(line.across(np.array([along]))[0, 0])
             x, y = (x, y) if line.axis == ALONG_X else (y, x)

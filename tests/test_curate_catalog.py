@@ -188,7 +188,9 @@ def test_a_scene_is_procedural_where_its_platform_says_so(tmp_path):
 
 def test_an_unknown_sensor_is_refused(tmp_path):
     item = lores("a")[1]
-    with pytest.raises(ValueError, match="sensor must be one of radar, lores, hires, s2, got 'sonar'"):
+    with pytest.raises(
+        ValueError, match="sensor must be one of radar, lores, hires, s2, got 'sonar'"
+    ):
         cat.choose_assets(item, "sonar")
 
 

@@ -19,8 +19,9 @@ import shapely
 from curate_scenes import write_small_world
 from servers import Faults, RangeServer, TokenRule, files_from_a_thread, stac_api
 
+from salib.config import SENSOR_NAMES
 from salib.curate import Engine, Rules, curate, run, shards
-from salib.curate.output import OUTPUTS
+from salib.curate.output import outputs
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
 from salib.curate.rasters import remote
 from salib.curate.rasters.reader import BlockReader, Span
@@ -33,6 +34,7 @@ from salib.tiles.grid import tile_bounds, tiles_of_bbox
 ZOOM = 14
 ARCHIVES = ("radar.pmtiles", "lores.pmtiles", "hires.pmtiles")
 AREA = shapely.box(-98.5, 38.3, -98.2, 38.6)
+OUTPUTS = outputs(SENSOR_NAMES)
 WHOLE = {*OUTPUTS, "uncovered.geojson", "made_from.json"}
 
 

@@ -17,7 +17,7 @@ from curate_scenes import write_small_world
 from salib.config import SENSOR_NAMES
 from salib.curate import Engine, Rules, curate
 from salib.curate.index import split_by_block
-from salib.curate.output import OUTPUTS
+from salib.curate.output import outputs
 from salib.curate.plan import make_blocks, make_plan
 from salib.curate.search.catalog import search
 from salib.curate.search.sources import find_items
@@ -29,6 +29,7 @@ from salib.tiles.codec import image_format
 from salib.tiles.grid import TileId, gsd_m, tile_bounds, tiles_of_bbox
 
 ZOOM = 14
+OUTPUTS = outputs(SENSOR_NAMES)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Int32
 
 from earth.landscape import built, land, rural
-from earth.landscape.fields import Grid, Lay, noise_pyramid, sample
+from earth.landscape.fields import Grid, noise
 from earth.landscape.ground import Paint, Rng
 from earth.landscape.lines import overlay
 
@@ -126,8 +126,7 @@ def _owners(seed: int, grid: Grid, sites: list[Region]) -> Int32[np.ndarray, "ro
     if len(sites) == 1:
         return np.zeros((grid.rows, grid.cols), np.int32)
     rng = np.random.default_rng([seed, 3])
-    bend = noise_pyramid(4)
-    warp = [np.clip(sample(bend, grid, Lay.draw(rng, 14.0)), -3, 3) * 110 for _ in range(2)]
+    warp = [np.clip(noise(grid, rng, 2.0, 14.0), -3, 3) * 110 for _ in range(2)]
     local = grid.shifted(sites[0].x_m, sites[0].y_m)
     x, y = local.xs[None] + warp[0], local.ys[:, None] + warp[1]
     best = np.full((grid.rows, grid.cols), np.inf, np.float32)

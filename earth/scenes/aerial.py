@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
+from rasterio.windows import Window
 
 from earth import sensors
 from earth.landscape.fields import Grid
@@ -40,24 +41,19 @@ def write_quad(part: Path, area: Area, seed: int, gsd_m: float, quad: Quad) -> n
     weather = sensors.Weather.draw(rng, strength=0.6)
     grain = rng.standard_normal((4, 1024, 1024), np.float32) * np.float32(rng.uniform(0.6, 1.4))
     rows, cols = round(quad.height_m / gsd_m), round(quad.width_m / gsd_m)
-    coarse = np.empty(
-        (6, round(quad.height_m / LORES_M), round(quad.width_m / LORES_M)), np.float16
-    )
+    shape = (6, round(quad.height_m / LORES_M), round(quad.width_m / LORES_M))
+    coarse = np.empty(shape, np.float16)
     west, north = area.west_m + quad.left_m, area.north_m - quad.top_m
-    with cog(
-        folder / "image.tif",
-        bands=4,
-        rows=rows,
-        cols=cols,
-        dtype="uint8",
-        georeference=on_map(area.epsg, west, north, gsd_m),
-        options=JPEG,
-    ) as put:
+    profile = {"count": 4, "height": rows, "width": cols, "dtype": "uint8"}
+    place = on_map(area.epsg, west, north, gsd_m)
+    with cog(folder / "image.tif", options=JPEG, **profile, **place) as file:
         for top_m in np.arange(0, quad.height_m, BLOCK_M):
             for left_m in np.arange(0, quad.width_m, BLOCK_M):
                 grid = _block(area, quad, float(top_m), float(left_m), gsd_m)
                 seen = paint(seed, grid)
-                put(_rgbn(seen, weather, grain), round(top_m / gsd_m), round(left_m / gsd_m))
+                corner = {"col_off": round(left_m / gsd_m), "row_off": round(top_m / gsd_m)}
+                window = Window(**corner, width=grid.cols, height=grid.rows)
+                file.write(_rgbn(seen, weather, grain), window=window)
                 seen[4:] = sensors.backscatter(seen)
                 small = sensors.average(seen, round(grid.cols * gsd_m / LORES_M))
                 small[4:] = 10 * np.log10(small[4:])

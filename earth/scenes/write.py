@@ -24,6 +24,7 @@ def write_scenes(
     zoom: int = 14,
     tiles: int = 20,
     hires_native_gsd_m: float = 2.5,
+    spectral: bool = False,
     processes: int = 2,
 ) -> Path:
     """Write procedural Sentinel-1-, Sentinel-2- and NAIP-like scenes that cover a block of tiles.
@@ -35,7 +36,8 @@ def write_scenes(
         lat: latitude of the middle.
         zoom: zoom of the base tiles.
         tiles: side of the square block of base tiles.
-        hires_native_gsd_m: metres a pixel of the aerial images; must divide 60 m.
+        hires_native_gsd_m: metres per pixel of the aerial images; must divide 60 m.
+        spectral: write the twelve bands of the Sentinel-2-like scenes beside their true colour.
         processes: worker processes.
 
     Returns:
@@ -58,7 +60,10 @@ def write_scenes(
     with atomic_dir(out) as part:
         ground = _aerial(part, area, seed, hires_native_gsd_m, processes)
         jobs = [partial(write_radar, part, area, seed, ground, number) for number in range(2)]
-        jobs += [partial(write_lores, part, area, seed, ground, number) for number in range(3)]
+        options = {"spectral": spectral}
+        jobs += [
+            partial(write_lores, part, area, seed, ground, number, **options) for number in range(3)
+        ]
         for job in tqdm(jobs, "radar and lores scenes", disable=None):
             job()
         stac.write_catalog(part, seed)

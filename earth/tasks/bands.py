@@ -2,35 +2,18 @@
 
 import cv2
 import numpy as np
-from geobench.dataset import BandInfo, landsat8_9_bands, sentinel2_13_bands
+from geobench.dataset import landsat8_9_bands, sentinel2_13_bands
 
 from earth import sensors
 from earth.landscape.ground import Paint, Rng
+from earth.spectrum import BAND_NAMES, SHARES, mixed
 from earth.tasks.chips import Colours
 
-# Surface reflectance of a band as red, green, blue and near infrared shares; documented stand-ins
-# for a spectral library, in the units of the 8-bit colours.
-_SHARES: dict[str, tuple[float, float, float, float]] = {
-    "01": (0.05, 0.05, 0.95, 0.0),
-    "02": (0.0, 0.0, 1.0, 0.0),
-    "03": (0.0, 1.0, 0.0, 0.0),
-    "04": (1.0, 0.0, 0.0, 0.0),
-    "05": (0.75, 0.15, 0.0, 0.2),
-    "06": (0.3, 0.05, 0.0, 0.65),
-    "07": (0.1, 0.0, 0.0, 0.9),
-    "08": (0.0, 0.0, 0.0, 1.0),
-    "8A": (0.0, 0.0, 0.0, 1.03),
-    "09": (0.0, 0.0, 0.05, 0.3),
-    "10": (0.0, 0.0, 0.004, 0.002),
-    "11": (0.85, 0.0, -0.2, 0.45),
-    "12": (0.95, 0.0, -0.15, 0.15),
-}
-_NAMES = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", "11", "12")
 # The published m-eurosat stores the channels in this order under the names of GEO-Bench's list.
 _EUROSAT = ("01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "12", "8A")
-_SURFACE = tuple(name for name in _NAMES if name != "10")
+_SURFACE = tuple(name for name in BAND_NAMES if name != "10")
 _SO2SAT = tuple(name for name in _SURFACE if name not in ("01", "09"))
-_HAZE = dict.fromkeys(_NAMES, 60.0) | {"01": 700.0, "02": 520.0, "03": 300.0, "04": 120.0}
+_HAZE = dict.fromkeys(BAND_NAMES, 60.0) | {"01": 700.0, "02": 520.0, "03": 300.0, "04": 120.0}
 _HAZE["10"] = 10.0
 _LEE_LOOKS = 20.0
 
@@ -43,7 +26,7 @@ LANDSAT_6 = tuple(band for name in _LANDSAT for band in landsat8_9_bands if band
 
 def top_of_atmosphere(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
     """DN of 13 Sentinel-2 bands in m-eurosat's stored order; 60 m bands are smoothed."""
-    bands = _mixed(colours, _EUROSAT)
+    bands = mixed(colours, _EUROSAT)
     for name in ("01", "09", "10"):
         band = bands[_EUROSAT.index(name)]
         bands[_EUROSAT.index(name)] = cv2.blur(band, (5, 5))
@@ -53,12 +36,12 @@ def top_of_atmosphere(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndar
 
 def surface_13(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
     """Surface DN of 13 Sentinel-2 bands; 255 is reflectance 0.2, DN 2000."""
-    return list(np.maximum(_mixed(colours, _NAMES) * np.float32(2000 / 255), 1))
+    return list(np.maximum(mixed(colours, BAND_NAMES) * np.float32(2000 / 255), 1))
 
 
 def surface_12(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
     """Surface DN of the 12 bands of a Sentinel-2 L2A product."""
-    return list(np.maximum(_mixed(colours, _SURFACE) * np.float32(2000 / 255), 1))
+    return list(np.maximum(mixed(colours, _SURFACE) * np.float32(2000 / 255), 1))
 
 
 def surface_and_clouds(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
@@ -69,7 +52,7 @@ def surface_and_clouds(colours: Colours, ground: Paint, rng: Rng) -> list[np.nda
 
 def landsat(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
     """8-bit red, green, blue, near and short-wave infrared."""
-    shares = np.array([_SHARES[n] for n in ("04", "03", "02", "08", "11", "12")], np.float32)
+    shares = np.array([SHARES[n] for n in ("04", "03", "02", "08", "11", "12")], np.float32)
     shares[3] *= 0.6
     return list(np.tensordot(shares, colours, 1))
 
@@ -99,9 +82,5 @@ def radar_and_optical(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndar
         for share in (np.float32(0.1), np.float32(0.0))
     ]
     haze = np.array([_HAZE[name] for name in _SO2SAT], np.float32)[:, None, None]
-    optical = (_mixed(colours, _SO2SAT) * np.float32(3000 / 255) + haze) / np.float32(10_000)
+    optical = (mixed(colours, _SO2SAT) * np.float32(3000 / 255) + haze) / np.float32(10_000)
     return [*parts, *intensities, *cross, *optical]
-
-
-def _mixed(colours: Colours, names: tuple[str, ...]) -> np.ndarray:
-    return np.tensordot(np.array([_SHARES[name] for name in names], np.float32), colours, 1)

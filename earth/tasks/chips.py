@@ -86,10 +86,10 @@ class PaintedTask:
         rng = np.random.default_rng([seed, 31, *self.name.encode(), number])
         painted = self.draw(self, seed, rng, stratum, number)
         ground = painted.ground
-        ground[:4] = sensors.spread(ground[:4], float(rng.uniform(0.45, 0.75)))
+        ground[:4] = sensors.spread(ground[:4], rng.uniform(0.45, 0.75))
         nir = sensors.near_infrared(ground)
         weather = sensors.Weather.draw(rng, strength=self.strength)
-        rgb = sensors.grained(rng, weather.apply(ground[:3]), float(rng.uniform(0.5, 2.0)))
+        rgb = sensors.grained(rng, weather.apply(ground[:3]), rng.uniform(0.5, 2.0))
         colours = np.clip(np.concatenate([rgb, (nir * np.mean(weather.gain))[None]]), 0, 400)
         bands = [self._stored(band) for band in self.to_bands(colours, ground, rng)]
         if painted.unseen is not None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from earth.landscape import built, land, rural
-from earth.landscape.fields import Grid, Lay, leaves_pyramid, noise, sample
+from earth.landscape.fields import Grid, leaves, noise, stripes
 from earth.landscape.ground import (
     Mask,
     Paint,
@@ -25,7 +25,7 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
 
     Roofs without panels often carry skylights and all-dark slopes, so that darkness tells little.
     """
-    paint = flat(grid, tinted(rng, str(rng.choice(["grass", "yard", "asphalt", "tan_soil"]))))
+    paint = flat(grid, tinted(rng, "grass", "yard", "asphalt", "tan_soil"))
     shade(paint, 1 + 0.10 * noise(grid, rng, 1.0, 0.12) + 0.08 * noise(grid, rng, 1.6, 0.3))
     angle, x, y = rng.uniform(0, np.pi), *rng.uniform(-5, 5, 2)
     along, across = grid.shifted(x, y).turned(angle)
@@ -33,7 +33,7 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
     shadow = grid.shifted(x + 2.2 * built.SUN[0], y + 2.2 * built.SUN[1]).turned(angle)
     mix(paint, material("shade"), 0.8 * _box(*shadow, *half, grid.gsd_m))
     names = ["red_roof", "dark_roof", "grey_roof", "tan_roof", "white_roof"]
-    top = flat(grid, tinted(rng, str(rng.choice(names)), gain=0.2))
+    top = flat(grid, tinted(rng, *names, gain=0.2))
     lit = np.where(across > 0, 1 + rng.uniform(0, 0.25), 1 - rng.uniform(0, 0.25))
     tiles = np.sin(across * np.float32(2 * np.pi / rng.uniform(0.3, 0.6)))
     fine = 0.05 * tiles + 0.05 * noise(grid, rng, 0.6, 0.1) + 0.05 * noise(grid, rng, 1.6, 0.2)
@@ -41,7 +41,7 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
     mix(paint, top, _box(along, across, *half, grid.gsd_m))
     on_roof = _panels if label else _skylights
     on_roof(paint, grid, rng, along, across, half)
-    rural.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
+    rural.crowns(paint, grid, rng, 0.12, rng.uniform(1.6, 3.0))
     return paint
 
 
@@ -69,12 +69,12 @@ def _skylights(
     for _ in range(int(rng.integers(0, 5))):
         u, v = rng.uniform(-0.8, 0.8, 2) * np.array(half)
         box = _box(along - np.float32(u), across - np.float32(v), 0.4, 0.6, grid.gsd_m)
-        mix(paint, tinted(rng, str(rng.choice(["panel", "white_roof", "shade"]))), box)
+        mix(paint, tinted(rng, "panel", "white_roof", "shade"), box)
     if rng.random() < 0.3:
         u, v = rng.uniform(-0.3, 0.3) * half[0], 0.5 * half[1]
         size = rng.uniform(1.5, 0.6 * half[0]), rng.uniform(0.7, 0.45 * half[1])
         box = _box(along - np.float32(u), across - np.float32(v), *size, grid.gsd_m)
-        patch = flat(grid, tinted(rng, str(rng.choice(["panel", "dark_roof"])), gain=0.25))
+        patch = flat(grid, tinted(rng, "panel", "dark_roof", gain=0.25))
         shade(patch, 1 + 0.08 * noise(grid, rng, 1.0, 0.1))
         mix(paint, patch, box)
 
@@ -111,7 +111,7 @@ def _plantation(
         table = built.palette(rng, (name, name, "forest"), 1024, gain=0.07, hue=0.015, unity=0.4)
         kind = int(rng.choice([0, 4])) if regular > rng.random() else 1
         paint, ids, edge = land.mosaic(grid, rng, kind, block_m / 45, table)
-        shade(paint, 1 + 0.08 * land.stripes(grid, rng, row_m, ids))
+        shade(paint, 1 + 0.08 * stripes(grid, rng, row_m, ids))
         mix(paint, tinted(rng, "red_soil"), inside(14.0 - edge, grid.gsd_m))
         shade(paint, 1 + 0.06 * noise(grid, rng, 0.6, 12.0))
         return paint
@@ -152,7 +152,7 @@ def _logging(grid: Grid, rng: Rng) -> Paint:
 def _regrowth(grid: Grid, rng: Rng) -> Paint:
     paint = land.forest(grid, rng)
     young = flat(grid, tinted(rng, "grass"))
-    shade(young, 1 + 0.1 * sample(leaves_pyramid(0), grid, Lay.draw(rng, 6.0)))
+    shade(young, 1 + 0.1 * leaves(grid, rng, 0, 6.0))
     mix(paint, young, 0.7 * smooth(noise(grid, rng, 1.6, 18.0), -0.4, 1.2))
     return paint
 

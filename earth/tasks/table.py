@@ -13,7 +13,7 @@ from geobench.dataset import CloudProbability, make_rgb_bands, sentinel1_8_bands
 from earth import sensors
 from earth.landscape.fields import Grid
 from earth.landscape.ground import Paint, Rng
-from earth.landscape.lines import ALONG_X, ALONG_Y, KINDS, paths_near
+from earth.landscape.lines import ALONG_X, ALONG_Y, KINDS, lines_near
 from earth.landscape.themes import THEMES, paint, theme_numbers
 from earth.tasks import bands, objects, zones
 from earth.tasks.chips import Painted, PaintedTask
@@ -89,7 +89,7 @@ def _of_world(*themes: tuple[str, ...]):
     """Windows of the world that show one of the label's themes; few others show lines too."""
 
     def draw(task: PaintedTask, seed: int, rng: Rng, label: int, number: int) -> Painted:
-        theme = str(rng.choice(themes[label]))
+        theme = rng.choice(themes[label])
         grid = _window(task, seed, theme, number, finer=2, side_m=640.0)
         lines = theme in ("river", "motorway") or rng.random() < 0.15
         return Painted(sensors.average(paint(seed, grid, lines=lines), task.side_px), label)
@@ -122,7 +122,7 @@ def _lines_in(seed: int, grid: Grid, dry: np.ndarray) -> set[str]:
     names = set()
     for kind in KINDS:
         for axis in (ALONG_X, ALONG_Y):
-            for line in paths_near(seed, grid, kind, axis):
+            for line in lines_near(seed, grid, kind, axis):
                 along, low = (grid.east, grid.y_m) if axis == ALONG_X else (grid.south, grid.x_m)
                 at = np.floor((line.across(along)[0] - low) / grid.gsd_m).astype(int)
                 land = dry if axis == ALONG_X else dry.T
@@ -142,7 +142,7 @@ def _plantations(task: PaintedTask, seed: int, rng: Rng, stratum: int, number: i
     class_of = {theme: n for n, group in enumerate(_CASHEW.values(), 1) for theme in group}
     table = np.array([class_of[theme] for theme in THEMES])
     ground, truth = paint(seed, grid, lines=False), table[theme_numbers(seed, grid)]
-    luck, angle, share = rng.random(), float(rng.uniform(0, 2 * np.pi)), rng.uniform(0.2, 0.42)
+    luck, angle, share = rng.random(), rng.uniform(0, 2 * np.pi), rng.uniform(0.2, 0.42)
     if luck > 1 / 6:
         return Painted(ground, truth)
     along, _ = grid.shifted(grid.x_m + side_m / 2, grid.y_m + side_m / 2).turned(angle)

@@ -74,7 +74,7 @@ def _write_task(
 ) -> None:
     folder.mkdir(parents=True)
     names = {split: [f"{split}_{n:05d}" for n in range(size)] for split, size in sizes.items()}
-    every = sum(names.values(), [])
+    every = [name for split in names.values() for name in split]
     rng = np.random.default_rng([seed, 41, *task.name.encode()])
     count = task.strata or len(task.classes)
     strata = np.concatenate([rng.permutation(np.arange(n) % count) for n in sizes.values()])

@@ -40,7 +40,7 @@ _BUILT = (
 
 
 def _plain(grid: Grid, rng: Rng, names: tuple[str, ...]) -> Paint:
-    ground = flat(grid, tinted(rng, str(rng.choice(names))))
+    ground = flat(grid, tinted(rng, *names))
     shade(ground, 1 + 0.06 * noise(grid, rng, 1.3, 5.0))
     return ground
 
@@ -68,11 +68,11 @@ def _settled(grid: Grid, rng: Rng, zone: _Zone) -> Paint:
     trees = smooth(noise(grid, rng, 1.0, 4.0), 1.2 - zone.green, 0.5)
     mix(paint, tinted(rng, "forest"), trees)
     lattice = built.Lattice(
-        angle=float(rng.uniform(0, np.pi)),
-        cell_u=zone.cell_m * float(rng.uniform(0.9, 1.1)),
-        cell_v=zone.cell_m * float(rng.uniform(0.8, 1.3)),
+        angle=rng.uniform(0, np.pi),
+        cell_u=zone.cell_m * rng.uniform(0.9, 1.1),
+        cell_v=zone.cell_m * rng.uniform(0.8, 1.3),
         fill=zone.fill,
-        height_m=zone.height_m * float(rng.uniform(0.8, 1.2)),
+        height_m=zone.height_m * rng.uniform(0.8, 1.2),
         roofs=zone.roofs,
     )
     keep = built.streets(paint, grid, rng, lattice, (3, 2)) if zone.fill > 0.5 else None

@@ -12,6 +12,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, Levels, TrainConfig
+from salib.files.images import resize_bands
 from salib.tiles.archive import Archive
 from salib.training.sampling import Order, stream
 
@@ -223,7 +224,7 @@ def cut_crop(
     part = image[top : top + side, left : left + side]
     if side != side_px:
         method = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
-        part = cv2.resize(part, (side_px, side_px), interpolation=method)
+        part = resize_bands(part, side_px, method)
     turned = np.rot90(part, crop.turn % 4)
     return np.ascontiguousarray(turned if crop.turn < 4 else turned[:, ::-1])
 
