@@ -1,6 +1,8 @@
 """Blocks to files: one attempt, mapped in turn, over threads, over processes or over Dask."""
 
 import csv
+import random
+import time
 from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import (
     Executor,
@@ -20,11 +22,13 @@ from typing import Any
 from tqdm import tqdm
 
 from salib.curate.rasters.reader import close_files, keep_files
-from salib.curate.rasters.remote import ReadError, pause
+from salib.curate.rasters.remote import ReadError
 from salib.curate.shards import Block, commit, start_worker
 from salib.files.artifact import atomic_file
 
 ENGINES = ("processes", "threads", "dask")
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,8 +73,8 @@ class Outcome:
 def attempt(block: Block, retries: int) -> Outcome:
     """Commit a block, again after a while where that may help.
 
-    A refusal is final here: `patiently` has renewed the token. A scene that is wrong is a reason; a
-    full disk, or a fault of ours, is raised. Dask asks again for what a dead worker had done.
+    A scene that is wrong is a reason; a full disk, or a fault of ours, is raised. Dask asks again
+    for what a dead worker had done.
     """
     if block.path.is_file():
         return Outcome(name=block.name, reason=None)
@@ -79,9 +83,10 @@ def attempt(block: Block, retries: int) -> Outcome:
             commit(block)
             return Outcome(name=block.name, reason=None)
         except ReadError as error:
-            if not error.again or error.refused or trial == retries:
+            if not error.again or trial == retries:
                 return Outcome(name=block.name, reason=str(error))
-            pause(block.name, trial, error)
+            spread = random.Random(f"{block.name} {trial}").uniform(0.75, 1.25)
+            time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**trial * spread))
         except ValueError as error:
             return Outcome(name=block.name, reason=str(error))
     raise AssertionError("the last trial returns")

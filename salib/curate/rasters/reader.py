@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial, reduce
+from functools import lru_cache, reduce
 from typing import NamedTuple
 
 import cv2
@@ -20,7 +20,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from salib.curate.rasters.remote import FRESH, patiently
+from salib.curate.rasters.remote import FRESH, as_read_errors, failure, location
 from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
 
 NODE_PX = 16
@@ -96,18 +96,13 @@ class BlockReader:
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
         self.interpolation, self.every = INTERPOLATION[how], every
         self.opaque, self.prepare = opaque, prepare
-        patiently(hrefs[0], partial(self._look, nodata))
-        self.overviews = _overviews(hrefs[0], self.width)
-
-    def _look(self, nodata: float | int | None, place: str) -> None:
-        with _opened(-1, place) as dataset:
-            if dataset.count * len(self.hrefs) < self.bands:
-                raise ValueError(
-                    f"{self.hrefs[0]} must have {self.bands} bands, got {dataset.count}"
-                )
+        with as_read_errors(hrefs[0]), _opened(-1, hrefs[0]) as dataset:
+            if dataset.count * len(hrefs) < bands:
+                raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
             self.nodata = nodata if dataset.nodata is None else dataset.nodata
-            self.model, self.gcps = _model(dataset, self.hrefs[0])
+            self.model, self.gcps = _model(dataset, hrefs[0])
+        self.overviews = _overviews(hrefs[0], self.width)
 
     def read(
         self, span: Span
@@ -155,8 +150,8 @@ class BlockReader:
     def _window(self, level: int, col: np.ndarray, row: np.ndarray):
         """Bands of an overview where the nodes are, and where within them the nodes lie."""
         taken = None, col, row
-        for number, href in enumerate(self.hrefs):
-            taken = patiently(href, partial(self._take, number, level, col, row, taken[0]))
+        for number in range(len(self.hrefs)):
+            taken = self._take(number, level, col, row, taken[0])
         return taken
 
     def _take(
@@ -166,10 +161,10 @@ class BlockReader:
         col: np.ndarray,
         row: np.ndarray,
         pixels: np.ndarray | None,
-        place: str,
     ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
         """Read one file's bands into `pixels`, which the first file makes."""
-        with _opened(level, place) as dataset:
+        href = self.hrefs[number]
+        with as_read_errors(href), _opened(level, href) as dataset:
             across, down = dataset.width / self.width, dataset.height / self.height
             left, right = _clip(col * across, dataset.width)
             top, bottom = _clip(row * down, dataset.height)
@@ -267,20 +262,16 @@ def _overviews(href: str, width: int) -> list[int]:
 
     GDAL tells that it could not read where they are as having none, so it is asked twice.
     """
-
-    def act(place: str) -> list[int]:
-        try:
-            with _opened(0, place) as first:
-                times = width / first.width
-                return [round(times), *(round(times * more) for more in first.overviews(1))]
-        except RasterioIOError as error:
-            if "overview level" not in str(error):
-                raise
-            return []
-
-    found = patiently(href, act)
-    with rasterio.Env(**FRESH):
-        return found or patiently(href, act)
+    for options in ({}, FRESH):
+        with rasterio.Env(**options):
+            try:
+                with _opened(0, href) as first:
+                    times = width / first.width
+                    return [round(times), *(round(times * more) for more in first.overviews(1))]
+            except RasterioIOError as error:
+                if "overview level" not in str(error):
+                    raise failure(href, error) from error
+    return []
 
 
 class _Kept(threading.local):
@@ -307,13 +298,13 @@ def close_files() -> None:
 
 
 @contextmanager
-def _opened(level: int, place: str) -> Iterator[rasterio.DatasetReader]:
-    """A file at full size (-1) or at one of its overviews; one that fails is not kept.
+def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
+    """A file at full size (-1) or at one of its overviews; one that fails is not kept open.
 
     With the option GDAL reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    kept = _kept.files
+    place, kept = location(href), _kept.files
     file = None if kept is None else kept.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
