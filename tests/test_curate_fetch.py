@@ -306,7 +306,7 @@ def test_places_on_excluded_ground_are_left_out_of_a_released_index(fetched, tmp
     )
     assert whole - less == {PLACES[1].hilbert}
     path.write_text(shapely.to_geojson(shapely.box(-90, 30, -80, 40)))
-    with pytest.raises(ValueError, match="exclude must leave a place of the release, got none of"):
+    with pytest.raises(ValueError, match="exclude must leave a sample of the release, got none of"):
         index_released(folder, ZOOM, exclude=[path])
 
 

@@ -103,7 +103,7 @@ def test_a_snapshot_repeats_the_run(world, quiet, tmp_path):
 
 @pytest.mark.parametrize("name", ["processes", "threads", "dask"])
 def test_unavailable_and_truncated_answers_are_asked_again(world, quiet, tmp_path, name):
-    quick = f"from salib.curate.rasters import remote; remote.GDAL |= {QUICK}"
+    quick = "from salib.curate import engine; engine.FIRST_WAIT_S = 0.01"
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
         server.faults = Faults(seed=5, unavailable=0.3, truncated=0.1)
         how = Engine(name=name, workers=1 if name == "processes" else 2, retries=30)

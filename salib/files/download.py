@@ -97,12 +97,14 @@ def _check(path: Path, file: RemoteFile, advice: str) -> None:
 
 
 def _download(file: RemoteFile, part: Path) -> None:
-    options: Any = {"registry": {part.name: file.sha256}, "urls": {part.name: file.url}}
+    registry: Any = {part.name: file.sha256}
+    get: Any = _get  # pooch's own type asks for an availability check as well
     try:
         for left in part.parent.glob("tmp*"):  # by a run that was killed
             left.unlink()
-        files = pooch.create(part.parent, "", retry_if_failed=RETRIES, **options)
-        files.fetch(part.name, downloader=_get)
+        urls = {part.name: file.url}
+        files = pooch.create(part.parent, "", registry=registry, urls=urls, retry_if_failed=RETRIES)
+        files.fetch(part.name, downloader=get)
     except FetchError:
         raise
     except (requests.RequestException, ValueError) as error:
@@ -111,7 +113,7 @@ def _download(file: RemoteFile, part: Path) -> None:
         raise FetchError(f"Could not write {part}: {error}; {ADVICE}") from error
 
 
-def _get(url: str, path: Any, files: Any, *, check_only: Any = None) -> None:
+def _get(url: str, path: Any, files: Any) -> None:
     """Pooch's downloader for HTTP; an answer that will not change is not asked for again."""
     bar: Any = tqdm(None, url.rpartition("/")[2], 1, unit="B", unit_scale=True, disable=None)
     try:

@@ -67,7 +67,7 @@ def location(href: str) -> str:
     """
     if href.startswith("s3://"):
         return f"/vsis3/{href.removeprefix('s3://')}"
-    if not _is_signed(href):
+    if not _needs_token(href):
         return href
     from planetary_computer import sas
 
@@ -117,8 +117,8 @@ def failure(href: str, error: Exception) -> ReadError:
         with requests.get(location(href), headers=first, timeout=TIMEOUT_S, stream=True) as answer:
             status = answer.status_code
     except requests.RequestException as lost:
-        return ReadError(f"Could not reach {href}: {lost}", again=True)
-    if status in (401, 403) and _is_signed(href):
+        return ReadError(f"Could not reach {href}: {type(lost).__name__}", again=True)
+    if status in (401, 403) and _needs_token(href):
         from planetary_computer import sas
 
         sas.TOKEN_CACHE.clear()  # so that the next read gets another
@@ -131,5 +131,7 @@ def failure(href: str, error: Exception) -> ReadError:
     return ReadError(f"Could not read {href}: {reason}", again=True)
 
 
-def _is_signed(href: str) -> bool:
-    return urlsplit(href).netloc.endswith(SIGNED_HOST)
+def _needs_token(href: str) -> bool:
+    """Whether a host asks for a token that the address does not have yet."""
+    parts = urlsplit(href)
+    return parts.netloc.endswith(SIGNED_HOST) and not parts.query
