@@ -33,7 +33,6 @@ from salib.evaluate.fetch.geobench import REPOSITORY, REVISION, fetch_geobench
 from salib.evaluate.fetch.published_tasks import BENCHMARKS
 from salib.evaluate.tasks.chip_zips import CHIP_ZIPS
 from salib.evaluate.tasks.task import geobench_task, read_split, real_tasks
-from salib.files import download
 from salib.files.artifact import InUseError, only_writer
 from salib.files.download import FetchError
 
@@ -492,23 +491,6 @@ def test_uc_merced_comes_from_the_hub_or_its_mirror():
         env = os.environ | {"HF_ENDPOINT": endpoint}
         run = subprocess.run([sys.executable, "-c", code], env=env, text=True, capture_output=True)
         assert run.stdout.startswith(f"{endpoint}/datasets/torchgeo/ucmerced/resolve/")
-
-
-def test_chips_are_fetched_through_faults_or_told_and_leave_no_part(chips):
-    chips.mirror.server.faults = Faults(truncated=1.0)
-    with pytest.raises(FetchError, match=r"Could not download .*EuroSAT_RGB\.zip: .*call again"):
-        chips()
-    assert len(chips.mirror.asked()) == download.RETRIES + 1
-    assert below(chips.folder) == {}
-    chips.mirror.server.faults = Faults(seed=1, truncated=0.3, unavailable=0.3)
-    assert chips().read_bytes() == chips.content
-
-
-def test_a_refusal_is_told_at_once(chips):
-    chips.mirror.server.missing = [f"/{chips.mirror.name}/EuroSAT_RGB.zip"]
-    with pytest.raises(FetchError, match=r"Could not download .*: HTTP 404; .*--base-url"):
-        chips()
-    assert len(chips.mirror.asked()) == 1
 
 
 def test_a_wrong_sha256_of_chips_is_told_and_nothing_stays(chips):
