@@ -154,7 +154,7 @@ class _Files(_Handler):
         match = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")
         first, last = match.groups() if match else ("", "")
         if not first and not last:
-            return 200, file.read_bytes(), {"Accept_Ranges": "bytes"}
+            return 200, file.read_bytes(), {"Accept_Ranges": "bytes"} | self._more(file)
         start = int(first) if first else max(0, size - int(last))
         stop = min(size, int(last) + 1) if first and last else size
         if start >= stop:
@@ -163,7 +163,12 @@ class _Files(_Handler):
             stream.seek(start)
             body = stream.read(stop - start)
         content = f"bytes {start}-{stop - 1}/{size}"
-        return 206, body, {"Accept_Ranges": "bytes", "Content_Range": content}
+        return 206, body, {"Accept_Ranges": "bytes", "Content_Range": content} | self._more(file)
+
+    def _more(self, file):
+        """Headers from the JSON file beside it, if there is one."""
+        more = file.with_name(f"{file.name}.headers")
+        return json.loads(more.read_text()) if more.is_file() else {}
 
 
 class _Shelf:
@@ -243,7 +248,7 @@ class RangeServer:
             are sets of paths, such as "/a.tif", that answer 404 and 500.
 
     `requests` lists (method, path, range header, status), paths without queries; `bytes_sent`
-    counts bodies.
+    counts bodies. A file's answers have the headers that `NAME.headers` beside it maps to values.
     """
 
     RULES = ("faults", "tokens", "missing", "broken")

@@ -6,7 +6,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,7 +18,7 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from salib.config import SENSORS
 from salib.curate.rasters.mosaic import sar_to_8bit
-from salib.curate.rasters.remote import is_remote, patiently, reading
+from salib.curate.rasters.remote import as_read_errors, is_remote, location, reading
 from salib.mapping.ground import ground_gsd_m, to_lonlat
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
@@ -82,9 +81,11 @@ class Scene:
             ReadError: if the file cannot be read.
         """
         shape = (len(self.bands), -(-height // shrink), -(-width // shrink))
-        take = partial(self._take, ((top, top + height), (left, left + width)), shape)
-        with reading([self.href], requester_pays=False):
-            pixels, masks = patiently(self.href, take)
+        window = ((top, top + height), (left, left + width))
+        bands, where = list(self.bands), {"window": window, "out_shape": shape}
+        with _opened(self.href) as file:
+            pixels = file.read(bands, **where, resampling=Resampling.average)
+            masks = file.read_masks(bands, **where)
         every = np.logical_and if self.sensor == "radar" else np.logical_or
         valid = every.reduce(masks > 0)
         if pixels.dtype.kind == "f":
@@ -101,25 +102,14 @@ class Scene:
         """
         shape = (len(self.bands), rows, cols)
         options = {"out_shape": shape, "resampling": Resampling.average}
-
-        def take(place: str) -> np.ndarray:
-            with _opened(place) as file:
-                return file.read(list(self.bands), **options)
-
-        with reading([self.href], requester_pays=False):
-            return self._levels(np.nan_to_num(patiently(self.href, take)))
+        with _opened(self.href) as file:
+            return self._levels(np.nan_to_num(file.read(list(self.bands), **options)))
 
     def lonlat_at(self, col: float | int, row: float | int) -> tuple[float, float]:
         """Longitude and latitude of a place of the scene in degrees."""
         a, b, c, d, e, f = self.transform
         lon, lat = to_lonlat(self.crs, [a * col + b * row + c], [d * col + e * row + f])
         return float(lon[0]), float(lat[0])
-
-    def _take(self, window: tuple, shape: tuple, place: str) -> tuple[np.ndarray, np.ndarray]:
-        with _opened(place) as file:
-            bands, where = list(self.bands), {"window": window, "out_shape": shape}
-            pixels = file.read(bands, **where, resampling=Resampling.average)
-            return pixels, file.read_masks(bands, **where)
 
     def _levels(
         self, pixels: Shaped[np.ndarray, "bands height width"]
@@ -163,7 +153,7 @@ def open_scene(
     for name, value in (("level_255", level_255), ("gsd_m", gsd_m)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
-    with reading([href], requester_pays=False), patiently(href, _opened) as file:
+    with _opened(href) as file:
         _check_place(file, href)
         numbers = _check_bands(file, href, sensor, bands)
         _check_values({file.dtypes[number - 1] for number in numbers}, href, sensor, level_255)
@@ -195,7 +185,7 @@ def image_gsd_m(path: str | Path) -> float:
     """
     if not Path(path).is_file():
         raise ValueError(f"path must be an image file that can be read, got {path}")
-    with patiently(str(path), _opened) as file:
+    with _opened(str(path)) as file:
         if not _has_place(file):
             raise ValueError(
                 f"gsd_m must be given for an image without coordinates, got {path}: state the "
@@ -206,16 +196,12 @@ def image_gsd_m(path: str | Path) -> float:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No warning of a file without a place: here that is an error, with what to do."""
-    with warnings.catch_warnings():
+def _opened(href: str) -> Iterator[rasterio.DatasetReader]:
+    """The file; without a place it is an error here, with what to do, and no warning."""
+    with warnings.catch_warnings(), reading([href], requester_pays=False):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-def _opened(place: str) -> rasterio.DatasetReader:
-    with _quiet():
-        return rasterio.open(place)
+        with as_read_errors(href), rasterio.open(location(href)) as file:
+            yield file
 
 
 def _has_place(file: rasterio.DatasetReader) -> bool:
