@@ -33,7 +33,7 @@ from salib.curate.shards import commit, read_rows
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
-    check_room,
+    check_disk_space,
     clear_parts,
     code_remark,
     is_kept,
@@ -160,7 +160,7 @@ def curate(
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
             say(f"resuming: {done} are rendered{code_remark(shards, key)}")
         rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
-        check_room(out, 7 * TILE_BYTES * rest)
+        check_disk_space(out, 7 * TILE_BYTES * rest)
         try:
             frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
             if not (frozen or sources.is_remote(catalog)):

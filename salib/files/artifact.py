@@ -173,7 +173,7 @@ def _is_running(process: int) -> bool:
     return True
 
 
-def check_room(folder: str | Path, needed: int) -> None:
+def check_disk_space(folder: str | Path, needed: int) -> None:
     """Refuse to begin what a disk cannot hold.
 
     Args:

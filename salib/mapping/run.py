@@ -14,7 +14,7 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from salib.files.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
+from salib.files.artifact import RECIPES, SOURCE, check_disk_space, only_writer, source_digest
 from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.mapping.align import Aligned, on_one_grid
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
@@ -157,7 +157,7 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
     seen = sum(
         (job.rows.stop - job.rows.start) * (job.cols.stop - job.cols.start) for job in waiting
     )
-    check_room(parts.folder, 4 * parts.dim * (seen + rows * cols))
+    check_disk_space(parts.folder, 4 * parts.dim * (seen + rows * cols))
     for job in waiting:
         job.path.parent.mkdir(parents=True, exist_ok=True)
     run_jobs(embed_job, jobs, engine, unit="window")

@@ -17,7 +17,7 @@ from torch import Tensor
 from salib.files.artifact import (
     InUseError,
     atomic_file,
-    check_room,
+    check_disk_space,
     clear_parts,
     differences,
     is_kept,
@@ -120,7 +120,7 @@ class Checkpoint:
         Raises:
             OSError: if the disk has too little space; what was saved before is kept.
         """
-        check_room(self._path.parent, self._state_bytes)
+        check_disk_space(self._path.parent, self._state_bytes)
         state = {
             "key": json.dumps(self._key),
             "ran_on": self._ran_on,
@@ -144,7 +144,7 @@ class Checkpoint:
         """
         clear_parts(self._path.parent, STATE)
         there = self._path.stat().st_size if self._path.is_file() else 0
-        check_room(self._path.parent, max(0, 2 * self._state_bytes - there))
+        check_disk_space(self._path.parent, max(0, 2 * self._state_bytes - there))
 
     @property
     def _state_bytes(self) -> int:
