@@ -358,7 +358,7 @@ def test_too_small_a_disk_is_refused_with_what_is_needed(
     spec = replace(
         SPEC, archives={n: replace(a, gigabytes=gigabytes) for n, a in SPEC.archives.items()}
     )
-    with pytest.raises(OSError, match=f"must have {needed:,} bytes free, got {needed - 1:,}"):
+    with pytest.raises(OSError, match=f"{needed:,} bytes are needed and {needed - 1:,} are free"):
         fetched(spec)
     assert len(files.log) == asked
     assert not list(fetched.folder.glob("*.pmtiles*"))
@@ -368,7 +368,7 @@ def test_only_the_remainder_needs_room(fetched, files, monkeypatch):
     kept = stopped(fetched, files)
     rooms = []
     for module in (fetch, download):
-        monkeypatch.setattr(module, "check_room", lambda folder, needed: rooms.append(needed))
+        monkeypatch.setattr(module, "check_disk_space", lambda folder, needed: rooms.append(needed))
     fetched()
     assert rooms[0] == 2_000_000 - kept
     assert rooms[1] == len(files.bodies["lores.pmtile"]) - kept
@@ -406,7 +406,7 @@ def test_offline_what_is_there_is_used_and_what_is_not_is_told_with_the_command(
 
 
 def test_two_fetches_into_one_folder_are_refused(fetched):
-    with only_writer(fetched.folder), pytest.raises(InUseError, match="must have one writer"):
+    with only_writer(fetched.folder), pytest.raises(InUseError, match="Another run is writing to"):
         fetched()
 
 

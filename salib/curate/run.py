@@ -45,7 +45,7 @@ from salib.files.artifact import (
     RECIPES,
     SOURCE,
     atomic_file,
-    check_room,
+    check_disk_space,
     clear_parts,
     code_remark,
     is_kept,
@@ -176,7 +176,7 @@ def curate(
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
             say(f"resuming: {done} are rendered{code_remark(shards, key)}")
         places = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
-        check_room(out, 7 * TILE_BYTES * places)
+        check_disk_space(out, 7 * TILE_BYTES * places)
         try:
             frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
             if not (frozen or sources.is_remote(catalog)):

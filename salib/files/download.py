@@ -13,7 +13,7 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util import Retry
 
-from salib.files.artifact import atomic_file, check_room, file_digest
+from salib.files.artifact import atomic_file, check_disk_space, file_digest
 
 MANIFEST = "sha256sums.txt"
 ATTEMPTS, BACKOFF_S, TIMEOUT_S = 6, 1.0, (10.0, 60.0)
@@ -206,7 +206,7 @@ def _receive(response: requests.Response, url: str, part: Path, expected: Expect
     if expected and length != expected.size:
         why = f"it has {length:,} bytes instead of {expected.size:,}"
         raise FetchError(_stopped(url, why, _kept(part)))
-    check_room(part.parent, length - offset)
+    check_disk_space(part.parent, length - offset)
     try:
         if not offset and not expected:
             part.unlink(missing_ok=True)  # before the new state, which it does not belong to

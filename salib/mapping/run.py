@@ -16,7 +16,7 @@ from rasterio.errors import RasterioIOError
 from tqdm import tqdm
 
 from salib.curate.engine import Engine
-from salib.files.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
+from salib.files.artifact import RECIPES, SOURCE, check_disk_space, only_writer, source_digest
 from salib.mapping.align import Aligned, on_one_grid
 from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
 from salib.mapping.jobs import Job, finished, what_ran
@@ -158,7 +158,7 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
     seen = sum(
         (job.rows.stop - job.rows.start) * (job.cols.stop - job.cols.start) for job in waiting
     )
-    check_room(parts.folder, 4 * parts.dim * (seen + rows * cols))
+    check_disk_space(parts.folder, 4 * parts.dim * (seen + rows * cols))
     for job in waiting:
         job.path.parent.mkdir(parents=True, exist_ok=True)
     bar = tqdm(None, "embed", len(jobs), initial=done, unit="window", disable=None)

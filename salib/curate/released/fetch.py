@@ -7,7 +7,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from salib.config import SENSOR_NAMES
-from salib.files.artifact import check_room, only_writer
+from salib.files.artifact import check_disk_space, only_writer
 from salib.files.download import FetchError, download, manifest, open_session, settle, size_of
 from salib.tiles.archive import Archive
 
@@ -89,7 +89,7 @@ def fetch_archives(
         missing = {sensor: it for sensor, it in release.archives.items() if _lacks(out, sensor, it)}
         parts = {sensor: out / f"{sensor}.pmtiles.part" for sensor in missing}
         stated = sum(int(it.gigabytes * 1e9) for it in missing.values())
-        check_room(out, stated - sum(map(size_of, parts.values())))
+        check_disk_space(out, stated - sum(map(size_of, parts.values())))
         for sensor, published in missing.items():
             url = f"{(base_url or BASE_URL).rstrip('/')}/{published.file}"
             kept = size_of(parts[sensor])

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from salib.evaluate.fetch import hub
 from salib.evaluate.tasks.chip_zips import CHIP_ZIPS, ChipSource, members
-from salib.files.artifact import check_room, file_digest, only_writer
+from salib.files.artifact import check_disk_space, file_digest, only_writer
 from salib.files.download import Expected, FetchError, download, open_session, settle, size_of
 
 
@@ -101,7 +101,7 @@ def fetch_chips(
         part = target.with_name(f"{target.name}.part")
         if _is_there(target, published):  # another call brought it meanwhile
             return target
-        check_room(out, published.expected.size - size_of(part))
+        check_disk_space(out, published.expected.size - size_of(part))
         report(f"{source}: {url}, {size_of(part):,} bytes kept before")
         download(session, url, part, expected=published.expected)
         _check_classes(part, published)

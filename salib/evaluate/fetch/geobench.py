@@ -11,7 +11,7 @@ from tqdm import tqdm
 from salib.evaluate.fetch import hub
 from salib.evaluate.fetch.published_tasks import TASKS, check_task
 from salib.evaluate.fetch.unzip import unzip
-from salib.files.artifact import atomic_dir, atomic_file, check_room, only_writer
+from salib.files.artifact import atomic_dir, atomic_file, check_disk_space, only_writer
 from salib.files.download import (
     Expected,
     FetchError,
@@ -201,7 +201,7 @@ def _check_room(out: Path, lacking: list[str], listed: dict[str, hub.HubFile]) -
         size = int(TASKS[Path(path).stem].gigabytes * 1e9) if path.endswith(".zip") else 0
         needed = max(needed, unpacked + listed[path].size - kept + size)
         unpacked += size
-    check_room(out, needed)
+    check_disk_space(out, needed)
 
 
 def _part(out: Path, path: str) -> Path:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from tqdm import tqdm
 
-from salib.files.artifact import check_room
+from salib.files.artifact import check_disk_space
 
 MOST_ENTRIES = 200_000
 MOST_GROWTH = 100
@@ -37,7 +37,7 @@ def unzip(archive: str | Path, out: str | Path, *, folder: str) -> None:
             wanted = [entry for entry in entries if _place(entry, folder)]
             if not wanted:
                 raise ValueError(f"{archive} must hold files below {folder}/, got none")
-            check_room(out, sum(entry.file_size for entry in wanted))
+            check_disk_space(out, sum(entry.file_size for entry in wanted))
             for entry in tqdm(wanted, desc=folder, unit="file", disable=None):
                 target = Path(out, _place(entry, folder))
                 target.parent.mkdir(parents=True, exist_ok=True)
