@@ -150,7 +150,7 @@ def test_a_second_run_into_a_folder_is_kept_out_until_the_first_ends(catalog, ou
     while not list(folder.glob(".shards/*.arrow")):
         assert process.poll() is None
         time.sleep(0.002)
-    with pytest.raises(InUseError, match="where another run is at work"):
+    with pytest.raises(InUseError, match="Another run is writing to"):
         curate(catalog, folder, zoom=ZOOM)
     assert process.wait() == 0
     curate(catalog, folder, zoom=ZOOM)

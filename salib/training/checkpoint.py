@@ -19,10 +19,10 @@ from salib.files.artifact import (
     atomic_file,
     check_disk_space,
     clear_parts,
+    code_remark,
     differences,
     is_kept,
     only_writer,
-    source_remark,
 )
 from salib.model import ScaleAlibi
 
@@ -188,7 +188,7 @@ def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwri
         began = json.loads(state["key"])
         other = differences(began | state["ran_on"], key | ran_on)
         if not other:
-            return source_remark(began, key)
+            return code_remark(began, key)
         problem = (
             f"out must not hold an unfinished run of other inputs, got {len(state['rows'])} steps "
             f"of one that differs in {', '.join(other)}: choose another folder, or {remedy}"
