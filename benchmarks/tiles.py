@@ -59,7 +59,7 @@ def start_ours(encoding: str, workers: str, catalog: str, zoom: str) -> Callable
     import cv2
 
     from salib.curate import curate
-    from salib.curate.engine import Engine
+    from salib.files.jobs import Engine
 
     cv2.setNumThreads(1)
 

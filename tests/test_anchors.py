@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binom
 
 from exhibits import figures, tables
+from exhibits.assumptions import assumptions
 from exhibits.simulate import paper_kmeans
 from salib.evaluate import PROTOCOLS
 from salib.evaluate.fetch.published_tasks import COUNTS
-from salib.evaluate.protocol import Assumption, assumptions
 
 PAPER = Path(__file__).parents[1] / "paper"
 TABLE2, ANCHORS = PAPER / "table2.csv", PAPER / "anchors.csv"
@@ -279,8 +279,7 @@ def test_choices_come_from_text_to_assumed_and_lose_none():
 
 
 def test_a_choice_known_in_no_named_way_is_refused():
-    choice = Assumption(choice="k", field="", default="1", paper="2", known="text")
-    object.__setattr__(choice, "known", "rumoured")
+    choice = assumptions()[0]._replace(known="rumoured")
     with pytest.raises(ValueError, match="known must be one of"):
         tables.choices([choice])
 

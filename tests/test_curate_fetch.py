@@ -48,6 +48,8 @@ def bodies(tmp_path_factory):
         "hires": [*map(noisy, PLACES), *map(noisy, children[:17]), *map(noisy, children[19:])],
     }
     tiles["hires"] += [(child, BLANK) for child in children[17:19]]
+    for pairs in tiles.values():
+        pairs.sort(key=lambda pair: pair[0].hilbert)
     paths = {n: write_archive(folder / n, pairs, metadata={}) for n, pairs in tiles.items()}
     return {f"{name}.pmtile": path.read_bytes() for name, path in paths.items()}
 
@@ -283,6 +285,7 @@ def test_a_released_place_needs_all_seven_tiles(tmp_path):
             for sensor, tile in sorted(held)
             if sensor == name
         ]
+        tiles.sort(key=lambda pair: pair[0].hilbert)
         write_archive(tmp_path / f"{name}.pmtiles", tiles, metadata={})
     found = pd.read_parquet(index_released(tmp_path, ZOOM))
     assert found.tile_id.tolist() == [places[7].hilbert]

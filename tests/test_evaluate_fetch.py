@@ -32,7 +32,7 @@ from salib.evaluate.fetch import geobench
 from salib.evaluate.fetch.geobench import REPOSITORY, REVISION, fetch_geobench
 from salib.evaluate.fetch.published_tasks import BENCHMARKS
 from salib.evaluate.tasks.chip_zips import CHIP_ZIPS
-from salib.evaluate.tasks.task import geobench_task, read_split, real_tasks
+from salib.evaluate.tasks.task import geobench_task, iter_split, real_tasks
 from salib.files.artifact import InUseError, only_writer
 from salib.files.download import FetchError
 
@@ -432,7 +432,7 @@ def test_real_samples_come_through_as_they_are(fetched, mirror):
     mirror.publish()
     fetched()
     theirs, ours = (
-        read_split(geobench_task(folder, procedural=False), "test")
+        list(iter_split(geobench_task(folder, procedural=False), "test"))
         for folder in (real_samples, fetched.task)
     )
     assert (theirs[1] == ours[1]).all()

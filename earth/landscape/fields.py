@@ -182,16 +182,42 @@ def noise(grid: Grid, rng: np.random.Generator, exponent: float, texel_m: float)
     return sample(noise_pyramid(EXPONENTS.index(exponent)), grid, Lay.draw(rng, texel_m))
 
 
-def parcel_numbers(index: int, grid: Grid, lay: Lay) -> Int32[np.ndarray, "rows cols"]:
-    """Parcel number at the pixels of a window, without interpolation."""
+def leaves(grid: Grid, rng: np.random.Generator, index: int, texel_m: float) -> np.ndarray:
+    """Crowns or boulders of unit variance laid at random."""
+    return sample(leaves_pyramid(index), grid, Lay.draw(rng, texel_m))
+
+
+def relief(grid: Grid, rng: np.random.Generator, texel_m: float) -> np.ndarray:
+    """Hillshade of unit variance laid at random."""
+    return sample(relief_pyramid(), grid, Lay.draw(rng, texel_m))
+
+
+def stripes(
+    grid: Grid, rng: np.random.Generator, width_m: float, parcel: np.ndarray | None = None
+) -> np.ndarray:
+    """Sine furrows of a period `width_m`, faded where the pixel is too coarse to show them."""
+    angle, phase = rng.random(2) * 2 * np.pi
+    turn = rng.random(2048) < 0.5
+    along, across = grid.turned(angle)
+    if parcel is not None:
+        along = np.where(turn[parcel & 2047], across, along)
+    fade = np.sinc(min(grid.gsd_m / width_m, 1.0))
+    return np.float32(fade) * np.sin(along * np.float32(2 * np.pi / width_m) + np.float32(phase))
+
+
+def parcel_map(
+    grid: Grid, rng: np.random.Generator, index: int, texel_m: float
+) -> tuple[Int32[np.ndarray, "rows cols"], Float32[np.ndarray, "rows cols"]]:
+    """Parcels laid at random: their numbers, not interpolated, and metres to their edges."""
+    (numbers, edge), lay = parcels(index), Lay.draw(rng, texel_m)
     ids = cv2.warpAffine(
-        parcels(index)[0],
+        numbers,
         lay.matrix(grid, 1.0, PARCEL_SIDE),
         (grid.cols, grid.rows),
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_WRAP,
     )
-    return ids.astype(np.int32)
+    return ids.astype(np.int32), sample(edge, grid, lay) * np.float32(texel_m)
 
 
 def _pyramid(field: Float32[np.ndarray, "side side"]) -> Pyramid:

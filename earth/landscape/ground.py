@@ -60,9 +60,9 @@ def material(name: str) -> Material:
     return np.array(_TABLE[name], np.float32)
 
 
-def tinted(rng: Rng, name: str, gain: float = 0.14, hue: float = 0.022) -> Material:
-    """Material with its brightness and channels drawn around the table's values."""
-    out = material(name)
+def tinted(rng: Rng, *names: str, gain: float = 0.14, hue: float = 0.022) -> Material:
+    """One of some materials, its brightness and channels drawn around the table's values."""
+    out = material(names[0] if len(names) == 1 else rng.choice(names))
     out[:3] *= np.exp(gain * rng.normal() + hue * rng.normal(size=3))
     out[4:] += rng.normal(0, 0.7, 2)
     return out

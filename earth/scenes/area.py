@@ -7,7 +7,6 @@ import numpy as np
 from jaxtyping import Float
 from pyproj import Transformer
 
-EQUATOR_M = 40_075_016.685578488
 _FALSE_NORTH_M = 10_000_000.0
 _EDGE_M = 300.0
 SNAP_M = 60.0
@@ -43,6 +42,17 @@ class Area:
         ]
         ring = self.lonlat(np.array([*sides, sides[0]]))
         return [[round(float(lon), 7), round(float(lat), 7)] for lon, lat in ring]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quad:
+    """One aerial image: a part of the area, in metres from its north-west corner."""
+
+    name: str
+    left_m: float
+    top_m: float
+    width_m: float
+    height_m: float
 
 
 def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> Area:

@@ -13,9 +13,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-tiles = typer.Typer(help="Check, merge and convert PMTiles archives.", no_args_is_help=True)
-app.add_typer(tiles, name="tiles")
-Archives = Annotated[list[Path], typer.Argument(help="PMTiles archives.")]
 Seed = Annotated[int, typer.Option(min=0, help="One integer seeds the run.")]
 Preset = Annotated[str, typer.Option(help="tiny, small or base (of the released code's size).")]
 
@@ -105,10 +102,10 @@ def curate(
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
     from salib.curate.area import SPECS, area_of_boxes
-    from salib.curate.engine import Engine
     from salib.curate.index import Filters
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules
+    from salib.files.jobs import Engine
 
     if sum(given is not None for given in (aoi, bbox, spec)) > 1:
         raise ValueError("area must be one of --aoi, --bbox and --spec, got more than one")
@@ -320,54 +317,16 @@ def evaluate(
     typer.echo(f"{len(rows)} rows in {out}")
 
 
-@tiles.command("verify")
-def verify_tiles(archives: Archives) -> None:
+@app.command()
+def verify(archives: Annotated[list[Path], typer.Argument(help="PMTiles archives.")]) -> None:
     """Read and decode every tile; print what is wrong and exit with 1 if anything is."""
-    from salib.tiles.checks import verify
+    from salib.tiles.checks import verify as problems_of
 
-    wrong = 0
-    for path in archives:
-        problems = verify(path)
-        wrong += len(problems)
-        for problem in problems:
-            where = f" {problem.tile.z}/{problem.tile.x}/{problem.tile.y}" if problem.tile else ""
-            typer.echo(f"{path}{where}: {problem.kind}: {problem.detail}")
-    typer.echo(f"{wrong} problems in {len(archives)} archives")
-    raise typer.Exit(code=1 if wrong else 0)
-
-
-@tiles.command("merge")
-def merge_tiles(
-    archives: Archives, out: Annotated[Path, typer.Option(help="Archive to write.")]
-) -> None:
-    """Write the tiles of several archives into one."""
-    from salib.tiles.reshape import merge
-
-    typer.echo(merge(archives, out))
-
-
-@tiles.command("downsample")
-def downsample_tiles(
-    archive: Annotated[Path, typer.Argument(help="A PMTiles archive.")],
-    out: Annotated[Path, typer.Option(help="Archive to write.")],
-    min_zoom: Annotated[int, typer.Option(help="Lowest zoom to add.")],
-) -> None:
-    """Add lower zooms, so that a map viewer can zoom out."""
-    from salib.tiles.reshape import downsample
-
-    typer.echo(downsample(archive, out, min_zoom=min_zoom))
-
-
-@tiles.command("webdataset")
-def export_tiles(
-    folder: Annotated[Path, typer.Argument(help="Folder written by salib curate.")],
-    out: Annotated[Path, typer.Option(help="Folder for the tar shards.")],
-    samples_a_shard: Annotated[int, typer.Option(help="Samples in one file.")] = 1000,
-) -> None:
-    """Export joint samples as WebDataset shards."""
-    from salib.tiles.reshape import export_webdataset
-
-    typer.echo(export_webdataset(folder, out, samples_a_shard=samples_a_shard))
+    problems = [(path, *problem) for path in archives for problem in problems_of(path)]
+    for path, tile, text in problems:
+        typer.echo(f"{path}{'' if tile is None else ' ' + '/'.join(map(str, tile))}: {text}")
+    typer.echo(f"{len(problems)} problems in {len(archives)} archives")
+    raise typer.Exit(code=1 if problems else 0)
 
 
 def main() -> None:

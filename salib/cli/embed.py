@@ -144,7 +144,7 @@ def _embed_scene(
     how: dict,
     where: dict,
 ) -> None:
-    from salib.curate.engine import Engine
+    from salib.files.jobs import Engine
     from salib.mapping.run import embed_scene
     from salib.mapping.scene import open_scene
 

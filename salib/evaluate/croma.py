@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from salib.config import Levels
-from salib.evaluate.columns import Encoder
+from salib.evaluate.columns import Candidate
 from salib.evaluate.tasks.task import Task, iter_split
 
 OPTICAL_BANDS, RED_GREEN_BLUE = 12, (3, 2, 1)
@@ -57,16 +57,16 @@ class PublishedCroma(nn.Module):
         return self.model.embed(bands, sensor, gsd_m, **options)
 
 
-def with_task_colours(encoders: dict[str, Encoder], task: Task) -> dict[str, Encoder]:
+def with_task_colours(candidates: dict[str, Candidate], task: Task) -> dict[str, Candidate]:
     """The same columns, those of published weights with the colours of the task's train split."""
-    own = {name: one.model for name, one in encoders.items()}
-    published = {name: model for name, model in own.items() if isinstance(model, PublishedCroma)}
-    if not published:
-        return encoders
+    if not any(isinstance(one.model, PublishedCroma) for one in candidates.values()):
+        return candidates
     colours = train_colours(task)
-    return encoders | {
-        name: replace(encoders[name], model=PublishedCroma(model.model, colours))
-        for name, model in published.items()
+    return {
+        name: replace(one, model=PublishedCroma(one.model.model, colours))
+        if isinstance(one.model, PublishedCroma)
+        else one
+        for name, one in candidates.items()
     }
 
 

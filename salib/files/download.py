@@ -10,7 +10,7 @@ import pooch
 import requests
 from tqdm import tqdm
 
-from salib.files.artifact import check_room, file_digest, only_writer
+from salib.files.artifact import check_disk_space, file_digest, only_writer
 
 WORK = ".fetch"
 """Folder beside the finished files, for what is not finished yet."""
@@ -71,7 +71,7 @@ def fetch_files(
         raise needs_network(", ".join(map(str, missing)), command)
     folder = missing[0].parent
     with only_writer(folder):
-        check_room(folder, sum(files[path].size for path in missing))
+        check_disk_space(folder, sum(files[path].size for path in missing))
         for path in missing:
             file, part = files[path], folder / WORK / path.name
             if base_url:

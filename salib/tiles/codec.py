@@ -1,4 +1,4 @@
-"""Tiles as PNG or lossless WebP, and PNG, JPEG or WebP bytes as levels, told by content."""
+"""Tiles as PNG or lossless WebP, and PNG, JPEG or WebP bytes as pixel values, told by content."""
 
 import io
 import struct
@@ -7,7 +7,7 @@ from functools import cache
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8, UInt16
 from PIL import Image
 
 ENCODINGS = ("png", "webp")
@@ -31,16 +31,20 @@ def image_format(data: bytes) -> str | None:
     return None
 
 
-def encode(image: UInt8[np.ndarray, "height width bands"], encoding: str) -> bytes:
+def encode(image: Shaped[np.ndarray, "height width bands"], encoding: str) -> bytes:
     """Lossless bytes of an image; "webp" is a quarter smaller, "png" opens everywhere.
+
+    Images of 16 bits are PNG in either case, see `encode_bands`.
 
     Raises:
         ValueError: for another encoding, or a number of bands that it does not hold.
     """
+    if encoding not in ENCODINGS:
+        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
+    if image.dtype == np.uint16:
+        return encode_bands(image)
     if encoding == "png":
         return encode_png(image)
-    if encoding != "webp":
-        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
     if image.shape[2] not in (3, 4):
         raise ValueError(f"image must have 3 or 4 bands for WebP, got {image.shape[2]}")
     buffer = io.BytesIO()
@@ -48,6 +52,19 @@ def encode(image: UInt8[np.ndarray, "height width bands"], encoding: str) -> byt
     options = {"lossless": True, "method": 0, "quality": 0, "exact": True}
     Image.fromarray(image).save(buffer, "WEBP", **options)
     return buffer.getvalue()
+
+
+def encode_bands(image: UInt16[np.ndarray, "side side bands"]) -> bytes:
+    """Lossless PNG in 16-bit grey of any number of bands, one below the other.
+
+    Raises:
+        ValueError: if the image is not square, so that the number of bands could not be read back.
+    """
+    height, width, _ = image.shape
+    if height != width:
+        raise ValueError(f"image of 16 bits must be square, got {height} x {width} px")
+    stacked = np.ascontiguousarray(image.transpose(2, 0, 1)).reshape(-1, width)
+    return cv2.imencode(".png", stacked)[1].tobytes()
 
 
 def encode_png(image: UInt8[np.ndarray, "height width bands"]) -> bytes:
@@ -69,7 +86,7 @@ def encode_png(image: UInt8[np.ndarray, "height width bands"]) -> bytes:
 
 
 def _less_average(image: UInt8[np.ndarray, "height width bands"]) -> UInt8[np.ndarray, "height _"]:
-    """Rows of PNG: the filter's number, then each level less the mean of left and above."""
+    """Rows of PNG: the filter's number, then the filter called "Average"."""
     height, width, bands = image.shape
     padded = np.zeros((height + 1, (width + 1) * bands), np.uint8)
     padded[1:, bands:] = image.reshape(height, -1)
@@ -87,11 +104,14 @@ def _chunk(kind: bytes, content: bytes | bytearray) -> bytes:
     return struct.pack(">I", len(content)) + body + struct.pack(">I", crc32(body))
 
 
-def decode(data: bytes) -> UInt8[np.ndarray, "height width bands"]:
-    """Levels of an encoded image, in RGB(A) order, whatever the archive says it holds.
+def decode(data: bytes) -> Shaped[np.ndarray, "height width bands"]:
+    """Pixel values of an encoded image, whatever the archive says it holds.
+
+    Of 8 bits in RGB(A) order; of 16 bits the bands that `encode_bands` was given.
 
     Raises:
-        ValueError: if the bytes are no whole 8-bit PNG, JPEG or WebP image.
+        ValueError: if the bytes are no whole PNG, JPEG or WebP image of 8 bits, or what
+            `encode_bands` makes.
     """
     kind = image_format(data)
     if kind is None:
@@ -102,20 +122,27 @@ def decode(data: bytes) -> UInt8[np.ndarray, "height width bands"]:
     if pixels is not None:
         return pixels
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is not None and pixels.dtype == np.uint16 and pixels.ndim == 2:
+        height, width = pixels.shape
+        if height % width == 0:
+            return np.ascontiguousarray(pixels.reshape(-1, width, width).transpose(1, 2, 0))
     if pixels is None or pixels.dtype != np.uint8:
-        raise ValueError(f"tile must be a whole 8-bit image, got {len(data)} bytes of {kind}")
+        raise ValueError(
+            f"tile must be a whole image of 8 bits, or of 16 bits with square bands one below the "
+            f"other, got {len(data)} bytes of {kind}"
+        )
     if pixels.ndim == 2:
         return pixels[..., None]
     return cv2.cvtColor(pixels, _FROM_CV2[pixels.shape[2]])
 
 
 def _read_png(data: bytes) -> UInt8[np.ndarray, "height width bands"] | None:
-    """Levels by libspng, up to a third faster than OpenCV; None for what it does not read.
+    """Pixel values by libspng, up to a third faster than OpenCV; None for what it does not read.
 
     It stops at the last pixel, before the checksum of the compressed bytes, which is checked here.
     """
     fast = _libspng()
-    if fast is None or not _is_sound(data, fast[1]):
+    if data[24] != 8 or fast is None or not _is_sound(data, fast[1]):
         return None
     try:
         pixels = fast[0](data)

@@ -11,7 +11,8 @@ from rasterio.control import GroundControlPoint
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
-from salib.curate.rasters.reader import BlockReader, fit_gcps
+from salib.curate.rasters.georeference import fit_gcps
+from salib.curate.rasters.reader import BlockReader
 from salib.curate.rasters.remote import reading
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file

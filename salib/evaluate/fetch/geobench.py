@@ -15,7 +15,7 @@ from huggingface_hub.constants import is_offline_mode
 from tqdm import tqdm
 
 from salib.evaluate.fetch.published_tasks import BENCHMARKS
-from salib.files.artifact import atomic_file, check_room, file_digest, only_writer
+from salib.files.artifact import atomic_file, check_disk_space, file_digest, only_writer
 from salib.files.download import ADVICE, WORK, FetchError, needs_network
 
 REPOSITORY = "recursix/geo-bench-1.0"
@@ -101,7 +101,7 @@ def _bring(hub: HfApi, revision: str, paths: list[str], out: Path) -> None:
             f"{hub.endpoint} has no {absent[0]} in {REPOSITORY} at {commit}: give another "
             "--revision or --base-url"
         )
-    check_room(out, sum(files[path].size or 0 for path in paths))
+    check_disk_space(out, sum(files[path].size or 0 for path in paths))
     where = {"repo_type": "dataset", "revision": commit, "local_dir": out / WORK}
     for path in paths:
         with _telling(path, hub.endpoint):
@@ -128,7 +128,7 @@ def _unpack(archive: Path, sha256: str | None, target: Path) -> None:
             names = opened.namelist()
             if outside := [it for it in names if it.startswith("/") or ".." in it.split("/")]:
                 raise ValueError(f"{outside[0]!r} in it leads out of the folder")
-            check_room(archive.parent, sum(entry.file_size for entry in opened.infolist()))
+            check_disk_space(archive.parent, sum(entry.file_size for entry in opened.infolist()))
             bar = tqdm(names, desc=folder.name, unit="file", disable=None)
             opened.extractall(archive.parent, bar)
         folder.replace(target)

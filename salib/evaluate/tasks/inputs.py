@@ -9,27 +9,27 @@ import pandas as pd
 from jaxtyping import Shaped, UInt8
 
 RGB = ("red", "green", "blue")
-Look = Literal["optical", "radar"]
+Modality = Literal["optical", "radar"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputRule:
-    """How raw values become 8-bit levels, and how much ground a native pixel covers.
+    """How raw values become 8-bit pixel values, and how much ground a native pixel covers.
 
     Args:
         bands: the bands read, in the order of the channels.
-        level_255: value that becomes level 255; 0 stays 0, values outside are clipped. Of radar,
+        level_255: raw value that becomes 255; 0 stays 0, values outside are clipped. Of radar,
             the square root of the raw value, which is an intensity.
-        native_gsd_m: metres of ground a pixel of the task as published.
+        native_gsd_m: metres per pixel of the task as published.
         why: where `level_255` comes from, and `native_gsd_m` where the task states another.
-        look: "optical" images go to encoders for lores and hires, "radar" images to radar's.
+        modality: "optical" images go to encoders for lores and hires, "radar" images to radar's.
     """
 
     bands: tuple[str, ...] = RGB
     level_255: float = 255.0
     native_gsd_m: float
     why: str
-    look: Look = "optical"
+    modality: Modality = "optical"
 
 
 RULES = {
@@ -48,7 +48,7 @@ RULES = {
     "m-eurosat": InputRule(
         native_gsd_m=10.0,
         level_255=2750.0,
-        why="the stretch of EuroSAT's own RGB archive: its channel means put level 255 at 2,770",
+        why="the stretch of EuroSAT's own RGB archive: its channel means put 255 at 2,770",
     ),
     "m-pv4ger": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
     "m-pv4ger-seg": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
@@ -81,7 +81,7 @@ RADAR_RULES = {
         native_gsd_m=10.0,
         why="VV, VH: intensity to amplitude, DN 597 at 0 dB as in a GRD product, then the paper's "
         "min(floor(DN x 256 / 1000), 255)",
-        look="radar",
+        modality="radar",
     )
 }
 
@@ -97,10 +97,10 @@ def rules_of(task: str) -> tuple[InputRule, ...]:
     return tuple(rules[task] for rules in (RULES, RADAR_RULES) if task in rules)
 
 
-def to_levels(
+def to_pixel_values(
     raw: Shaped[np.ndarray, "height width bands"], rule: InputRule
 ) -> UInt8[np.ndarray, "height width bands"]:
-    """Raw values to 8-bit levels: rounded if optical; amplitude, rounded down, if radar (D12).
+    """Raw values to 8 bits: rounded if optical; amplitude, rounded down, if radar (D12).
 
     Raises:
         ValueError: if a raw value is not finite, or a radar intensity is negative.
@@ -110,7 +110,7 @@ def to_levels(
     if not np.isfinite(raw).all():
         raise ValueError("raw values must be finite, got NaN or infinity")
     values = raw.astype(np.float64)
-    if rule.look == "radar":
+    if rule.modality == "radar":
         if values.min() < 0:
             raise ValueError(f"radar intensity must not be negative, got {values.min()}")
         dn = DN_OF_SIGMA0 * np.sqrt(values)
@@ -134,7 +134,7 @@ def centre_square(
 def to_input(
     image: UInt8[np.ndarray, "height width bands"], *, native_gsd_m: float, image_px: int
 ) -> tuple[UInt8[np.ndarray, "image_px image_px bands"], float]:
-    """Resize an image to a square of `image_px`, and its true metres a pixel afterwards.
+    """Resize an image to a square of `image_px`, and its true metres per pixel afterwards.
 
     `centre_square` is kept, so that a pixel stays square on the ground. Shrinking averages over
     area, enlarging is bicubic; neither aliases.
@@ -154,8 +154,8 @@ def to_input(
 
 
 def input_rules() -> pd.DataFrame:
-    """The rules as a table, one row a task and look."""
+    """The rules as a table, one row per task and modality."""
     named = RULES | {f"{task}, radar": rule for task, rule in RADAR_RULES.items()}
     table = pd.DataFrame([{"task": name, **asdict(rule)} for name, rule in named.items()])
     bands = table["bands"].map(", ".join)
-    return table.assign(bands=bands).drop(columns="look").set_index("task")
+    return table.assign(bands=bands).drop(columns="modality").set_index("task")
