@@ -80,7 +80,7 @@ def curate(
     An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
     at once. Tiles of other scenes or arguments are replaced only with `overwrite`. The bytes depend
     on neither interruptions nor the engine. Blocks that could not be rendered are listed in
-    `quarantine.csv`, and a later call tries them again; places that a sensor's scenes leave bare
+    `quarantine.csv`, and a later call tries them again; tiles that no scene of a sensor shows
     are listed in `uncovered.geojson`.
 
     Args:
@@ -93,7 +93,7 @@ def curate(
         exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
         select: `intersects` takes every tile that meets the area, `within` those that lie in it.
-        filters: which places become joint samples.
+        filters: which tiles become joint samples.
         quant: `paper` or `released`, see `render.sar_to_8bit`.
         resampling: `smooth`, or `nearest` as the released code, see `render.mosaic`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader

@@ -95,10 +95,9 @@ def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[
             for batch in batches:
                 if (batch["sensor"][0].as_py(), batch["z"][0].as_py()) != (sensor, zoom):
                     continue
-                places = zip(batch["x"].to_pylist(), batch["y"].to_pylist(), strict=True)
-                tiles = [(TileId(zoom, x, y), number) for number, (x, y) in enumerate(places)]
-                for tile, number in sorted(tiles, key=lambda pair: pair[0].hilbert):
-                    yield tile, batch["data"][number].as_py()
+                rows = batch.select(["x", "y", "data"]).to_pylist()
+                tiles = {TileId(zoom, row["x"], row["y"]): row["data"] for row in rows}
+                yield from sorted(tiles.items(), key=lambda pair: pair[0].hilbert)
 
 
 def read_rows(paths: Sequence[Path]) -> pa.Table:

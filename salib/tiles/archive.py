@@ -23,13 +23,6 @@ MOST_TILES = 2**31
 """More than any archive holds, and more than memory can: bytes of something else."""
 
 
-def _pread(fd: int, offset: int, length: int) -> bytes:
-    data = os.pread(fd, length, offset)
-    while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
-        data += more
-    return data
-
-
 class Archive:
     """A PMTiles archive open for reading.
 
@@ -68,7 +61,7 @@ class Archive:
         if not self.path.is_file():
             raise ValueError(f"archive must exist, got {self.path}: curate or fetch it first")
         self._fd = os.open(self.path, os.O_RDONLY)
-        head = _pread(self._fd, 0, HEADER_BYTES)
+        head = os.pread(self._fd, HEADER_BYTES, 0)
         if len(head) < HEADER_BYTES or head[:8] != b"PMTiles\x03":
             self.close()
             raise ValueError(f"archive must be PMTiles version 3, got {self.path}: write it again")
@@ -84,7 +77,7 @@ class Archive:
             )
 
     def _directory(self, offset: int, length: int) -> list[Entry]:
-        data = _pread(self._fd, offset, length)
+        data = os.pread(self._fd, length, offset)
         if self.header["internal_compression"] == Compression.NONE:
             data = gzip.compress(data)
         entries = []
@@ -99,7 +92,7 @@ class Archive:
     @property
     def metadata(self) -> dict[str, Any]:
         """The archive's JSON: attribution, name, whether the ground is procedural."""
-        data = _pread(self._fd, self.header["metadata_offset"], self.header["metadata_length"])
+        data = os.pread(self._fd, self.header["metadata_length"], self.header["metadata_offset"])
         zipped = self.header["internal_compression"] == Compression.GZIP
         return json.loads(gzip.decompress(data) if zipped else data)
 
@@ -134,7 +127,7 @@ class Archive:
         row = self._row.get(TileId(int(z), int(x), int(y)).hilbert)
         if row is None:
             raise KeyError(f"{self.path} has no tile {z}/{x}/{y}")
-        return _pread(self._fd, int(self._offsets[row]), int(self._lengths[row]))
+        return os.pread(self._fd, int(self._lengths[row]), int(self._offsets[row]))
 
     def get(self, z: Whole, x: Whole, y: Whole) -> Shaped[np.ndarray, "height width bands"]:
         """Pixel values of a tile, see `codec.decode`.

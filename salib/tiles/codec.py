@@ -54,7 +54,7 @@ def encode(image: Shaped[np.ndarray, "height width bands"], encoding: str) -> by
     return buffer.getvalue()
 
 
-def encode_bands(image: UInt16[np.ndarray, "side side bands"]) -> bytes:
+def encode_bands(image: UInt16[np.ndarray, "height width bands"]) -> bytes:
     """Lossless PNG in 16-bit grey of any number of bands, one below the other.
 
     Raises:
