@@ -215,7 +215,7 @@ def test_a_state_goes_with_its_finished_run_and_stays_with_an_unfinished_one(
 def test_a_disk_that_holds_a_state_needs_space_for_one_more_only(tiles, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "salib.training.checkpoint.check_room", lambda _, needed: asked.append(needed)
+        "salib.training.checkpoint.check_disk_space", lambda _, needed: asked.append(needed)
     )
     stopped(tiles, tmp_path / "model", monkeypatch, at=2)
     pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2)
@@ -233,7 +233,7 @@ def test_a_disk_that_fills_up_costs_no_saved_step(tiles, tmp_path, monkeypatch):
             raise OSError(28, "disk must have more free")
 
     with monkeypatch.context() as patch:
-        patch.setattr("salib.training.checkpoint.check_room", check)
+        patch.setattr("salib.training.checkpoint.check_disk_space", check)
         patch.setattr("salib.training.checkpoint.SAVE_EVERY_S", 0)
         with pytest.raises(OSError, match="disk must have"):
             pretrain(MODEL, LONG, tiles=tiles, out=out, seed=2)

@@ -150,7 +150,7 @@ def test_a_second_run_into_a_folder_is_kept_out_until_the_first_ends(catalog, ou
     while not list(folder.glob(".shards/*.arrow")):
         assert process.poll() is None
         time.sleep(0.002)
-    with pytest.raises(InUseError, match="where another run is at work"):
+    with pytest.raises(InUseError, match="Another run is writing to"):
         curate(catalog, folder, zoom=ZOOM)
     assert process.wait() == 0
     curate(catalog, folder, zoom=ZOOM)
@@ -336,8 +336,7 @@ def test_a_missing_scene_file_is_refused(tmp_path):
 
 def test_fetched_archives_are_not_replaced(catalog, tmp_path):
     (tmp_path / "radar.pmtiles").write_bytes(b"20 GB")
-    (tmp_path / "sha256sums.txt").write_text("00  radar.pmtiles\n")
-    with pytest.raises(ValueError, match="out must not hold fetched archives, got"):
+    with pytest.raises(ValueError, match="must be new, empty or written by the same command"):
         curate(catalog, tmp_path, zoom=ZOOM)
     assert (tmp_path / "radar.pmtiles").read_bytes() == b"20 GB"
 

@@ -75,7 +75,7 @@ def embed(path, folder, out, sensor="lores", *, reading=None, **options):
 
 def test_a_second_run_for_one_map_is_kept_out_and_the_first_ends_whole(path, folder, tmp_path):
     out, room = tmp_path / "map.tif", tmp_path / ".map.tif.parts"
-    with only_writer(room), pytest.raises(OSError, match="one writer"):
+    with only_writer(room), pytest.raises(OSError, match="Another run is writing"):
         embed(path, folder, out)
     assert not out.exists()
     assert np.isfinite(values(embed(path, folder, out))).all()
@@ -396,13 +396,13 @@ def work(job, real=run.embed_job, done=[]):
         job.path.with_suffix(".part").write_bytes(b"half")
         os.kill(os.getpid(), 9)
     done.append(real(job))
-def read(*given, real=geotiff.Parts.read, done=[]):
+def read(*given, real=geotiff.WindowFiles.read, done=[]):
     done.append(given)
     return real(*given) if len(done) < 2 else os.kill(os.getpid(), 9)
 for number in (0, 1):
     if not os.fork():
         if number:
-            geotiff.BLOCK, geotiff.Parts.read = 16, read
+            geotiff.BLOCK, geotiff.WindowFiles.read = 16, read
         else:
             run.embed_job = work
         embed_scene(open_scene(sys.argv[1], "lores"), sys.argv[2], f"{sys.argv[3]}/{number}.tif",

@@ -153,9 +153,9 @@ def test_which_implementations_ran_is_known():
     model.impl = "reference"
     model.embed(images()["lores"], "lores", 5.0)
     assert model.attention_used == {"reference"}
-    model.impl = "blocked"
+    model.impl = "sdpa"
     model.embed(images()["lores"], "lores", 5.0)
-    assert model.attention_used == {"reference", "blocked"}
+    assert model.attention_used == {"reference", "sdpa"}
 
 
 def test_a_model_with_its_own_distance_is_stored_and_asks_for_it(tmp_path):

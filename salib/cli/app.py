@@ -164,7 +164,7 @@ def fetch(
     ] = None,
     base_url: Annotated[
         str | None,
-        typer.Option(help="A mirror: files of the same names, for geobench the hub's addresses."),
+        typer.Option(help="A mirror: files of the same names, for geobench a mirror of the hub."),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Of geobench: a commit, branch or tag.")
@@ -181,7 +181,7 @@ def fetch(
         typer.Option(help="Of tiles: most samples for a validation loss; 0: train on all."),
     ] = 0.0,
 ) -> None:
-    """Download tiles or labelled tasks, resuming where an earlier call stopped."""
+    """Download tiles or labelled tasks, whatever of them is not there yet."""
     if name != "geobench" and (tasks or revision):
         raise ValueError(f"tasks and --revision must come with geobench only, got {name}")
     if (exclude or valid_share) and name in ("geobench", "eurosat", "ucmerced"):

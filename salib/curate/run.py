@@ -33,7 +33,7 @@ from salib.curate.shards import commit, read_rows
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
-    check_room,
+    check_disk_space,
     clear_parts,
     code_remark,
     is_kept,
@@ -41,7 +41,6 @@ from salib.files.artifact import (
     source_digest,
     stamp,
 )
-from salib.files.download import MANIFEST
 from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.tiles.codec import ENCODINGS
 
@@ -105,7 +104,7 @@ def curate(
         report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, an `out` that holds fetched archives, archives of
+        ValueError: for arguments out of range, an `out` that holds archives of
             others or (without `overwrite`) tiles of other inputs, a catalogue or file that is
             missing or out of reach, a search that finds nothing, an area that the scenes do not
             cover, files whose transfer would be billed without `requester_pays`, or more failed
@@ -114,8 +113,6 @@ def curate(
     """
     _check(zoom, quant, resampling, encoding)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
-    if (out / MANIFEST).is_file():
-        raise ValueError(f"out must not hold fetched archives, got {out}: choose another folder")
     filters, say = filters or Filters(), report or (lambda _: None)
     with only_writer(out):
         ground = None if area is None else area_of(area)
@@ -163,7 +160,7 @@ def curate(
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
             say(f"resuming: {done} are rendered{code_remark(shards, key)}")
         rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
-        check_room(out, 7 * TILE_BYTES * rest)
+        check_disk_space(out, 7 * TILE_BYTES * rest)
         try:
             frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
             if not (frozen or sources.is_remote(catalog)):
@@ -197,8 +194,8 @@ def curate(
 
 
 def _may_pass(error: ValueError) -> bool:
-    """Whether a block may succeed later; a token that was refused has been renewed already."""
-    return isinstance(error, ReadError) and error.again and not error.refused
+    """Whether a block may succeed later."""
+    return isinstance(error, ReadError) and error.again
 
 
 def _digest(ground: BaseGeometry) -> str:

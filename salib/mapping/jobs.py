@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from salib.files.artifact import atomic_file
-from salib.mapping.align import Aligned
-from salib.mapping.scene import Scene
+from salib.mapping.align import AlignedRaster
+from salib.mapping.raster import Raster
 from salib.mapping.vectors import embed_window, model_of
 from salib.mapping.windows import Stretch
 from salib.model.precision import instructions
@@ -28,7 +28,7 @@ class Job:
     """
 
     path: Path
-    views: tuple[Scene | Aligned, ...]
+    views: tuple[Raster | AlignedRaster, ...]
     model: str
     digest: str
     device: str
@@ -45,7 +45,7 @@ def embed_job(job: Job) -> Path:
     width, height = (cols.stop - cols.start) * side, (rows.stop - rows.start) * side
     views, gsd_m = {}, {}
     for view in job.views:
-        sensor = view.scene.sensor if isinstance(view, Aligned) else view.sensor
+        sensor = view.sensor
         views[sensor] = view.read(cols.start * side, rows.start * side, width, height)
         gsd_m[sensor] = job.gsd_m * width / views[sensor][1].shape[1]
     model = model_of(job.model, job.digest, job.device)

@@ -14,12 +14,12 @@ import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
-from salib.files.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
+from salib.files.artifact import RECIPES, SOURCE, check_disk_space, only_writer, source_digest
 from salib.files.jobs import Engine, run_jobs, unfinished
-from salib.mapping.align import Aligned, on_one_grid
-from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
+from salib.mapping.align import AlignedRaster, on_one_grid
+from salib.mapping.geotiff import DTYPES, WindowFiles, write_geotiff
 from salib.mapping.jobs import Job, embed_job, what_ran
-from salib.mapping.scene import Scene
+from salib.mapping.raster import Raster
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
 from salib.model.precision import resolve_device, resolve_precision
@@ -29,7 +29,7 @@ MADE_FROM = "made_from"
 
 
 def embed_scene(
-    scenes: Scene | Mapping[str, Scene],
+    scenes: Raster | Mapping[str, Raster],
     model: str | Path,
     out: str | Path,
     *,
@@ -82,7 +82,7 @@ def embed_scene(
     """
     out, engine, say = Path(out), engine or Engine(), report or (lambda _: None)
     _check(out, dtype, engine)
-    scenes = {scenes.sensor: scenes} if isinstance(scenes, Scene) else scenes
+    scenes = {scenes.sensor: scenes} if isinstance(scenes, Raster) else scenes
     placed = resolve_device(device)
     folder, digest = str(Path(model).absolute()), model_digest(model)
     config = model_of(folder, digest, placed.type).config
@@ -105,14 +105,14 @@ def embed_scene(
     source = source_digest("salib.mapping")
     if _is_kept(out, made_from, source, overwrite, say):
         return out
-    parts = Parts(
-        folder=_waiting_room(out) / key[:16],
+    parts = WindowFiles(
+        folder=work_dir(out) / key[:16],
         rows=stretches(scene.height // config.patch_px, window, overlap),
         cols=stretches(scene.width // config.patch_px, window, overlap),
         dim=config.dim,
     )
     jobs = _jobs(parts, scene, views, folder, settings)
-    with only_writer(_waiting_room(out)):
+    with only_writer(work_dir(out)):
         _embed(jobs, engine, parts, say)
         _check_data(jobs, parts, scenes, say)
         tags = settings | _tags(scenes, jobs) | what_ran(parts.folder)
@@ -122,9 +122,9 @@ def embed_scene(
 
 
 def _jobs(
-    parts: Parts,
-    scene: Scene,
-    views: tuple[Scene | Aligned, ...],
+    parts: WindowFiles,
+    scene: Raster,
+    views: tuple[Raster | AlignedRaster, ...],
     model: str,
     settings: dict[str, Any],
 ) -> list[Job]:
@@ -148,7 +148,9 @@ def _jobs(
     ]
 
 
-def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str], object]) -> None:
+def _embed(
+    jobs: Sequence[Job], engine: Engine, parts: WindowFiles, say: Callable[[str], object]
+) -> None:
     """Embed the windows that no earlier call has finished."""
     waiting = unfinished(jobs)
     done = len(jobs) - len(waiting)
@@ -157,7 +159,7 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
     seen = sum(
         (job.rows.stop - job.rows.start) * (job.cols.stop - job.cols.start) for job in waiting
     )
-    check_room(parts.folder, 4 * parts.dim * (seen + rows * cols))
+    check_disk_space(parts.folder, 4 * parts.dim * (seen + rows * cols))
     for job in waiting:
         job.path.parent.mkdir(parents=True, exist_ok=True)
     run_jobs(embed_job, jobs, engine, unit="window")
@@ -165,8 +167,8 @@ def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str
 
 def _check_data(
     jobs: Sequence[Job],
-    parts: Parts,
-    scenes: Mapping[str, Scene],
+    parts: WindowFiles,
+    scenes: Mapping[str, Raster],
     say: Callable[[str], object],
 ) -> None:
     """Say how much of the map has no data; one without any is refused."""
@@ -184,7 +186,7 @@ def _check_data(
         say(f"{1 - share:.1%} of what the windows see has no data, and no vector in the map")
 
 
-def _tags(scenes: Mapping[str, Scene], jobs: Sequence[Job]) -> dict[str, str]:
+def _tags(scenes: Mapping[str, Raster], jobs: Sequence[Job]) -> dict[str, str]:
     """What the map says of its scenes; metres per pixel may differ by window."""
     metres, each = sorted(job.gsd_m for job in jobs), scenes.values()
     return {
@@ -197,7 +199,7 @@ def _tags(scenes: Mapping[str, Scene], jobs: Sequence[Job]) -> dict[str, str]:
     }
 
 
-def _put_together(out: Path, parts: Parts, scene: Scene, tags: dict[str, Any]) -> None:
+def _put_together(out: Path, parts: WindowFiles, scene: Raster, tags: dict[str, Any]) -> None:
     """Write the map beside its parts, move it to its place, and clear the parts away."""
     whole = parts.folder / "whole.tif"
     write_geotiff(whole, parts, scene, tags)
@@ -219,7 +221,7 @@ def _check(out: Path, dtype: str, engine: Engine) -> None:
         raise ValueError("engine must be processes or dask for embedding, got threads")
 
 
-def _check_size(scene: Scene, patch_px: int) -> None:
+def _check_size(scene: Raster, patch_px: int) -> None:
     if min(scene.width, scene.height) < patch_px:
         raise ValueError(
             f"scene must hold a patch of {patch_px} px, got {scene.width} x {scene.height} "
@@ -257,7 +259,7 @@ def _is_kept(
     return False
 
 
-def _waiting_room(out: Path) -> Path:
+def work_dir(out: Path) -> Path:
     """Folder beside `out` that holds finished windows until the map is whole."""
     return out.parent / f".{out.name}.parts"
 

@@ -5,7 +5,7 @@ from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor, nn
 
 from salib.attention import Geometry
@@ -15,7 +15,7 @@ from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
 from salib.model.masked import Pretraining, decoder_positions, target_values, targets
 from salib.model.precision import resolve_device
 from salib.model.tokens import Mask, Tokens, patchify
-from salib.model.views import Options, View, checked_views, in_parts
+from salib.model.views import Options, checked_views, in_parts
 
 MAX_SCALE = 100.0
 
@@ -137,6 +137,33 @@ class ScaleAlibi(nn.Module):
         transformer = self.encoder(sensor).transformer
         return Tokens(transformer(tokens.x, self.geometry(tokens, tokens)), tokens.xy)
 
+    def encode_levels(
+        self,
+        sensor: str,
+        levels: Shaped[Tensor, "batch bands height width"],
+        gsd_m: Float[Tensor, " #batch"],
+        *,
+        valid: Bool[Tensor, "height width"] | None = None,
+        keep: Int[Tensor, "batch kept"] | None = None,
+    ) -> Tokens:
+        """One sensor's encodings of images as they are stored.
+
+        Args:
+            valid: False where a pixel has no data; it takes the sensor's mean level.
+            keep: numbers of the patches that the encoder is shown; by default all.
+        """
+        device = self.log_scale.device
+        pixels = self.encoder(sensor).standardise(levels.to(device).float())
+        if not bool(pixels.isfinite().all()):
+            raise ValueError(f"images must be finite levels, got NaN or infinity of {sensor}")
+        if valid is not None:
+            pixels = pixels.masked_fill(~valid.to(device), 0.0)
+        gsd_m = gsd_m.to(device)
+        if len(gsd_m) and bool((gsd_m == gsd_m[0]).all()):
+            gsd_m = gsd_m[:1]  # one bias serves the batch
+        tokens = self.tokenize(sensor, pixels, gsd_m)
+        return self.encode(sensor, tokens if keep is None else tokens.take(keep.to(device)))
+
     def pool(self, sensor: str, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """One vector an image: mean of the tokens, then a feed-forward."""
         return self.pool_heads[sensor](tokens.x.mean(dim=1))
@@ -219,7 +246,7 @@ class ScaleAlibi(nn.Module):
         views = checked_views(images, sensor, gsd_m, self.config)
         several, found = len(views) > 1, []
         for part in in_parts(views, self.config, batch):
-            encoded = {name: self._encoded(name, view) for name, view in part.items()}
+            encoded = {n: self.encode_levels(n, v.images, v.gsd_m) for n, v in part.items()}
             seen = self.fuse(encoded) if several else encoded[next(iter(views))]
             if pooled and not several:
                 found.append(self.pool(next(iter(views)), seen).float())
@@ -230,17 +257,6 @@ class ScaleAlibi(nn.Module):
             return torch.cat(found)
         x = torch.cat([part.x for part in found])
         return Tokens(x, torch.cat([part.xy for part in found])) if several else x
-
-    def _encoded(self, sensor: str, view: View) -> Tokens:
-        """All tokens of images of one sensor."""
-        device = self.log_scale.device
-        pixels = self.encoder(sensor).standardise(view.images.to(device).float())
-        if not bool(pixels.isfinite().all()):
-            raise ValueError(f"images must be finite pixel values, got NaN or infinity of {sensor}")
-        gsd_m = view.gsd_m.to(device)
-        if len(gsd_m) and bool((gsd_m == gsd_m[0]).all()):
-            gsd_m = gsd_m[:1]  # one bias serves the batch
-        return self.encode(sensor, self.tokenize(sensor, pixels, gsd_m))
 
 
 def build_model(config: ModelConfig, seed: int) -> ScaleAlibi:

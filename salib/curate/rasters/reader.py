@@ -8,7 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial, reduce
+from functools import reduce
 from typing import NamedTuple
 
 import cv2
@@ -19,7 +19,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from salib.curate.rasters.georeference import Points, scene_model
-from salib.curate.rasters.remote import FRESH, patiently
+from salib.curate.rasters.remote import FRESH, as_read_errors, failure, location
 from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
 
 NODE_PX = 16
@@ -87,18 +87,13 @@ class BlockReader:
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
         self.interpolation, self.every = INTERPOLATION[how], every
         self.opaque, self.prepare = opaque, prepare
-        patiently(hrefs[0], partial(self._look, nodata))
-        self.overviews = _overviews(hrefs[0], self.width)
-
-    def _look(self, nodata: float | int | None, place: str) -> None:
-        with _opened(-1, place) as dataset:
-            if dataset.count * len(self.hrefs) < self.bands:
-                raise ValueError(
-                    f"{self.hrefs[0]} must have {self.bands} bands, got {dataset.count}"
-                )
+        with as_read_errors(hrefs[0]), _opened(-1, hrefs[0]) as dataset:
+            if dataset.count * len(hrefs) < bands:
+                raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
             self.nodata = nodata if dataset.nodata is None else dataset.nodata
-            self.model, self.gcps = scene_model(dataset, self.hrefs[0])
+            self.model, self.gcps = scene_model(dataset, hrefs[0])
+        self.overviews = _overviews(hrefs[0], self.width)
 
     def read(
         self, span: Span
@@ -141,16 +136,16 @@ class BlockReader:
     def _window(self, level: int, nodes: Nodes) -> tuple[np.ndarray | None, Nodes]:
         """Bands of an overview where the nodes are, and where within them the nodes lie."""
         window = None, nodes
-        for number, href in enumerate(self.hrefs):
-            window = patiently(href, partial(self._take, number, level, nodes, window[0]))
+        for number in range(len(self.hrefs)):
+            window = self._take(number, level, nodes, window[0])
         return window
 
     def _take(
-        self, number: int, level: int, nodes: Nodes, pixels: np.ndarray | None, place: str
+        self, number: int, level: int, nodes: Nodes, pixels: np.ndarray | None
     ) -> tuple[np.ndarray | None, Nodes]:
         """Read one file's bands into `pixels`, which the first file makes."""
-        col, row = nodes
-        with _opened(level, place) as dataset:
+        (col, row), href = nodes, self.hrefs[number]
+        with as_read_errors(href), _opened(level, href) as dataset:
             across, down = dataset.width / self.width, dataset.height / self.height
             left, right = _clip(col * across, dataset.width)
             top, bottom = _clip(row * down, dataset.height)
@@ -199,20 +194,16 @@ def _overviews(href: str, width: int) -> list[int]:
 
     GDAL tells that it could not read where they are as having none, so it is asked twice.
     """
-
-    def act(place: str) -> list[int]:
-        try:
-            with _opened(0, place) as first:
-                times = width / first.width
-                return [round(times), *(round(times * more) for more in first.overviews(1))]
-        except RasterioIOError as error:
-            if "overview level" not in str(error):
-                raise
-            return []
-
-    factors = patiently(href, act)
-    with rasterio.Env(**FRESH):
-        return factors or patiently(href, act)
+    for options in ({}, FRESH):
+        with rasterio.Env(**options):
+            try:
+                with _opened(0, href) as first:
+                    times = width / first.width
+                    return [round(times), *(round(times * more) for more in first.overviews(1))]
+            except RasterioIOError as error:
+                if "overview level" not in str(error):
+                    raise failure(href, error) from error
+    return []
 
 
 class _OpenFiles(threading.local):
@@ -238,13 +229,13 @@ def close_files() -> None:
 
 
 @contextmanager
-def _opened(level: int, place: str) -> Iterator[rasterio.DatasetReader]:
-    """A file at full size (-1) or at one of its overviews; one that fails is not kept.
+def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
+    """A file at full size (-1) or at one of its overviews; one that fails is not kept open.
 
     With the option GDAL reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    files = _open.files
+    place, files = location(href), _open.files
     file = None if files is None else files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
