@@ -50,11 +50,17 @@ class Archive:
             raise ValueError(
                 f"Could not read the index of {self.path} ({error}): write or fetch it again"
             ) from error
-        table = np.array([(e.tile_id, e.offset, e.length) for e in entries], dtype=np.int64)
-        ids, offsets, lengths = np.repeat(table.reshape(-1, 3), runs, axis=0).T
+        columns = (
+            [e.tile_id for e in entries],
+            [e.offset for e in entries],
+            [e.length for e in entries],
+        )
+        ids, offsets, lengths = (
+            np.repeat(np.array(each, dtype=np.int64), runs) for each in columns
+        )
         within = np.arange(len(ids)) - np.repeat(np.cumsum(runs) - runs, runs)
         self.ids = ids + within
-        self._offsets, self._lengths = offsets + self.header["tile_data_offset"], lengths.copy()
+        self._offsets, self._lengths = offsets + self.header["tile_data_offset"], lengths
         self._row = {tile_id: row for row, tile_id in enumerate(self.ids.tolist())}
 
     def _open(self) -> None:
