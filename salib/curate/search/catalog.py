@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pystac
@@ -270,9 +271,9 @@ def _period(text: str) -> tuple[datetime, datetime]:
     if text in ("", ".."):
         return datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     if re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
-        period = pd.Period(text)
-        first, last = period.start_time, period.end_time.floor("us")
-        return tuple(end.to_pydatetime().replace(tzinfo=UTC) for end in (first, last))
+        period: Any = pd.Period(text)
+        first, last = (period.to_timestamp(how=how).floor("us") for how in ("start", "end"))
+        return first.to_pydatetime().replace(tzinfo=UTC), last.to_pydatetime().replace(tzinfo=UTC)
     moment = datetime.fromisoformat(text)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return moment, moment
