@@ -188,7 +188,7 @@ def test_a_file_that_is_no_whole_archive_is_refused(fetched, server, bodies, dam
 def test_too_small_a_disk_is_refused_with_what_is_needed(fetched, server, monkeypatch):
     usage, before = shutil.disk_usage(server.home), server.requests
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=2_999_999))
-    with pytest.raises(OSError, match="3,000,000 bytes free, got 2,999,999"):
+    with pytest.raises(OSError, match="3,000,000 bytes are needed and 2,999,999 are free"):
         fetched()
     assert server.requests == before
     assert not fetched.folder.exists()
@@ -233,7 +233,7 @@ def test_offline_what_is_missing_is_told_with_the_command(fetched):
 
 
 def test_two_fetches_into_one_folder_are_refused(fetched):
-    with only_writer(fetched.folder), pytest.raises(InUseError, match="must have one writer"):
+    with only_writer(fetched.folder), pytest.raises(InUseError, match="Another run is writing to"):
         fetched()
 
 
