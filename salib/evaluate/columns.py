@@ -155,7 +155,7 @@ def stream(seed: int, *names: str) -> int:
 def in_chunks(
     task: Task, split: str, looks: tuple[Modality, ...] = ("optical",)
 ) -> Iterator[tuple[dict[Modality, list[np.ndarray]], list[Label]]]:
-    """Images by modality, each item's side by side, and labels of a split, some hundreds at a time."""
+    """Images by modality, each item's side by side, and labels of a split, in chunks."""
     items = zip(*(iter_split(task, split, modality=look) for look in looks), strict=True)
     while chunk := list(islice(items, IMAGES_AT_ONCE)):
         images: dict[Modality, list] = {
