@@ -1,11 +1,13 @@
 """Tables 1 and 2 beside the paper's, and the table of real tasks."""
 
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
+from exhibits.tables.claims import verdicts
 from exhibits.tables.rows import BASELINES, MODELS, PROBE_NAMES, Row, Rows, one_a_cell, read_rows
 from salib.evaluate.protocol import PROTOCOLS, percent
 
@@ -62,6 +64,27 @@ def text_results(rows: Rows) -> str:
             lines.append([model, *(percent_cell(row) if row else "" for row in of_model)])
         text += [f"{task}: {metric} in percent", *_aligned(lines), ""]
     return "\n".join(text[:-1])
+
+
+def text_evaluation(rows: pd.DataFrame, paper: Path) -> str:
+    """What `salib evaluate` prints: all results, and Table 2 with its claims for tasks of it.
+
+    Args:
+        paper: folder of table2.csv and claims.yml.
+    """
+    text = text_results(rows)
+    printed, claims = paper / "table2.csv", paper / "claims.yml"
+    if not printed.is_file():
+        missing = f"no {printed}, so no Table 2: run at the repository's root"
+        return f"{text}\n{missing}" if "geobench" in set(rows["source"]) else text
+    if not set(rows["task"]) & set(pd.read_csv(printed)["task"]):
+        return text
+    lines = [text, text_table2(rows, printed)]
+    judged = verdicts(rows, claims).reset_index().to_dict("records") if claims.is_file() else []
+    for claim in judged:
+        made = f"; on procedural images {claim['verdict_procedural']}"
+        lines.append(f"{claim['claim']}: {claim['verdict']}{made if any(rows.procedural) else ''}")
+    return "\n".join(lines)
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:
