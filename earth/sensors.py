@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, Float32, UInt8, UInt16
 
-from earth.landscape.ground import Mask, Paint, Rng
+from earth.landscape.ground import Coverage, Paint, Rng
 
 LOOKS = 4.4
 DN_AT_0_DB = 597.0
@@ -67,7 +67,7 @@ def optical(paint: Paint, weather: Weather) -> Float32[np.ndarray, "3 rows cols"
     return weather.apply(paint[:3])
 
 
-def near_infrared(paint: Paint) -> Mask:
+def near_infrared(paint: Paint) -> Coverage:
     """Near infrared from NDVI = (nir - red) / (nir + red), on the scale of red."""
     ndvi = np.clip(paint[3], -0.6, 0.88)
     return paint[0] * (1 + ndvi) / (1 - ndvi)

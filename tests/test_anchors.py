@@ -158,7 +158,7 @@ def test_a_column_of_published_weights_is_paired_where_there_is_one():
     ("given", "options", "message"),
     [
         (rows(), {"probe": "kmeans"}, "probe must be one of"),
-        (pd.concat([rows(), rows()]), {}, "one row a cell"),
+        (pd.concat([rows(), rows()]), {}, "one row per cell"),
         (rows(protocol="mine"), {}, "protocols must hold 'mine'"),
     ],
 )

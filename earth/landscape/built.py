@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from earth.landscape.fields import Grid, Lay, noise, parcels, sample, stripes
 from earth.landscape.ground import (
-    Mask,
+    Coverage,
     Paint,
     Rng,
     flat,
@@ -73,7 +73,7 @@ class Roofs(NamedTuple):
         return cls(half.astype(np.float32), off.astype(np.float32), table)
 
 
-def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Mask | None) -> None:
+def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Coverage | None) -> None:
     """Shadows, then roofs lit from one side; `keep` removes buildings where it is 0."""
     roofs = Roofs.draw(rng, lattice)
     along, across, number = cells(grid, lattice)
@@ -93,13 +93,15 @@ def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Mask |
 
 def _footprint(
     along: np.ndarray, across: np.ndarray, number: np.ndarray, roofs: Roofs, gsd_m: float
-) -> Mask:
+) -> Coverage:
     du = roofs.half[0][number] - np.abs(along - roofs.off[0][number])
     dv = roofs.half[1][number] - np.abs(across - roofs.off[1][number])
     return inside(du, gsd_m) * inside(dv, gsd_m)
 
 
-def streets(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, every: tuple[int, int]) -> Mask:
+def streets(
+    paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, every: tuple[int, int]
+) -> Coverage:
     """Straight streets every few cells of a lattice; returns 1 off the street."""
     along, across = grid.turned(lattice.angle)
     width = rng.uniform(6, 11)
@@ -146,7 +148,7 @@ def residential(grid: Grid, rng: Rng) -> Paint:
     return paint
 
 
-def _avenues(paint: Paint, grid: Grid, rng: Rng, keep: Mask) -> None:
+def _avenues(paint: Paint, grid: Grid, rng: Rng, keep: Coverage) -> None:
     """Wider streets along the edges of irregular quarters."""
     kind = int(rng.choice([0, 1, 4]))
     edge = sample(parcels(kind)[1], grid, Lay.draw(rng, rng.uniform(2, 5)))

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt16
 from scipy.spatial import KDTree
 
-SIDE = 512
+TEXTURE_SIDE = 512
 PARCEL_SIDE = 1024
 EXPONENTS = (0.6, 1.0, 1.3, 1.6, 2.0, 2.4, 3.0)
 _STOCK_SEED = 20241113
@@ -110,10 +110,15 @@ class Lay:
 def noise_pyramid(index: int) -> Pyramid:
     """Fractal noise of unit variance with amplitude spectrum k^-EXPONENTS[index]."""
     rng = np.random.default_rng([_STOCK_SEED, index])
-    spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE)))
-    wave = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]) * SIDE
+    spectrum = np.fft.rfft2(rng.standard_normal((TEXTURE_SIDE, TEXTURE_SIDE)))
+    wave = (
+        np.hypot(np.fft.fftfreq(TEXTURE_SIDE)[:, None], np.fft.rfftfreq(TEXTURE_SIDE)[None])
+        * TEXTURE_SIDE
+    )
     wave[0, 0] = np.inf
-    field = np.fft.irfft2(spectrum * np.maximum(wave, 3.0) ** -EXPONENTS[index], (SIDE, SIDE))
+    field = np.fft.irfft2(
+        spectrum * np.maximum(wave, 3.0) ** -EXPONENTS[index], (TEXTURE_SIDE, TEXTURE_SIDE)
+    )
     return _pyramid((field / field.std()).astype(np.float32))
 
 
@@ -130,14 +135,14 @@ def relief_pyramid() -> Pyramid:
 def leaves_pyramid(index: int) -> Pyramid:
     """Dead leaves: overlapping discs, lit from one side, unit variance (crowns, boulders)."""
     rng = np.random.default_rng([_STOCK_SEED, 100 + index])
-    field = np.zeros((SIDE, SIDE), np.float32)
+    field = np.zeros((TEXTURE_SIDE, TEXTURE_SIDE), np.float32)
     radii = np.exp(rng.normal(np.log(3.0 + 1.5 * index), 0.35, 9000))
     for radius in radii:
-        x, y = rng.random(2) * SIDE
+        x, y = rng.random(2) * TEXTURE_SIDE
         level = float(rng.normal())
-        for dx in (0, SIDE):
-            for dy in (0, SIDE):
-                at = (int(16 * (x + dx - SIDE / 2)), int(16 * (y + dy - SIDE / 2)))
+        for dx in (0, TEXTURE_SIDE):
+            for dy in (0, TEXTURE_SIDE):
+                at = (int(16 * (x + dx - TEXTURE_SIDE / 2)), int(16 * (y + dy - TEXTURE_SIDE / 2)))
                 lit = (int(at[0] + 5 * radius), int(at[1] + 5 * radius))
                 cv2.circle(field, at, int(16 * radius), level - 0.7, -1, cv2.LINE_8, 4)
                 cv2.circle(field, lit, int(10 * radius), level + 0.7, -1, cv2.LINE_8, 4)

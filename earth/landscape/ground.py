@@ -10,7 +10,7 @@ from jaxtyping import Float32
 from earth.landscape.fields import Grid
 
 Paint = Float32[np.ndarray, "6 rows cols"]
-Mask = Float32[np.ndarray, "rows cols"]
+Coverage = Float32[np.ndarray, "rows cols"]
 Material = Float32[np.ndarray, " 6"]
 Rng = np.random.Generator
 
@@ -108,14 +108,14 @@ def shade(paint: Paint, factor: np.ndarray) -> None:
     paint[:3] *= factor
 
 
-def inside(excess_m: np.ndarray, gsd_m: float) -> Mask:
+def inside(excess_m: np.ndarray, gsd_m: float) -> Coverage:
     """Share of a pixel that lies inside, from metres inside (positive) or outside its edge."""
     out = np.asarray(excess_m, np.float32) * np.float32(1 / gsd_m)
     out += 0.5
     return np.clip(out, 0, 1, out=out)
 
 
-def smooth(field: np.ndarray, low: float, width: float) -> Mask:
+def smooth(field: np.ndarray, low: float, width: float) -> Coverage:
     """Ramp from 0 at `low` to 1 at `low + width`."""
     out = (np.asarray(field, np.float32) - np.float32(low)) * np.float32(1 / width)
     return np.clip(out, 0, 1, out=out)

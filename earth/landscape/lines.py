@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from earth.landscape.fields import Grid
-from earth.landscape.ground import Mask, Material, Paint, inside, mix, tinted
+from earth.landscape.ground import Coverage, Material, Paint, inside, mix, tinted
 
 ALONG_X, ALONG_Y = 0, 1
 
@@ -107,7 +107,7 @@ def lines_near(seed: int, grid: Grid, kind: LineKind, axis: int) -> list[Line]:
     return lines
 
 
-def overlay(paint: Paint, grid: Grid, seed: int, dry: Mask) -> None:
+def overlay(paint: Paint, grid: Grid, seed: int, dry: Coverage) -> None:
     """Paint every line that touches the window; roads stop where `dry` is 0."""
     for kind in KINDS:
         for axis in (ALONG_X, ALONG_Y):
@@ -115,7 +115,7 @@ def overlay(paint: Paint, grid: Grid, seed: int, dry: Mask) -> None:
                 _draw(paint, grid, line, dry)
 
 
-def _draw(paint: Paint, grid: Grid, line: Line, dry: Mask) -> None:
+def _draw(paint: Paint, grid: Grid, line: Line, dry: Coverage) -> None:
     along, lower = (grid.east, grid.south) if line.axis == ALONG_X else (grid.south, grid.east)
     place, slope = line.across(along)
     squeeze = 1 / np.hypot(1, slope)
@@ -142,11 +142,11 @@ class _View(NamedTuple):
     """
 
     strip: Paint
-    dry: Mask
+    dry: Coverage
     gsd_m: float
     line: Line
     along: np.ndarray
-    offset: Mask
+    offset: Coverage
 
     def cover(self, colour: Material, excess_m: np.ndarray) -> None:
         """Lay a material where a pixel lies inside an edge, by metres inside it."""

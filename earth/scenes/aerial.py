@@ -5,20 +5,19 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from rasterio.windows import Window
 
 from earth import sensors
 from earth.landscape.fields import Grid
 from earth.landscape.themes import paint
 from earth.scenes import stac
-from earth.scenes.area import SNAP_M, Area, Quad
+from earth.scenes.area import SNAP_M, Quad, UtmArea
 from earth.scenes.cog import JPEG, cog, on_map
 
 LORES_M = 10.0
 BLOCK_M = 1260.0
 
 
-def quads(area: Area) -> list[Quad]:
+def quads(area: UtmArea) -> list[Quad]:
     """Two by two aerial images that overlap by a few hundred metres."""
     lap = SNAP_M * max(1, round(min(300.0, area.width_m / 12) / SNAP_M))
     half = [SNAP_M * math.ceil(side / 2 / SNAP_M) for side in (area.width_m, area.height_m)]
@@ -33,7 +32,7 @@ def quads(area: Area) -> list[Quad]:
     ]
 
 
-def write_quad(part: Path, area: Area, seed: int, gsd_m: float, quad: Quad) -> np.ndarray:
+def write_quad(part: Path, area: UtmArea, seed: int, gsd_m: float, quad: Quad) -> np.ndarray:
     """Write one aerial image block by block; return its ground averaged to 10 m."""
     item = stac.naip_item(area, quad, gsd_m)
     folder = stac.folder(part, item)
@@ -51,8 +50,8 @@ def write_quad(part: Path, area: Area, seed: int, gsd_m: float, quad: Quad) -> n
             for left_m in np.arange(0, quad.width_m, BLOCK_M):
                 grid = _block(area, quad, float(top_m), float(left_m), gsd_m)
                 seen = paint(seed, grid)
-                corner = {"col_off": round(left_m / gsd_m), "row_off": round(top_m / gsd_m)}
-                window = Window(**corner, width=grid.cols, height=grid.rows)
+                row, col = round(top_m / gsd_m), round(left_m / gsd_m)
+                window = ((row, row + grid.rows), (col, col + grid.cols))
                 file.write(_rgbn(seen, weather, grain), window=window)
                 seen[4:] = sensors.backscatter(seen)
                 small = sensors.average(seen, round(grid.cols * gsd_m / LORES_M))
@@ -63,7 +62,7 @@ def write_quad(part: Path, area: Area, seed: int, gsd_m: float, quad: Quad) -> n
     return coarse
 
 
-def _block(area: Area, quad: Quad, top_m: float, left_m: float, gsd_m: float) -> Grid:
+def _block(area: UtmArea, quad: Quad, top_m: float, left_m: float, gsd_m: float) -> Grid:
     x_m, y_m = area.plane
     return Grid(
         x_m=x_m + quad.left_m + left_m,

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from rasterio.control import GroundControlPoint
 
-from earth.scenes.area import Area
+from earth.scenes.area import UtmArea
 
 TURN = np.deg2rad(-10.4)
 SPACING_M = 10.0
@@ -19,7 +19,7 @@ _LATTICE = 11
 class Slant:
     """An ascending scene: columns run away from the orbit, rows run north along it."""
 
-    area: Area
+    area: UtmArea
     range_m: float
     azimuth_m: float
     rows: int
@@ -69,7 +69,7 @@ class Slant:
         return common[:, 0].astype(np.float64) + corner
 
 
-def two_scenes(area: Area) -> list[Slant]:
+def two_scenes(area: UtmArea) -> list[Slant]:
     """Two scenes of one pass, overlapping by 3 km or a tenth, that together cover the area."""
     corners = np.array([(0, 0), (1, 0), (0, -1), (1, -1)]) * (area.width_m, area.height_m)
     cos, sin = np.cos(TURN), np.sin(TURN)

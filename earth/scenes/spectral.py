@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from earth import sensors
 from earth.scenes import stac
-from earth.scenes.area import Area
+from earth.scenes.area import UtmArea
 from earth.scenes.cog import on_map, write_cog
 from earth.spectrum import mixed
 from salib.config import S2_BANDS
@@ -56,7 +56,7 @@ def put(
 
 
 def write_bands(
-    folder: Path, item: pystac.Item, bands: dict[str, np.ndarray], area: Area, west_m: float
+    folder: Path, item: pystac.Item, bands: dict[str, np.ndarray], area: UtmArea, west_m: float
 ) -> None:
     """Write a file per band beside a lores scene and name them in its item."""
     item.properties["s2:processing_baseline"] = BASELINE

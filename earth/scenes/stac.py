@@ -7,7 +7,7 @@ import numpy as np
 import pystac
 from jaxtyping import UInt8
 
-from earth.scenes.area import Area, Quad
+from earth.scenes.area import Quad, UtmArea
 from earth.scenes.slant import SPACING_M, Slant
 
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
@@ -15,7 +15,7 @@ _PROJECTION = "https://stac-extensions.github.io/projection/v1.1.0/schema.json"
 _EO = "https://stac-extensions.github.io/eo/v1.1.0/schema.json"
 _SAR = "https://stac-extensions.github.io/sar/v1.0.0/schema.json"
 _SAT = "https://stac-extensions.github.io/sat/v1.0.0/schema.json"
-COLLECTIONS = {
+COLLECTION_TITLES = {
     "sentinel-1-grd": "Procedural Sentinel-1-like ground range detected amplitude",
     "sentinel-2-l2a": "Procedural Sentinel-2-like true colour",
     "naip": "Procedural NAIP-like aerial images",
@@ -40,7 +40,7 @@ def write_catalog(root: Path, seed: int) -> None:
         id=f"procedural-earth-{seed}",
         description=f"Procedural scenes of the world with seed {seed}; nothing in them is real.",
     )
-    for name, title in COLLECTIONS.items():
+    for name, title in COLLECTION_TITLES.items():
         paths = sorted((root / name).glob("*/*.json"))
         items = [pystac.Item.from_file(str(path)) for path in paths]
         collection = pystac.Collection(
@@ -58,7 +58,7 @@ def write_catalog(root: Path, seed: int) -> None:
     catalog.save(catalog_type=pystac.CatalogType.SELF_CONTAINED)
 
 
-def naip_item(area: Area, quad: Quad, gsd_m: float) -> pystac.Item:
+def naip_item(area: UtmArea, quad: Quad, gsd_m: float) -> pystac.Item:
     """Item of one aerial image."""
     west, north = area.west_m + quad.left_m, area.north_m - quad.top_m
     shape = (round(quad.height_m / gsd_m), round(quad.width_m / gsd_m))
@@ -80,7 +80,7 @@ def naip_item(area: Area, quad: Quad, gsd_m: float) -> pystac.Item:
 
 
 def lores_item(
-    area: Area,
+    area: UtmArea,
     west_m: float,
     shape: tuple[int, ...],
     number: int,
@@ -139,7 +139,7 @@ def radar_item(slant: Slant, number: int) -> pystac.Item:
 def _item(
     name: str,
     collection: str,
-    area: Area,
+    area: UtmArea,
     corners: np.ndarray,
     when: datetime,
     properties: dict,
@@ -170,7 +170,7 @@ def _box(west: float, north: float, width: float, height: float) -> np.ndarray:
 
 
 def _grid(
-    area: Area, west: float, north: float, gsd_m: float, shape: tuple[int, ...]
+    area: UtmArea, west: float, north: float, gsd_m: float, shape: tuple[int, ...]
 ) -> dict[str, object]:
     rows, cols = shape
     return {

@@ -11,7 +11,7 @@ from earth.landscape.fields import EXPONENTS, Grid, Lay, noise_pyramid, sample
 from earth.scenes import spectral as spectral_bands
 from earth.scenes import stac
 from earth.scenes.aerial import LORES_M
-from earth.scenes.area import Area
+from earth.scenes.area import UtmArea
 from earth.scenes.cog import on_map, on_points, write_cog
 from earth.scenes.slant import two_scenes
 
@@ -20,7 +20,7 @@ VEGETATION, NOT_VEGETATED, WATER, CLOUD_MEDIUM, CLOUD_HIGH = 4, 5, 6, 8, 9
 _STRIP = 300
 
 
-def write_radar(part: Path, area: Area, seed: int, ground: np.ndarray, number: int) -> None:
+def write_radar(part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int) -> None:
     """Write one of two radar scenes: VV and VH amplitude on ground control points."""
     slant = two_scenes(area)[number]
     item = stac.radar_item(slant, number)
@@ -39,7 +39,7 @@ def write_radar(part: Path, area: Area, seed: int, ground: np.ndarray, number: i
 
 
 def write_lores(
-    part: Path, area: Area, seed: int, ground: np.ndarray, number: int, *, spectral: bool = False
+    part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int, *, spectral: bool = False
 ) -> None:
     """Write one lores scene: west part (ends at the swath's edge), east part, or a cloudy whole.
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from earth.scenes import stac
 from earth.scenes.aerial import LORES_M, quads, write_quad
-from earth.scenes.area import SNAP_M, Area, area_of_tiles
+from earth.scenes.area import SNAP_M, UtmArea, area_of_tiles
 from earth.scenes.swaths import write_lores, write_radar
 from earth.workers import results
 from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable
@@ -55,7 +55,7 @@ def write_scenes(
         raise ValueError(
             f"hires_native_gsd_m must lie in 0.3..10 and divide 60 m, got {hires_native_gsd_m}"
         )
-    check_replaceable(out, "catalog.json", *stac.COLLECTIONS, MADE_FROM)
+    check_replaceable(out, "catalog.json", *stac.COLLECTION_TITLES, MADE_FROM)
     area = area_of_tiles(lon, lat, zoom, tiles)
     with atomic_dir(out) as part:
         ground = _aerial(part, area, seed, hires_native_gsd_m, processes)
@@ -70,7 +70,7 @@ def write_scenes(
     return Path(out) / "catalog.json"
 
 
-def _aerial(part: Path, area: Area, seed: int, gsd_m: float, processes: int) -> np.ndarray:
+def _aerial(part: Path, area: UtmArea, seed: int, gsd_m: float, processes: int) -> np.ndarray:
     """Write the aerial images; return the ground at 10 m: red, green, blue, NDVI, VV, VH."""
     job = partial(write_quad, part, area, seed, gsd_m)
     parts = quads(area)

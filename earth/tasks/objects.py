@@ -7,7 +7,7 @@ import numpy as np
 from earth.landscape import built, land, rural
 from earth.landscape.fields import Grid, leaves, noise, stripes
 from earth.landscape.ground import (
-    Mask,
+    Coverage,
     Paint,
     Rng,
     flat,
@@ -46,7 +46,7 @@ def roof(grid: Grid, rng: Rng, label: int) -> Paint:
 
 
 def _panels(
-    paint: Paint, grid: Grid, rng: Rng, along: Mask, across: Mask, half: tuple[float, float]
+    paint: Paint, grid: Grid, rng: Rng, along: Coverage, across: Coverage, half: tuple[float, float]
 ) -> None:
     """Rows of modules with pale frames on one slope."""
     wide, high = rng.uniform(0.9, 1.1), rng.uniform(1.4, 1.8)
@@ -63,7 +63,7 @@ def _panels(
 
 
 def _skylights(
-    paint: Paint, grid: Grid, rng: Rng, along: Mask, across: Mask, half: tuple[float, float]
+    paint: Paint, grid: Grid, rng: Rng, along: Coverage, across: Coverage, half: tuple[float, float]
 ) -> None:
     """Windows and vents, and sometimes one dark patch as large as an array."""
     for _ in range(int(rng.integers(0, 5))):
@@ -79,7 +79,7 @@ def _skylights(
         mix(paint, patch, box)
 
 
-def _box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, gsd_m: float) -> Mask:
+def _box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, gsd_m: float) -> Coverage:
     return inside(np.float32(half_u) - np.abs(u), gsd_m) * inside(
         np.float32(half_v) - np.abs(v), gsd_m
     )

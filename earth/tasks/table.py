@@ -150,7 +150,7 @@ def _plantations(task: PaintedTask, seed: int, rng: Rng, stratum: int, number: i
     return Painted(ground, np.where(unseen, 0, truth), unseen)
 
 
-TASKS = {
+PAINTED_TASKS = {
     task.name: task
     for task in (
         PaintedTask(

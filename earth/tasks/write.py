@@ -3,6 +3,7 @@
 import json
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from geobench.dataset import Band, Partition, Sample, SegmentationClasses, compute_stats
@@ -10,7 +11,7 @@ from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications
 
 from earth.tasks.chips import Chip, PaintedTask
-from earth.tasks.table import TASKS
+from earth.tasks.table import PAINTED_TASKS
 from earth.workers import results
 from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable, stamp
 
@@ -38,8 +39,7 @@ def write_geobench(
         out: becomes a GEO_BENCH_DIR: `out/classification_v1.0/<task>/...` and
             `out/segmentation_v1.0/<task>/...`; whole or absent.
         seed: the world; the same arguments give the same samples with any number of processes.
-        tasks: names out of `earth.tasks.table.TASKS`; the default are the four of the paper's
-            Table 2.
+        tasks: names out of `earth.tasks.table.PAINTED_TASKS`; the default are the four of Table 2.
         train: samples to learn from; classes are balanced within each split.
         valid: samples to choose by.
         test: samples to report.
@@ -51,9 +51,9 @@ def write_geobench(
     Raises:
         ValueError: if a task is unknown, or a size or number of processes is not positive.
     """
-    unknown = [name for name in tasks if name not in TASKS]
+    unknown = [name for name in tasks if name not in PAINTED_TASKS]
     if unknown:
-        raise ValueError(f"tasks must be among {sorted(TASKS)}, got {unknown}")
+        raise ValueError(f"tasks must be among {sorted(PAINTED_TASKS)}, got {unknown}")
     if min(train, valid, test, processes) < 1 or seed < 0:
         raise ValueError(
             "train, valid, test and processes must be positive and seed not negative, got "
@@ -63,7 +63,7 @@ def write_geobench(
     sizes = {"train": train, "valid": valid, "test": test}
     with atomic_dir(out) as part:
         for name in tasks:
-            task = TASKS[name]
+            task = PAINTED_TASKS[name]
             _write_task(part / task.benchmark / name, task, seed, sizes, processes)
         stamp(part, {"tasks": list(tasks), "seed": seed, **sizes})
     return Path(out)
@@ -111,7 +111,7 @@ def _write_samples(
     folder: Path, name: str, seed: int, names: list[str], strata: np.ndarray, chosen: np.ndarray
 ) -> np.ndarray:
     """Write some samples; return a few pixels of each band of those to train on."""
-    task = TASKS[name]
+    task = PAINTED_TASKS[name]
     pixels = [np.empty((len(task.bands), 0))]
     for number in chosen.tolist():
         chip = task.chip(seed, int(strata[number]), number)
@@ -126,7 +126,8 @@ def _sample(task: PaintedTask, chip: Chip, name: str) -> Sample:
         Band(np.ascontiguousarray(band), info, task.spec_gsd_m, date=chip.when)
         for band, info in zip(chip.bands, task.bands, strict=True)
     ]
-    label = chip.label
-    if task.kind == "segmentation":
-        label = Band(np.asarray(label), _label_type(task), task.spec_gsd_m)
+    label: Any = chip.label
+    label_type = _label_type(task)
+    if isinstance(label_type, SegmentationClasses):
+        label = Band(label, label_type, task.spec_gsd_m)
     return Sample(bands, label, name)

@@ -13,7 +13,8 @@ from salib.files.artifact import file_digest
 from salib.mapping.raster import Pixels
 from salib.model import ScaleAlibi, load_model
 from salib.model.precision import autocast
-from salib.model.store import CONFIG, WEIGHTS
+from salib.model.store import model_files
+from salib.model.views import View
 
 LEAST_VALID = 0.5
 """Of the pixels of a patch that an encoder is shown."""
@@ -54,13 +55,10 @@ def embed_window(
     with torch.inference_mode(), autocast(precision, model.log_scale.device):
         for name, (levels, valid) in views.items():
             seen = _has_data(valid, *(side // patch_px for side in valid.shape))
-            encoded[name] = model.encode_levels(
-                name,
-                torch.from_numpy(levels)[None],
-                torch.tensor([gsd_m[name]]),
-                valid=torch.from_numpy(valid),
-                keep=None if seen.all() else torch.from_numpy(np.flatnonzero(seen))[None],
-            )
+            keep = None if seen.all() else torch.from_numpy(np.flatnonzero(seen))[None]
+            images, metres = torch.from_numpy(levels)[None], torch.tensor([gsd_m[name]])
+            view = View(images, metres, torch.from_numpy(valid)[None])
+            encoded[name] = model.encode_view(name, view, keep)
         joint = model.fuse(encoded) if len(views) > 1 else encoded[first]
     vectors[covered[0]] = joint.x[0].float().cpu().numpy()
     if not np.isfinite(vectors[covered[0]]).all():
@@ -98,11 +96,4 @@ def model_digest(folder: str | Path) -> str:
     Raises:
         ValueError: if a file is missing.
     """
-    files = [Path(folder) / name for name in (CONFIG, WEIGHTS)]
-    for path in files:
-        if not path.is_file():
-            raise ValueError(
-                f"model folder must hold {CONFIG} and {WEIGHTS}, got {folder} without {path.name}: "
-                "write one with `salib pretrain`"
-            )
-    return sha256("".join(map(file_digest, files)).encode()).hexdigest()
+    return sha256("".join(map(file_digest, model_files(folder))).encode()).hexdigest()

@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
@@ -268,17 +270,10 @@ def _period(text: str) -> tuple[datetime, datetime]:
     """First and last moment of a year, a month, a day or a moment; of all time for `..`."""
     if text in ("", ".."):
         return datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    parts = [int(part) for part in text.split("-")] if re.fullmatch(r"[\d-]+", text) else []
-    if not 0 < len(parts) <= 3:
-        moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment, moment
-    begin = datetime(*[*parts, 1, 1][:3], tzinfo=UTC)
-    year, month = begin.year, begin.month
-    if len(parts) == 1:
-        after = begin.replace(year=year + 1)
-    elif len(parts) == 2:
-        after = begin.replace(year=year + month // 12, month=month % 12 + 1)
-    else:
-        after = begin + timedelta(days=1)
-    return begin, after - timedelta(microseconds=1)
+    if re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
+        period: Any = pd.Period(text)
+        first, last = (period.to_timestamp(how=how).floor("us") for how in ("start", "end"))
+        return first.to_pydatetime().replace(tzinfo=UTC), last.to_pydatetime().replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment, moment

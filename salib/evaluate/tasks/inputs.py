@@ -1,4 +1,4 @@
-"""From a task's raw values to what a model sees: one explicit rule a task."""
+"""From a task's raw values to what a model sees: one explicit rule per task."""
 
 from dataclasses import asdict, dataclass
 from typing import Literal

@@ -120,8 +120,11 @@ def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
 
 def real_tasks(folder: str | Path) -> list[Task]:
     """The real labelled tasks present in a data folder: EuroSAT, then UC Merced."""
-    archives = {source: Path(folder) / zip_.file for source, zip_ in chip_zips.CHIP_ZIPS.items()}
-    return [chip_task(path, source=source) for source, path in archives.items() if path.is_file()]
+    return [
+        chip_task(Path(folder) / layout.file, source=source)
+        for source, layout in chip_zips.CHIP_ZIPS.items()
+        if (Path(folder) / layout.file).is_file()
+    ]
 
 
 def missing_real(folder: str | Path | None) -> list[str]:
