@@ -21,6 +21,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from labelled import read_split
 from servers import Faults, RangeServer
 from typer.testing import CliRunner
 
@@ -33,7 +34,7 @@ from salib.evaluate.fetch.geobench import REPOSITORY, REVISION, fetch_geobench
 from salib.evaluate.fetch.published_tasks import SPLITS, TASKS, check_task
 from salib.evaluate.fetch.unzip import unzip
 from salib.evaluate.tasks.chip_zips import CHIP_ZIPS
-from salib.evaluate.tasks.task import geobench_task, iter_split, real_tasks
+from salib.evaluate.tasks.task import geobench_task, real_tasks
 from salib.files import download
 from salib.files.artifact import InUseError, only_writer
 from salib.files.download import Expected, FetchError
@@ -617,7 +618,7 @@ def test_real_samples_come_through_as_they_are(fetched, mirror, monkeypatch):
     mirror.publish()
     fetched()
     theirs, ours = (
-        list(iter_split(geobench_task(folder, procedural=False), "test"))
+        read_split(geobench_task(folder, procedural=False), "test")
         for folder in (real_samples, fetched.task)
     )
     assert (theirs[1] == ours[1]).all()

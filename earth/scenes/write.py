@@ -35,7 +35,7 @@ def write_scenes(
         lat: latitude of the middle.
         zoom: zoom of the base tiles.
         tiles: side of the square block of base tiles.
-        hires_native_gsd_m: metres a pixel of the aerial images; must divide 60 m.
+        hires_native_gsd_m: metres per pixel of the aerial images; must divide 60 m.
         processes: worker processes.
 
     Returns:
