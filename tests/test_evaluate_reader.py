@@ -22,7 +22,7 @@ from geobench.task import TaskSpecifications, load_task_specs
 from earth import write_geobench
 from earth.tasks.names import TASKS
 from salib.evaluate import (
-    Encoder,
+    Candidate,
     evaluate,
     geobench_task,
     geobench_tasks,
@@ -198,7 +198,7 @@ def test_tasks_of_both_folders_come_sorted_and_each_has_a_rule(bench):
 
 def test_a_model_without_tokens_is_refused_for_segmentation(bench):
     task = geobench_task(folder_of(bench, "m-nz-cattle"), procedural=True)
-    blank = Encoder(model=Blank(), sensor="lores", trained=False)
+    blank = Candidate(model=Blank(), sensor="lores", trained=False)
     with pytest.raises(ValueError, match="tokens=True, which Blank does not"):
         evaluate({"blank": blank}, [task], image_px=32, seed=0)
 
