@@ -15,6 +15,8 @@ from salib.evaluate import PROTOCOLS, Candidate, columns, evaluate, find_tasks
 from salib.evaluate.columns import embed_split
 from salib.evaluate.croma import PublishedCroma, train_stats, with_task_stats
 from salib.evaluate.features import embed
+from salib.evaluate.probes.data import Prediction, standardise
+from salib.evaluate.probes.table import PROBES
 from salib.evaluate.tasks.inputs import to_input
 from salib.evaluate.tasks.task import iter_split
 
@@ -99,6 +101,26 @@ def test_views_of_an_item_and_its_label_stay_together_from_the_file_on(task, mon
         assert found.gsd_m == {32: 10.0, 64: 5.0}
     assert means[:, 0].mean() > 2 * means[:, 1].mean()  # VV is the brighter of the two
     assert SENSORS["radar"].bands == ("VV", "VH")
+
+
+def test_probes_are_given_z_scored_features_and_no_label_of_a_test_item(task, monkeypatch):
+    given = []
+
+    def spy(data, setting):
+        given.append(data)
+        return Prediction(np.zeros((len(data.test), data.n_classes), np.float32))
+
+    monkeypatch.setattr("salib.evaluate.run.PROBES", {"knn": PROBES["knn"]._replace(run=spy)})
+    one = {"CROMA": Candidate(model=Means(), sensor="lores", trained=False)}
+    options = {"image_px": 32, "seed": 0}
+    evaluate(one, [task], protocol=QUICK, **options)
+    splits = [embed_split(task, split, one, **options) for split in SIZES]
+    for data, column in zip(given, splits[0].features, strict=True):
+        features = standardise(*(split.features[column] for split in splits))
+        for ours, expected in zip((data.train, data.valid, data.test), features, strict=True):
+            np.testing.assert_array_equal(ours, expected)
+        np.testing.assert_array_equal(data.train_labels, splits[0].labels)
+        np.testing.assert_array_equal(data.valid_labels, splits[1].labels)
 
 
 def shown(task):

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -168,7 +169,7 @@ def compare(
     tasks = find_tasks(geobench=geobench, procedural=procedural, real=real)
     tasks = [task for task in tasks if task.kind in chosen.kinds]
     placed = resolve_device(device)
-    options = {"image_px": image_px, "seed": seed}
+    options: dict[str, Any] = {"image_px": image_px, "seed": seed}
     options["precision"] = resolve_precision(precision, placed)
     models = [Path(scale_alibi), Path(croma)]
     key = options | {
