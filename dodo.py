@@ -134,8 +134,7 @@ def is_kept(target: Path, key, *args) -> bool:
 def notebook_key(stem: str) -> dict:
     """Everything a page depends on."""
     notebook = Path("notebooks") / f"{stem}.ipynb"
-    modules = run_notebook.imported_modules(notebook)
-    sources = set().union(*map(artifact.module_files, modules)) | {ROOT / "requirements.lock"}
+    sources = run_notebook.modules_of(notebook) | {ROOT / "requirements.lock"}
     sources |= {ROOT / "book" / "_ext" / "run_notebook.py"}
     texts = [cell["source"] for cell in run_notebook.cells_of(notebook)]
     named = re.findall(r"(?:paper|results)/[\w./{}]+\.(?:csv|yml)", json.dumps(texts))

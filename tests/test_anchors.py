@@ -12,7 +12,7 @@ from exhibits import figures, tables
 from exhibits.assumptions import assumptions
 from exhibits.simulate import paper_kmeans
 from salib.evaluate import PROTOCOLS
-from salib.evaluate.fetch.published_tasks import TASKS
+from salib.evaluate.fetch.published_tasks import COUNTS
 
 PAPER = Path(__file__).parents[1] / "paper"
 TABLE2, ANCHORS = PAPER / "table2.csv", PAPER / "anchors.csv"
@@ -60,7 +60,7 @@ def test_anchors_csv_holds_the_scores_of_a_summary_typed_apart():
 def test_anchors_csv_is_of_whole_published_tasks_and_plausible():
     found = pd.read_csv(ANCHORS)
     for task, own in found.groupby("task"):
-        train, _, test = TASKS[task].counts
+        train, _, test = COUNTS[task]
         assert set(own["n_train"]) == {train}
         assert set(own["n_test"]) == {test}
         assert set(own["metric"]) == {"micro mAP" if task == "m-bigearthnet" else "accuracy"}
@@ -158,7 +158,7 @@ def test_a_column_of_published_weights_is_paired_where_there_is_one():
     ("given", "options", "message"),
     [
         (rows(), {"probe": "kmeans"}, "probe must be one of"),
-        (pd.concat([rows(), rows()]), {}, "one row a cell"),
+        (pd.concat([rows(), rows()]), {}, "one row per cell"),
         (rows(protocol="mine"), {}, "protocols must hold 'mine'"),
     ],
 )
@@ -208,7 +208,7 @@ def test_the_paper_prints_24_kmeans_entries_and_nine_are_below_chance():
 def test_clusters_that_know_nothing_score_as_a_binomial_does():
     runs = paper_kmeans((0.0,), draws=20_000, seed=1)
     for task, own in runs.groupby("task"):
-        classes, test = own["classes"].iloc[0], TASKS[task].counts[2]
+        classes, test = own["classes"].iloc[0], COUNTS[task][2]
         for share in (0.025, 0.5, 0.975):
             expected = binom.ppf(share, test, 1 / classes) / test
             assert own["accuracy"].quantile(share) == pytest.approx(expected, abs=1.1 / test)

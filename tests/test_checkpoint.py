@@ -123,7 +123,8 @@ def from_the_command_line(tiles, out, *, number=None):
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r});"
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import test_checkpoint as t; from salib import cli, config, train;"
+        "import test_checkpoint as t; from salib import config;"
+        "from salib.cli import app as cli; from salib.training import train;"
         "config.PRESETS['tiny'], config.TRAINING['tiny'] = t.MODEL, t.TRAIN;"
         f"{send} cli.main()"
     )
@@ -214,7 +215,7 @@ def test_a_state_goes_with_its_finished_run_and_stays_with_an_unfinished_one(
 def test_a_disk_that_holds_a_state_needs_space_for_one_more_only(tiles, tmp_path, monkeypatch):
     asked = []
     monkeypatch.setattr(
-        "salib.training.checkpoint.check_room", lambda _, needed: asked.append(needed)
+        "salib.training.checkpoint.check_disk_space", lambda _, needed: asked.append(needed)
     )
     stopped(tiles, tmp_path / "model", monkeypatch, at=2)
     pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2)
@@ -232,7 +233,7 @@ def test_a_disk_that_fills_up_costs_no_saved_step(tiles, tmp_path, monkeypatch):
             raise OSError(28, "disk must have more free")
 
     with monkeypatch.context() as patch:
-        patch.setattr("salib.training.checkpoint.check_room", check)
+        patch.setattr("salib.training.checkpoint.check_disk_space", check)
         patch.setattr("salib.training.checkpoint.SAVE_EVERY_S", 0)
         with pytest.raises(OSError, match="disk must have"):
             pretrain(MODEL, LONG, tiles=tiles, out=out, seed=2)

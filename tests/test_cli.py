@@ -181,7 +181,7 @@ def test_a_wrong_input_prints_one_line_and_exits_with_2(
 
 
 def test_help_does_not_wait_for_torch():
-    code = "import sys, salib.cli.main; assert 'torch' not in sys.modules"
+    code = "import sys, salib.cli.app; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

@@ -13,7 +13,7 @@ from salib import build_model, preset
 from salib.config import SENSORS, Levels, plain_levels
 from salib.evaluate import PROTOCOLS, Candidate, columns, evaluate, find_tasks
 from salib.evaluate.columns import embed_split
-from salib.evaluate.croma import PublishedCroma, train_colours, with_task_colours
+from salib.evaluate.croma import PublishedCroma, train_stats, with_task_stats
 from salib.evaluate.features import embed
 from salib.evaluate.probes.data import Prediction, standardise
 from salib.evaluate.probes.table import PROBES
@@ -156,13 +156,13 @@ def test_published_weights_see_the_colours_of_the_tasks_train_split_alone(task):
     pixels = np.concatenate(
         [image.reshape(-1, 3) for image, _ in iter_split(task, "train")]
     ).astype(np.float64)
-    colours = train_colours(task)
+    colours = train_stats(task, "lores")
     np.testing.assert_allclose(colours.mean, pixels.mean(0), rtol=1e-9)
     np.testing.assert_allclose(colours.std, pixels.std(0), rtol=1e-9)
     encoder = Candidate(model=published(), sensor="lores")
-    fitted = with_task_colours({"one": encoder}, task)["one"].model
-    assert fitted.colours == colours
-    assert encoder.model.colours != colours  # what was given is left as it was
+    fitted = with_task_stats({"one": encoder}, task)["one"].model
+    assert fitted.stats["lores"] == colours
+    assert encoder.model.stats["lores"] != colours  # what was given is left as it was
 
 
 def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
@@ -174,7 +174,9 @@ def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
     ends = mean + torch.tensor([[-2.0], [-1.0], [0.0], [2.0], [5.0]]) * std
     colours = Levels(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
     images = ends[:, :, None, None].expand(-1, -1, 8, 8)
-    seen = PublishedCroma(Bands(), colours).embed(images, sensor="lores", gsd_m=torch.ones(5))
+    seen = PublishedCroma(Bands(), {"lores": colours}).embed(
+        images, sensor="lores", gsd_m=torch.ones(5)
+    )
     expected = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0])[:, None].expand(-1, 3)
     torch.testing.assert_close(seen[:, [3, 2, 1], 0, 0], expected)
 
@@ -196,7 +198,7 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
     options = {"image_px": 16, "seed": 2}
     whole = {"protocol": QUICK, "device": "cpu", "against": "image statistics", **options}
     together = evaluate(every, [task], **whole)
-    features = embed_split(task, "test", with_task_colours(every, task), **options).features
+    features = embed_split(task, "test", with_task_stats(every, task), **options).features
     for name, encoder in every.items():
         own = name.removesuffix(" (b)")
         few = {own: encoder} | {"untrained": every["untrained"]}
@@ -207,7 +209,7 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
             *(rows.sort_values(order, ignore_index=True) for rows in (alone, beside)),
             check_exact=True,
         )
-        found = embed_split(task, "test", with_task_colours(few, task), **options).features[own]
+        found = embed_split(task, "test", with_task_stats(few, task), **options).features[own]
         np.testing.assert_array_equal(found, features[name])
 
 

@@ -5,9 +5,11 @@ import json
 import os
 import re
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+ROOT = Path(__file__).parents[2]
 PACKAGES = ("earth", "exhibits", "salib")
 PROGRESS = re.compile(r"\d+%\|.*\||\d+(\.\d+)?(it|s|\w+)/(s|it)\b|\d\d:\d\d[<,\]]")
 
@@ -36,16 +38,21 @@ def declared(notebook: Path) -> dict[str, Any]:
     return {target.id: ast.literal_eval(value) for target, value in pairs}
 
 
-def imported_modules(notebook: Path) -> list[str]:
-    """Names of our modules that the notebook's code cells import."""
-    code = "\n".join("".join(c["source"]) for c in cells_of(notebook) if c["cell_type"] == "code")
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return sorted(name for name in names if name.split(".")[0] in PACKAGES and _is_module(name))
+def modules_of(notebook: Path) -> set[Path]:
+    """Source files of all our modules that a notebook's code cells depend on."""
+    cells = (cell for cell in cells_of(notebook) if cell["cell_type"] == "code")
+    return module_files("\n".join("".join(cell["source"]) for cell in cells))
+
+
+def module_files(code: str) -> set[Path]:
+    """Source files of our modules that code imports and, transitively, of all that they import."""
+    files: set[Path] = set()
+    codes = [code]
+    while codes:
+        new = set().union(*map(_files, _imports(codes.pop()))) - files
+        files |= new
+        codes += [path.read_text() for path in new]
+    return files
 
 
 def use_own_kernel(folder: Path) -> None:
@@ -107,9 +114,26 @@ def normalise(executed: dict[str, Any], stem: str) -> dict[str, Any]:
     return executed
 
 
-def _is_module(name: str) -> bool:
-    base = Path(*name.split("."))
-    return base.is_dir() or base.with_suffix(".py").is_file()
+@cache
+def _imports(code: str) -> set[str]:
+    """Dotted names that code imports; of `from a import b` both a and a.b."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def _files(name: str) -> set[Path]:
+    """Files of a module or package of ours; of the largest packages only what is imported."""
+    path = ROOT.joinpath(*name.split("."))
+    if name.split(".")[0] not in PACKAGES:
+        return set()
+    if path.is_dir():
+        return {path / "__init__.py"} if name in ("exhibits", "salib") else {*path.rglob("*.py")}
+    return {file for file in [path.with_suffix(".py")] if file.is_file()}
 
 
 def _settled(output: dict[str, Any]) -> dict[str, Any] | None:

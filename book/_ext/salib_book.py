@@ -1,8 +1,7 @@
 """The one Sphinx extension of the book: what the ledger holds, put into pages.
 
-Roles `num` and `procedural`, directives `ledger-figure`, `ledger-table` and `procedural`; a page on
-which a notebook displays a map gets its script. A key that no notebook wrote is a warning, and the
-book is built with warnings as errors.
+Roles `num` and `procedural`, directive `procedural`; a page on which a notebook displays a map gets
+its script. A key that no notebook wrote is a warning, which stops the build of the book.
 """
 
 import html
@@ -10,16 +9,14 @@ import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from docutils import nodes
-from docutils.parsers.rst import directives
 from sphinx import addnodes
 from sphinx.application import Sphinx
 from sphinx.util import logging
 from sphinx.util.docutils import SphinxDirective, SphinxRole
 
-from exhibits.ledger import BADGES, INK
 from exhibits.provenance import RAN_ON
 
 logger = logging.getLogger(__name__)
@@ -70,34 +67,21 @@ def card(entry: dict[str, Any]) -> str:
     return "\n".join(f"{name}: {fact}" for name, fact in facts.items() if fact is not None)
 
 
-class Looked:
-    """Shared by roles and directives: an entry by key, or a warning that stops the build."""
+class NumRole(SphinxRole):
+    """{num}`key` or {num}`key|.2f`: a number of the ledger, linked to the notebook that made it.
 
-    def entry(self, key: str, *kinds: str) -> dict[str, Any] | None:
-        """The entry, or None after a warning."""
-        config = self.env.app.config
-        entry = self.env.app.salib_ledger.get(key)
-        if entry and entry["kind"] in (*kinds, "missing"):
-            return entry
-        fault = f"is a {entry['kind']}, not a {kinds[0]}" if entry else "was written by no notebook"
-        logger.warning(
-            "ledger key %r %s (looked in results/%s/ledger)",
-            key,
-            fault,
-            config.salib_profile,
-            location=self.get_location(),
-        )
-        return None
-
-
-class NumRole(SphinxRole, Looked):
-    """{num}`key` or {num}`key|.2f`: a number of the ledger, linked to the notebook that made it."""
+    A key that holds no number is a warning, which stops the build.
+    """
 
     def run(self) -> tuple[list[nodes.Node], list[nodes.system_message]]:
         """Make the link; the notebook's page is resolved like any other page."""
         key, _, fmt = (part.strip() for part in self.text.partition("|"))
-        entry = self.entry(key, "number")
-        if entry is None:
+        entry = self.env.app.salib_ledger.get(key)
+        if entry is None or entry["kind"] not in ("number", "missing"):
+            fault = f"is a {entry['kind']}, not a number" if entry else "was written by no notebook"
+            folder = f"results/{self.config.salib_profile}/ledger"
+            where = {"location": self.get_location()}
+            logger.warning("ledger key %r %s (looked in %s)", key, fault, folder, **where)
             return [nodes.inline(text=f"?{key}?")], []
         text = "not computed" if entry["kind"] == "missing" else entry["text"]
         if fmt and entry["kind"] == "number":
@@ -135,65 +119,6 @@ class Procedural(SphinxDirective):
         text = self.arguments[0] if self.arguments else self.default
         badge = nodes.inline("", "procedural", classes=["sa-badge", "sa-procedural"])
         return [nodes.paragraph("", "", badge, nodes.Text(f" {text}"), classes=["sa-note"])]
-
-
-class Entry(SphinxDirective, Looked):
-    """What figures and tables share: a key, a caption, a name to refer to."""
-
-    required_arguments = 1
-    option_spec: ClassVar[dict] = {"name": directives.unchanged}
-
-    def caption(self, entry: dict[str, Any]) -> list[nodes.Node]:
-        """The caption as Markdown, then a badge that says what images it was made from."""
-        parsed, _ = self.state.inline_text(entry["caption"], self.lineno)
-        badge = BADGES.get(entry["data"])
-        if badge:
-            classes = ["sa-badge", f"sa-{entry['data']}"]
-            parsed += [nodes.Text(" "), nodes.inline("", badge, classes=classes)]
-        return parsed
-
-    def absent(self, entry: dict[str, Any]) -> list[nodes.Node]:
-        """One line in place of what was not computed."""
-        text = f"Not computed: {entry['reason']}"
-        line = nodes.paragraph("", text, classes=["sa-missing"])
-        self.add_name(line)
-        return [line]
-
-
-class LedgerFigure(Entry):
-    """A figure of the ledger under one caption and number, in a light and a dark variant."""
-
-    def run(self) -> list[nodes.Node]:
-        """Make the figure."""
-        entry = self.entry(self.arguments[0], "figure")
-        if entry is None or entry["kind"] == "missing":
-            return self.absent(entry) if entry else []
-        folder = os.path.relpath(self.config.salib_results, self.env.srcdir)
-        pictures = nodes.container()
-        for theme, file in entry["files"].items():
-            name = f"sa-{theme}" if len(entry["files"]) == len(INK) else "sa-paper"
-            uri = f"/{Path(folder).as_posix()}/{entry['profile']}/figures/{file}"
-            pictures += nodes.image(uri=uri, alt=entry["caption"], classes=[name])
-        caption = nodes.caption(entry["caption"], "", *self.caption(entry))
-        figure = nodes.figure("", pictures, caption, classes=["sa-figure"])
-        self.set_source_info(figure)
-        self.add_name(figure)
-        return [figure]
-
-
-class LedgerTable(Entry):
-    """A table of the ledger under its caption; wide ones scroll inside their own box."""
-
-    def run(self) -> list[nodes.Node]:
-        """Make the table."""
-        entry = self.entry(self.arguments[0], "table")
-        if entry is None or entry["kind"] == "missing":
-            return self.absent(entry) if entry else []
-        caption = nodes.paragraph("", "", *self.caption(entry), classes=["sa-caption"])
-        markup = f'<div class="sa-table" tabindex="0">{entry["html"]}</div>'
-        box = nodes.container("", caption, nodes.raw("", markup, format="html"))
-        self.add_name(box)
-        return [box]
 
 
 def visit_number(writer: Any, node: number_node) -> None:
@@ -257,8 +182,6 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_node(number_node, html=(visit_number, depart_number))
     app.add_role("num", NumRole())
     app.add_role("procedural", ProceduralRole())
-    app.add_directive("ledger-figure", LedgerFigure)
-    app.add_directive("ledger-table", LedgerTable)
     app.add_directive("procedural", Procedural)
     app.connect("builder-inited", load)
     app.connect("html-page-context", load_map)

@@ -8,7 +8,7 @@ import pandas as pd
 import yaml
 from scipy.stats import t
 
-from exhibits.tables.rows import MODELS, TABLE2_PROBES, TABLE2_TASKS, Row, Rows, read_rows
+from exhibits.tables.rows import MODELS, TABLE2_PROBES, TABLE2_TASKS, Row, Rows, read_rows, records
 
 
 def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
@@ -17,13 +17,9 @@ def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
     `verdict` rests on real images of the paper's tasks alone; `verdict_procedural` is the same
     rule on procedural ones and says nothing about the paper's data.
     """
-    table = [
-        row
-        for row in read_rows(rows)
-        if row["source"] == "geobench"
-        and row["task"] in TABLE2_TASKS
-        and row["probe"] in TABLE2_PROBES
-    ]
+    table = read_rows(rows)
+    table = table[(table["source"] == "geobench") & table["task"].isin(TABLE2_TASKS)]
+    table = records(table[table["probe"].isin(TABLE2_PROBES)])
     real = [row for row in table if not row["procedural"]]
     made = [row for row in table if row["procedural"]]
     lines = []

@@ -14,16 +14,11 @@ def kmeans_entries(paper: Rows) -> pd.DataFrame:
     Raises:
         ValueError: if there are none.
     """
-    entries = [
-        {"task": row["task"], "probe": PROBE_NAMES[row["probe"]], "model": model}
-        | {"value": row[model] / 100}
-        for row in read_rows(paper)
-        if row["probe"] in KMEANS
-        for model in MODELS
-    ]
-    if not entries:
+    printed = read_rows(paper).query("probe in @KMEANS").set_index(["task", "probe"])[[*MODELS]]
+    if printed.empty:
         raise ValueError(f"paper must have rows of {' and '.join(KMEANS)}, got none")
-    return pd.DataFrame(entries)
+    values = printed.div(100).stack().rename_axis(["task", "probe", "model"])
+    return values.rename("value").reset_index().replace({"probe": PROBE_NAMES})
 
 
 def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> pd.DataFrame:
@@ -39,27 +34,30 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> pd.DataFrame:
     Raises:
         ValueError: if a task of the entries was not simulated.
     """
-    inside, spans = entries_inside(simulated, entries), _spans(simulated)
+    inside, spans, classes = (
+        entries_inside(simulated, entries),
+        _spans(simulated),
+        _classes(simulated),
+    )
     lines = []
     for known, count in inside.items():
-        line = {"clusters know": f"{known:.0%}"}
-        for task, classes in _classes(simulated).items():
-            low, high = 100 * spans.loc[known, task]
-            line[f"{task}, {classes} classes"] = f"{low:.1f} to {high:.1f}"
-        lines.append({**line, "entries inside": f"{count} of {len(entries)}"})
+        ends = {
+            f"{task}, {classes[task]} classes": 100 * spans.loc[known, task] for task in classes
+        }
+        cells = {name: f"{low:.1f} to {high:.1f}" for name, (low, high) in ends.items()}
+        inside_of = {"entries inside": f"{count} of {len(entries)}"}
+        lines.append({"clusters know": f"{known:.0%}", **cells, **inside_of})
     return pd.DataFrame(lines).set_index("clusters know")
 
 
 def entries_inside(simulated: pd.DataFrame, entries: pd.DataFrame) -> dict[float, int]:
     """How many entries lie within the middle 95 % of their task's simulations, by known."""
     _check(simulated, entries)
-    spans, values = _spans(simulated), entries["value"].to_numpy()
-    found = {}
+    counts = {}
     for known in simulated["known"].unique():
-        ends = spans.loc[known].loc[entries["task"]]
-        within = (ends["low"].to_numpy() <= values) & (values <= ends["high"].to_numpy())
-        found[float(known)] = int(within.sum())
-    return found
+        ends = _spans(simulated).loc[known].loc[entries["task"]].reset_index(drop=True)
+        counts[float(known)] = int(entries["value"].between(ends["low"], ends["high"]).sum())
+    return counts
 
 
 def entries_below(simulated: pd.DataFrame, entries: pd.DataFrame) -> int:

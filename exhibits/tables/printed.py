@@ -1,15 +1,47 @@
-"""Tables 1 and 2 beside the paper's, and the table of real tasks."""
-
-from collections import Counter
+"""Tables 1 and 2 beside the paper's, and the tables of other and of real tasks."""
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from exhibits.tables.rows import BASELINES, MODELS, PROBE_NAMES, Row, Rows, one_a_cell, read_rows
+from exhibits.tables.rows import (
+    BASELINES,
+    MODELS,
+    PROBE_NAMES,
+    TABLE2_TASKS,
+    Row,
+    Rows,
+    Table,
+    read_rows,
+    records,
+    spread,
+    under_each,
+)
 from salib.evaluate.protocol import PROTOCOLS, percent
 
-ONE_CLASS = tuple(probe for probe in PROBE_NAMES if probe != "decoder")
+ONE_CLASS = [probe for probe in PROBE_NAMES if probe != "decoder"]
+
+
+def table1(
+    index_rows: Rows,
+    paper: Rows,
+    *,
+    name: str = "ours",
+    description: str = "procedural, curated here",
+) -> pd.DataFrame:
+    """Table 1: the paper's data sets, and the samples of a curated index (one row per tile).
+
+    Raises:
+        ValueError: if the index has no column `z`.
+    """
+    tiles = read_rows(index_rows)
+    if "z" not in tiles:
+        raise ValueError(f"index_rows must have a column z, got {', '.join(tiles)}")
+    samples = tiles["z"].value_counts().sort_index()
+    ours = pd.DataFrame({"base_y": samples.index, "samples": samples.to_numpy()})
+    both = pd.concat([read_rows(paper), ours.assign(name=name, description=description)])
+    names = {"base_y": "Base Y", "name": "Name", "description": "Description"}
+    return both.rename(columns=names | {"samples": "Samples"}).set_index("Name")
 
 
 def table2(rows: Rows, paper: Rows) -> Styler:
@@ -21,189 +53,109 @@ def table2(rows: Rows, paper: Rows) -> Styler:
     Raises:
         ValueError: if a cell has several rows (seeds or protocols): pick one first.
     """
-    frame, bold, origin = _table2(rows, paper)
-    return styled(frame, bold, "table2", f"Accuracy in percent, {origin} images.")
+    frame, bold, origin = cells_of_table2(rows, paper)
+    return _styled(frame, bold, "table2", f"Accuracy in percent, {origin} images.")
 
 
-def text_table2(rows: Rows, paper: Rows) -> str:
-    """Table 2 as plain text, on what images it rests, the best of three between asterisks.
+def other_tasks(rows: Rows) -> Styler:
+    """The GEO-Bench tasks that Table 2 leaves out, by metric and probe; the best is bold.
 
-    Raises:
-        ValueError: as `table2`.
-    """
-    frame, bold, origin = _table2(rows, paper)
-    caption = (
-        f"Accuracy in percent, ours and the baselines' on {origin} images, the paper's on real ones"
-    )
-    names = [f"{'paper ' if block == 'paper' else ''}{name}" for block, name in frame.columns]
-    lines = [["probe", "task", *names]]
-    for label, cells, is_bold in zip(frame.index, frame.to_numpy(), bold, strict=True):
-        shown = [f"*{c}*" if best else c for c, best in zip(cells, is_bold, strict=True)]
-        lines.append([*label, *shown])
-    return "\n".join([caption, *_aligned(lines)])
-
-
-def text_results(rows: Rows) -> str:
-    """What `evaluate` found as plain text: a block for each task and metric, a line a column.
+    Accuracy, micro F1 and micro mAP, or mIoU, all in percent with their 95 % interval. The last
+    line of a task is of its most common class alone, which needs no probe.
 
     Raises:
-        ValueError: if a cell has several rows (seeds or protocols): pick one first.
+        ValueError: if there is no such task, or a cell has several rows.
     """
-    blocks: dict[tuple, list[Row]] = {}
-    for row in read_rows(rows):
-        blocks.setdefault((row["task"], row["metric"]), []).append(row)
-    text = []
-    for (task, metric), found in blocks.items():
-        probes = list(dict.fromkeys(row["probe"] for row in found))
-        cells = {probe: one_a_cell([r for r in found if r["probe"] == probe]) for probe in probes}
-        lines = [["model", *(PROBE_NAMES.get(probe, "no probe") for probe in probes)]]
-        for model in dict.fromkeys(row["model"] for row in found):
-            of_model = (cells[probe].get(model) for probe in probes)
-            lines.append([model, *(percent_cell(row) if row else "" for row in of_model)])
-        text += [f"{task}: {metric} in percent", *_aligned(lines), ""]
-    return "\n".join(text[:-1])
-
-
-def _aligned(lines: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
-
-
-def table1(
-    index_rows: Rows,
-    paper: Rows,
-    *,
-    name: str = "ours",
-    description: str = "procedural, curated here",
-) -> pd.DataFrame:
-    """Table 1: the paper's data sets, and the samples of a curated index (one row a tile).
-
-    Raises:
-        ValueError: if the index has no column `z`.
-    """
-    tiles = read_rows(index_rows)
-    if not all("z" in tile for tile in tiles):
-        raise ValueError(f"index_rows must have a column z, got {', '.join(tiles[0])}")
-    samples = Counter(tile["z"] for tile in tiles)
-    ours = [
-        {"name": name, "description": description, "base_y": zoom, "samples": count}
-        for zoom, count in sorted(samples.items())
-    ]
-    names = {"base_y": "Base Y", "name": "Name", "description": "Description"}
-    both = pd.DataFrame(read_rows(paper) + ours)
-    return both.rename(columns=names | {"samples": "Samples"}).set_index("Name")
+    table = with_cells(read_rows(rows))
+    table = table[(table["source"] == "geobench") & ~table["task"].isin(TABLE2_TASKS)]
+    if table.empty:
+        raise ValueError("rows must hold GEO-Bench tasks that are not in Table 2, got none")
+    lines = ["task", "metric", "probe"]
+    text, values = (spread(table, lines, "model", name) for name in ("cell", "value"))
+    names = PROBE_NAMES | {"none": "none"}
+    tasks = dict.fromkeys(line[:2] for line in text.index)
+    order = [(*task, probe) for task in tasks for probe in names if (*task, probe) in text.index]
+    text, values = text.loc[order].fillna("n/a"), values.loc[order]
+    bold = values.eq(values.max(axis=1), axis=0).to_numpy()
+    text.columns.name = None
+    text.index = pd.MultiIndex.from_tuples([(*at, names[p]) for *at, p in order], names=lines)
+    origin = "procedural" if table["procedural"].any() else "real"
+    return _styled(text, bold, "other_tasks", f"Percent, {origin} images.")
 
 
 def real_table(rows: Rows) -> Styler:
-    """Accuracy on EuroSAT and UC Merced, a row for each column of `evaluate`, by probe.
+    """Accuracy on EuroSAT and UC Merced, a line for each column of `evaluate`, by probe.
 
     Raises:
         ValueError: if there are no real rows of these tasks.
     """
-    real = [
-        row
-        for row in read_rows(rows)
-        if row["source"] in ("eurosat", "ucmerced") and not row["procedural"]
-    ]
-    if not real:
+    table = with_cells(read_rows(rows))
+    table = table[table["source"].isin(["eurosat", "ucmerced"]) & ~table["procedural"].astype(bool)]
+    if table.empty:
         raise ValueError("rows must hold eurosat or ucmerced, got none; set SALIB_DATA_DIR")
-    cells, bold, index = [], [], []
-    for task in sorted({row["task"] for row in real}):
-        of_task = [row for row in real if row["task"] == task]
-        found = {
-            probe: one_a_cell([row for row in of_task if row["probe"] == probe])
-            for probe in (*ONE_CLASS, "none")
-        }
-        for model in dict.fromkeys(row["model"] for row in of_task):
-            at = [found[probe].get(model, found["none"].get(model)) for probe in ONE_CLASS]
-            cells.append([percent_cell(row) for row in at])
-            bold.append(
-                [_is_best(row, found[probe]) for probe, row in zip(ONE_CLASS, at, strict=True)]
-            )
-            index.append((task, model))
-    frame = pd.DataFrame(
-        cells,
-        columns=[PROBE_NAMES[probe] for probe in ONE_CLASS],
-        index=pd.MultiIndex.from_tuples(index, names=["task", "model"]),
-    )
-    return styled(frame, np.array(bold), "real_table", "Accuracy in percent, real images.")
+    table = table.sort_values("task", kind="stable")
+    order = pd.MultiIndex.from_frame(table[["task", "model"]].drop_duplicates())
+    probed = table[table["probe"] != "none"]
+    text = spread(under_each(table, ONE_CLASS), ["task", "model"], "probe", "cell")
+    values = spread(probed, ["task", "model"], "probe", "value").reindex(order, columns=ONE_CLASS)
+    bold = values.eq(values.groupby(level="task").transform("max")).to_numpy()
+    text = text.reindex(order, columns=ONE_CLASS).fillna("n/a").rename(columns=PROBE_NAMES)
+    text.columns.name = None
+    return _styled(text, bold, "real_table", "Accuracy in percent, real images.")
 
 
-def _table2(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, str]:
-    """Cells, which of them are bold, and whether ours are procedural or real."""
-    ours, printed = read_rows(rows), read_rows(paper)
-    origin = _origin(ours, {line["task"] for line in printed})
-    cells, bold, index = [], [], []
-    for line in printed:
-        found = _cell(ours, line["task"], line["probe"])
-        values = [found[name]["value"] if name in found else np.nan for name in MODELS]
-        theirs = [line[name] for name in MODELS]
-        cells.append(
-            [percent_cell(found.get(name)) for name in MODELS]
-            + [f"{value:.2f}" for value in theirs]
-            + [_short(found.get(name)) for name in BASELINES]
-        )
-        bold.append(_best(values) + _best(theirs) + [False] * len(BASELINES))
-        index.append((line["block"], line["printed_name"]))
-    columns = pd.MultiIndex.from_tuples(
-        [(f"ours, {origin}", name) for name in MODELS]
-        + [("paper", name) for name in MODELS]
-        + [(f"baselines, {origin}", name) for name in BASELINES]
-    )
-    frame = pd.DataFrame(
-        cells, columns=columns, index=pd.MultiIndex.from_tuples(index, names=["probe", "task"])
-    )
-    return frame, np.array(bold), origin
+def cells_of_table2(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, str]:
+    """Cells of Table 2, which of them are bold, and whether ours are procedural or real.
 
-
-def _origin(rows: list[Row], tasks: set[str]) -> str:
-    kinds = {bool(row["procedural"]) for row in rows if row["task"] in tasks}
-    if len(kinds) > 1:
+    Raises:
+        ValueError: as `table2`.
+    """
+    printed, ours = read_rows(paper), with_cells(read_rows(rows))
+    ours = ours[ours["task"].isin(printed["task"])]
+    if ours["procedural"].nunique() > 1:
         raise ValueError("rows must be all procedural or all real for one table, got both")
-    return "procedural" if True in kinds else "real"
+    origin = "procedural" if ours["procedural"].any() else "real"
+    best = ours[ours["kind"] == "untrained"].sort_values("value")
+    best = best.drop_duplicates(["task", "probe"], keep="last").assign(model="untrained")
+    table = under_each(pd.concat([ours, best]), printed["probe"].unique())
+    at = pd.MultiIndex.from_frame(printed[["task", "probe"]])
+    text, short, values = (
+        spread(table, ["task", "probe"], "model", name).reindex(at)
+        for name in ("cell", "short", "value")
+    )
+    values, theirs = values.reindex(columns=MODELS), printed[[*MODELS]]
+    parts = {
+        f"ours, {origin}": text.reindex(columns=MODELS).fillna("n/a"),
+        "paper": theirs.map("{:.2f}".format).set_index(at),
+        f"baselines, {origin}": short.reindex(columns=BASELINES).fillna("n/a"),
+    }
+    frame: Table = pd.concat(parts, axis=1)
+    names = printed[["block", "printed_name"]].set_axis(["probe", "task"], axis=1)
+    frame.index = pd.MultiIndex.from_frame(names)
+    bold = [each.eq(each.max(axis=1), axis=0).to_numpy() for each in (values, theirs)]
+    return frame, np.hstack([*bold, np.zeros((len(frame), len(BASELINES)), bool)]), origin
 
 
-def _cell(rows: list[Row], task: str, probe: str) -> dict[str, Row]:
-    of_task = [row for row in rows if row["task"] == task]
-    found = one_a_cell([row for row in of_task if row["probe"] == probe])
-    untrained = [row for row in found.values() if row["kind"] == "untrained"]
-    if untrained:
-        found["untrained"] = max(untrained, key=lambda row: row["value"])
-    return found | one_a_cell([row for row in of_task if row["probe"] == "none"])
+def with_cells(rows: Table) -> Table:
+    """Rows with their value as `short` text, and with its interval as the text of a `cell`."""
+    listed = records(rows)
+    return rows.assign(short=[_short(r) for r in listed], cell=[percent_cell(r) for r in listed])
 
 
-def percent_cell(row: Row | None) -> str:
+def percent_cell(row: Row) -> str:
     """A row's value and interval in percent; cut after two decimals where its protocol cuts."""
-    if row is None:
-        return "n/a"
     low, high = 100 * row["ci_low"], 100 * row["ci_high"]
     return f"{_short(row)} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
 
 
-def _short(row: Row | None) -> str:
-    if row is None:
-        return "n/a"
+def _short(row: Row) -> str:
     protocol = PROTOCOLS.get(row.get("protocol", ""))
     if protocol is not None and protocol.truncate:
         return percent(row["value"], truncate=True)
     return f"{100 * row['value']:.1f}"
 
 
-def _is_best(row: Row | None, rivals: dict[str, Row]) -> bool:
-    best = max((rival["value"] for rival in rivals.values()), default=None)
-    return row is not None and row["probe"] != "none" and row["value"] == best
-
-
-def _best(values: list[float]) -> list[bool]:
-    if np.isnan(values).all():
-        return [False] * len(values)
-    return [bool(value == np.nanmax(values)) for value in values]
-
-
-def styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:
+def _styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:
     """A table with some cells bold, the same HTML each time."""
     css = pd.DataFrame(
         np.where(bold, "font-weight: bold", ""), index=frame.index, columns=frame.columns

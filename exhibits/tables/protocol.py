@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from exhibits.tables.rows import Table
+
 KNOWN = {
     "text": "the text says so",
     "inferred": "inferred from Table 2",
@@ -24,18 +26,13 @@ def choices(assumptions: Iterable[Any]) -> pd.DataFrame:
     Raises:
         ValueError: if a choice is known in a way that has no name here.
     """
-    listed = list(assumptions)
-    if unknown := sorted({choice.known for choice in listed} - set(KNOWN)):
+    table: Table = pd.DataFrame(
+        [(each.choice, each.default, each.paper, each.known) for each in assumptions],
+        columns=["choice", "default", "paper", "of the paper"],
+    )
+    if unknown := sorted({*table["of the paper"]} - {*KNOWN}):
         raise ValueError(f"known must be one of {tuple(KNOWN)}, got {', '.join(unknown)}")
-    order = list(KNOWN)
-    lines = [
-        {
-            "choice": choice.choice,
-            "default": choice.default,
-            "paper": choice.paper,
-            "of the paper": KNOWN[choice.known],
-            "differ": "yes" if choice.default != choice.paper else "",
-        }
-        for choice in sorted(listed, key=lambda choice: order.index(choice.known))
-    ]
-    return pd.DataFrame(lines).set_index("choice")
+    order = table["of the paper"].map([*KNOWN].index).sort_values(kind="stable").index
+    table = table.loc[order].replace({"of the paper": KNOWN})
+    differ = ["yes" if a != b else "" for a, b in table[["default", "paper"]].to_numpy()]
+    return table.assign(differ=differ).set_index("choice")

@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import pandas as pd
 
 from exhibits.tables.printed import percent_cell
-from exhibits.tables.rows import MODELS, Row, Rows, one_a_cell, read_rows
+from exhibits.tables.rows import MODELS, Row, Rows, Table, by_model, read_rows, records
 from salib.evaluate.protocol import PROTOCOLS, Protocol
 
 Source = Literal["ours", "the paper", "torchgeo-bench"]
@@ -45,14 +45,14 @@ PAIRS = (
 )
 
 
-class Found(NamedTuple):
+class Number(NamedTuple):
     """A number as text, and the conditions under which it came about, those that are known."""
 
     text: str
     conditions: dict[str, str]
 
 
-Numbers = dict[tuple[Source, str], Found]
+Numbers = dict[tuple[Source, str], Number]
 
 
 def anchors(
@@ -84,23 +84,21 @@ def anchors(
     """
     if probe not in METHODS:
         raise ValueError(f"probe must be one of {tuple(METHODS)}, got {probe!r}")
-    ours, printed = read_rows(rows), read_rows(paper)
-    theirs = [row for row in read_rows(published) if row["method"] == METHODS[probe]]
-    metrics = {row["task"]: row["metric"] for row in theirs}
-    tasks = [
-        task for task in dict.fromkeys(r["task"] for r in (*printed, *ours)) if task in metrics
-    ]
+    ours, printed, known = (records(read_rows(each)) for each in (rows, paper, published))
+    known = [row for row in known if row["method"] == METHODS[probe]]
+    metrics = {row["task"]: row["metric"] for row in known}
+    tasks = dict.fromkeys(row["task"] for row in (*printed, *ours) if row["task"] in metrics)
     if not tasks:
         raise ValueError("published must hold a task of paper or rows, got none")
     lines = []
     for task in tasks:
-        own = [row for row in ours if row["probe"] == probe and row["metric"] == metrics[task]]
-        found = _ours(own, task, protocols) | _published(theirs, task)
-        found |= _paper([row for row in printed if row["probe"] == probe], task)
+        mine = [row for row in ours if row["probe"] == probe and row["metric"] == metrics[task]]
+        numbers = _ours(mine, task, protocols) | _published(known, task)
+        numbers |= _paper([row for row in printed if row["probe"] == probe], task)
         lines += [
-            {"task": task, **_line(pair, found)}
+            {"task": task, **_line(pair, numbers)}
             for pair in PAIRS
-            if {pair.left, pair.right} <= set(found) and _is_shown(pair, found)
+            if {pair.left, pair.right} <= set(numbers) and _is_shown(pair, numbers)
         ]
     return pd.DataFrame(lines).set_index(["task", "number of"])
 
@@ -111,22 +109,16 @@ def published_points(rows: Rows, published: Rows, paper: Rows) -> pd.DataFrame:
     Returns:
         task, source, model, value (a fraction); ours are there for tasks run on real images.
     """
-    printed = [row for row in read_rows(paper) if row["probe"] == "knn"]
-    tasks = [row["task"] for row in printed]
-    points = [
-        (row["task"], "torchgeo-bench", row["model"], row["value"])
-        for row in read_rows(published)
-        if row["task"] in tasks and row["method"] == METHODS["knn"]
-    ]
-    points += [
-        (row["task"], "the paper", model, row[model] / 100) for row in printed for model in MODELS
-    ]
-    points += [
-        (row["task"], "ours", row["model"], row["value"])
-        for row in read_rows(rows)
-        if row["task"] in tasks and row["probe"] == "knn" and not row["procedural"]
-    ]
-    return pd.DataFrame(points, columns=["task", "source", "model", "value"])
+    printed = read_rows(paper).query("probe == 'knn'").set_index("task")[[*MODELS]]
+    said = printed.div(100).stack().rename_axis(["task", "model"]).rename("value").reset_index()
+    sources = {
+        "torchgeo-bench": read_rows(published).query("method == @METHODS['knn']"),
+        "the paper": said,
+        "ours": read_rows(rows).query("probe == 'knn' and not procedural"),
+    }
+    points: Table = pd.concat([table.assign(source=name) for name, table in sources.items()])
+    columns = ["task", "source", "model", "value"]
+    return points.loc[points["task"].isin(printed.index), columns].reset_index(drop=True)
 
 
 def below(points: pd.DataFrame, model: str) -> int:
@@ -138,28 +130,26 @@ def below(points: pd.DataFrame, model: str) -> int:
     Raises:
         ValueError: if the model has no number on a task of the paper.
     """
-    theirs = points.query("source == 'torchgeo-bench' and model == @model")
-    bar = dict(zip(theirs["task"], theirs["value"], strict=True))
-    printed = points.query("source == 'the paper'")
-    if absent := sorted(set(printed["task"]) - set(bar)):
+    published: Table = points.query("source == 'torchgeo-bench' and model == @model")
+    printed: Table = points.query("source == 'the paper'")
+    bars = printed["task"].map(published.set_index("task")["value"])
+    if absent := sorted(set(printed.loc[bars.isna(), "task"])):
         raise ValueError(f"model must have every task, got {model!r} without {', '.join(absent)}")
-    pairs = zip(printed["task"], printed["value"], strict=True)
-    return sum(value < bar[task] for task, value in pairs)
+    return int((printed["value"] < bars).sum())
 
 
 def not_run(rows: Rows, paper: Rows) -> list[str]:
     """Tasks of the paper without a row of ours on their real images."""
-    real = {row["task"] for row in read_rows(rows) if not row["procedural"]}
-    tasks = dict.fromkeys(row["task"] for row in read_rows(paper))
-    return [task for task in tasks if task not in real]
+    real = set(read_rows(rows).query("not procedural")["task"])
+    return [task for task in read_rows(paper)["task"].unique() if task not in real]
 
 
-def _is_shown(pair: Pair, found: Numbers) -> bool:
-    return bool(found[pair.left].conditions) or pair.right[0] == "torchgeo-bench"
+def _is_shown(pair: Pair, numbers: Numbers) -> bool:
+    return bool(numbers[pair.left].conditions) or pair.right[0] == "torchgeo-bench"
 
 
-def _line(pair: Pair, found: Numbers) -> dict[str, str]:
-    left, right = found[pair.left], found[pair.right]
+def _line(pair: Pair, numbers: Numbers) -> dict[str, str]:
+    left, right = numbers[pair.left], numbers[pair.right]
     return {
         "number of": ": ".join(pair.left),
         "value": left.text,
@@ -172,8 +162,7 @@ def _line(pair: Pair, found: Numbers) -> dict[str, str]:
 def _differences(left: dict[str, str], right: dict[str, str], models: str) -> str:
     if not left:
         return "not compared"
-    names = dict.fromkeys([*left, *right])
-    pairs = {name: (left.get(name), right.get(name)) for name in names}
+    pairs = {name: (left.get(name), right.get(name)) for name in [*left, *right]}
     apart = [models] if models else []
     apart += [f"{name} {a} / {b}" for name, (a, b) in pairs.items() if a and b and a != b]
     apart += ["rest not stated"] if any(not (a and b) for a, b in pairs.values()) else []
@@ -182,30 +171,27 @@ def _differences(left: dict[str, str], right: dict[str, str], models: str) -> st
 
 def _ours(rows: list[Row], task: str, protocols: Mapping[str, Protocol]) -> Numbers:
     real = [row for row in rows if not row["procedural"]]
-    own = [row for row in real if row["task"] == task]
-    own = own or [row for row in real if row["task"] == LOOKALIKES.get(task)]
+    chosen = [row for row in real if row["task"] == task]
+    chosen = chosen or [row for row in real if row["task"] == LOOKALIKES.get(task)]
     made = any(row["task"] == task and row["procedural"] for row in rows)
-    absent = Found("not run (procedural)" if made and not own else "not run", {})
-    columns = [name for (source, name), *_ in PAIRS if source == "ours" and name != OPTIONAL]
-    found: Numbers = {("ours", name): absent for name in columns}
-    for name, row in one_a_cell(own).items():
+    absent = Number("not run (procedural)" if made and not chosen else "not run", {})
+    names = [name for (source, name), *_ in PAIRS if source == "ours" and name != OPTIONAL]
+    numbers: Numbers = {("ours", name): absent for name in names}
+    for name, row in by_model(chosen).items():
         if row["protocol"] not in protocols:
             raise ValueError(f"protocols must hold {row['protocol']!r}, got {tuple(protocols)}")
-        conditions = _protocol(protocols[row["protocol"]], row["probe"]) | _sizes(row)
-        found["ours", name] = Found(percent_cell(row), conditions)
-    return found
-
-
-def _protocol(protocol: Protocol, probe: str) -> dict[str, str]:
-    distance = {"l2": "L2", "cosine": "cosine"}[protocol.knn_metric]
-    how = {"k": str(protocol.knn_k), "distance": distance} if probe == "knn" else {}
-    return how | {"features": "z-scored" if protocol.standardise else "raw"}
+        protocol = protocols[row["protocol"]]
+        distance = {"l2": "L2", "cosine": "cosine"}[protocol.knn_metric]
+        how = {"k": str(protocol.knn_k), "distance": distance} if row["probe"] == "knn" else {}
+        how |= {"features": "z-scored" if protocol.standardise else "raw"}
+        numbers["ours", name] = Number(percent_cell(row), how | _sizes(row))
+    return numbers
 
 
 def _published(rows: list[Row], task: str) -> Numbers:
     how = {"knn5": {"k": "5", "distance": "L2"}, "linear": {}}
     return {
-        ("torchgeo-bench", row["model"]): Found(
+        ("torchgeo-bench", row["model"]): Number(
             percent_cell(row),
             how[row["method"]] | {"features": "raw"} | _sizes({**row, "image_px": PUBLISHED_PX}),
         )
@@ -215,11 +201,9 @@ def _published(rows: list[Row], task: str) -> Numbers:
 
 
 def _paper(rows: list[Row], task: str) -> Numbers:
+    known = {"task": task, "metric": "accuracy", "k": "20"}
     return {
-        ("the paper", model): Found(
-            f"{row[model]:.2f}",
-            {"task": task, "metric": "accuracy", "k": "20", "px": str(PAPER_PX[model])},
-        )
+        ("the paper", model): Number(f"{row[model]:.2f}", known | {"px": str(PAPER_PX[model])})
         for row in rows
         if row["task"] == task
         for model in MODELS

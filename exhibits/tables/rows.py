@@ -1,5 +1,6 @@
-"""Rows of the evaluation, read from wherever they lie."""
+"""Rows of the evaluation: read from wherever they lie, and spread over a table."""
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,24 +21,57 @@ TABLE2_PROBES = ("neural", "kmeans", "kmeans_umap", "knn")
 TABLE2_TASKS = ("m-pv4ger", "m-forestnet", "m-eurosat", "m-brick-kiln")
 Rows = pd.DataFrame | str | Path
 Row = dict[str, Any]
+Table = Any
+"""A DataFrame; pandas' annotations cannot tell a selection of one from a Series."""
+SEVERAL = "rows must hold one row per cell, got several; pick one seed and protocol"
 
 
-def read_rows(source: Rows) -> list[Row]:
-    """Rows as dictionaries, of a table or of a .csv or .parquet file."""
-    if not isinstance(source, pd.DataFrame):
-        path = Path(source)
-        source = pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
-    names = [str(name) for name in source.columns]
-    return [dict(zip(names, values, strict=True)) for values in source.itertuples(index=False)]
+def read_rows(source: Rows) -> Table:
+    """Rows as they are given, or of a .csv or .parquet file."""
+    if isinstance(source, pd.DataFrame):
+        return source.reset_index(drop=True)
+    path = Path(source)
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
-def one_a_cell(rows: list[Row]) -> dict[str, Row]:
-    """Rows by model.
+def records(rows: Table) -> list[Row]:
+    """Rows as dictionaries."""
+    names = [str(name) for name in rows.columns]
+    return [dict(zip(names, values, strict=True)) for values in rows.itertuples(index=False)]
+
+
+def by_model(rows: list[Row]) -> dict[str, Row]:
+    """Rows of one task and probe by model.
 
     Raises:
         ValueError: if a model has several.
     """
-    found = {row["model"]: row for row in rows}
-    if len(found) < len(rows):
-        raise ValueError("rows must hold one row a cell, got several; pick one seed and protocol")
-    return found
+    models = {row["model"]: row for row in rows}
+    if len(models) < len(rows):
+        raise ValueError(SEVERAL)
+    return models
+
+
+def spread(rows: Table, lines: list[str], column: str, value: str) -> Table:
+    """One value of each row as a table; lines and columns in the order of the rows.
+
+    Raises:
+        ValueError: if a cell has several rows.
+    """
+    if rows.duplicated([*lines, column]).any():
+        raise ValueError(SEVERAL)
+    table = rows.pivot(index=lines, columns=column, values=value)
+    order = pd.MultiIndex.from_frame(rows[lines].drop_duplicates())
+    return table.reindex(index=order, columns=rows[column].unique())
+
+
+def under_each(rows: Table, probes: Iterable[str]) -> Table:
+    """Rows under their probes; those that need none stand under every one."""
+    every = rows[rows["probe"] == "none"].drop(columns="probe")
+    probes = list(probes)
+    return pd.concat(
+        [
+            rows[rows["probe"].isin(probes)],
+            every.merge(pd.Series(probes, name="probe"), how="cross"),
+        ]
+    )

@@ -1,17 +1,14 @@
 """Short summaries of the rows: what prose says."""
 
-from collections import defaultdict
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from exhibits.tables.rows import TABLE2_TASKS, Rows, one_a_cell, read_rows
+from exhibits.provenance import run_facts
+from exhibits.tables.rows import TABLE2_TASKS, Rows, by_model, read_rows, records
 from salib.evaluate.scores.statistics import seed_interval
 
-RAN_ON = ("instructions", "precision", "attention")
-"""Columns of rows that tell where and how a model ran."""
 SUMMARY = {
     "scale_alibi": "SA-low",
     "croma": "CROMA",
@@ -28,19 +25,15 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
         By the keys of SUMMARY: value, ci (95 % interval), n (test items), and what it ran on; empty
         if not run.
     """
-    chosen = [row for row in read_rows(rows) if row["task"] == task and row["probe"] == "knn"]
-    found = one_a_cell(chosen)
-    return {
-        short: {
-            "value": found[name]["value"],
-            "ci": (found[name]["ci_low"], found[name]["ci_high"]),
-            "n": int(found[name]["n_test"]),
-            "ran_on": {fact: found[name].get(fact) for fact in RAN_ON},
-        }
-        if name in found
-        else {}
-        for short, name in SUMMARY.items()
-    }
+    table = read_rows(rows)
+    models = by_model(records(table[(table["task"] == task) & (table["probe"] == "knn")]))
+    found: dict[str, dict[str, Any]] = {short: {} for short in SUMMARY}
+    for short, name in SUMMARY.items():
+        if row := models.get(name):
+            ci = (row["ci_low"], row["ci_high"])
+            about = {"n": int(row["n_test"]), "ran_on": run_facts(row)}
+            found[short] = {"value": row["value"], "ci": ci, **about}
+    return found
 
 
 def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, dict[str, Any]]:
@@ -52,26 +45,19 @@ def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, dict[str, Any]]:
     Raises:
         ValueError: if there are no such rows.
     """
-    table = pd.DataFrame(read_rows(rows))
-    chosen = table.query("source == 'geobench' and procedural == @procedural")
-    names = sorted(set(chosen["task"]) & set(TABLE2_TASKS))
+    table = read_rows(rows).query("source == 'geobench' and procedural == @procedural")
+    names = sorted(set(table["task"]) & set(TABLE2_TASKS))
     if not names:
         raise ValueError(f"rows must hold tasks of Table 2 with procedural={procedural}, got none")
-    each = [knn_accuracy(chosen, name) for name in names]
-    return {
-        short: {
-            "value": float(np.mean([task[short]["value"] for task in each])),
-            "ran_on": {
-                fact: _distinct(task[short]["ran_on"][fact] for task in each) for fact in RAN_ON
-            },
-        }
-        for short in SUMMARY
-        if all(task[short] for task in each)
-    }
-
-
-def _distinct(facts: Iterable[Any]) -> str:
-    return ", ".join(sorted({fact for fact in facts if isinstance(fact, str)}))
+    each = [knn_accuracy(table, name) for name in names]
+    means = {}
+    for short in SUMMARY:
+        if all(task[short] for task in each):
+            facts = pd.DataFrame([task[short]["ran_on"] for task in each])
+            ran_on = {str(name): ", ".join(sorted(set(facts[name].dropna()))) for name in facts}
+            value = np.mean([task[short]["value"] for task in each])
+            means[short] = {"value": float(value), "ran_on": ran_on}
+    return means
 
 
 def over_seeds(rows: Rows) -> pd.DataFrame:
@@ -80,18 +66,11 @@ def over_seeds(rows: Rows) -> pd.DataFrame:
     Args:
         rows: of `benchmarks/learning.py`: seed, task, column, accuracy.
     """
-    cells: dict[str, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
-    for row in read_rows(rows):
-        cells[row["column"]][row["task"]].append(100 * row["accuracy"])
-    return pd.DataFrame(
-        {
-            column: {
-                task: "{:.1f} [{:.1f}, {:.1f}]".format(*seed_interval(np.array(values)))
-                for task, values in tasks.items()
-            }
-            for column, tasks in cells.items()
-        }
-    ).T
+    cells: dict[str, dict[str, str]] = {}
+    for (column, task), seeds in read_rows(rows).groupby(["column", "task"], sort=False):
+        interval = seed_interval(100 * seeds["accuracy"].to_numpy())
+        cells.setdefault(column, {})[task] = "{:.1f} [{:.1f}, {:.1f}]".format(*interval)
+    return pd.DataFrame(cells).T
 
 
 def gains(rows: Rows) -> pd.DataFrame:
@@ -100,12 +79,7 @@ def gains(rows: Rows) -> pd.DataFrame:
     Args:
         rows: of `benchmarks/learning.py`: column, less, points, ci_low, ci_high.
     """
-    lines = [
-        {
-            "column": row["column"],
-            "over": row["less"],
-            "points": f"{row['points']:+.1f} [{row['ci_low']:+.1f}, {row['ci_high']:+.1f}]",
-        }
-        for row in read_rows(rows)
-    ]
-    return pd.DataFrame(lines).set_index("column")
+    table = read_rows(rows).set_index("column").rename(columns={"less": "over"})
+    numbers = table[["points", "ci_low", "ci_high"]].to_numpy()
+    table["points"] = [f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" for mean, low, high in numbers]
+    return table[["over", "points"]]

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from salib.config import SENSOR_NAMES, SENSORS, Precision
 from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
@@ -21,7 +21,7 @@ IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"
 CONVOLUTION = "random convolution"
 Side = tuple[Modality, int]
-Resized = tuple[UInt8[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
+Resized = tuple[Shaped[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
 logger = logging.getLogger(__name__)
 
 
@@ -30,8 +30,8 @@ class Candidate:
     """A model evaluated through one of its sensor encoders, or through several jointly.
 
     Args:
-        sensor: "lores" and "hires" see red, green, blue; "radar" VV and VH, and no task without
-            (`Task.sensors`); "joint" all of `sensors`, where a task has radar.
+        sensor: "lores" and "hires" see red, green, blue; "radar" VV and VH, "s2" twelve bands, and
+            no task without (`Task.sensors`); "joint" all of `sensors`, where a task has them.
         upsample: side of its images in units of `image_px`; the paper's hires encoder takes 2. Of
             "joint", hires images have twice the side whatever it is.
         trained: False for the same architecture as built, the baseline of every candidate.

@@ -40,7 +40,7 @@ NAMES = {
         "joint": "SA-joint",
     },
     "croma": {"lores": "CROMA", "radar": "CROMA-radar", "joint": "CROMA-joint"},
-    PUBLISHED: {"lores": PUBLISHED},
+    PUBLISHED: {"s2": f"{PUBLISHED}, 12 bands", "lores": PUBLISHED},
 }
 """Columns of each kind of model, by what they look through."""
 
@@ -50,8 +50,9 @@ def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Candida
 
     A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar and
     SA-joint, its three sensors together; one of CROMA gives CROMA, CROMA-radar and CROMA-joint; a
-    file of CROMA's published weights gives "CROMA published". Of several models of one kind the
-    later ones' columns bear their path.
+    file of CROMA's published weights gives "CROMA published", which sees red, green and blue
+    alone, and "CROMA published, 12 bands" for tasks that have them. Of several models of one kind
+    the later ones' columns bear their path.
 
     Raises:
         ValueError: if there is no model, or a path is not one.

@@ -6,14 +6,14 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Shaped
 from torch import Tensor, nn
 
 from salib.config import Precision
 from salib.model.precision import autocast
 
 FILTER_PX, BATCH = 5, 64
-Images = UInt8[np.ndarray, "items height width bands"]
+Images = Shaped[np.ndarray, "items height width bands"]
 Metres = Float64[np.ndarray, " items"]
 
 
@@ -27,7 +27,7 @@ class Embedder(Protocol):
     """
 
     def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor) -> Tensor:
-        """Embed (batch bands height width) pixel values 0..255 with their metres per pixel."""
+        """Embed (batch bands height width) pixel values with their metres per pixel."""
         ...
 
 

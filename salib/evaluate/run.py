@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from salib.config import Precision
 from salib.evaluate.columns import CONVOLUTION, STATISTICS, Candidate, embed_split
-from salib.evaluate.croma import with_task_colours
+from salib.evaluate.croma import with_task_stats
 from salib.evaluate.grids import embedded_grids, majority_masks, predicted_masks
 from salib.evaluate.probes.data import Prediction, ProbeData, standardise
 from salib.evaluate.probes.segmentation import HEADS
@@ -77,7 +77,7 @@ def evaluate(
     rows = []
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         run = Run(
-            candidates=with_task_colours(models, task),
+            candidates=with_task_stats(models, task),
             protocol=chosen,
             image_px=image_px,
             seed=seed,

@@ -7,7 +7,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "images": ["embed_images"],
         "run": ["embed_scene"],
-        "scene": ["Scene", "image_gsd_m", "open_scene"],
+        "raster": ["Raster"],
+        "scene": ["image_gsd_m", "open_scene"],
         "search": ["Similarity", "similar"],
     },
 )

@@ -1,121 +1,94 @@
-"""A scene on the grid of another: what embedding several sensors of one ground together needs."""
+"""A raster on the grid of another: what embedding several sensors of one ground together needs."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from itertools import product
 from typing import Any
 
 import numpy as np
+import rasterio
 from affine import Affine
-from jaxtyping import Bool, Float, Float32, UInt8
-from pyproj import Transformer
+from rasterio.coords import disjoint_bounds
 from rasterio.crs import CRS
-from rasterio.enums import Resampling
-from rasterio.warp import reproject
+from rasterio.enums import ColorInterp, Resampling
+from rasterio.errors import CRSError
+from rasterio.transform import array_bounds
+from rasterio.vrt import WarpedVRT
+from rasterio.warp import transform, transform_bounds
 
 from salib.config import SENSORS
-from salib.mapping.scene import Scene
+from salib.mapping.raster import Pixels, Raster
 from salib.model.views import check_fusible
 
-BLOCK_PX = 256
-"""Side of what is resampled at once."""
-MARGIN_PX = 4
 COARSER = 2.0
-"""How many times coarser than the scene a grid is from which on pixels are averaged. Below, GDAL
+"""How many times coarser than the raster a grid is from which on pixels are averaged. Below, GDAL
 widens its cubic kernel as needed; an average of few whole pixels is off by a fifth of one where
 grids are turned."""
+TOLERANCE_PX = 0.01
+"""Of the raster: how far off GDAL may put a pixel to save time."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Aligned:
-    """A scene resampled to the grid of another, or to one a whole number of times as fine.
+class AlignedRaster:
+    """A raster resampled to the grid of another, or to one a whole number of times as fine.
 
-    Pixels are averaged where the grid is much coarser than the scene, else interpolated (cubic);
+    Pixels are averaged where the grid is much coarser than the raster, else interpolated (cubic);
     whether there is data is that of the nearest pixel.
 
     Attributes:
-        scene: what is read.
-        grid: the scene whose grid it is.
+        raster: what is read.
+        grid: the raster whose grid it is.
         factor: pixels along one pixel of `grid`.
     """
 
-    scene: Scene
-    grid: Scene
+    raster: Raster
+    grid: Raster
     factor: int
 
-    def read(
-        self, left: int, top: int, width: int, height: int
-    ) -> tuple[UInt8[np.ndarray, "bands rows cols"], Bool[np.ndarray, "rows cols"]]:
-        """Levels of a window, and where there is data.
+    @property
+    def sensor(self) -> str:
+        """The sensor whose levels are read."""
+        return self.raster.sensor
 
-        Args:
-            left: column of the window in `grid`.
-            top: row of the window in `grid`.
-            width: in pixels of `grid`; the result has `factor` times as many.
-            height: in pixels of `grid`.
+    def read(self, left: int, top: int, width: int, height: int) -> Pixels:
+        """Levels of a window given in pixels of `grid`, and where there is data.
 
         Raises:
             ReadError: if the file cannot be read.
         """
         rows, cols = height * self.factor, width * self.factor
-        levels = np.zeros((len(self.scene.bands), rows, cols), np.uint8)
-        valid = np.zeros((rows, cols), bool)
         corner = Affine(*self.grid.transform) * Affine.translation(left, top)
-        for row, col in product(range(0, rows, BLOCK_PX), range(0, cols, BLOCK_PX)):
-            here = np.s_[row : row + BLOCK_PX, col : col + BLOCK_PX]
-            place = corner * Affine.scale(1 / self.factor) * Affine.translation(col, row)
-            self._draw(place, levels[:, *here], valid[here])
-        return levels, valid
+        place = corner * Affine.scale(1 / self.factor)
+        coarser = self._pixels_per_pixel(place, rows / 2, cols / 2)
+        smooth = Resampling.average if coarser > COARSER else Resampling.cubic
+        options: dict[str, Any] = {"crs": CRS.from_wkt(self.grid.crs), "transform": place}
+        options |= {"height": rows, "width": cols, "tolerance": TOLERANCE_PX}
+        options |= dict.fromkeys(("XSCALE", "YSCALE"), min(1.0, 1 / coarser))
+        bands = list(self.raster.bands)
 
-    def _draw(
-        self,
-        place: Affine,
-        levels: UInt8[np.ndarray, "bands rows cols"],
-        valid: Bool[np.ndarray, "rows cols"],
-    ) -> None:
-        """Fill one block, the transform of which is `place`."""
-        rows, cols = valid.shape
-        inside = _places(self.grid.crs, place, self.scene, rows, cols)
-        if inside is None:
-            return
-        coarser = _pixels_per_pixel(inside, rows, cols)
-        margin = MARGIN_PX + int(np.ceil(coarser))
-        sides = self.scene.width, self.scene.height
-        (left, top), (right, bottom) = (
-            [int(min(max(0, each), side)) for each, side in zip(corner, sides, strict=True)]
-            for corner in (
-                np.floor(np.nanmin(inside, axis=(0, 1))) - margin,
-                np.ceil(np.nanmax(inside, axis=(0, 1))) + margin,
-            )
+        def take(file: rasterio.DatasetReader) -> tuple[np.ndarray, np.ndarray]:
+            given = options | _no_data(file, bands)
+            with (
+                WarpedVRT(file, resampling=smooth, **given) as pixels,
+                WarpedVRT(file, resampling=Resampling.nearest, **given) as nearest,
+            ):
+                return pixels.read(bands), nearest.read_masks(bands)
+
+        return self.raster.levels_of(take)
+
+    def _pixels_per_pixel(self, place: Affine, row: float, col: float) -> float:
+        """How many pixels of the raster lie along one of a grid, by the root of the area."""
+        x, y = zip(
+            *(place * at for at in ((col, row), (col + 1, row), (col, row + 1))), strict=True
         )
-        if left >= right or top >= bottom:
-            return
-        box = (left, top, right - left, bottom - top)
-        pixels, good = self.scene.read(*box, shrink=max(1, int(coarser / 2)))
-        finer = Affine.scale(box[2] / good.shape[1], box[3] / good.shape[0])
-        grids: dict[str, Any] = {
-            "src_transform": Affine(*self.scene.transform) * Affine.translation(left, top) * finer,
-            "src_crs": CRS.from_wkt(self.scene.crs),
-            "dst_transform": place,
-            "dst_crs": CRS.from_wkt(self.grid.crs),
-            "tolerance": 0.0,
-        }
-        drawn: Float32[np.ndarray, "bands rows cols"] = np.full(levels.shape, np.nan, np.float32)
-        how = Resampling.average if coarser > COARSER else Resampling.cubic
-        holes: dict[str, Any] = {"src_nodata": np.nan, "dst_nodata": np.nan}
-        reproject(
-            np.where(good, pixels, np.float32(np.nan)), drawn, resampling=how, **grids, **holes
-        )
-        mask = np.zeros(valid.shape, np.uint8)
-        reproject(good.astype(np.uint8), mask, resampling=Resampling.nearest, **grids)
-        valid[:] = (mask > 0) & np.isfinite(drawn).all(axis=0)
-        levels[:] = np.where(valid, drawn.clip(0, 255).round(), 0).astype(np.uint8)
+        crs = CRS.from_wkt(self.grid.crs), CRS.from_wkt(self.raster.crs)
+        corners = np.array(~Affine(*self.raster.transform) * np.array(transform(*crs, x, y)))
+        (across, down) = (corners[:, 1:] - corners[:, :1]).T
+        return abs(across[0] * down[1] - across[1] * down[0]) ** 0.5
 
 
 def on_one_grid(
-    scenes: Mapping[str, Scene], order: Sequence[str]
-) -> tuple[Scene, tuple[Scene | Aligned, ...]]:
+    scenes: Mapping[str, Raster], order: Sequence[str]
+) -> tuple[Raster, tuple[Raster | AlignedRaster, ...]]:
     """The scene whose grid counts, and all of them on it, in the order in which they are fused.
 
     Args:
@@ -146,49 +119,29 @@ def on_one_grid(
                 f"{scene.sensor}, which is resampled to the grid of {first.sensor}"
             )
         _check_overlap(scene, first)
-    fine = [Aligned(scene=s, grid=first, factor=SENSORS[s.sensor].factor) for s in others]
+    fine = [AlignedRaster(raster=s, grid=first, factor=SENSORS[s.sensor].factor) for s in others]
     return first, (first, *fine)
 
 
-def _check_overlap(scene: Scene, grid: Scene) -> None:
-    place = Affine(*scene.transform)
-    inside = _places(scene.crs, place, grid, scene.height, scene.width)
-    if inside is not None:
-        low, high = np.nanmin(inside, axis=(0, 1)), np.nanmax(inside, axis=(0, 1))
-        if (low < (grid.width, grid.height)).all() and (high > 0).all():
-            return
-    raise ValueError(
-        f"scenes must overlap, got {scene.sensor} {scene.href} on other ground than {grid.sensor} "
-        f"{grid.href}: choose scenes of one area"
-    )
+def _no_data(file: rasterio.DatasetReader, bands: Sequence[int]) -> dict[str, Any]:
+    """How a warped file tells where it has no data, which then stays out of its neighbours."""
+    nodata = file.nodata
+    if nodata is None and np.dtype(file.dtypes[bands[0] - 1]).kind == "f":
+        nodata = np.nan
+    if nodata is None:
+        return {"add_alpha": ColorInterp.alpha not in file.colorinterp}
+    return {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "YES"}
 
 
-def _places(
-    crs: str, transform: Affine, scene: Scene, rows: int, cols: int
-) -> Float[np.ndarray, "17 17 2"] | None:
-    """Columns and rows in a scene of places all over a grid; NaN where they are not on its map."""
-    col, row = np.meshgrid(np.linspace(0, cols, 17), np.linspace(0, rows, 17))
-    x, y = _between(crs, scene.crs).transform(*_apply(transform, col, row))
-    inverse = ~Affine(*scene.transform)
-    inside = np.stack(_apply(inverse, np.asarray(x), np.asarray(y)), axis=-1)
-    inside[~np.isfinite(inside).all(axis=-1)] = np.nan
-    return None if np.isnan(inside).all() else inside
-
-
-def _apply(
-    transform: Sequence[float], x: np.ndarray, y: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    a, b, c, d, e, f = transform[:6]
-    return a * x + b * y + c, d * x + e * y + f
-
-
-def _pixels_per_pixel(inside: Float[np.ndarray, "17 17 2"], rows: int, cols: int) -> float:
-    """How many pixels of a scene lie along one of a grid, by the root of the area."""
-    down, across = np.diff(inside, axis=0)[:, :-1], np.diff(inside, axis=1)[:-1]
-    cell = across[..., 0] * down[..., 1] - across[..., 1] * down[..., 0]
-    return float(np.sqrt(np.nanmedian(np.abs(cell)) * 16 * 16 / (rows * cols)))
-
-
-@lru_cache
-def _between(crs: str, other: str) -> Transformer:
-    return Transformer.from_crs(crs, other, always_xy=True)
+def _check_overlap(scene: Raster, grid: Raster) -> None:
+    bounds, other = (array_bounds(r.height, r.width, Affine(*r.transform)) for r in (scene, grid))
+    try:
+        inside = transform_bounds(CRS.from_wkt(scene.crs), CRS.from_wkt(grid.crs), *bounds)
+        apart = not np.isfinite(inside).all() or disjoint_bounds(inside, other)
+    except CRSError:  # the one's coordinates do not reach the other
+        apart = True
+    if apart:
+        raise ValueError(
+            f"scenes must overlap, got {scene.sensor} {scene.href} on other ground than "
+            f"{grid.sensor} {grid.href}: choose scenes of one area"
+        )

@@ -13,7 +13,7 @@ from jaxtyping import Float32, Shaped
 from rasterio.crs import CRS
 
 from salib.curate.rasters.remote import CACHE_MB
-from salib.mapping.scene import Scene
+from salib.mapping.raster import Raster
 from salib.mapping.windows import Stretch, weights
 
 DTYPES = ("float32", "float16", "int8")
@@ -24,7 +24,7 @@ WIDEST_INT8 = 127
 
 
 @dataclass(frozen=True, kw_only=True)
-class Parts:
+class WindowFiles:
     """Files that hold the vectors of each window's patches."""
 
     folder: Path
@@ -72,7 +72,7 @@ class Parts:
         return most
 
 
-def write_geotiff(path: Path, parts: Parts, scene: Scene, tags: Mapping[str, Any]) -> None:
+def write_geotiff(path: Path, parts: WindowFiles, scene: Raster, tags: Mapping[str, Any]) -> None:
     """Write the map tile by tile: compressed, and as BigTIFF where it may exceed 4 GB.
 
     "float32" and "float16" mark patches without data by NaN; both read as float32. "int8" marks

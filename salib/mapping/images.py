@@ -61,15 +61,15 @@ def embed_images(
     }
     loaded = load_model(model).to(resolve_device(device))
     vectors: list[list[float]] = []
-    waiting: list[list[Tensor]] = []
+    chunk: list[list[Tensor]] = []
     together = list(zip(*files.values(), strict=True))
     for number, paths in enumerate(together, start=1):
-        waiting.append([read_image(p, name) for name, p in zip(files, paths, strict=True)])
-        held = sum(image.nbytes for views in waiting for image in views)
+        chunk.append([read_image(p, name) for name, p in zip(files, paths, strict=True)])
+        held = sum(image.nbytes for images in chunk for image in images)
         if held >= CHUNK_BYTES or number == len(together):
-            chunk = {name: metres[name][len(vectors) : number] for name in files}
-            vectors += _embed(loaded, waiting, chunk)
-            waiting = []
+            chunk_metres = {name: metres[name][len(vectors) : number] for name in files}
+            vectors += _embed(loaded, chunk, chunk_metres)
+            chunk = []
     labels = {name: f"_{name}" if len(files) > 1 else "" for name in files}
     rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}
     rows["sensor"] = "+".join(files)

@@ -13,24 +13,29 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
-from tqdm import tqdm
 
-from salib.curate.engine import Engine
-from salib.files.artifact import RECIPES, SOURCE, check_room, only_writer, source_digest
-from salib.mapping.align import Aligned, on_one_grid
-from salib.mapping.geotiff import DTYPES, Parts, write_geotiff
-from salib.mapping.jobs import Job, finished, what_ran
-from salib.mapping.scene import Scene
+from salib.files.artifact import (
+    RECIPES,
+    SOURCE,
+    check_disk_space,
+    code_remark,
+    only_writer,
+    source_digest,
+)
+from salib.files.jobs import Engine, run_jobs, unfinished
+from salib.mapping.align import AlignedRaster, on_one_grid
+from salib.mapping.geotiff import DTYPES, WindowFiles, write_geotiff
+from salib.mapping.jobs import Job, embed_job, what_ran
+from salib.mapping.raster import Raster
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
 from salib.model.precision import resolve_device, resolve_precision
 
-ENDINGS = (".tif", ".tiff")
 MADE_FROM = "made_from"
 
 
 def embed_scene(
-    scenes: Scene | Mapping[str, Scene],
+    scenes: Raster | Mapping[str, Raster],
     model: str | Path,
     out: str | Path,
     *,
@@ -56,8 +61,8 @@ def embed_scene(
     grid. The others may have another CRS and pixel size: lores is resampled to that grid, hires to
     one twice as fine. A patch has a vector where all of them have data.
 
-    An interrupted run is continued by the same call: finished windows wait in a hidden folder
-    beside `out`, which appears whole, at the end. A map made from the same is kept.
+    An interrupted run is resumed by the same call: finished windows wait in a work directory beside
+    `out`, which appears whole, at the end. A map made from the same is kept.
 
     Args:
         scenes: from `open_scene`, or several by sensor.
@@ -73,149 +78,69 @@ def embed_scene(
         device: "cpu", "cuda" or "auto".
         engine: `processes` with a core each, or `dask`; both need to see scenes, model and `out`.
         overwrite: replace a map made from something else; a file that is no map never is.
-        report: told what is found, in a line at a time.
+        report: called with each line that tells of progress.
 
     Raises:
         ValueError: if the model lacks a sensor, the scene is smaller than a patch or has no data,
             its pixels are not square on the ground, scenes cannot be fused or do not overlap,
             `out` holds something else, or an argument is wrong.
-        OSError: if the disk has too little room, or a worker was killed.
+        OSError: if there is not enough disk space, or a worker was killed.
     """
     out, engine, say = Path(out), engine or Engine(), report or (lambda _: None)
     _check(out, dtype, engine)
-    scenes = {scenes.sensor: scenes} if isinstance(scenes, Scene) else scenes
+    scenes = {scenes.sensor: scenes} if isinstance(scenes, Raster) else scenes
     placed = resolve_device(device)
     folder, digest = str(Path(model).absolute()), model_digest(model)
     config = model_of(folder, digest, placed.type).config
-    scene, views = on_one_grid(scenes, config.sensors)
+    grid, views = on_one_grid(scenes, config.sensors)
     scenes = {name: scenes[name] for name in config.sensors if name in scenes}
-    _check_size(scene, config.patch_px)
-    window, overlap = in_patches(config.patch_px, window_px, overlap_px)
+    side = config.patch_px
+    if min(grid.width, grid.height) < side:
+        raise ValueError(
+            f"scene must hold a patch of {side} px, got {grid.width} x {grid.height} px in "
+            f"{grid.href}: resample it finer, or use a model with smaller patches"
+        )
+    window, overlap = in_patches(side, window_px, overlap_px)
     settings = {
         "sensor": "+".join(scenes),
         "model_sha256": digest,
-        "patch_px": config.patch_px,
-        "window_px": window * config.patch_px,
-        "overlap_px": overlap * config.patch_px,
+        "patch_px": side,
+        "window_px": window * side,
+        "overlap_px": overlap * side,
         "precision": resolve_precision(precision, placed),
         "device": placed.type,
         "recipe": RECIPES["embed"],
     }
     key = _digest(settings | {"scenes": [asdict(each) for each in scenes.values()]})
-    made_from = _digest({"parts": key, "dtype": dtype})
-    source = source_digest("salib.mapping")
-    if _is_kept(out, made_from, source, overwrite, say):
+    made = {MADE_FROM: _digest({"windows": key, "dtype": dtype}), SOURCE: source_digest(__name__)}
+    if _is_kept(out, made, overwrite, say):
         return out
-    parts = Parts(
-        folder=_waiting_room(out) / key[:16],
-        rows=stretches(scene.height // config.patch_px, window, overlap),
-        cols=stretches(scene.width // config.patch_px, window, overlap),
+    work_dir = out.parent / f".{out.name}.parts"
+    files = WindowFiles(
+        folder=work_dir / key[:16],
+        rows=stretches(grid.height // side, window, overlap),
+        cols=stretches(grid.width // side, window, overlap),
         dim=config.dim,
     )
-    jobs = _jobs(parts, scene, views, folder, settings)
-    with only_writer(_waiting_room(out)):
-        _embed(jobs, engine, parts, say)
-        _check_data(jobs, parts, scenes, say)
-        tags = settings | _tags(scenes, jobs) | what_ran(parts.folder)
-        tags |= {"dtype": dtype, MADE_FROM: made_from, SOURCE: source}
-        _put_together(out, parts, scene, tags)
+    jobs = _jobs(files, grid, views, folder, settings)
+    with only_writer(work_dir):
+        _embed(jobs, engine, files, say)
+        _check_data(jobs, files, scenes, say)
+        tags = settings | _tags(scenes, jobs) | what_ran(files.folder) | {"dtype": dtype} | made
+        whole = files.folder / "whole.tif"
+        write_geotiff(whole, files, grid, tags)
+        with whole.open("rb+") as file:
+            os.fsync(file.fileno())
+        whole.replace(out)
+        shutil.rmtree(work_dir, ignore_errors=True)  # NFS holds the lock a moment longer
     return out
 
 
-def _jobs(
-    parts: Parts,
-    scene: Scene,
-    views: tuple[Scene | Aligned, ...],
-    model: str,
-    settings: dict[str, Any],
-) -> list[Job]:
-    side = settings["patch_px"]
-    return [
-        Job(
-            path=parts.path(down, across),
-            views=views,
-            model=model,
-            digest=settings["model_sha256"],
-            device=settings["device"],
-            precision=settings["precision"],
-            patch_px=side,
-            rows=rows,
-            cols=cols,
-            gsd_m=scene.gsd_at(
-                (cols.start + cols.stop) * side / 2, (rows.start + rows.stop) * side / 2
-            ),
-        )
-        for (down, rows), (across, cols) in product(enumerate(parts.rows), enumerate(parts.cols))
-    ]
-
-
-def _embed(jobs: Sequence[Job], engine: Engine, parts: Parts, say: Callable[[str], object]) -> None:
-    """Embed the windows that no earlier call has finished."""
-    waiting = [job for job in jobs if not (job.path.is_file() and job.path.stat().st_size)]
-    done = len(jobs) - len(waiting)
-    rows, cols = parts.shape
-    say(f"{rows} x {cols} patches of {parts.dim} numbers, {len(jobs)} windows, {done} done earlier")
-    seen = sum(
-        (job.rows.stop - job.rows.start) * (job.cols.stop - job.cols.start) for job in waiting
-    )
-    check_room(parts.folder, 4 * parts.dim * (seen + rows * cols))
-    for job in waiting:
-        job.path.parent.mkdir(parents=True, exist_ok=True)
-    bar = tqdm(None, "embed", len(jobs), initial=done, unit="window", disable=None)
-    with bar:
-        for _ in finished(waiting, engine):
-            bar.update()
-
-
-def _check_data(
-    jobs: Sequence[Job],
-    parts: Parts,
-    scenes: Mapping[str, Scene],
-    say: Callable[[str], object],
-) -> None:
-    """Say how much of the map has no data; one without any is refused."""
-    found = [np.isfinite(np.load(job.path, mmap_mode="r")[..., 0]) for job in jobs]
-    share = sum(int(each.sum()) for each in found) / sum(each.size for each in found)
-    if share == 0:
-        shutil.rmtree(parts.folder, ignore_errors=True)
-        names = " with ".join(scene.href for scene in scenes.values())
-        raise ValueError(
-            f"scene must have a patch with data, got none in {names}: see with "
-            "gdalinfo whether its nodata value or an alpha band hides all; a band that is no alpha "
-            "is renamed by `gdal_edit.py -colorinterp_4 undefined FILE`"
-        )
-    if share < 1:
-        say(f"{1 - share:.1%} of what the windows see has no data, and no vector in the map")
-
-
-def _tags(scenes: Mapping[str, Scene], jobs: Sequence[Job]) -> dict[str, str]:
-    """What the map says of its scenes; metres per pixel may differ by window."""
-    metres, each = sorted(job.gsd_m for job in jobs), scenes.values()
-    return {
-        "gsd_m": f"{metres[len(metres) // 2]:.6g}",
-        "gsd_m_range": f"{metres[0]:.6g} {metres[-1]:.6g}",
-        "scene": "+".join(Path(scene.href).name for scene in each),
-        "bands": "+".join(",".join(map(str, scene.bands)) for scene in each),
-        "attribution": "; ".join(dict.fromkeys(s.attribution for s in each if s.attribution)),
-        "procedural": str(any(scene.procedural for scene in each)).lower(),
-    }
-
-
-def _put_together(out: Path, parts: Parts, scene: Scene, tags: dict[str, Any]) -> None:
-    """Write the map beside its parts, move it to its place, and clear the parts away."""
-    whole = parts.folder / "whole.tif"
-    write_geotiff(whole, parts, scene, tags)
-    with whole.open("rb+") as file:
-        os.fsync(file.fileno())
-    whole.replace(out)
-    shutil.rmtree(parts.folder.parent, ignore_errors=True)  # NFS holds the lock a moment longer
-
-
 def _check(out: Path, dtype: str, engine: Engine) -> None:
-    if out.suffix.lower() not in ENDINGS:
+    if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(
-            f"out must end in {' or '.join(ENDINGS)} for a map, got {out}: GDAL, rasterio and "
-            "xarray read a GeoTIFF by tiles and convert it to other formats"
+            f"out must end in .tif or .tiff for a map, got {out}: GDAL, rasterio and xarray read a "
+            "GeoTIFF by tiles and convert it to other formats"
         )
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -223,16 +148,8 @@ def _check(out: Path, dtype: str, engine: Engine) -> None:
         raise ValueError("engine must be processes or dask for embedding, got threads")
 
 
-def _check_size(scene: Scene, patch_px: int) -> None:
-    if min(scene.width, scene.height) < patch_px:
-        raise ValueError(
-            f"scene must hold a patch of {patch_px} px, got {scene.width} x {scene.height} "
-            f"px in {scene.href}: resample it finer, or use a model with smaller patches"
-        )
-
-
 def _is_kept(
-    out: Path, made_from: str, source: str, overwrite: bool, say: Callable[[str], object]
+    out: Path, made: dict[str, str], overwrite: bool, say: Callable[[str], object]
 ) -> bool:
     """Whether `out` is the map asked for; anything else there is refused, or to be replaced."""
     if not out.exists():
@@ -242,13 +159,10 @@ def _is_kept(
             tags = file.tags()
     except RasterioIOError:
         tags = {}
-    found = tags.get(MADE_FROM)
-    if found == made_from:
-        changed = tags.get(SOURCE) != source
-        remark = "; the code has changed since, the recipe has not" if changed else ""
-        say(f"kept: {out} was made from the same scene and model{remark}")
+    if tags.get(MADE_FROM) == made[MADE_FROM]:
+        say(f"kept: {out} was made from the same scene and model{code_remark(tags, made)}")
         return True
-    if found is None:
+    if MADE_FROM not in tags:
         raise ValueError(
             f"out must not exist or be a map by `salib embed`, got {out}: choose another name, or "
             "delete it"
@@ -261,9 +175,73 @@ def _is_kept(
     return False
 
 
-def _waiting_room(out: Path) -> Path:
-    """Folder beside `out` that holds finished windows until the map is whole."""
-    return out.parent / f".{out.name}.parts"
+def _embed(
+    jobs: Sequence[Job], engine: Engine, files: WindowFiles, say: Callable[[str], object]
+) -> None:
+    """Embed the windows that no earlier call has finished."""
+    waiting = unfinished(jobs)
+    done = len(jobs) - len(waiting)
+    rows, cols = files.shape
+    say(f"{rows} x {cols} patches of {files.dim} numbers, {len(jobs)} windows, {done} done earlier")
+    patches = rows * cols
+    for job in waiting:
+        patches += (job.rows.stop - job.rows.start) * (job.cols.stop - job.cols.start)
+    check_disk_space(files.folder, 4 * files.dim * patches)
+    for job in waiting:
+        job.path.parent.mkdir(parents=True, exist_ok=True)
+    run_jobs(embed_job, jobs, engine, unit="window")
+
+
+def _jobs(
+    files: WindowFiles,
+    grid: Raster,
+    views: tuple[Raster | AlignedRaster, ...],
+    model: str,
+    settings: dict[str, Any],
+) -> list[Job]:
+    side = settings["patch_px"]
+    common: dict[str, Any] = {name: settings[name] for name in ("device", "precision", "patch_px")}
+    common |= {"views": views, "model": model, "digest": settings["model_sha256"]}
+    jobs = []
+    for (down, rows), (across, cols) in product(enumerate(files.rows), enumerate(files.cols)):
+        middle = (cols.start + cols.stop) * side / 2, (rows.start + rows.stop) * side / 2
+        place = {"path": files.path(down, across), "rows": rows, "cols": cols}
+        jobs.append(Job(**place, gsd_m=grid.gsd_at(*middle), **common))
+    return jobs
+
+
+def _check_data(
+    jobs: Sequence[Job],
+    files: WindowFiles,
+    scenes: Mapping[str, Raster],
+    say: Callable[[str], object],
+) -> None:
+    """Say how much of the map has no data; one without any is refused."""
+    windows = [np.isfinite(np.load(job.path, mmap_mode="r")[..., 0]) for job in jobs]
+    share = sum(int(each.sum()) for each in windows) / sum(each.size for each in windows)
+    if share == 0:
+        shutil.rmtree(files.folder, ignore_errors=True)
+        names = " with ".join(scene.href for scene in scenes.values())
+        raise ValueError(
+            f"scene must have a patch with data, got none in {names}: see with "
+            "gdalinfo whether its nodata value or an alpha band hides all; a band that is no alpha "
+            "is renamed by `gdal_edit.py -colorinterp_4 undefined FILE`"
+        )
+    if share < 1:
+        say(f"{1 - share:.1%} of what the windows see has no data, and no vector in the map")
+
+
+def _tags(scenes: Mapping[str, Raster], jobs: Sequence[Job]) -> dict[str, str]:
+    """What the map says of its scenes; metres per pixel may differ by window."""
+    metres, each = sorted(job.gsd_m for job in jobs), scenes.values()
+    return {
+        "gsd_m": f"{metres[len(metres) // 2]:.6g}",
+        "gsd_m_range": f"{metres[0]:.6g} {metres[-1]:.6g}",
+        "scene": "+".join(Path(scene.href).name for scene in each),
+        "bands": "+".join(",".join(map(str, scene.bands)) for scene in each),
+        "attribution": "; ".join(dict.fromkeys(s.attribution for s in each if s.attribution)),
+        "procedural": str(any(scene.procedural for scene in each)).lower(),
+    }
 
 
 def _digest(key: dict) -> str:

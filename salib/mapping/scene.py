@@ -1,133 +1,21 @@
-"""A georeferenced raster as one sensor's 8-bit levels, read a window at a time."""
+"""A raster that is to be embedded: whether it has a place, the bands and the values for it."""
 
 import json
 import math
-import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
-from affine import Affine
-from jaxtyping import Bool, Shaped, UInt8
-from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NotGeoreferencedWarning
+from rasterio.enums import ColorInterp
 
 from salib.config import SENSORS
-from salib.curate.rasters.mosaic import sar_to_8bit
-from salib.curate.rasters.remote import is_remote, patiently, reading
-from salib.mapping.ground import ground_gsd_m, to_lonlat
+from salib.curate.rasters.remote import is_remote
+from salib.mapping.ground import ground_gsd_m
+from salib.mapping.raster import Raster, opened
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Scene:
-    """A raster and how it is read; made by `open_scene`, which checks it.
-
-    Attributes:
-        href: path or address of the file.
-        bands: numbers of the sensor's bands in it, from 1.
-        level_255: value that becomes level 255, None for levels as they are (radar: amplitudes).
-        crs: coordinate reference system as WKT.
-        transform: column and row to coordinates of `crs`, the first six numbers.
-        gsd_m: metres of ground a pixel where the caller states them; else measured by window.
-        version: size and time of a file on disk, so that another file of the name is noticed.
-        attribution: what must be said where the scene is shown.
-        procedural: whether the ground is made up.
-    """
-
-    href: str
-    sensor: str
-    bands: tuple[int, ...]
-    level_255: float | int | None
-    width: int
-    height: int
-    crs: str
-    transform: tuple[float, ...]
-    gsd_m: float | int | None
-    version: tuple[int, ...]
-    attribution: str
-    procedural: bool
-
-    def gsd_at(self, col: float | int, row: float | int) -> float:
-        """Metres of ground a pixel at a place.
-
-        Raises:
-            ValueError: if they are not stated and pixels there are not square on the ground.
-        """
-        if self.gsd_m is not None:
-            return float(self.gsd_m)
-        return ground_gsd_m(self.crs, Affine(*self.transform), col=col, row=row)
-
-    def read(
-        self, left: int, top: int, width: int, height: int, *, shrink: int = 1
-    ) -> tuple[UInt8[np.ndarray, "bands rows cols"], Bool[np.ndarray, "rows cols"]]:
-        """Levels of a window, and where the file has values.
-
-        A pixel has values where any of an optical sensor's bands has, and where both of radar's.
-
-        Args:
-            left: first column.
-            top: first row.
-            width: columns.
-            height: rows.
-            shrink: average this many pixels along each side into one.
-
-        Raises:
-            ReadError: if the file cannot be read.
-        """
-        shape = (len(self.bands), -(-height // shrink), -(-width // shrink))
-        take = partial(self._take, ((top, top + height), (left, left + width)), shape)
-        with reading([self.href], requester_pays=False):
-            pixels, masks = patiently(self.href, take)
-        every = np.logical_and if self.sensor == "radar" else np.logical_or
-        valid = every.reduce(masks > 0)
-        if pixels.dtype.kind == "f":
-            finite = np.isfinite(pixels)
-            valid &= finite.all(axis=0)
-            pixels = np.where(finite, pixels, 0)
-        return self._levels(pixels), valid
-
-    def reduced(self, rows: int, cols: int) -> UInt8[np.ndarray, "bands rows cols"]:
-        """Levels of the whole scene as a small picture, averaged.
-
-        Raises:
-            ReadError: if the file cannot be read.
-        """
-        shape = (len(self.bands), rows, cols)
-        options = {"out_shape": shape, "resampling": Resampling.average}
-
-        def take(place: str) -> np.ndarray:
-            with _opened(place) as file:
-                return file.read(list(self.bands), **options)
-
-        with reading([self.href], requester_pays=False):
-            return self._levels(np.nan_to_num(patiently(self.href, take)))
-
-    def lonlat_at(self, col: float | int, row: float | int) -> tuple[float, float]:
-        """Longitude and latitude of a place of the scene in degrees."""
-        a, b, c, d, e, f = self.transform
-        lon, lat = to_lonlat(self.crs, [a * col + b * row + c], [d * col + e * row + f])
-        return float(lon[0]), float(lat[0])
-
-    def _take(self, window: tuple, shape: tuple, place: str) -> tuple[np.ndarray, np.ndarray]:
-        with _opened(place) as file:
-            bands, where = list(self.bands), {"window": window, "out_shape": shape}
-            pixels = file.read(bands, **where, resampling=Resampling.average)
-            return pixels, file.read_masks(bands, **where)
-
-    def _levels(
-        self, pixels: Shaped[np.ndarray, "bands height width"]
-    ) -> UInt8[np.ndarray, "bands height width"]:
-        if self.level_255 is not None:
-            scaled = pixels.astype(np.float32) * np.float32(255 / self.level_255)
-            return np.rint(scaled.clip(0, 255)).astype(np.uint8)
-        return pixels if pixels.dtype == np.uint8 else sar_to_8bit(pixels)
 
 
 def open_scene(
@@ -139,7 +27,7 @@ def open_scene(
     gsd_m: float | int | None = None,
     attribution: str | None = None,
     procedural: bool = False,
-) -> Scene:
+) -> Raster:
     """Check a raster and how it is to be read.
 
     Args:
@@ -163,7 +51,7 @@ def open_scene(
     for name, value in (("level_255", level_255), ("gsd_m", gsd_m)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
-    with reading([href], requester_pays=False), patiently(href, _opened) as file:
+    with opened(href) as file:
         _check_place(file, href)
         numbers = _check_bands(file, href, sensor, bands)
         _check_values({file.dtypes[number - 1] for number in numbers}, href, sensor, level_255)
@@ -171,7 +59,7 @@ def open_scene(
         made_up = procedural or tags.get("procedural", "").lower() in ("true", "yes", "1")
         made_up = made_up or _says_procedural(href)
         said = attribution or tags.get("attribution") or tags.get("tifftag_copyright")
-        return Scene(
+        return Raster(
             href=href if is_remote(href) else str(Path(href).absolute()),
             sensor=sensor,
             bands=numbers,
@@ -195,7 +83,7 @@ def image_gsd_m(path: str | Path) -> float:
     """
     if not Path(path).is_file():
         raise ValueError(f"path must be an image file that can be read, got {path}")
-    with patiently(str(path), _opened) as file:
+    with opened(str(path)) as file:
         if not _has_place(file):
             raise ValueError(
                 f"gsd_m must be given for an image without coordinates, got {path}: state the "
@@ -203,19 +91,6 @@ def image_gsd_m(path: str | Path) -> float:
             )
         middle = {"col": file.width / 2, "row": file.height / 2}
         return ground_gsd_m(file.crs.to_wkt(), file.transform, **middle)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """No warning of a file without a place: here that is an error, with what to do."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-def _opened(place: str) -> rasterio.DatasetReader:
-    with _quiet():
-        return rasterio.open(place)
 
 
 def _has_place(file: rasterio.DatasetReader) -> bool:

@@ -1,7 +1,8 @@
 """Places that look like a place: cosine similarity over an embedding map, tile by tile."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -62,21 +63,19 @@ def similar(
                 f"query must be a vector for an array, which has no coordinates, got {query}: take "
                 "embeddings[:, row, col]"
             )
-        dim, rows, cols = embeddings.shape
-        unit, score = _unit(query, dim), np.empty((rows, cols), np.float32)
-        for first, left, height, width in blocks(rows, cols):
-            here = np.s_[first : first + height, left : left + width]
-            score[here] = _cosine(embeddings[:, *here], unit)
+        array = embeddings
+        score = _scores(
+            lambda row, col, rows, cols: array[:, row : row + rows, col : col + cols],
+            array.shape[1:],
+            _unit(query, len(array)),
+        )
         return Similarity(score, _best(score, top, apart), None)
     try:
         with rasterio.open(embeddings) as file:
             if file.crs is None:
                 raise ValueError(f"embeddings must have coordinates, got none in {embeddings}")
             vector = _at(file, query) if isinstance(query, tuple) else query
-            unit = _unit(vector, file.count)
-            score = np.empty(file.shape, np.float32)
-            for here, block in _tiles(file):
-                score[here] = _cosine(block, unit)
+            score = _scores(partial(_read, file), file.shape, _unit(vector, file.count))
             places = _with_degrees(_best(score, top, apart), file.crs.to_wkt(), file.transform)
             return Similarity(score, places, tuple(file.bounds))
     except RasterioIOError as error:
@@ -85,9 +84,20 @@ def similar(
         ) from error
 
 
-def _tiles(file: rasterio.DatasetReader) -> Iterator[tuple[tuple[slice, slice], np.ndarray]]:
-    for top, left, height, width in blocks(*file.shape):
-        yield np.s_[top : top + height, left : left + width], _read(file, top, left, height, width)
+def _scores(
+    read: Callable[[int, int, int, int], np.ndarray],
+    shape: tuple[int, ...],
+    unit: Float32[np.ndarray, " dim"],
+) -> Float32[np.ndarray, "rows cols"]:
+    """Cosine of every patch with a unit vector, block by block."""
+    score = np.empty(shape, np.float32)
+    for top, left, height, width in blocks(*shape):
+        block = read(top, left, height, width)
+        length = np.sqrt(np.einsum("dij,dij->ij", block, block))
+        along = np.einsum("dij,d->ij", block, unit)
+        here = np.s_[top : top + height, left : left + width]
+        score[here] = np.divide(along, length, out=np.full_like(along, np.nan), where=length > 0)
+    return score
 
 
 def _read(
@@ -125,28 +135,19 @@ def _unit(vector: Shaped[np.ndarray, "..."], dim: int) -> Float32[np.ndarray, " 
     return (vector / length).astype(np.float32)
 
 
-def _cosine(
-    block: Float32[np.ndarray, "dim rows cols"], unit: Float32[np.ndarray, " dim"]
-) -> Float32[np.ndarray, "rows cols"]:
-    length = np.sqrt(np.einsum("dij,dij->ij", block, block))
-    along = np.einsum("dij,d->ij", block, unit)
-    return np.divide(along, length, out=np.full_like(along, np.nan), where=length > 0)
-
-
 def _best(score: Float32[np.ndarray, "rows cols"], top: int, apart: int) -> pd.DataFrame:
     """The highest scores, none nearer than `apart` to a higher one that is listed."""
     free = np.isfinite(score)
-    found = []
-    for place in np.argsort(-score, axis=None, kind="stable"):
-        row, col = divmod(int(place), score.shape[1])
+    places = []
+    for number in np.argsort(-score, axis=None, kind="stable"):
+        row, col = divmod(int(number), score.shape[1])
         if free[row, col]:
-            found.append({"row": row, "col": col, "similarity": float(score[row, col])})
-            free[max(0, row - apart + 1) : row + apart, max(0, col - apart + 1) : col + apart] = (
-                False
-            )
-        if len(found) == top:
+            places.append({"row": row, "col": col, "similarity": float(score[row, col])})
+            near = [slice(max(0, at - apart + 1), at + apart) for at in (row, col)]
+            free[*near] = False
+        if len(places) == top:
             break
-    return pd.DataFrame(found, columns=["row", "col", "similarity"])
+    return pd.DataFrame(places, columns=["row", "col", "similarity"])
 
 
 def _with_degrees(places: pd.DataFrame, crs: str, transform: Affine) -> pd.DataFrame:

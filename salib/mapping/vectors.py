@@ -1,4 +1,4 @@
-"""One window of a scene, or of several of one ground, to one vector a patch."""
+"""One window of a scene, or of several of one ground, to one vector per patch."""
 
 from collections.abc import Mapping
 from functools import lru_cache
@@ -7,17 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Float64, UInt8
+from jaxtyping import Bool, Float32
 
 from salib.files.artifact import file_digest
+from salib.mapping.raster import Pixels
 from salib.model import ScaleAlibi, load_model
 from salib.model.precision import autocast
-from salib.model.store import CONFIG, WEIGHTS
-from salib.model.tokens import Tokens
+from salib.model.store import model_files
+from salib.model.views import View
 
 LEAST_VALID = 0.5
-Pixels = tuple[UInt8[np.ndarray, "bands height width"], Bool[np.ndarray, "height width"]]
-"""Levels, and where there is data."""
+"""Of the pixels of a patch that an encoder is shown."""
 
 
 def embed_window(
@@ -44,52 +44,37 @@ def embed_window(
     Raises:
         ValueError: if the model returns values that are not finite.
     """
-    patch_px = model.config.patch_px
     first = next(iter(views))
-    shapes = {name: (len(v) // patch_px, v.shape[1] // patch_px) for name, (_, v) in views.items()}
-    rows, cols = shapes[first]
-    covered = [_share(valid, rows, cols) >= LEAST_VALID for _, valid in views.values()]
-    found = np.full((rows * cols, model.config.dim), np.nan, np.float32)
+    patch_px = model.config.patch_px
+    rows, cols = (side // patch_px for side in views[first][1].shape)
+    covered = [_has_data(valid, rows, cols) for _, valid in views.values()]
+    vectors = np.full((rows * cols, model.config.dim), np.nan, np.float32)
     if not np.logical_and.reduce(covered).any():
-        return found.reshape(rows, cols, -1)
+        return vectors.reshape(rows, cols, -1)
     encoded = {}
     with torch.inference_mode(), autocast(precision, model.log_scale.device):
         for name, (levels, valid) in views.items():
-            seen = np.flatnonzero(_share(valid, *shapes[name]) >= LEAST_VALID)
-            encoded[name] = _encoded(model, name, levels, valid, seen, gsd_m[name])
+            seen = _has_data(valid, *(side // patch_px for side in valid.shape))
+            keep = None if seen.all() else torch.from_numpy(np.flatnonzero(seen))[None]
+            images, metres = torch.from_numpy(levels)[None], torch.tensor([gsd_m[name]])
+            view = View(images, metres, torch.from_numpy(valid)[None])
+            encoded[name] = model.encode_view(name, view, keep)
         joint = model.fuse(encoded) if len(views) > 1 else encoded[first]
-    found[covered[0]] = joint.x[0].float().cpu().numpy()
-    if not np.isfinite(found[covered[0]]).all():
+    vectors[covered[0]] = joint.x[0].float().cpu().numpy()
+    if not np.isfinite(vectors[covered[0]]).all():
         names = "+".join(views)
         raise ValueError(f"embeddings of sensor {names!r} must be finite, got NaN or infinity")
-    found[~np.logical_and.reduce(covered)] = np.nan
-    return found.reshape(rows, cols, -1)
+    vectors[~np.logical_and.reduce(covered)] = np.nan
+    return vectors.reshape(rows, cols, -1)
 
 
-def _share(
+def _has_data(
     valid: Bool[np.ndarray, "height width"], rows: int, cols: int
-) -> Float64[np.ndarray, " cells"]:
-    """Share of each cell of a grid over the image that has data."""
+) -> Bool[np.ndarray, " cells"]:
+    """Which cells of a grid over the image hold enough data, row by row."""
     height, width = valid.shape
-    return valid.reshape(rows, height // rows, cols, width // cols).mean(axis=(1, 3)).ravel()
-
-
-def _encoded(
-    model: ScaleAlibi,
-    sensor: str,
-    levels: UInt8[np.ndarray, "bands height width"],
-    valid: Bool[np.ndarray, "height width"],
-    seen: np.ndarray,
-    gsd_m: float,
-) -> Tokens:
-    """Encodings of the patches that hold data, at their positions."""
-    device = model.log_scale.device
-    pixels = model.encoder(sensor).standardise(torch.from_numpy(levels)[None].to(device).float())
-    pixels = pixels.masked_fill(torch.from_numpy(~valid).to(device), 0.0)
-    tokens = model.tokenize(sensor, pixels, torch.tensor([gsd_m], device=device))
-    if len(seen) < tokens.x.shape[1]:
-        tokens = tokens.take(torch.from_numpy(seen)[None].to(device))
-    return model.encode(sensor, tokens)
+    shares = valid.reshape(rows, height // rows, cols, width // cols).mean(axis=(1, 3))
+    return shares.ravel() >= LEAST_VALID
 
 
 @lru_cache(maxsize=1)
@@ -111,11 +96,4 @@ def model_digest(folder: str | Path) -> str:
     Raises:
         ValueError: if a file is missing.
     """
-    files = [Path(folder) / name for name in (CONFIG, WEIGHTS)]
-    for path in files:
-        if not path.is_file():
-            raise ValueError(
-                f"model folder must hold {CONFIG} and {WEIGHTS}, got {folder} without {path.name}: "
-                "write one with `salib pretrain`"
-            )
-    return sha256("".join(map(file_digest, files)).encode()).hexdigest()
+    return sha256("".join(map(file_digest, model_files(folder))).encode()).hexdigest()

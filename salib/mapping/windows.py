@@ -32,13 +32,11 @@ def weights(window: int) -> Float64[np.ndarray, " window"]:
     """How much a window's answer for each patch counts along an axis: most in its middle.
 
     Windows that share a patch are averaged with the cube of its depth in each. Heads that attend
-    near ask for the deepest window alone, heads that attend far for a plain average, and a cut
-    between windows can be seen. Measured on a procedural scene with a model trained for 240 steps
-    (windows of 32 patches, 8 shared; a distance is of the spread of vectors): cut in the middle of
-    what is shared, 0.283 from the answer of one window over the whole scene, and a step across the
-    cut 7 % larger than elsewhere; averaged by depth 0.263 and 1 %; by its cube 0.274 and 2 %. Where
-    attention is made local, averaging by depth stops coming nearer as more is shared; the cube
-    does not.
+    near ask for the deepest window alone, heads that attend far for a plain average. Measured on a
+    procedural scene (windows of 32 patches, 8 shared; off the answer of one window over the scene,
+    in spreads of the vectors): cut in the middle of what is shared 0.283, and a step across the cut
+    7 % larger than elsewhere; averaged by depth 0.263 and 1 %, by its cube 0.274 and 2 %. Where
+    attention is local, only the cube keeps coming nearer as more is shared.
     """
     from_start = np.arange(window) + 0.5
     return np.minimum(from_start, window - from_start) ** 3

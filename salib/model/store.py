@@ -25,6 +25,22 @@ def save_model(model: ScaleAlibi, folder: str | Path) -> Path:
     return folder
 
 
+def model_files(folder: str | Path) -> tuple[Path, Path]:
+    """Configuration and weights of a model folder.
+
+    Raises:
+        ValueError: if one is missing.
+    """
+    paths = Path(folder) / CONFIG, Path(folder) / WEIGHTS
+    for path in paths:
+        if not path.is_file():
+            raise ValueError(
+                f"model folder must hold {CONFIG} and {WEIGHTS}, got {folder} without {path.name}: "
+                "write one with `salib pretrain`"
+            )
+    return paths
+
+
 def load_model(folder: str | Path, *, position: Distance | None = None) -> ScaleAlibi:
     """Read a model folder, ready to embed.
 
@@ -36,16 +52,10 @@ def load_model(folder: str | Path, *, position: Distance | None = None) -> Scale
         ValueError: if a file is missing or truncated, the folder was written in another layout, or
             `position` is not the function that it names.
     """
-    folder = Path(folder)
-    for name in (CONFIG, WEIGHTS):
-        if not (folder / name).is_file():
-            raise ValueError(
-                f"model folder must hold {CONFIG} and {WEIGHTS}, got {folder} without {name}: "
-                "write one with `salib pretrain`"
-            )
+    config, values = model_files(folder)
     try:
-        stored = json.loads((folder / CONFIG).read_text())
-        weights = load_file(folder / WEIGHTS)
+        stored = json.loads(config.read_text())
+        weights = load_file(values)
     except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
         raise ValueError(
             f"model folder must be whole, got {folder} with an unreadable file ({error}): "

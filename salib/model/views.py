@@ -6,7 +6,7 @@ from typing import TypedDict
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from salib.config import ModelConfig
@@ -27,14 +27,19 @@ class Options(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class View:
-    """Images of one sensor and the metres of ground per pixel of each."""
+    """Images of one sensor and the metres of ground per pixel of each.
+
+    Where `valid` is False a pixel has no data; it takes the sensor's mean level.
+    """
 
     images: Float[Tensor, "batch bands height width"] | Tensor
     gsd_m: Float[Tensor, " batch"]
+    valid: Bool[Tensor, "batch height width"] | None = None
 
     def part(self, rows: slice) -> "View":
         """Some of the images."""
-        return View(self.images[rows], self.gsd_m[rows])
+        valid = None if self.valid is None else self.valid[rows]
+        return View(self.images[rows], self.gsd_m[rows], valid)
 
 
 def checked_views(

@@ -17,12 +17,12 @@ from torch import Tensor
 from salib.files.artifact import (
     InUseError,
     atomic_file,
-    check_room,
+    check_disk_space,
     clear_parts,
+    code_remark,
     differences,
     is_kept,
     only_writer,
-    source_remark,
 )
 from salib.model import ScaleAlibi
 
@@ -120,7 +120,7 @@ class Checkpoint:
         Raises:
             OSError: if the disk has too little space; what was saved before is kept.
         """
-        check_room(self._path.parent, self._state_bytes)
+        check_disk_space(self._path.parent, self._state_bytes)
         state = {
             "key": json.dumps(self._key),
             "ran_on": self._ran_on,
@@ -144,7 +144,7 @@ class Checkpoint:
         """
         clear_parts(self._path.parent, STATE)
         there = self._path.stat().st_size if self._path.is_file() else 0
-        check_room(self._path.parent, max(0, 2 * self._state_bytes - there))
+        check_disk_space(self._path.parent, max(0, 2 * self._state_bytes - there))
 
     @property
     def _state_bytes(self) -> int:
@@ -188,7 +188,7 @@ def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwri
         began = json.loads(state["key"])
         other = differences(began | state["ran_on"], key | ran_on)
         if not other:
-            return source_remark(began, key)
+            return code_remark(began, key)
         problem = (
             f"out must not hold an unfinished run of other inputs, got {len(state['rows'])} steps "
             f"of one that differs in {', '.join(other)}: choose another folder, or {remedy}"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff")
+from salib.evaluate.tasks.image_folder import SUFFIXES
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,18 +1,17 @@
 """GEO-Bench folders: what a task says of itself, its splits, and its samples one at a time.
 
-Specifications and partitions are read through geobench's own classes. Its loader of samples reads
-every band and builds an object of each; here the bands that are wanted are read alone, which is
-several times faster (`benchmarks/reading.py`). Every path is given: `GEO_BENCH_DIR`, which geobench
-reads once when it is imported, has no part in it.
+Specifications are read through geobench's own classes. Its loader of samples reads every band and
+builds an object of each; here the bands that are wanted are read alone, which is more than twice as
+fast (`benchmarks/reading.py`). Every path is given: `GEO_BENCH_DIR`, which geobench reads once when
+it is imported, has no part in it.
 """
 
 import ast
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import h5py
 import numpy as np
@@ -58,19 +57,12 @@ procedural m-brick-kiln under its true names.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class FolderFacts:
-    """What a task folder says of itself.
-
-    Args:
-        bands: full name of each band, and the other names it answers to.
-        gsd_m: metres per pixel as stated; `salib.evaluate.tasks.inputs` knows where that is wrong.
-    """
+class FolderFacts(NamedTuple):
+    """What a task folder says of itself; `bands` are full names and others they answer to."""
 
     kind: LabelKind
     class_names: tuple[str, ...]
     bands: dict[str, tuple[str, ...]]
-    gsd_m: float
 
 
 def safe_loads() -> Callable[[bytes], Any]:
@@ -116,7 +108,7 @@ def describe(folder: str | Path) -> FolderFacts:
     }
     try:
         specs = load_task_specs(folder)
-        label = specs.label_type
+        label: Any = specs.label_type
         if type(label) not in kinds:
             raise ValueError(f"label type {label!r}")
         kind = kinds[type(label)]
@@ -124,12 +116,9 @@ def describe(folder: str | Path) -> FolderFacts:
         names = names or CLASS_NAMES.get(folder.name, ())
         if len(names) != label.n_classes:
             names = range(label.n_classes)
-        return FolderFacts(
-            kind=kind,
-            class_names=tuple(map(str, names)),
-            bands={str(info.name): tuple(map(str, info.alt_names)) for info in specs.bands_info},
-            gsd_m=float(specs.spatial_resolution),
-        )
+        infos = specs.bands_info or ()
+        bands = {str(info.name): tuple(map(str, info.alt_names)) for info in infos}
+        return FolderFacts(kind, tuple(map(str, names)), bands)
     except Exception as error:
         raise _unreadable(folder / "task_specs.pkl", error) from error
 

@@ -1,0 +1,50 @@
+"""`salib evaluate`: models and labelled tasks to rows of scores."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from typer import Option
+
+from salib.cli.options import Device, Precision, Seed
+
+
+def evaluate(
+    model: Annotated[list[Path], Option(help="Model folders, or CROMA's published weights.")],
+    out: Annotated[Path, Option(help="The rows, .csv or .parquet.")],
+    tasks: Annotated[str, Option(help="all, or names such as m-eurosat,eurosat.")] = "all",
+    geobench: Annotated[
+        Path | None, Option(envvar="GEO_BENCH_DIR", help="Folder with classification_v1.0/.")
+    ] = None,
+    procedural: Annotated[bool, Option(help="Its images are procedural.")] = False,
+    real: Annotated[
+        Path | None, Option(envvar="SALIB_DATA_DIR", help="EuroSAT_RGB.zip, UCMerced_LandUse.zip.")
+    ] = None,
+    images: Annotated[Path | None, Option(help="Folder of a folder of images per class.")] = None,
+    gsd_m: Annotated[float | None, Option(help="Metres per pixel of those images.")] = None,
+    protocol: Annotated[str, Option(help="default, or paper (D15).")] = "default",
+    image_px: Annotated[int, Option(help="Side of a lores input; hires has twice.")] = 256,
+    precision: Precision = "auto",
+    device: Device = "auto",
+    against: Annotated[str, Option(help="Column that others are compared with.")] = "CROMA",
+    paper: Annotated[Path, Option(help="Folder of table2.csv, claims.yml.")] = Path("paper"),
+    seed: Seed = 0,
+) -> None:
+    """Probe models and the baselines on labelled tasks; print scores, and the paper's Table 2."""
+    from exhibits.tables.text import text_evaluation
+    from salib.evaluate.comparison import encoders_of, find_tasks
+    from salib.evaluate.protocol import protocol_named
+    from salib.evaluate.run import evaluate as run
+
+    chosen = protocol_named(protocol)
+    names = tasks if tasks == "all" else [name.strip() for name in tasks.split(",")]
+    where = {"geobench": geobench, "procedural": procedural, "real": real}
+    labelled = find_tasks(names, images=images, gsd_m=gsd_m, **where)
+    if names == "all":
+        labelled = [task for task in labelled if task.kind in chosen.kinds]
+    options = {"image_px": image_px, "precision": precision, "device": device}
+    options |= {"against": against, "seed": seed}
+    encoders = encoders_of(model, seed=seed)
+    rows = run(encoders, labelled, protocol=chosen, out=out, **options)
+    typer.echo(text_evaluation(rows, paper))
+    typer.echo(f"{len(rows)} rows in {out}")
