@@ -21,7 +21,7 @@ from salib.evaluate.tasks.inputs import to_input
 from salib.evaluate.tasks.task import iter_split
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
-CROMA = replace(SMALL, sensors=("radar", "lores"), position="patches")
+CROMA = replace(SMALL, sensors=("radar", "s2"), position="patches")
 QUICK = replace(
     PROTOCOLS["default"],
     probes=("knn", "linear", "neural", "kmeans"),
