@@ -59,7 +59,7 @@ def map_layers(
 
     Returns:
         By sensor `tiles` (a PMTiles archive) and `attribution`; as GeoJSON `scenes` (one feature
-        per scene that was found) and `samples`; `splits`, how many samples of each there are in all;
+        per scene that was found) and `samples`; `splits`, how many samples of each there are;
         `bounds` of the samples: west, south, east, north in degrees.
 
     Raises:
