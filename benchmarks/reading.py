@@ -18,7 +18,7 @@ import numpy as np
 import rasterio.transform
 from geobench.dataset import Band, Sample, load_sample_hdf5, sentinel2_13_bands
 
-from salib.evaluate.tasks.geobench_sample import read_sample, safe_loads
+from salib.evaluate.tasks.geobench_reader import read_sample
 
 SIDE_PX = 64
 ALL = tuple(band.name for band in sentinel2_13_bands)
@@ -45,7 +45,6 @@ def write(folder: Path, count: int) -> list[Path]:
 
 def readers() -> dict[str, Callable[[Path], tuple[np.ndarray, int]]]:
     """One function a case, from a file to red, green, blue and the label."""
-    loads = safe_loads()
     order = [ALL.index(name) for name in RGB]
 
     def theirs(path: Path) -> tuple[np.ndarray, int]:
@@ -53,11 +52,11 @@ def readers() -> dict[str, Callable[[Path], tuple[np.ndarray, int]]]:
         return sample.pack_to_3d(["red", "green", "blue"])[0], sample.label
 
     def ours_all(path: Path) -> tuple[np.ndarray, int]:
-        raw, label = read_sample(path, ALL, loads)
+        raw, label = read_sample(path, ALL)
         return raw[..., order], label
 
     def ours(path: Path) -> tuple[np.ndarray, int]:
-        return read_sample(path, RGB, loads)
+        return read_sample(path, RGB)
 
     return dict(zip(CASES, (theirs, ours_all, ours), strict=True))
 

@@ -28,7 +28,7 @@ import torch
 from salib import build_model, preset
 from salib.config import ModelConfig
 from salib.losses import total_loss
-from salib.model import Mask
+from salib.model import Mask, draw_masks
 from salib.model.layers import Layer
 from salib.training.data import Batch
 from salib.training.step import step_losses
@@ -74,7 +74,7 @@ def case(
 
         def losses() -> torch.Tensor:
             side, generator = LORES_PX // patch, torch.Generator().manual_seed(1)
-            drawn = model.draw_masks(batch, rows=side, cols=side, generator=generator)
+            drawn = draw_masks(model.config, batch, rows=side, cols=side, generator=generator)
             masks = {n: Mask(m.keep.to(device), m.hidden.to(device)) for n, m in drawn.items()}
             return total_loss(
                 *step_losses(model, Batch(pictures, gsd_m), masks, joint_target=False)

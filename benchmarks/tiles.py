@@ -59,7 +59,7 @@ def start_ours(encoding: str, workers: str, catalog: str, zoom: str) -> Callable
     import cv2
 
     from salib.curate import curate
-    from salib.curate.engine import Engine
+    from salib.files.jobs import Engine
 
     cv2.setNumThreads(1)
 
@@ -190,41 +190,6 @@ def check_ground(released: Side, tiles: Path, work: list[list]) -> None:
             assert alike > 0.9, f"released and ours differ in {name}"
 
 
-def time_cover(scenes: int = 300, seeds: int = 5) -> None:
-    """Fewest of many random scenes over 2 x 1.4 degrees: seconds, and a proof of the optimum."""
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
-    from salib.curate.cover import smallest_cover
-
-    lon, lat = (
-        part.ravel() for part in np.meshgrid(np.linspace(0, 2, 41), np.linspace(0, 1.4, 41))
-    )
-    for seed in range(seeds):
-        rng = np.random.default_rng(seed)
-        east, north = rng.uniform(-0.3, 2.3, (scenes, 1)), rng.uniform(-0.3, 1.7, (scenes, 1))
-        turn = rng.uniform(-0.3, 0.3, (scenes, 1))
-        u = np.cos(turn) * (lon - east) + np.sin(turn) * (lat - north)
-        v = np.cos(turn) * (lat - north) - np.sin(turn) * (lon - east)
-        inside = (abs(u) < rng.uniform(0.3, 0.7, (scenes, 1))) & (abs(v) < 0.5)
-        start = time.process_time()
-        chosen = smallest_cover(inside)
-        spent, count = time.process_time() - start, int(chosen.sum())
-        seen = inside.any(axis=0)
-        assert (inside[chosen].any(axis=0) == seen).all()
-        constraints = [
-            LinearConstraint(inside[:, seen].T.astype(float), lb=1),
-            LinearConstraint(np.ones((1, scenes)), ub=count - 1),
-        ]
-        fewer = milp(
-            np.zeros(scenes),
-            constraints=constraints,
-            integrality=np.ones(scenes),
-            bounds=Bounds(0, 1),
-        )
-        proof = "fewer are infeasible" if fewer.status == 2 else f"NOT PROVEN: {fewer.message}"
-        print(f"cover, seed {seed}: {count} of {scenes} scenes in {spent:.2f} s of CPU; {proof}")
-
-
 def options() -> argparse.Namespace:
     """What the caller asks for."""
     parser = argparse.ArgumentParser(
@@ -277,7 +242,6 @@ def measured(sides: dict[str, Side], samples: int, work: list[list], rounds: int
 def main() -> None:
     """Check, time in turn, take the limit apart, write the table."""
     chosen = options()
-    time_cover()
     sides = start(chosen)
     with tempfile.TemporaryDirectory() as folder:
         tiles = Path(folder) / "tiles"

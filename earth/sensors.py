@@ -1,6 +1,6 @@
 """Three simulated sensors: point spread, radiometry, noise, speckle and 8-bit scaling.
 
-Optical bands are levels 0..255 of a usual true-colour stretch. Radar is amplitude in digital
+Optical bands are 0..255 of a usual true-colour stretch. Radar is amplitude in digital
 numbers (DN) of a calibrated GRD product, scaled to 8 bits as the paper scales it (D12, saturating).
 """
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, UInt8, UInt16
+from jaxtyping import Float, Float32, UInt8, UInt16
 
-from earth.landscape.ground import Mask, Paint, Rng
+from earth.landscape.ground import Coverage, Paint, Rng
 
 LOOKS = 4.4
 DN_AT_0_DB = 597.0
@@ -19,10 +19,10 @@ NOISE_DB = -26.0
 
 @dataclass(frozen=True, kw_only=True)
 class Weather:
-    """Radiometry of one optical scene: gain and haze a channel, and a power law."""
+    """Radiometry of one optical scene: gain and haze per channel, and a power law."""
 
-    gain: tuple[float, float, float]
-    haze: tuple[float, float, float]
+    gain: Float[np.ndarray, " 3"]
+    haze: Float[np.ndarray, " 3"]
     gamma: float = 1.0
 
     @classmethod
@@ -33,23 +33,18 @@ class Weather:
         haze = strength * deep * np.array([1.0, 7.0, 34.0]) if blue < 0.2 else np.zeros(3)
         gain = gain * (1 - 0.12 * deep * (blue < 0.2))
         gamma = float(np.exp(0.07 * strength * rng.normal()))
-        return cls(gain=_three(gain), haze=_three(haze), gamma=gamma)
+        return cls(gain=gain, haze=haze, gamma=gamma)
 
     def apply(self, rgb: Float32[np.ndarray, "3 rows cols"]) -> Float32[np.ndarray, "3 rows cols"]:
-        """Levels as this scene shows them."""
-        gain = np.array(self.gain, np.float32)[:, None, None]
+        """Pixel values as this scene shows them."""
+        gain = self.gain.astype(np.float32)[:, None, None]
         out = np.maximum(rgb, 0) * gain
         if self.gamma != 1:
             out = 110 * (out / 110) ** np.float32(self.gamma)
-        return out + np.array(self.haze, np.float32)[:, None, None]
+        return out + self.haze.astype(np.float32)[:, None, None]
 
 
-def _three(values: np.ndarray) -> tuple[float, float, float]:
-    red, green, blue = values.tolist()
-    return red, green, blue
-
-
-def to_levels(bands: np.ndarray) -> UInt8[np.ndarray, "rows cols bands"]:
+def to_uint8(bands: np.ndarray) -> UInt8[np.ndarray, "rows cols bands"]:
     """Round and clip to 8 bits, bands last."""
     return np.ascontiguousarray(np.clip(bands + 0.5, 0, 255).astype(np.uint8).transpose(1, 2, 0))
 
@@ -68,18 +63,18 @@ def spread(bands: Float32[np.ndarray, "bands rows cols"], sigma_px: float) -> np
 
 
 def optical(paint: Paint, weather: Weather) -> Float32[np.ndarray, "3 rows cols"]:
-    """Red, green and blue levels of a ground window under some weather, without noise."""
+    """Red, green and blue of a ground window under some weather, without noise."""
     return weather.apply(paint[:3])
 
 
-def near_infrared(paint: Paint) -> Mask:
-    """Near infrared from NDVI = (nir - red) / (nir + red), in the same levels as red."""
+def near_infrared(paint: Paint) -> Coverage:
+    """Near infrared from NDVI = (nir - red) / (nir + red), on the scale of red."""
     ndvi = np.clip(paint[3], -0.6, 0.88)
     return paint[0] * (1 + ndvi) / (1 - ndvi)
 
 
 def grained(rng: Rng, bands: np.ndarray, sigma: float) -> np.ndarray:
-    """Bands with white noise of `sigma` levels."""
+    """Bands with white noise of standard deviation `sigma`."""
     return bands + np.float32(sigma) * rng.standard_normal(bands.shape, np.float32)
 
 
@@ -98,6 +93,6 @@ def backscatter(paint: Paint) -> Float32[np.ndarray, "2 rows cols"]:
     return np.exp(paint[4:] * np.float32(np.log(10) / 10))
 
 
-def radar_levels(dn: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
-    """8-bit levels min(floor(DN 256 / 1000), 255), saturating (D12)."""
+def radar_uint8(dn: UInt16[np.ndarray, "*shape"]) -> UInt8[np.ndarray, "*shape"]:
+    """8-bit values min(floor(DN 256 / 1000), 255), saturating (D12)."""
     return np.minimum(dn.astype(np.uint32) * 256 // 1000, 255).astype(np.uint8)

@@ -7,8 +7,8 @@ from jaxtyping import UInt8
 
 from earth import sensors
 from earth.landscape.fields import Grid
-from earth.landscape.lines import ALONG_X, KINDS, path
-from earth.landscape.themes import THEMES, paint, region, theme_mask
+from earth.landscape.lines import ALONG_X, KINDS, line_of
+from earth.landscape.themes import THEMES, paint, region, theme_numbers
 
 _MARGIN_PX = 8
 
@@ -33,7 +33,7 @@ def render_triple(
         x_m: metres east in the world's plane.
         y_m: metres south.
         lores_px: side of lores and radar; hires has twice as many pixels at half the spacing.
-        lores_gsd_m: metres a lores pixel.
+        lores_gsd_m: metres per lores pixel.
 
     Raises:
         ValueError: if seed is negative, lores_px is not positive or lores_gsd_m not in 0.2..60.
@@ -58,8 +58,8 @@ def render_triple(
     lores = sensors.Weather.draw(rng).apply(_cloud(rng, coarse[:3]))
     lores = sensors.grained(rng, lores, rng.uniform(0.3, 1.4))
     dn = sensors.amplitude(rng, coarse[3:] * np.float32(np.exp(0.14 * rng.normal())))
-    radar = np.ascontiguousarray(sensors.radar_levels(dn).transpose(1, 2, 0))
-    return Triple(radar=radar, lores=sensors.to_levels(lores), hires=sensors.to_levels(hires))
+    radar = np.ascontiguousarray(sensors.radar_uint8(dn).transpose(1, 2, 0))
+    return Triple(radar=radar, lores=sensors.to_uint8(lores), hires=sensors.to_uint8(hires))
 
 
 def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "count rows cols 3"]]:
@@ -88,8 +88,8 @@ def places(
     if theme not in (*THEMES, "river", "motorway"):
         raise ValueError(f"theme must be one of {(*THEMES, 'river', 'motorway')}, got {theme!r}")
     rng = np.random.default_rng([seed, 13, *theme.encode(), salt])
-    found: list[tuple[float, float]] = []
-    while len(found) < count:
+    corners: list[tuple[float, float]] = []
+    while len(corners) < count:
         i, j = (int(value) for value in rng.integers(-2000, 2000, 2))
         off = rng.uniform(-0.25, 0.25, 2) * side_m
         if theme in THEMES:
@@ -99,15 +99,15 @@ def places(
             x, y = site.x_m, site.y_m
         else:
             kind = next(kind for kind in KINDS if kind.name == theme)
-            line = path(seed, kind, int(i % 2), j)
+            line = line_of(seed, kind, int(i % 2), j)
             along = i * 1000.0
             x, y = along, float(line.across(np.array([along]))[0, 0])
             x, y = (x, y) if line.axis == ALONG_X else (y, x)
             spot = Grid(x_m=x, y_m=y, gsd_m=1.0, rows=1, cols=1)
-            if theme_mask(seed, spot, "water").any():
+            if THEMES[int(theme_numbers(seed, spot)[0, 0])] == "water":
                 continue
-        found.append((x + off[0] - side_m / 2, y + off[1] - side_m / 2))
-    return found
+        corners.append((x + off[0] - side_m / 2, y + off[1] - side_m / 2))
+    return corners
 
 
 def _cloud(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:

@@ -1,9 +1,8 @@
 """Servers on the loopback for offline tests of curation: files by range with faults, a STAC API.
 
-`python tests/servers.py ROOT --port 8000 --unavailable 0.3` runs the first in a process of its own.
+`python tests/servers.py ROOT` is the process of the first; it takes rules from stdin as JSON lines.
 """
 
-import argparse
 import contextlib
 import datetime as dt
 import json
@@ -62,9 +61,9 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = False
     request_queue_size = 128
 
-    def __init__(self, handler, owner, port=0):
+    def __init__(self, handler, owner):
         self.owner, self._open = owner, set()
-        super().__init__(("127.0.0.1", port), handler)
+        super().__init__(("127.0.0.1", 0), handler)
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def __enter__(self):
@@ -154,7 +153,7 @@ class _Files(_Handler):
         match = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range") or "")
         first, last = match.groups() if match else ("", "")
         if not first and not last:
-            return 200, file.read_bytes(), {"Accept_Ranges": "bytes"}
+            return 200, file.read_bytes(), {"Accept_Ranges": "bytes"} | self._more(file)
         start = int(first) if first else max(0, size - int(last))
         stop = min(size, int(last) + 1) if first and last else size
         if start >= stop:
@@ -163,7 +162,12 @@ class _Files(_Handler):
             stream.seek(start)
             body = stream.read(stop - start)
         content = f"bytes {start}-{stop - 1}/{size}"
-        return 206, body, {"Accept_Ranges": "bytes", "Content_Range": content}
+        return 206, body, {"Accept_Ranges": "bytes", "Content_Range": content} | self._more(file)
+
+    def _more(self, file):
+        """Headers from the JSON file beside it, if there is one."""
+        more = file.with_name(f"{file.name}.headers")
+        return json.loads(more.read_text()) if more.is_file() else {}
 
 
 class _Shelf:
@@ -243,7 +247,7 @@ class RangeServer:
             are sets of paths, such as "/a.tif", that answer 404 and 500.
 
     `requests` lists (method, path, range header, status), paths without queries; `bytes_sent`
-    counts bodies.
+    counts bodies. A file's answers have the headers that `NAME.headers` beside it maps to values.
     """
 
     RULES = ("faults", "tokens", "missing", "broken")
@@ -262,7 +266,7 @@ class RangeServer:
             self._tell(**{name: _plain(value)})
 
     def __enter__(self):
-        command = [sys.executable, __file__, str(self._root), "--follow"]
+        command = [sys.executable, __file__, str(self._root)]
         pipe = subprocess.PIPE
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
         self.url = self._process.stdout.readline().strip()
@@ -422,30 +426,14 @@ def stac_api(items, before=lambda: None):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Serve files by range, with faults.")
-    parser.add_argument("root")
-    for name in ("port", "seed", "retry-after"):
-        parser.add_argument(f"--{name}", type=int, default=0)
-    for name in ("unavailable", "truncated", "token-lifetime-s"):
-        parser.add_argument(f"--{name}", type=float, default=0.0)
-    parser.add_argument(
-        "--follow", action="store_true", help="take rules from stdin, as JSON lines"
-    )
-    args = parser.parse_args()
-    shelf = _Shelf(args.root)
-    shelf.follow(
-        faults=asdict(Faults(args.seed, args.unavailable, args.truncated, args.retry_after)),
-        tokens={"lifetime_s": args.token_lifetime_s} if args.token_lifetime_s else None,
-    )
-    with _Server(_Files, shelf, args.port) as server, contextlib.suppress(KeyboardInterrupt):
+    shelf = _Shelf(sys.argv[1])
+    with _Server(_Files, shelf) as server, contextlib.suppress(KeyboardInterrupt):
         sys.stdout.write(f"{server.url}\n")
         sys.stdout.flush()
-        for line in sys.stdin if args.follow else ():
+        for line in sys.stdin:
             shelf.follow(**json.loads(line))
             sys.stdout.write(json.dumps(shelf.report()) + "\n")
             sys.stdout.flush()
-        if not args.follow:
-            threading.Event().wait()
 
 
 if __name__ == "__main__":

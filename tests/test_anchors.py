@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import binom
 
 from exhibits import figures, tables
+from exhibits.assumptions import assumptions
 from exhibits.simulate import paper_kmeans
 from salib.evaluate import PROTOCOLS
-from salib.evaluate.fetch.published_tasks import TASKS
-from salib.evaluate.protocol import Assumption, assumptions
+from salib.evaluate.fetch.published_tasks import COUNTS
 
 PAPER = Path(__file__).parents[1] / "paper"
 TABLE2, ANCHORS = PAPER / "table2.csv", PAPER / "anchors.csv"
@@ -60,7 +60,7 @@ def test_anchors_csv_holds_the_scores_of_a_summary_typed_apart():
 def test_anchors_csv_is_of_whole_published_tasks_and_plausible():
     found = pd.read_csv(ANCHORS)
     for task, own in found.groupby("task"):
-        train, _, test = TASKS[task].counts
+        train, _, test = COUNTS[task]
         assert set(own["n_train"]) == {train}
         assert set(own["n_test"]) == {test}
         assert set(own["metric"]) == {"micro mAP" if task == "m-bigearthnet" else "accuracy"}
@@ -208,7 +208,7 @@ def test_the_paper_prints_24_kmeans_entries_and_nine_are_below_chance():
 def test_clusters_that_know_nothing_score_as_a_binomial_does():
     runs = paper_kmeans((0.0,), draws=20_000, seed=1)
     for task, own in runs.groupby("task"):
-        classes, test = own["classes"].iloc[0], TASKS[task].counts[2]
+        classes, test = own["classes"].iloc[0], COUNTS[task][2]
         for share in (0.025, 0.5, 0.975):
             expected = binom.ppf(share, test, 1 / classes) / test
             assert own["accuracy"].quantile(share) == pytest.approx(expected, abs=1.1 / test)
@@ -279,8 +279,7 @@ def test_choices_come_from_text_to_assumed_and_lose_none():
 
 
 def test_a_choice_known_in_no_named_way_is_refused():
-    choice = Assumption(choice="k", field="", default="1", paper="2", known="text")
-    object.__setattr__(choice, "known", "rumoured")
+    choice = assumptions()[0]._replace(known="rumoured")
     with pytest.raises(ValueError, match="known must be one of"):
         tables.choices([choice])
 

@@ -13,14 +13,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from salib.attention import Geometry, attend, attend_with, resolve
-from salib.attention import blocked as blocked_module
 from salib.attention import flex as flex_module
 from salib.attention import fused as fused_module
 from salib.attention import sdpa as sdpa_module
 from salib.bias import alibi_slopes, patch_centres, scale_alibi_bias
 
 BATCH, HEADS, DIM = 2, 3, 5
-FAST = ("sdpa", "blocked")
+FAST = ("sdpa",)
 ORACLE_HEADS = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24]  # the counts of the slopes oracle in test_bias
 
 
@@ -195,7 +194,6 @@ def pieces(request, monkeypatch):
     """Run the test with the whole bias, and with a few rows of it at a time."""
     if request.param == "in pieces":
         monkeypatch.setattr(sdpa_module, "BIAS_BYTES", 5_000)
-        monkeypatch.setattr(blocked_module, "BLOCK_BYTES", 5_000)
 
 
 @pytest.mark.usefixtures("pieces")
@@ -241,7 +239,6 @@ def test_gradients_with_slopes_and_sink_equal_finite_differences(impl):
 def test_pieces_computed_again_have_the_gradients_of_the_definition(monkeypatch, learn):
     """The way of devices other than a CPU, taken on a CPU."""
     monkeypatch.setattr(sdpa_module, "BIAS_BYTES", 5_000)
-    monkeypatch.setattr(sdpa_module, "_has_flash_with_sums", lambda q: False)
     case = problem("cross")
     expected = values_and_gradients(*case, impl="reference", learn=learn)
     found = values_and_gradients(*case, impl="sdpa", learn=learn)
@@ -388,7 +385,6 @@ def test_places_and_slopes_that_make_no_distance_are_refused():
 def test_no_tensor_of_queries_by_keys_by_heads_is_made(monkeypatch, impl):
     """Memory linear in tokens: the largest tensor of a pass is a fixed number of bytes."""
     monkeypatch.setattr(sdpa_module, "BIAS_BYTES", 2**16)
-    monkeypatch.setattr(blocked_module, "BLOCK_BYTES", 2**16)
     largest = {}
     for tokens in (256, 1024):
         q = torch.randn(1, 4, tokens, 3, requires_grad=True)
@@ -449,20 +445,6 @@ def test_tensors_that_lie_otherwise_in_memory_give_the_same(impl, which):
     places = [t.double() for t in places]
     mixed = attend(*tensors[:3], *places, 64.0, impl=impl)
     torch.testing.assert_close(mixed, expected[0])
-
-
-@pytest.mark.parametrize(("larger", "error"), [(1.0, 1e-2), (3.0, 2e-2)])
-def test_blocked_bfloat16_keeps_its_stated_bound_at_full_width(larger, error):
-    generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(1, 4, 1024, 48, generator=generator).bfloat16() for _ in "qkv")
-    q = q * larger
-    xy, slopes = patch_centres(16, 64, torch.tensor([16.0])), alibi_slopes(4)
-    exact = attend(
-        *(t.double() for t in (q, k, v)), xy.double(), xy.double(), slopes.double(), 64.0
-    )
-    geometry = Geometry(xy, xy, slopes, 64.0, impl="blocked")
-    found = attend_with(q, k, v, geometry).double()
-    assert (found - exact).norm() <= error * exact.norm()
 
 
 needs_fused = pytest.mark.skipif(
@@ -566,8 +548,8 @@ def test_fused_is_refused_where_it_does_not_serve_and_chosen_where_it_does():
         (q, plain, "fused"),
         (half, plain, "fused"),
         (odd.float(), plain, "fused"),
-        (odd, plain, "blocked"),
-        (half, learnt, "blocked"),
+        (odd, plain, "sdpa"),
+        (half, learnt, "sdpa"),
         (q, learnt, "sdpa"),
         (double, plain, "sdpa"),
         (q[:, :, :100], plain, "sdpa"),
@@ -604,7 +586,7 @@ def test_without_its_kernel_auto_takes_the_next_best(monkeypatch, tmp_path, faul
     half = torch.randn(1, 2, 200, 8).bfloat16()
     xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
     geometry = Geometry(xy, xy, slopes, 64.0)
-    assert resolve("auto", half, half, half, geometry) == "blocked"
+    assert resolve("auto", half, half, half, geometry) == "sdpa"
     assert resolve("auto", *[half.float()] * 3, geometry) == "sdpa"
     reason = "found none of" if fault == "no compiler" else "could not be compiled"
     with pytest.raises(ValueError, match=reason):

@@ -123,7 +123,8 @@ def from_the_command_line(tiles, out, *, number=None):
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r});"
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-        "import test_checkpoint as t; from salib import cli, config, train;"
+        "import test_checkpoint as t; from salib import config;"
+        "from salib.cli import app as cli; from salib.training import train;"
         "config.PRESETS['tiny'], config.TRAINING['tiny'] = t.MODEL, t.TRAIN;"
         f"{send} cli.main()"
     )

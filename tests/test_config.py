@@ -41,8 +41,11 @@ def test_json_brings_every_field_back():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"sensors": ("lores", "hires")}, "sensors must be the first two or all of"),
-        ({"sensors": ("radar",)}, "sensors must be the first two or all of"),
+        ({"sensors": ("lores", "hires")}, "two or more, radar first"),
+        ({"sensors": ("radar",)}, "two or more, radar first"),
+        ({"sensors": ("radar", "lores", "lores")}, "two or more, radar first"),
+        ({"sensors": ("radar", "hires")}, "one on radar's grid after radar"),
+        ({"sensors": ("radar", "lidar")}, "must be of radar, lores, hires, s2, got 'lidar'"),
         ({"position": "sine"}, "position must be one of .* or a function"),
         ({"heads": 5}, "heads must divide"),
         ({"heads": 0}, "heads must be a positive whole number"),

@@ -10,8 +10,8 @@ import pytest
 import torch
 from conftest import LEVELS_A_PX, RAMP_GSD_M, RAMP_TILES, ramp, ramp_corner
 
-from salib.config import SENSOR_NAMES, TRAINING
-from salib.training.data import CHANNELS, Crop, Samples, cut_crop, draw_batch
+from salib.config import SENSOR_NAMES, SENSORS, TRAINING
+from salib.training.data import Crop, Samples, cut_crop, draw_batch
 
 ZOOM = 14
 CONFIG = replace(TRAINING["tiny"], batch=6, crop_px=(24, 80), image_px=40, jitter=0.0)
@@ -207,7 +207,7 @@ def test_levels_are_the_mean_and_deviation_of_the_pixels(ramps, places, chosen):
     """By loops over every fourth pixel of evenly spaced samples."""
     samples = Samples(ramps)
     for name, levels in zip(SENSOR_NAMES, samples.levels(places=places), strict=True):
-        for band, channel in enumerate(CHANNELS[name]):
+        for band, channel in enumerate(SENSORS[name].channels):
             values = []
             for place in chosen:
                 tile = RAMP_TILES[RAMP_GSD_M.index(samples.gsd_m(place, "lores"))]

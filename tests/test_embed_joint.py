@@ -304,7 +304,7 @@ def test_workers_and_interruptions_change_no_byte(paths, folder, tmp_path, monke
     two = embed(paths, folder, tmp_path / "two.tif", engine=Engine(workers=2), **options)
     assert two.read_bytes() == one
     with monkeypatch.context() as patch:
-        patch.setattr(jobs_module, "embed_job", stop_after(3))
+        patch.setattr("salib.mapping.run.embed_job", stop_after(3))
         with pytest.raises(ZeroDivisionError):
             embed(paths, folder, tmp_path / "late.tif", **options)
     said = []
@@ -322,7 +322,7 @@ def test_an_edit_of_the_code_costs_no_window_and_no_map(paths, folder, tmp_path,
     options = {"window_px": 7 * PATCH, "overlap_px": 2 * PATCH}
     out, said = tmp_path / "map.tif", []
     with monkeypatch.context() as patch:
-        patch.setattr(jobs_module, "embed_job", stop_after(3))
+        patch.setattr("salib.mapping.run.embed_job", stop_after(3))
         with pytest.raises(ZeroDivisionError):
             embed(paths, folder, out, **options)
     monkeypatch.setattr(run_module, "source_digest", lambda *_: "edited")

@@ -390,8 +390,8 @@ def killed(folder, path, tmp_path_factory):
     root = tmp_path_factory.mktemp("killed")
     script = """
 import os, sys
-from salib.mapping import embed_scene, geotiff, jobs, open_scene
-def work(job, real=jobs.embed_job, done=[]):
+from salib.mapping import embed_scene, geotiff, open_scene, run
+def work(job, real=run.embed_job, done=[]):
     if len(done) == 3:
         job.path.with_suffix(".part").write_bytes(b"half")
         os.kill(os.getpid(), 9)
@@ -404,7 +404,7 @@ for number in (0, 1):
         if number:
             geotiff.BLOCK, geotiff.WindowFiles.read = 16, read
         else:
-            jobs.embed_job = work
+            run.embed_job = work
         embed_scene(open_scene(sys.argv[1], "lores"), sys.argv[2], f"{sys.argv[3]}/{number}.tif",
                     window_px=44, overlap_px=16, precision="float32")
     assert os.waitstatus_to_exitcode(os.wait()[1]) == -9, number
@@ -421,7 +421,7 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_bytes(
     out = killed / f"{number}.tif"
     assert not out.exists()
     computed, work, said = [], jobs_module.embed_job, []
-    monkeypatch.setattr(jobs_module, "embed_job", lambda j: computed.append(j) or work(j))
+    monkeypatch.setattr("salib.mapping.run.embed_job", lambda j: computed.append(j) or work(j))
     resumed = embed(path, folder, out, report=said.append).read_bytes()
     windows = len(stretches(23, 11, 4)) * len(stretches(31, 11, 4))
     there = (3, windows)[number]
@@ -543,7 +543,7 @@ def test_a_model_without_the_sensor_or_a_scheduler_out_of_reach_is_told(
     how = Engine(name="dask", scheduler="tcp://127.0.0.1:9")
     with (
         dask.config.set({"distributed.comm.timeouts.connect": "100ms"}),
-        pytest.raises(ValueError, match="scheduler must be a Dask within reach"),
+        pytest.raises(ValueError, match="Could not reach the Dask scheduler tcp://127"),
     ):
         embed(path, folder, tmp_path / "map.tif", engine=how)
 

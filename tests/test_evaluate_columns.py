@@ -11,9 +11,9 @@ from geobench.task import load_task_specs
 from earth import write_geobench
 from salib import build_model, preset
 from salib.config import SENSORS, Levels, plain_levels
-from salib.evaluate import PROTOCOLS, Encoder, columns, evaluate, find_tasks
+from salib.evaluate import PROTOCOLS, Candidate, columns, evaluate, find_tasks
 from salib.evaluate.columns import embed_split
-from salib.evaluate.croma import PublishedCroma, train_colours, with_task_colours
+from salib.evaluate.croma import PublishedCroma, train_stats, with_task_stats
 from salib.evaluate.features import embed
 from salib.evaluate.tasks.inputs import to_input
 from salib.evaluate.tasks.task import iter_split
@@ -79,8 +79,8 @@ def stored(task, split):
 def test_views_of_an_item_and_its_label_stay_together_from_the_file_on(task, monkeypatch, at_once):
     """VV then VH, red then blue; hires twice the side at half the metres; in the file's order."""
     monkeypatch.setattr(columns, "IMAGES_AT_ONCE", at_once)
-    joint = Encoder(model=Means(), sensor="joint")
-    apart = {name: Encoder(model=Means(), sensor=name) for name in ("radar", "lores")}
+    joint = Candidate(model=Means(), sensor="joint")
+    apart = {name: Candidate(model=Means(), sensor=name) for name in ("radar", "lores")}
     for split, count in SIZES.items():
         found = embed_split(task, split, {"joint": joint, **apart}, image_px=32, seed=0)
         expected, labels = zip(*stored(task, split), strict=True)
@@ -105,7 +105,7 @@ def shown(task):
     """Test images by sensor, 16 px a side and 32 of hires, and their metres a pixel."""
     images, gsd_m = {}, {}
     for name, side in (("radar", 16), ("lores", 16), ("hires", 32)):
-        levels = (image for image, _ in iter_split(task, "test", look=task.look_of(name)))
+        levels = (image for image, _ in iter_split(task, "test", modality=task.modality_of(name)))
         pairs = [to_input(image, native_gsd_m=10.0, image_px=side) for image in levels]
         images[name] = np.stack([image for image, _ in pairs])
         gsd_m[name] = np.full(len(pairs), 320 / side)
@@ -113,7 +113,7 @@ def shown(task):
 
 
 def test_a_joint_vector_is_the_models_own_of_the_three_views_of_its_item(task, model):
-    encoder = Encoder(model=model, sensor="joint")
+    encoder = Candidate(model=model, sensor="joint")
     found = embed_split(task, "test", {"SA-joint": encoder}, image_px=16, seed=0)
     images, gsd_m = shown(task)
     for number, vector in enumerate(found.features["SA-joint"]):
@@ -134,13 +134,13 @@ def test_published_weights_see_the_colours_of_the_tasks_train_split_alone(task):
     pixels = np.concatenate(
         [image.reshape(-1, 3) for image, _ in iter_split(task, "train")]
     ).astype(np.float64)
-    colours = train_colours(task)
+    colours = train_stats(task, "lores")
     np.testing.assert_allclose(colours.mean, pixels.mean(0), rtol=1e-9)
     np.testing.assert_allclose(colours.std, pixels.std(0), rtol=1e-9)
-    encoder = Encoder(model=published(), sensor="lores")
-    fitted = with_task_colours({"one": encoder}, task)["one"].model
-    assert fitted.colours == colours
-    assert encoder.model.colours != colours  # what was given is left as it was
+    encoder = Candidate(model=published(), sensor="lores")
+    fitted = with_task_stats({"one": encoder}, task)["one"].model
+    assert fitted.stats["lores"] == colours
+    assert encoder.model.stats["lores"] != colours  # what was given is left as it was
 
 
 def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
@@ -152,7 +152,9 @@ def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
     ends = mean + torch.tensor([[-2.0], [-1.0], [0.0], [2.0], [5.0]]) * std
     colours = Levels(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
     images = ends[:, :, None, None].expand(-1, -1, 8, 8)
-    seen = PublishedCroma(Bands(), colours).embed(images, sensor="lores", gsd_m=torch.ones(5))
+    seen = PublishedCroma(Bands(), {"lores": colours}).embed(
+        images, sensor="lores", gsd_m=torch.ones(5)
+    )
     expected = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0])[:, None].expand(-1, 3)
     torch.testing.assert_close(seen[:, [3, 2, 1], 0, 0], expected)
 
@@ -165,16 +167,16 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
     )
     other = build_model(replace(SMALL, levels=levels), 3).eval()
     every = {
-        "SA-low": Encoder(model=other, sensor="lores"),
-        "SA-high": Encoder(model=other, sensor="hires", zoom=2),
-        "CROMA published": Encoder(model=published(1), sensor="lores"),
-        "SA-joint (b)": Encoder(model=build_model(SMALL, 1).eval(), sensor="joint"),
-        "untrained": Encoder(model=build_model(SMALL, 4).eval(), sensor="radar", trained=False),
+        "SA-low": Candidate(model=other, sensor="lores"),
+        "SA-high": Candidate(model=other, sensor="hires", upsample=2),
+        "CROMA published": Candidate(model=published(1), sensor="lores"),
+        "SA-joint (b)": Candidate(model=build_model(SMALL, 1).eval(), sensor="joint"),
+        "untrained": Candidate(model=build_model(SMALL, 4).eval(), sensor="radar", trained=False),
     }
     options = {"image_px": 16, "seed": 2}
     whole = {"protocol": QUICK, "device": "cpu", "against": "image statistics", **options}
     together = evaluate(every, [task], **whole)
-    features = embed_split(task, "test", with_task_colours(every, task), **options).features
+    features = embed_split(task, "test", with_task_stats(every, task), **options).features
     for name, encoder in every.items():
         own = name.removesuffix(" (b)")
         few = {own: encoder} | {"untrained": every["untrained"]}
@@ -185,7 +187,7 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
             *(rows.sort_values(order, ignore_index=True) for rows in (alone, beside)),
             check_exact=True,
         )
-        found = embed_split(task, "test", with_task_colours(few, task), **options).features[own]
+        found = embed_split(task, "test", with_task_stats(few, task), **options).features[own]
         np.testing.assert_array_equal(found, features[name])
 
 
@@ -193,9 +195,9 @@ def test_a_model_that_does_not_say_what_it_ran_is_unknown_and_keeps_what_it_note
     model.attention_used.clear()
     model.attention_used.add("earlier")
     encoders = {
-        "means": Encoder(model=Means(), sensor="lores"),
-        "small": Encoder(model=model, sensor="lores"),
-        "large": Encoder(model=model, sensor="hires", zoom=6),
+        "means": Candidate(model=Means(), sensor="lores"),
+        "small": Candidate(model=model, sensor="lores"),
+        "large": Candidate(model=model, sensor="hires", upsample=6),
     }
     found = embed_split(task, "valid", encoders, image_px=16, seed=0)
     assert found.attention["means"] == {"unknown"}
@@ -206,7 +208,7 @@ def test_a_model_that_does_not_say_what_it_ran_is_unknown_and_keeps_what_it_note
 
 def test_a_device_that_is_not_there_is_refused(task, model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    encoders = {"CROMA": Encoder(model=model, sensor="lores", trained=False)}
+    encoders = {"CROMA": Candidate(model=model, sensor="lores", trained=False)}
     with pytest.raises(ValueError, match="device must be there, got cuda"):
         evaluate(encoders, [task], image_px=16, seed=0, device="cuda")
 
@@ -216,11 +218,11 @@ def test_a_device_that_is_not_there_is_refused(task, model, monkeypatch):
 def test_a_gpu_embeds_and_scores_as_the_cpu_does(task):
     """Vectors within 1e-4, accuracies within two test items."""
     encoders = {
-        "SA-joint": Encoder(model=build_model(SMALL, 0).eval(), sensor="joint"),
-        "SA-low untrained": Encoder(
+        "SA-joint": Candidate(model=build_model(SMALL, 0).eval(), sensor="joint"),
+        "SA-low untrained": Candidate(
             model=build_model(SMALL, 1).eval(), sensor="lores", trained=False
         ),
-        "CROMA published": Encoder(model=published(), sensor="lores"),
+        "CROMA published": Candidate(model=published(), sensor="lores"),
     }
     options = {"image_px": 16, "seed": 0}
     rows, vectors = {}, {}

@@ -1,7 +1,6 @@
 """Rows of every kind of task: one class an image, several, or one a pixel; radar; by path."""
 
 import contextlib
-import functools
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +13,14 @@ import torch
 from earth import write_geobench
 from salib import build_model, preset
 from salib.config import KINDS as MODEL_KINDS
-from salib.evaluate import PROTOCOLS, Encoder, encoders_of, evaluate, find_tasks, geobench_tasks
+from salib.evaluate import PROTOCOLS, Candidate, encoders_of, evaluate, find_tasks, geobench_tasks
 from salib.evaluate import grids as grids_module
 from salib.evaluate.croma import PublishedCroma
-from salib.evaluate.grids import embedded_grids, head_counts, majority_counts
+from salib.evaluate.grids import embedded_grids, majority_masks, predicted_masks
 from salib.evaluate.probes import segmentation as segmentation_module
-from salib.evaluate.probes.segmentation import SegmentationSweep
-from salib.evaluate.protocol import PROBES
+from salib.evaluate.probes.segmentation import HEADS
 from salib.evaluate.run import COLUMNS
-from salib.evaluate.scores.metrics import mean_iou
+from salib.evaluate.scores.metrics import mask_counts, mean_iou
 from salib.evaluate.tasks.inputs import InputRule
 from salib.evaluate.tasks.task import Task
 from salib.model import save_model
@@ -40,9 +38,9 @@ QUICK = replace(PROTOCOLS["default"], knn_k=3, hidden=8, epochs=2, resamples=50,
 @contextlib.contextmanager
 def few_steps():
     """Heads of segmentation that are fitted in a moment; what they learn is tested below."""
-    brief = functools.partial(SegmentationSweep, learning_rates=(1e-2,), epochs=2)
+    brief = replace(segmentation_module.SCHEDULE, learning_rates=(1e-2,), epochs=2)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(segmentation_module, "SegmentationSweep", brief)
+        patch.setattr(segmentation_module, "SCHEDULE", brief)
         yield
 
 
@@ -173,7 +171,7 @@ class Colours(torch.nn.Module):
         return means if tokens else means.mean(1)
 
 
-COLOURS = Encoder(model=Colours(), sensor="lores")
+COLOURS = Candidate(model=Colours(), sensor="lores")
 
 
 def painted(monkeypatch, shape=(32, 32)):
@@ -215,24 +213,22 @@ def test_tokens_and_masks_of_one_place_belong_together(monkeypatch, column, shap
     with embedded_grids(task, column, encoder, image_px=32, seed=0) as found:
         assert found.train.grids.shape[:3] == (24, 4, 4)
         assert found.test.masks.shape == (8, 32, 32)
-        counts = head_counts("linear", found, n_classes=4, seed=0)
-        assert mean_iou(counts.sum(0)) > 0.75
-        assert mean_iou(majority_counts(found, 4).sum(0)) < 0.3
+        masks = found.test.masks
+        told = predicted_masks("linear", found, n_classes=4, seed=0)
+        assert mean_iou(mask_counts(told, masks, 4).sum(0)) > 0.75
+        assert mean_iou(mask_counts(majority_masks(found, 4), masks, 4).sum(0)) < 0.3
         folder = found.train.grids.filename.parent
     assert not folder.exists()
 
 
-@pytest.mark.parametrize("head", PROBES["segmentation"])
+@pytest.mark.parametrize("head", HEADS)
 def test_masks_of_test_images_do_not_reach_a_head_or_the_majority(monkeypatch, head):
-    """What is predicted is the sum of a confusion over its true classes."""
     with embedded_grids(painted(monkeypatch), "colours", COLOURS, image_px=32, seed=0) as found:
         other = found._replace(test=found.test._replace(masks=(found.test.masks + 1) % 4))
         with few_steps():
-            counts = [head_counts(head, grids, n_classes=4, seed=0) for grids in (found, other)]
-        assert (counts[0] != counts[1]).any()
-        np.testing.assert_array_equal(counts[0].sum(1), counts[1].sum(1))
-        constant = [majority_counts(grids, 4).sum(1) for grids in (found, other)]
-        np.testing.assert_array_equal(*constant)
+            masks = [predicted_masks(head, g, n_classes=4, seed=0) for g in (found, other)]
+        np.testing.assert_array_equal(*masks)
+        np.testing.assert_array_equal(*(majority_masks(grids, 4) for grids in (found, other)))
 
 
 def test_a_disk_without_room_for_tokens_is_named(monkeypatch):
@@ -248,7 +244,7 @@ def test_a_disk_without_room_for_tokens_is_named(monkeypatch):
 
 def test_models_become_columns_by_what_they_are(models, tmp_path):
     columns = encoders_of([*models, models[0]], seed=0)
-    sensors = {name: (e.sensor, e.zoom, e.trained) for name, e in columns.items()}
+    sensors = {name: (e.sensor, e.upsample, e.trained) for name, e in columns.items()}
     assert sensors["SA-high"] == ("hires", 2, True)
     assert sensors["SA-low"] == ("lores", 1, True)
     assert sensors["CROMA untrained"] == ("lores", 1, False)

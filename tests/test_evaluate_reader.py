@@ -18,36 +18,29 @@ from geobench import label as gb_label
 from geobench.dataset import Band, Partition, Sample, SegmentationClasses, SpectralBand
 from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications, load_task_specs
+from labelled import HEIGHT, LAYOUTS, WIDTH, read_split, write_layout
 
 from earth import write_geobench
-from earth.tasks.names import TASKS
-from salib.evaluate import (
-    Encoder,
-    evaluate,
-    geobench_task,
-    geobench_tasks,
-    input_rules,
-    read_split,
-)
+from salib.evaluate import Encoder, evaluate, geobench_task, geobench_tasks, input_rules
 from salib.evaluate.tasks.geobench_reader import STORED_AS, describe, raw_samples, sample_names
-from salib.evaluate.tasks.inputs import RADAR_RULES, RULES, to_levels
-from salib.evaluate.tasks.task import check_disjoint, iter_split
+from salib.evaluate.tasks.inputs import RADAR_RULES, RULES, to_pixel_values
+from salib.evaluate.tasks.task import iter_split
 
 RGB = ("red", "green", "blue")
 RADAR = RADAR_RULES["m-so2sat"]
-SEGMENTATION = [name for name, task in TASKS.items() if task.kind == "segmentation"]
-HEIGHT, WIDTH = 11, 13
 REAL = pytest.mark.skipif("SALIB_DATA_DIR" not in os.environ, reason="SALIB_DATA_DIR is not set")
 
 
 @pytest.fixture(scope="module")
 def bench(tmp_path_factory):
     out = tmp_path_factory.mktemp("bench") / "geobench"
-    return write_geobench(out, seed=7, tasks=tuple(TASKS), train=3, valid=2, test=1, processes=1)
+    for name in LAYOUTS:
+        write_layout(out, name)
+    return out
 
 
 def folder_of(bench, name) -> Path:
-    return bench / TASKS[name].benchmark / name
+    return bench / LAYOUTS[name].benchmark / name
 
 
 def by_geobench(folder, split, bands):
@@ -95,7 +88,7 @@ def write_task(folder, labels, label_type, *, data=None) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_rgb_values_and_labels_equal_geobench_own_in_every_layout(bench, name):
     folder = folder_of(bench, name)
     for split in ("train", "valid", "test"):
@@ -103,25 +96,24 @@ def test_rgb_values_and_labels_equal_geobench_own_in_every_layout(bench, name):
         assert_equal(ours, by_geobench(folder, split, RGB))
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_each_band_alone_equals_geobench_own_under_the_name_it_is_stored_by(bench, name):
     folder = folder_of(bench, name)
     stored = STORED_AS.get(name, {}) if name != "m-brick-kiln" else {}
-    for info in TASKS[name].bands:
+    for info in LAYOUTS[name].bands:
         ours = raw_samples(folder, "test", (info.name,), procedural=True)
         theirs = by_geobench(folder, "test", (stored.get(info.name, info.name),))
         assert_equal(ours, theirs)
 
 
-@pytest.mark.parametrize("name", TASKS)
+@pytest.mark.parametrize("name", LAYOUTS)
 def test_items_have_the_shapes_and_types_that_heads_expect(bench, name):
-    task = geobench_task(folder_of(bench, name), procedural=True)
-    world = TASKS[name]
-    assert (task.kind, task.class_names) == (world.kind, world.classes)
-    assert task.gsd_m == world.gsd_m
+    task, layout = geobench_task(folder_of(bench, name), procedural=True), LAYOUTS[name]
+    assert (task.kind, task.n_classes) == (layout.kind, layout.label.n_classes)
+    assert task.gsd_m == (10 if name == "m-cashew-plant" else layout.gsd_m)
     for image, label in iter_split(task, "valid"):
         assert image.dtype == np.uint8
-        assert image.shape == (world.side_px, world.side_px, 3)
+        assert image.shape == (HEIGHT, WIDTH, 3)
         if task.kind == "classification":
             assert type(label) is int
             assert 0 <= label < task.n_classes
@@ -129,70 +121,59 @@ def test_items_have_the_shapes_and_types_that_heads_expect(bench, name):
         assert label.dtype == np.int64
         assert label.shape == ((43,) if task.kind == "multilabel" else image.shape[:2])
         assert 0 <= label.min() <= label.max() < (2 if label.ndim == 1 else task.n_classes)
-    _, labels = read_split(task, "train")
-    assert labels.dtype == np.int64
-    assert labels.shape[0] == 3
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_the_stretch_of_each_task_neither_darkens_nor_saturates_its_images(bench, name):
-    task = geobench_task(folder_of(bench, name), procedural=True)
-    levels = np.concatenate([image.ravel() for image, _ in iter_split(task, "train")])
-    assert 25 < np.median(levels) < 235
-    assert (levels == 255).mean() < 0.25
 
 
 def test_the_stretch_of_eurosat_takes_its_reflectances_to_its_own_rgb_archive():
     """Mean red, green and blue as published: of the 13 bands (torchgeo), and of the RGB chips."""
     reflectance = np.array([[[947.62620298, 1042.92983953, 1118.24399958]]])
     chips = 255 * np.array([0.3444, 0.3803, 0.4078])
-    levels = to_levels(reflectance, RULES["m-eurosat"])[0, 0].astype(float)
+    levels = to_pixel_values(reflectance, RULES["m-eurosat"])[0, 0].astype(float)
     np.testing.assert_allclose(levels, chips, atol=1)
-    so2sat = to_levels(reflectance / 10_000, RULES["m-so2sat"])[0, 0].astype(float)
+    so2sat = to_pixel_values(reflectance / 10_000, RULES["m-so2sat"])[0, 0].astype(float)
     np.testing.assert_allclose(so2sat, levels, atol=1)
 
 
 def test_radar_is_vv_then_vh_by_the_rule_pixel_by_pixel(bench):
     task = geobench_task(folder_of(bench, "m-so2sat"), procedural=True)
     assert task.sensors == ("radar", "lores", "hires")
-    assert task.look_of("radar") == "radar"
+    assert task.modality_of("radar") == "radar"
     theirs = by_geobench(task.path, "train", ("06 - VV.LEE Filtered", "05 - VH.LEE Filtered"))
-    ours = iter_split(task, "train", look="radar")
+    ours = iter_split(task, "train", modality="radar")
     for (image, label), (raw, their_label) in zip(ours, theirs, strict=True):
-        assert image.shape == (32, 32, 2)
+        assert image.shape == (HEIGHT, WIDTH, 2)
         assert label == their_label
-        for place in [(0, 0), (3, 29), (31, 7), (17, 16)]:
+        for place in [(0, 0), (3, 29), (19, 7), (17, 16)]:
             for band in (0, 1):
                 dn = 597 * float(raw[(*place, band)]) ** 0.5
                 assert image[(*place, band)] == min(int(dn * 256 / 1000), 255)
-    with pytest.raises(ValueError, match="look must be 'optical' for m-eurosat"):
-        next(iter_split(geobench_task(folder_of(bench, "m-eurosat"), procedural=True), "test",
-                        look="radar"))  # fmt: skip
+    eurosat = geobench_task(folder_of(bench, "m-eurosat"), procedural=True)
+    with pytest.raises(ValueError, match="modality must be 'optical' for m-eurosat"):
+        next(iter_split(eurosat, "test", modality="radar"))
     with pytest.raises(ValueError, match="sensor must be one of"):
-        geobench_task(folder_of(bench, "m-eurosat"), procedural=True).look_of("radar")
+        eurosat.modality_of("radar")
 
 
 def test_radar_levels_saturate_and_refuse_negative_intensity():
     raw = np.array([0.0, 1e-4, RADAR.level_255**2, 4.0], np.float32).reshape(2, 2, 1)
-    assert to_levels(raw, RADAR).ravel().tolist()[0] == 0
-    assert to_levels(raw, RADAR).ravel().tolist()[3] == 255
+    assert to_pixel_values(raw, RADAR).ravel().tolist()[0] == 0
+    assert to_pixel_values(raw, RADAR).ravel().tolist()[3] == 255
     exact = np.array([[[RADAR.level_255**2 * 1.0001]]])
-    assert to_levels(exact, RADAR)[0, 0, 0] == 255
-    assert to_levels(exact * 0.999, RADAR)[0, 0, 0] == 254
+    assert to_pixel_values(exact, RADAR)[0, 0, 0] == 255
+    assert to_pixel_values(exact * 0.999, RADAR)[0, 0, 0] == 254
     with pytest.raises(ValueError, match="must not be negative"):
-        to_levels(-raw, RADAR)
+        to_pixel_values(-raw, RADAR)
 
 
 def test_tasks_of_both_folders_come_sorted_and_each_has_a_rule(bench):
-    found = geobench_tasks(bench, procedural=True)
-    names = [task.name for task in found]
-    classify = sorted(set(TASKS) - set(SEGMENTATION))
-    assert names == [*classify, *sorted(SEGMENTATION)]
+    names = [task.name for task in geobench_tasks(bench, procedural=True)]
+    masked = [name for name, layout in LAYOUTS.items() if layout.kind == "segmentation"]
+    assert names == [*sorted(set(LAYOUTS) - set(masked)), *sorted(masked)]
     table = input_rules()
-    assert {*TASKS, "eurosat", "ucmerced", "m-so2sat, radar"} == set(table.index)
-    assert set(RULES) >= set(TASKS)
+    assert {*LAYOUTS, "eurosat", "ucmerced", "m-so2sat, radar"} == set(table.index)
+    assert set(RULES) >= set(LAYOUTS)
     cashew = describe(folder_of(bench, "m-cashew-plant"))
-    assert cashew.gsd_m == 0.5 != RULES["m-cashew-plant"].native_gsd_m == 10
+    assert RULES["m-cashew-plant"].native_gsd_m == 10 != LAYOUTS["m-cashew-plant"].gsd_m
+    assert cashew.class_names[1] == "well-managed plantation"
     assert "0.5 m" in table.loc["m-cashew-plant", "why"]
 
 
@@ -228,8 +209,8 @@ def test_confused_band_names_are_put_right(tmp_path):
 def test_mixed_sizes_and_unknown_bands_are_named(bench):
     folder = folder_of(bench, "m-NeonTree")
     (hyper, _), *_ = raw_samples(folder, "test", ("CHM", "Neon"))
-    assert hyper.shape == (40, 40, 370)
-    with pytest.raises(ValueError, match=r"must have one size, got .*400.*40"):
+    assert hyper.shape == (2, 3, 370)
+    with pytest.raises(ValueError, match=r"must have one size, got .*20, 30.*2, 3"):
         next(raw_samples(folder, "test", ("red", "CHM")))
     with pytest.raises(ValueError, match="band must be one of m-NeonTree's, got 'B4'"):
         next(raw_samples(folder, "test", ("B4",)))
@@ -266,17 +247,19 @@ def test_a_band_at_several_dates_is_refused(bench, tmp_path):
         notes = gb.safe_loads(ast.literal_eval(file.attrs["pickle"]))
         first = next(key for key in notes if key.startswith("Red"))
         notes["Red_1999-01-01"] = notes[first]
+        file["Red_1999-01-01"] = file[first][()]
         file.attrs["pickle"] = str(pickle.dumps(notes))
-    with pytest.raises(ValueError, match=r"'Red' .* must stand there once, got 2 dates"):
+    with pytest.raises(ValueError, match=r"holds once, got 'Red', which it holds 2 times"):
         next(raw_samples(folder, "test", RGB))
 
 
 def test_geobench_own_folder_and_environment_have_no_part(bench, tmp_path):
     code = (
         "import os, sys\n"
-        "from salib.evaluate import geobench_tasks, read_split\n"
+        "from salib.evaluate import geobench_tasks\n"
+        "from salib.evaluate.tasks.task import iter_split\n"
         "tasks = geobench_tasks(sys.argv[1], procedural=True)\n"
-        "print(len(tasks), len(read_split(tasks[0], 'test')[0]), os.environ['GEO_BENCH_DIR'])"
+        "print(len(tasks), len(list(iter_split(tasks[0], 'test'))), os.environ['GEO_BENCH_DIR'])"
     )
     absent = tmp_path / "absent"
     home = tmp_path / "home"
@@ -341,8 +324,7 @@ def test_a_geobench_that_would_run_code_is_refused_before_it_reads(tmp_path, mon
         monkeypatch.setattr(module, "safe_load", pickle.load, raising=False)
         monkeypatch.setattr(module, "safe_loads", pickle.loads, raising=False)
     monkeypatch.setitem(sys.modules, "geobench._safe_pickle", None)
-    for read in (lambda: describe(folder), lambda: sample_names(folder),
-                 lambda: read_split(task, "train")):  # fmt: skip
+    for read in (lambda: describe(folder), lambda: read_split(task, "train")):
         with pytest.raises(ValueError, match=r"geobench must be 1\.1\.0 or newer, got"):
             read()
     assert not proof.exists()
@@ -376,7 +358,7 @@ def test_a_missing_split_a_cut_file_and_a_missing_band_are_named(tmp_path):
         notes = gb.safe_loads(ast.literal_eval(file.attrs["pickle"]))
         del notes["Green"]
         file.attrs["pickle"] = str(pickle.dumps(notes))
-    with pytest.raises(ValueError, match=r"band must be one that .*id_0\.hdf5 holds, got 'Green'"):
+    with pytest.raises(ValueError, match=r"one that .*id_0\.hdf5 holds once, got 'Green'"):
         read_split(task, "train")
     whole = (folder / "id_1.hdf5").read_bytes()
     for share in (0.02, 0.5, 0.99):
@@ -426,7 +408,7 @@ def masks(*values):
         (
             [np.zeros((HEIGHT, 2), np.uint8), *masks(0, 0)],
             SegmentationClasses("label", 0.1, 3),
-            r"must be \(11, 13\) as its image, got \(11, 2\)",
+            r"must be \(20, 30\) as its image, got \(20, 2\)",
         ),
     ],
 )
@@ -469,23 +451,3 @@ def test_published_samples_equal_geobench_own(name):
     assert task.class_names[7] == "Wheat"
     assert labels.shape == (5, 256, 256)
     assert 40 < np.median(np.stack(images)) < 220
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_no_sample_of_a_written_task_stands_in_two_splits_by_name_or_by_pixels(bench, name):
-    folder = folder_of(bench, name)
-    task = geobench_task(folder, procedural=True)
-    check_disjoint(task)
-    seen = {
-        split: {raw.tobytes() for raw, _ in raw_samples(folder, split, RGB, procedural=True)}
-        for split in ("train", "valid", "test")
-    }
-    assert [len(images) for images in seen.values()] == [3, 2, 1]
-    assert len(set().union(*seen.values())) == 6
-    partitions = sorted(folder.glob("*_partition.json"))
-    assert len(partitions) > 1
-    whole = sample_names(folder)
-    for path in partitions:
-        names = json.loads(path.read_text())
-        assert set(names["train"]) <= set(whole["train"])
-        assert (names["valid"], names["test"]) == (whole["valid"], whole["test"])

@@ -10,17 +10,11 @@ from scipy.stats import binom, trim_mean
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from exhibits import normalised, simulate
-from salib.evaluate.protocol import PROTOCOLS, Protocol, assumptions, percent
-from salib.evaluate.scores.score import (
-    accuracy_score,
-    difference_of,
-    interval_of,
-    metrics,
-    multilabel_scores,
-    multiple,
-    segmentation_score,
-    statistics,
-)
+from exhibits.assumptions import assumptions
+from salib.evaluate.protocol import PROTOCOLS, Protocol, percent
+from salib.evaluate.scores import metrics, multiple, statistics
+from salib.evaluate.scores.metrics import class_scores, label_scores, mask_scores
+from salib.evaluate.scores.statistics import difference_of, interval_of
 
 
 def labelled(seed, n=83, classes=7):
@@ -60,7 +54,7 @@ def test_the_percentile_interval_fails_near_one_as_its_docstring_says():
 def share(right):
     """Accuracy as a statistic of any kind."""
     counts = right[:, None].astype(np.int64)
-    return statistics.of_sums(counts, lambda sums: sums[:, 0] / len(right))
+    return metrics.of_sums(counts, lambda sums: sums[:, 0] / len(right))
 
 
 @pytest.mark.parametrize(("won", "lost"), [(0.1, 0.06), (0.03, 0.02)])
@@ -72,7 +66,7 @@ def test_paired_intervals_hold_the_true_difference(won, lost):
         drawn = rng.random(n)
         ours, theirs = drawn >= lost, (drawn < lost) | (drawn >= lost + won)
         intervals = (
-            statistics.paired_statistic(share(ours), share(theirs), indices),
+            statistics.bootstrap(statistics.paired(share(ours), share(theirs)), indices),
             statistics.paired_accuracy_interval(ours, theirs),
         )
         held += [i.low <= won - lost <= i.high for i in intervals]
@@ -100,10 +94,10 @@ def test_micro_f1_and_micro_map_intervals_hold_the_score_of_all_places():
         chosen = rng.choice(len(labels), n, replace=False)
         part = (scores[chosen], labels[chosen])
         for name, statistic in (
-            ("f1", statistics.of_sums(metrics.label_counts(*part), metrics.micro_f1)),
+            ("f1", metrics.of_sums(metrics.label_counts(*part), metrics.micro_f1)),
             ("map", metrics.micro_average_precision(*part)),
         ):
-            interval = statistics.bootstrap_statistic(statistic, indices)
+            interval = statistics.bootstrap(statistic, indices)
             held[name] += interval.low <= truth[name] <= interval.high
     # Two standard errors of 300 runs are 2.5 points.
     assert all(0.91 <= number / runs <= 0.98 for number in held.values())
@@ -130,17 +124,14 @@ def test_a_bootstrap_of_any_statistic_is_that_of_a_loop_over_the_samples():
 
     found = {
         average(scores): metrics.micro_average_precision(scores, labels),
-        f1: statistics.of_sums(metrics.label_counts(scores, labels), metrics.micro_f1),
-        iou: statistics.of_sums(metrics.mask_counts(predicted, masks, 5), metrics.mean_iou),
+        f1: metrics.of_sums(metrics.label_counts(scores, labels), metrics.micro_f1),
+        iou: metrics.of_sums(metrics.mask_counts(predicted, masks, 5), metrics.mean_iou),
     }
     for score, statistic in found.items():
-        interval = statistics.bootstrap_statistic(statistic, indices)
+        interval = statistics.bootstrap(statistic, indices)
         np.testing.assert_allclose(interval, loop(score), rtol=1e-9)
-    paired = statistics.paired_statistic(
-        metrics.micro_average_precision(scores, labels),
-        metrics.micro_average_precision(others, labels),
-        indices,
-    )
+    pair = (metrics.micro_average_precision(each, labels) for each in (scores, others))
+    paired = statistics.bootstrap(statistics.paired(*pair), indices)
     np.testing.assert_allclose(
         paired, loop(lambda i: average(scores)(i) - average(others)(i)), atol=1e-12
     )
@@ -150,12 +141,12 @@ def test_scores_of_a_split_are_those_of_scikit_learn_over_all_its_pixels_or_labe
     """Not the mean of scores of single images, which weighs a rare class by where it stands."""
     predicted, masks = masked(2)
     known, once = masks >= 0, np.ones((1, len(masks)))
-    (iou,) = segmentation_score(metrics.mask_counts(predicted, masks, 5))
+    (iou,) = mask_scores(predicted, masks, 5)
     expected = jaccard_score(masks[known], predicted[known], average="macro")
     assert iou.statistic(once).item() == pytest.approx(expected)
     values, labels = labelled(0)
     once = np.ones((1, len(labels)))
-    f1, precision = multilabel_scores(values, labels)
+    f1, precision = label_scores(values, labels)
     expected = f1_score(labels, values > 0.5, average="micro")
     assert f1.statistic(once).item() == pytest.approx(expected)
     expected = average_precision_score(labels, values, average="micro")
@@ -170,11 +161,11 @@ def test_a_difference_is_ours_minus_theirs_for_every_metric():
     guess = np.where(np.arange(len(classes)) % 3, classes, classes + 1)
     predicted, masks = masked(2, n=len(labels))
     pairs = [
-        (accuracy_score(classes, classes), accuracy_score(guess, classes)),
-        (multilabel_scores(values, labels), multilabel_scores(worse, labels)),
+        (class_scores(classes, classes), class_scores(guess, classes)),
+        (label_scores(values, labels), label_scores(worse, labels)),
         (
-            segmentation_score(metrics.mask_counts(masks.clip(0), masks, 5)),
-            segmentation_score(metrics.mask_counts(predicted, masks, 5)),
+            mask_scores(masks.clip(0), masks, 5),
+            mask_scores(predicted, masks, 5),
         ),
     ]
     indices = statistics.resample(len(labels), 61, np.random.default_rng(4))
@@ -193,7 +184,7 @@ def test_a_bootstrap_of_a_share_is_that_of_the_mean():
     right = np.random.default_rng(0).random(307) < 0.8
     indices = statistics.resample(307, 200, np.random.default_rng(1))
     expected = (right.mean(), *np.percentile(right[indices].mean(1), [2.5, 97.5]))
-    np.testing.assert_allclose(statistics.bootstrap_statistic(share(right), indices), expected)
+    np.testing.assert_allclose(statistics.bootstrap(share(right), indices), expected)
 
 
 def test_mean_iou_leaves_out_absent_classes_and_counts_a_false_one_as_zero():
@@ -211,11 +202,9 @@ def test_scores_without_a_positive_label_or_a_labelled_pixel_are_refused_or_zero
     with pytest.raises(ValueError, match="at least one positive"):
         metrics.micro_average_precision(low, none)
     assert metrics.micro_f1(metrics.label_counts(low, none).sum(0)) == 0
-    unlabelled = statistics.of_sums(np.zeros((5, 2, 2), np.int64), metrics.mean_iou)
+    unlabelled = metrics.of_sums(np.zeros((5, 2, 2), np.int64), metrics.mean_iou)
     with pytest.raises(ValueError, match="every bootstrap sample"):
-        statistics.bootstrap_statistic(
-            unlabelled, statistics.resample(5, 7, np.random.default_rng(0))
-        )
+        statistics.bootstrap(unlabelled, statistics.resample(5, 7, np.random.default_rng(0)))
     with pytest.raises(ValueError, match="classes below 2"):
         metrics.mask_counts(np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), 2), 2)
     with pytest.raises(ValueError, match="at least one item"):
@@ -236,15 +225,17 @@ def test_seed_interval_is_student_s_and_one_seed_has_none():
 def test_holm_equals_its_definition_and_keeps_nan():
     rng = np.random.default_rng(0)
     p_values = rng.random(11) ** 3
+    adjusted = multiple.comparisons(p_values).adjusted
     for number, p in enumerate(p_values):
         below = [q for q in p_values if q <= p]
         steps = [(len(p_values) - rank) * q for rank, q in enumerate(sorted(below))]
-        assert multiple.holm(p_values)[number] == pytest.approx(min(1, max(steps)))
-    gaps = np.insert(p_values, [0, 5], np.nan)
-    np.testing.assert_array_equal(multiple.holm(gaps)[~np.isnan(gaps)], multiple.holm(p_values))
-    assert np.isnan(multiple.holm(gaps)).sum() == 2
+        assert adjusted[number] == pytest.approx(min(1, max(steps)))
+    gaps = multiple.comparisons(np.insert(p_values, [0, 5], np.nan)).adjusted
+    np.testing.assert_array_equal(gaps[~np.isnan(gaps)], adjusted)
+    assert np.flatnonzero(np.isnan(gaps)).tolist() == [0, 6]
+    assert multiple.comparisons(np.full(3, np.nan)).compared == 0
     with pytest.raises(ValueError, match=r"0\.\.1"):
-        multiple.holm(np.array([0.1, 1.1]))
+        multiple.comparisons(np.array([0.1, 1.1]))
 
 
 def test_where_no_model_differs_holm_finds_any_difference_one_time_in_twenty():
@@ -252,7 +243,7 @@ def test_where_no_model_differs_holm_finds_any_difference_one_time_in_twenty():
     any_false = 0
     for _ in range(runs):
         ours, theirs = rng.random((2, cells, n)) < 0.7
-        p_values = [multiple.mcnemar(a, b) for a, b in zip(ours, theirs, strict=True)]
+        p_values = [statistics.accuracy_p_value(a, b) for a, b in zip(ours, theirs, strict=True)]
         any_false += multiple.comparisons(np.array(p_values)).apart_adjusted > 0
     assert any_false / runs <= 0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5
 
@@ -268,15 +259,15 @@ def test_mcnemar_equals_a_sum_of_binomials_and_is_one_for_one_model():
     ours, theirs = np.array([1] * 9 + [0] * 3 + [1] * 20, bool), np.ones(32, bool)
     theirs[:9] = False
     expected = 2 * sum(binom.pmf(k, 12, 0.5) for k in range(9, 13))
-    assert multiple.mcnemar(ours, theirs) == pytest.approx(expected)
-    assert multiple.mcnemar(ours, ours) == 1
+    assert statistics.accuracy_p_value(ours, theirs) == pytest.approx(expected)
+    assert statistics.accuracy_p_value(ours, ours) == 1
 
 
 def test_p_value_of_a_bootstrap_difference_is_below_alpha_where_its_interval_excludes_zero():
     for value in (0.0, 0.019, 0.021, -0.05):
         interval = statistics.Interval(value, value - 0.02, value + 0.02)
-        assert (multiple.difference_p_value(interval) < 0.05) == (abs(value) > 0.02)
-    assert multiple.difference_p_value(statistics.Interval(0.0, 0.0, 0.0)) == 1
+        assert (statistics.difference_p_value(interval) < 0.05) == (abs(value) > 0.02)
+    assert statistics.difference_p_value(statistics.Interval(0.0, 0.0, 0.0)) == 1
 
 
 SCORES = {

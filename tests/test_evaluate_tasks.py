@@ -16,6 +16,7 @@ import pytest
 from geobench.dataset import Band, Partition, Sample, SpectralBand
 from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications
+from labelled import read_split
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -25,12 +26,11 @@ from salib.evaluate import (
     geobench_tasks,
     input_rules,
     missing_real,
-    read_split,
     real_tasks,
 )
 from salib.evaluate.tasks.chip_zips import CHIP_ZIPS, ChipZip, split_members
 from salib.evaluate.tasks.geobench_reader import raw_samples
-from salib.evaluate.tasks.inputs import RULES, centre_square, to_input, to_levels
+from salib.evaluate.tasks.inputs import RULES, centre_square, to_input, to_pixel_values
 from salib.evaluate.tasks.task import check_disjoint, chip_task
 from salib.files.download import FetchError
 
@@ -259,7 +259,7 @@ def test_shrinking_averages_over_area_and_same_size_changes_nothing():
     assert gsd_m == 1.7
     assert set(input_rules().index) >= set(RULES)
     with pytest.raises(ValueError, match="finite"):
-        to_levels(np.full((3, 2, 3), np.nan), RULES["m-eurosat"])
+        to_pixel_values(np.full((3, 2, 3), np.nan), RULES["m-eurosat"])
 
 
 @pytest.mark.parametrize(("height", "width"), [(11, 13), (13, 11), (12, 7), (7, 7), (1, 5)])

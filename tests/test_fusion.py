@@ -8,7 +8,7 @@ import torch
 
 from salib import preset
 from salib.config import Levels
-from salib.model import Mask, Tokens, build_model, patchify
+from salib.model import Mask, Tokens, build_model, draw_masks, patchify
 
 SMALL = replace(
     preset("tiny"), dim=24, depth=4, heads=3, patch_px=5, decoder_dim=16, decoder_heads=2
@@ -43,8 +43,8 @@ def gsd_m() -> dict[str, torch.Tensor]:
 
 def masks(model, batch: int = 2) -> dict[str, Mask]:
     """Each sensor hides other patches; hires also another number of them."""
-    return model.draw_masks(
-        batch, rows=ROWS, cols=COLS, generator=torch.Generator().manual_seed(11)
+    return draw_masks(
+        model.config, batch, rows=ROWS, cols=COLS, generator=torch.Generator().manual_seed(11)
     )
 
 
@@ -104,7 +104,9 @@ def encoded_by_loops(model, name, image, gsd, keep):
     xy = torch.tensor(
         [centre(i, cols, patch * float(gsd)) for i in keep.tolist()], dtype=torch.float64
     )
-    return layers_by_loops(encoder.transformer, encoder.enter(torch.stack(rows)), xy, model), xy
+    return layers_by_loops(
+        encoder.transformer, encoder.patch_embed(torch.stack(rows)), xy, model
+    ), xy
 
 
 @torch.no_grad()
@@ -141,7 +143,7 @@ def test_encoders_fusion_and_decoder_equal_loops_with_other_masks_for_each_senso
 
 def decoded_by_loops(model, x, keep):
     decoder, dim = model.decoder, model.config.decoder_dim
-    shown = dict(zip(keep.tolist(), decoder.enter(x), strict=True))
+    shown = dict(zip(keep.tolist(), decoder.decoder_embed(x), strict=True))
     rows = []
     for index in range(ROWS * COLS):
         place = []
@@ -156,7 +158,7 @@ def decoded_by_loops(model, x, keep):
         flat = torch.zeros(layer.self_attention.heads).double()
         whole = whole + attention_by_loops(layer.self_attention, whole, whole, far, far, flat, 1.0)
         whole = whole + layer.feed_forward(whole)
-    return decoder.leave(decoder.transformer.norm(whole))
+    return decoder.decoder_pred(decoder.transformer.norm(whole))
 
 
 @torch.no_grad()
@@ -222,8 +224,8 @@ def test_each_band_meets_its_own_weights(model):
     picture = images()["radar"][:, :, :5, :5]
     encoder = model.encoder("radar")
     pixels = encoder.standardise(picture)
-    expected = encoder.enter.bias + sum(
-        pixels[:, band].flatten(1) @ encoder.enter.weight[:, 25 * band : 25 * (band + 1)].T
+    expected = encoder.patch_embed.bias + sum(
+        pixels[:, band].flatten(1) @ encoder.patch_embed.weight[:, 25 * band : 25 * (band + 1)].T
         for band in (0, 1)
     )
     tokens = model.tokenize("radar", pixels, torch.tensor([5.0]))

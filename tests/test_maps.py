@@ -17,8 +17,7 @@ from salib.curate.search.sources import read_snapshot
 from salib.tiles.archive import Archive, write_archive
 from salib.tiles.codec import encode, image_format
 from salib.tiles.grid import TileId, tile_bounds
-from salib.tiles.overview import overviews
-from salib.tiles.reshape import downsample
+from salib.tiles.overview import Pyramid, overviews
 
 ZOOM = 14
 ASSETS = Path(__file__).parent.parent / "book" / "_assets"
@@ -72,6 +71,7 @@ def strips(tmp_path_factory):
     fine = [child for tile in coarse for child in tile.children()]
     made = {}
     for name, spread, tiles in (("rough", 20, coarse + fine), ("calm", 2, coarse)):
+        tiles.sort(key=lambda tile: tile.hilbert)
         images = [(tile, ground(n, spread)) for n, tile in enumerate(tiles)]
         made[name] = write_archive(folder / f"{name}.pmtiles", images, metadata={"name": name})
     return made
@@ -82,16 +82,41 @@ def test_a_map_begins_where_the_area_fits_one_tile_and_ends_with_the_finest(stri
     assert archives["rough"].zooms == (5, 6, 7, 8, 9, 10)
     assert archives["calm"].zooms == (5, 6, 7, 8, 9)
     for name, archive in archives.items():
-        whole = Archive(downsample(strips[name], tmp_path / f"{name}.whole", min_zoom=5))
-        assert archive.tiles() == whole.tiles()
+        source, level = Archive(strips[name]), {}
+        for tile in source.tiles():
+            for zoom in range(5, tile.z + 1) if tile.z == 9 else [tile.z]:
+                level.setdefault(zoom, set()).add(tile.parent(tile.z - zoom))
+        assert {zoom: {*archive.tiles(zoom)} for zoom in archive.zooms} == level
+        pyramid = Pyramid(strips[name])
         for tile in archive.tiles():
             assert image_format(archive.read(*tile)) == "webp"
-            alpha = whole.get(*tile)[..., 3]
+            alpha = pyramid.image(tile)[..., 3]
             shown = archive.get(*tile)
             if shown.shape[2] == 4:
                 np.testing.assert_array_equal(shown[..., 3], alpha)
             else:
                 assert (alpha == 255).all()
+
+
+def test_a_lower_zoom_is_the_alpha_weighted_mean_of_four(tmp_path):
+    parent, rng = TileId(8, 77, 99), np.random.default_rng(1)
+    children = {tile: rng.integers(0, 256, (16, 16, 4), np.uint8) for tile in parent.children()}
+    del children[parent.children()[1]]
+    tiles = sorted(children, key=lambda tile: tile.hilbert)
+    encoded = [(tile, encode(children[tile], "png")) for tile in tiles]
+    found = Pyramid(write_archive(tmp_path / "a.pmtiles", encoded, metadata={})).image(parent)
+    whole = np.zeros((32, 32, 4))
+    for tile, image in children.items():
+        top, left = (tile.y - 2 * parent.y) * 16, (tile.x - 2 * parent.x) * 16
+        whole[top : top + 16, left : left + 16] = image
+    for row, col in np.ndindex(16, 16):
+        four = whole[2 * row : 2 * row + 2, 2 * col : 2 * col + 2].reshape(4, 4)
+        alpha = four[:, 3].sum()
+        assert abs(found[row, col, 3] - alpha / 4) <= 0.51
+        if alpha >= 40:
+            mean = (four[:, :3] * four[:, 3:]).sum(0) / alpha
+            assert np.abs(found[row, col, :3] - mean).max() <= 0.51
+    assert (found[:8, 8:, 3] == 0).all(), "the absent child is transparent"
 
 
 @pytest.mark.parametrize("share", [0.9, 0.4, 0.1])

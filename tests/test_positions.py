@@ -9,7 +9,7 @@ import torch
 from salib import bias as definition
 from salib import load_model, preset
 from salib.attention import IMPLEMENTATIONS, Geometry, attend_with
-from salib.model import build_model, save_model
+from salib.model import build_model, draw_masks, save_model
 
 SMALL = replace(
     preset("tiny"), dim=24, depth=2, heads=3, patch_px=16, decoder_dim=16, decoder_heads=2
@@ -39,7 +39,9 @@ def gsd(lores: float, batch: int = 2) -> dict[str, torch.Tensor]:
 def everything(model, lores_m: float) -> list[torch.Tensor]:
     """All that a model gives: pretraining's outputs, each sensor's vectors, the joint ones."""
     pictures, metres = images(), gsd(lores_m)
-    masks = model.draw_masks(2, rows=ROWS, cols=COLS, generator=torch.Generator().manual_seed(2))
+    masks = draw_masks(
+        model.config, 2, rows=ROWS, cols=COLS, generator=torch.Generator().manual_seed(2)
+    )
     with torch.no_grad():
         out = model(pictures, metres, masks)
     alone = [model.embed(pictures[name], name, metres[name]) for name in pictures]
@@ -151,9 +153,9 @@ def test_which_implementations_ran_is_known():
     model.impl = "reference"
     model.embed(images()["lores"], "lores", 5.0)
     assert model.attention_used == {"reference"}
-    model.impl = "blocked"
+    model.impl = "sdpa"
     model.embed(images()["lores"], "lores", 5.0)
-    assert model.attention_used == {"reference", "blocked"}
+    assert model.attention_used == {"reference", "sdpa"}
 
 
 def test_a_model_with_its_own_distance_is_stored_and_asks_for_it(tmp_path):

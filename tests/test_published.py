@@ -113,21 +113,21 @@ def images(rows: int, cols: int) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(2)
     return {
         name: torch.randn(2, bands, 8 * rows, 8 * cols, generator=generator)
-        for name, bands in (("radar", 2), ("lores", 12))
+        for name, bands in (("radar", 2), ("s2", 12))
     }
 
 
 def check(model, forward, pictures):
     encoded = {}
-    for name, part in (("radar", "s1"), ("lores", "s2")):
+    for name, part in (("radar", "s1"), ("s2", "s2")):
         encoded[name] = forward.encode(pictures[name], f"{part}_encoder")
         tokens = model.embed(pictures[name], name, 10.0, tokens=True)
         torch.testing.assert_close(tokens, encoded[name], atol=1e-4, rtol=0)
         pooled = model.embed(pictures[name], name, 10.0, pooled=True)
         expected = forward.pool(encoded[name], f"{part}_GAP_FFN")
         torch.testing.assert_close(pooled, expected, atol=1e-4, rtol=0)
-    joint = forward.layers(encoded["radar"], "joint_encoder", encoded["lores"])
-    metres = {"radar": 10.0, "lores": 10.0}
+    joint = forward.layers(encoded["radar"], "joint_encoder", encoded["s2"])
+    metres = {"radar": 10.0, "s2": 10.0}
     found = model.embed(pictures, gsd_m=metres, tokens=True)
     torch.testing.assert_close(found.x, joint, atol=1e-4, rtol=0)
     pooled = model.embed(pictures, gsd_m=metres, pooled=True)

@@ -9,7 +9,7 @@ from torch import nn
 from train_runs import MODEL, TRAIN
 
 from salib.losses import total_loss
-from salib.model import build_model
+from salib.model import build_model, draw_masks
 from salib.training.data import Batch, Samples, draw_batch, stream
 from salib.training.step import learn, learning_rate, make_optimizer, step_losses
 
@@ -22,7 +22,7 @@ def given(tiles):
     model = build_model(MODEL, 1).double()
     drawn = draw_batch(Samples(tiles), TRAIN, seed=2, step=0)
     batch = Batch(*({n: v.double() for n, v in part.items()} for part in vars(drawn).values()))
-    masks = model.draw_masks(TRAIN.batch, rows=4, cols=4, generator=stream(3, "masks", 0))
+    masks = draw_masks(model.config, TRAIN.batch, rows=4, cols=4, generator=stream(3, "masks", 0))
     return model, batch, masks
 
 

@@ -15,7 +15,7 @@ from train_runs import MODEL, TRAIN, digests
 from salib.config import KINDS
 from salib.files.artifact import RECIPES, file_digest
 from salib.losses import total_loss
-from salib.model import Mask, build_model
+from salib.model import Mask, build_model, draw_masks
 from salib.model.precision import instructions
 from salib.training.data import Samples, draw_batch, stream
 from salib.training.step import step_losses
@@ -134,7 +134,7 @@ def test_models_of_both_kinds_see_the_same_places_and_masks(tiles):
     masks = {}
     for kind in ("scale_alibi", "croma"):
         model = build_model(replace(MODEL, **KINDS[kind]), 0)
-        masks[kind] = model.draw_masks(4, rows=3, cols=5, generator=stream(9, "masks", 2))
+        masks[kind] = draw_masks(model.config, 4, rows=3, cols=5, generator=stream(9, "masks", 2))
     for name in ("radar", "lores"):
         assert torch.equal(masks["croma"][name].keep, masks["scale_alibi"][name].keep)
 
@@ -144,7 +144,7 @@ def test_repairing_any_one_sensor_raises_the_contrastive_loss_of_the_model(tiles
     model = build_model(MODEL, 0)
     samples = Samples(tiles)
     batch = draw_batch(samples, replace(TRAIN, batch=4, jitter=0.5), seed=1, step=0)
-    masks = model.draw_masks(4, rows=4, cols=4, generator=stream(1, "masks", 0))
+    masks = draw_masks(model.config, 4, rows=4, cols=4, generator=stream(1, "masks", 0))
     optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
     for _ in range(60):
         contrastive, _ = step_losses(model, batch, masks, joint_target=False)

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from train_runs import MODEL, TRAIN, held_out
 
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss
-from salib.model import build_model
+from salib.model import build_model, draw_masks
 from salib.training.checkpoint import StoppedRun
 from salib.training.data import Batch, Samples, draw_batch, stream
 from salib.training.ranks import drawing_threads
@@ -48,7 +48,9 @@ def by_hand(tiles, levels):
     samples, log = Samples(tiles, split="train"), []
     for step in range(PLAIN.steps):
         batch = wide(samples, PLAIN, seed=SEED, step=step)
-        masks = model.draw_masks(PLAIN.batch, rows=4, cols=4, generator=stream(SEED, "masks", step))
+        masks = draw_masks(
+            model.config, PLAIN.batch, rows=4, cols=4, generator=stream(SEED, "masks", step)
+        )
         out = model(batch.images, batch.gsd_m, masks)
         contrast = contrastive_loss(out.projections, out.temperature)
         rebuilt = reconstruction_loss(out.predicted, normalise_targets(out.target), out.hidden)

@@ -1,12 +1,14 @@
-"""Built ground: houses, halls, streets, solar arrays and brick kilns, all with physical sizes."""
+"""Built ground: houses, halls and streets, all with physical sizes."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Float32
 
-from earth.landscape.fields import Grid, Lay, noise, parcels, sample
+from earth.landscape.fields import Grid, Lay, noise, parcels, sample, stripes
 from earth.landscape.ground import (
-    Mask,
+    Coverage,
     Paint,
     Rng,
     flat,
@@ -18,7 +20,7 @@ from earth.landscape.ground import (
     smooth,
     tinted,
 )
-from earth.landscape.land import mosaic, stripes
+from earth.landscape.land import mosaic
 
 SUN = (-0.5, -0.85)
 _RADAR_LOOK = 0.2
@@ -26,7 +28,7 @@ _RADAR_LOOK = 0.2
 
 @dataclass(frozen=True, kw_only=True)
 class Lattice:
-    """Buildings on a turned lattice, one a cell, each drawn from 4,096 random rows.
+    """Buildings on a turned lattice, one per cell, each drawn from 4,096 random rows.
 
     Lengths in metres; `fill` is the share of cells built, `roofs` names of roof materials.
     """
@@ -52,40 +54,26 @@ def cells(grid: Grid, lattice: Lattice) -> tuple[np.ndarray, np.ndarray, np.ndar
     return along, across, number
 
 
-@dataclass(frozen=True, kw_only=True)
-class Roofs:
+class Roofs(NamedTuple):
     """The 4,096 buildings of a lattice: half sizes and offsets in metres, and materials."""
 
-    half_u: np.ndarray
-    half_v: np.ndarray
-    off_u: np.ndarray
-    off_v: np.ndarray
-    table: np.ndarray
+    half: Float32[np.ndarray, "2 4096"]
+    off: Float32[np.ndarray, "2 4096"]
+    table: Float32[np.ndarray, "6 4096"]
 
     @classmethod
     def draw(cls, rng: Rng, lattice: Lattice) -> "Roofs":
         """Draw them; an empty cell has a half size far below zero."""
-        share = rng.uniform(lattice.smallest, lattice.largest, (2, 4096))
-        half_u, half_v = 0.5 * lattice.cell_u * share[0], 0.5 * lattice.cell_v * share[1]
-        free = rng.uniform(-0.8, 0.8, (2, 4096))
-        off_u = free[0] * (0.5 * lattice.cell_u - half_u)
-        off_v = free[1] * (0.5 * lattice.cell_v - half_v)
-        half_u[rng.random(4096) > lattice.fill] = -1e4
+        cell = 0.5 * np.array([[lattice.cell_u], [lattice.cell_v]])
+        half = cell * rng.uniform(lattice.smallest, lattice.largest, (2, 4096))
+        off = rng.uniform(-0.8, 0.8, (2, 4096)) * (cell - half)
+        half[0, rng.random(4096) > lattice.fill] = -1e4
         table = palette(rng, lattice.roofs, 4096, gain=0.16, hue=0.03)
-        facing = np.cos(2 * (lattice.angle - _RADAR_LOOK)) ** 4
-        table[4] += 8 * facing - 1
-        parts = (half_u, half_v, off_u, off_v)
-        return cls(
-            **dict(zip(("half_u", "half_v", "off_u", "off_v"), _as32(parts), strict=True)),
-            table=table,
-        )
+        table[4] += 8 * np.cos(2 * (lattice.angle - _RADAR_LOOK)) ** 4 - 1
+        return cls(half.astype(np.float32), off.astype(np.float32), table)
 
 
-def _as32(parts: tuple[np.ndarray, ...]) -> list[np.ndarray]:
-    return [part.astype(np.float32) for part in parts]
-
-
-def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Mask | None) -> None:
+def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Coverage | None) -> None:
     """Shadows, then roofs lit from one side; `keep` removes buildings where it is 0."""
     roofs = Roofs.draw(rng, lattice)
     along, across, number = cells(grid, lattice)
@@ -96,41 +84,41 @@ def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Mask |
         body *= keep
         shadow *= keep
     mix(paint, material("shade"), 0.75 * shadow * (1 - body))
-    ridge = across - np.take(roofs.off_v, number)
+    ridge = across - roofs.off[1][number]
     lit = np.float32(1) + np.float32(0.10) * np.clip(ridge / np.float32(2.0), -1, 1)
-    roof = np.take(roofs.table, number, axis=1)
+    roof = roofs.table[:, number]
     shade(roof, lit)
     mix(paint, roof, body)
 
 
 def _footprint(
     along: np.ndarray, across: np.ndarray, number: np.ndarray, roofs: Roofs, gsd_m: float
-) -> Mask:
-    du = np.take(roofs.half_u, number) - np.abs(along - np.take(roofs.off_u, number))
-    dv = np.take(roofs.half_v, number) - np.abs(across - np.take(roofs.off_v, number))
+) -> Coverage:
+    du = roofs.half[0][number] - np.abs(along - roofs.off[0][number])
+    dv = roofs.half[1][number] - np.abs(across - roofs.off[1][number])
     return inside(du, gsd_m) * inside(dv, gsd_m)
 
 
-def streets(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, every: tuple[int, int]) -> Mask:
+def streets(
+    paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, every: tuple[int, int]
+) -> Coverage:
     """Straight streets every few cells of a lattice; returns 1 off the street."""
     along, across = grid.turned(lattice.angle)
-    width = float(rng.uniform(6, 11))
+    width = rng.uniform(6, 11)
     out = np.ones((grid.rows, grid.cols), np.float32)
     for place, period in ((along, every[0] * lattice.cell_u), (across, every[1] * lattice.cell_v)):
         near = np.abs(place - np.rint(place / np.float32(period)) * np.float32(period))
         out *= 1 - inside(width / 2 - near, grid.gsd_m)
-    mix(paint, tinted(rng, str(rng.choice(["asphalt", "asphalt", "concrete"]))), 1 - out)
+    mix(paint, tinted(rng, "asphalt", "asphalt", "concrete"), 1 - out)
     return out
 
 
 def residential(grid: Grid, rng: Rng) -> Paint:
     """Houses in gardens along streets, from a dense centre to a green suburb."""
-    base = str(rng.choice(["yard", "yard", "grass", "concrete", "tan_soil"]))
-    paint = flat(grid, tinted(rng, base))
-    green = noise(grid, rng, 1.0, float(rng.uniform(3, 6)))
-    amount = float(rng.uniform(-0.6, 1.4))
-    tree = tinted(rng, str(rng.choice(["forest", "maquis", "grass"])))
-    mix(paint, tree, smooth(green, amount, 0.7))
+    paint = flat(grid, tinted(rng, "yard", "yard", "grass", "concrete", "tan_soil"))
+    green = noise(grid, rng, 1.0, rng.uniform(3, 6))
+    amount = rng.uniform(-0.6, 1.4)
+    mix(paint, tinted(rng, "forest", "maquis", "grass"), smooth(green, amount, 0.7))
     shade(paint, 1 + 0.06 * noise(grid, rng, 0.6, 5.0))
     roofs = (
         ("red_roof", "red_roof", "tan_roof", "dark_roof"),
@@ -141,64 +129,62 @@ def residential(grid: Grid, rng: Rng) -> Paint:
     )[rng.integers(5)]
     size = float(np.exp(rng.normal(np.log(21), 0.3)))
     lattice = Lattice(
-        angle=float(rng.uniform(0, np.pi)),
+        angle=rng.uniform(0, np.pi),
         cell_u=size,
-        cell_v=size * float(rng.uniform(0.7, 1.8)),
-        fill=float(rng.uniform(0.55, 0.98)),
-        height_m=float(rng.uniform(5, 13)),
+        cell_v=size * rng.uniform(0.7, 1.8),
+        fill=rng.uniform(0.55, 0.98),
+        height_m=rng.uniform(5, 13),
         roofs=roofs,
         smallest=0.4,
-        largest=float(rng.uniform(0.65, 1.0)),
+        largest=rng.uniform(0.65, 1.0),
     )
     every = (int(rng.integers(2, 8)), int(rng.integers(2, 5)))
     keep = streets(paint, grid, rng, lattice, every)
     _avenues(paint, grid, rng, keep)
     keep *= 1 - smooth(green, max(amount, 0.2) + 0.5, 0.3)
-    park = smooth(noise(grid, rng, 2.0, 8.0), float(rng.uniform(0.9, 2.6)), 0.2)
+    park = smooth(noise(grid, rng, 2.0, 8.0), rng.uniform(0.9, 2.6), 0.2)
     buildings(paint, grid, rng, lattice, keep * (1 - park))
-    mix(paint, tinted(rng, str(rng.choice(["grass", "forest"]))), park * 0.9)
+    mix(paint, tinted(rng, "grass", "forest"), park * 0.9)
     return paint
 
 
-def _avenues(paint: Paint, grid: Grid, rng: Rng, keep: Mask) -> None:
+def _avenues(paint: Paint, grid: Grid, rng: Rng, keep: Coverage) -> None:
     """Wider streets along the edges of irregular quarters."""
     kind = int(rng.choice([0, 1, 4]))
-    edge = sample(parcels(kind)[1], grid, Lay.draw(rng, float(rng.uniform(2, 5))))
-    road = inside(float(rng.uniform(1.0, 2.4)) * 3 - 3 * edge, grid.gsd_m)
+    edge = sample(parcels(kind)[1], grid, Lay.draw(rng, rng.uniform(2, 5)))
+    road = inside(rng.uniform(1.0, 2.4) * 3 - 3 * edge, grid.gsd_m)
     mix(paint, tinted(rng, "asphalt"), road)
     keep *= 1 - road
 
 
 def industrial(grid: Grid, rng: Rng) -> Paint:
     """Halls of 40 to 130 m between yards, car parks and verges."""
-    table = palette(
-        rng, ("asphalt", "concrete", "yard", "grass", "gravel", "asphalt"), 1024, unity=0.3
-    )
-    paint, _, edge = mosaic(grid, rng, int(rng.choice([0, 4])), float(rng.uniform(1.3, 3)), table)
+    names = ("asphalt", "concrete", "yard", "grass", "gravel", "asphalt")
+    table = palette(rng, names, 1024, unity=0.3)
+    paint, _, edge = mosaic(grid, rng, int(rng.choice([0, 4])), rng.uniform(1.3, 3), table)
     shade(paint, 1 + 0.08 * noise(grid, rng, 0.6, 4.0) + 0.06 * noise(grid, rng, 1.3, 5.0))
-    road = inside(float(rng.uniform(4, 8)) - edge, grid.gsd_m)
+    road = inside(rng.uniform(4, 8) - edge, grid.gsd_m)
     roofs = (
         ("white_roof", "grey_roof", "dark_roof", "grey_roof"),
         ("grey_roof", "white_roof", "red_roof", "blue_roof"),
         ("white_roof", "tan_roof", "grey_roof", "dark_roof", "white_roof"),
         ("dark_roof", "grey_roof", "red_roof"),
     )[rng.integers(4)]
-    angle = float(rng.uniform(0, np.pi))
+    angle = rng.uniform(0, np.pi)
     for size, fill in ((rng.uniform(75, 130), rng.uniform(0.4, 0.85)), (rng.uniform(26, 50), 0.3)):
         lattice = Lattice(
             angle=angle,
-            cell_u=float(size),
-            cell_v=float(size * rng.uniform(0.5, 1.1)),
-            fill=float(fill),
-            height_m=float(rng.uniform(8, 16)),
+            cell_u=size,
+            cell_v=size * rng.uniform(0.5, 1.1),
+            fill=fill,
+            height_m=rng.uniform(8, 16),
             roofs=roofs,
             smallest=0.35,
             largest=0.92,
         )
         buildings(paint, grid, rng, lattice, 1 - road)
-    ribs = stripes(grid, rng, float(rng.uniform(10, 26)))
-    shade(paint, 1 + 0.05 * ribs)
+    shade(paint, 1 + 0.05 * stripes(grid, rng, rng.uniform(10, 26)))
     mix(paint, tinted(rng, "asphalt"), road)
-    green = smooth(noise(grid, rng, 1.3, 5.0), float(rng.uniform(0.8, 2.2)), 0.4)
-    mix(paint, tinted(rng, str(rng.choice(["grass", "forest"]))), green)
+    green = smooth(noise(grid, rng, 1.3, 5.0), rng.uniform(0.8, 2.2), 0.4)
+    mix(paint, tinted(rng, "grass", "forest"), green)
     return paint

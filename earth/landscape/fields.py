@@ -12,11 +12,12 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int32, UInt16
 from scipy.spatial import KDTree
 
-SIDE = 512
+TEXTURE_SIDE = 512
 PARCEL_SIDE = 1024
 EXPONENTS = (0.6, 1.0, 1.3, 1.6, 2.0, 2.4, 3.0)
 _STOCK_SEED = 20241113
 
+Rng = np.random.Generator
 Pyramid = list[Float32[np.ndarray, "_ _"]]
 
 
@@ -89,7 +90,7 @@ class Lay:
     v: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, texel_m: float) -> "Lay":
+    def draw(cls, rng: Rng, texel_m: float) -> "Lay":
         """Draw angle and offset."""
         angle, u, v = rng.random(3)
         return cls(texel_m=texel_m, angle=2 * np.pi * angle, u=1024 * u, v=1024 * v)
@@ -110,10 +111,15 @@ class Lay:
 def noise_pyramid(index: int) -> Pyramid:
     """Fractal noise of unit variance with amplitude spectrum k^-EXPONENTS[index]."""
     rng = np.random.default_rng([_STOCK_SEED, index])
-    spectrum = np.fft.rfft2(rng.standard_normal((SIDE, SIDE)))
-    wave = np.hypot(np.fft.fftfreq(SIDE)[:, None], np.fft.rfftfreq(SIDE)[None]) * SIDE
+    spectrum = np.fft.rfft2(rng.standard_normal((TEXTURE_SIDE, TEXTURE_SIDE)))
+    wave = (
+        np.hypot(np.fft.fftfreq(TEXTURE_SIDE)[:, None], np.fft.rfftfreq(TEXTURE_SIDE)[None])
+        * TEXTURE_SIDE
+    )
     wave[0, 0] = np.inf
-    field = np.fft.irfft2(spectrum * np.maximum(wave, 3.0) ** -EXPONENTS[index], (SIDE, SIDE))
+    field = np.fft.irfft2(
+        spectrum * np.maximum(wave, 3.0) ** -EXPONENTS[index], (TEXTURE_SIDE, TEXTURE_SIDE)
+    )
     return _pyramid((field / field.std()).astype(np.float32))
 
 
@@ -130,14 +136,14 @@ def relief_pyramid() -> Pyramid:
 def leaves_pyramid(index: int) -> Pyramid:
     """Dead leaves: overlapping discs, lit from one side, unit variance (crowns, boulders)."""
     rng = np.random.default_rng([_STOCK_SEED, 100 + index])
-    field = np.zeros((SIDE, SIDE), np.float32)
+    field = np.zeros((TEXTURE_SIDE, TEXTURE_SIDE), np.float32)
     radii = np.exp(rng.normal(np.log(3.0 + 1.5 * index), 0.35, 9000))
     for radius in radii:
-        x, y = rng.random(2) * SIDE
+        x, y = rng.random(2) * TEXTURE_SIDE
         level = float(rng.normal())
-        for dx in (0, SIDE):
-            for dy in (0, SIDE):
-                at = (int(16 * (x + dx - SIDE / 2)), int(16 * (y + dy - SIDE / 2)))
+        for dx in (0, TEXTURE_SIDE):
+            for dy in (0, TEXTURE_SIDE):
+                at = (int(16 * (x + dx - TEXTURE_SIDE / 2)), int(16 * (y + dy - TEXTURE_SIDE / 2)))
                 lit = (int(at[0] + 5 * radius), int(at[1] + 5 * radius))
                 cv2.circle(field, at, int(16 * radius), level - 0.7, -1, cv2.LINE_8, 4)
                 cv2.circle(field, lit, int(10 * radius), level + 0.7, -1, cv2.LINE_8, 4)
@@ -146,9 +152,7 @@ def leaves_pyramid(index: int) -> Pyramid:
 
 
 @cache
-def parcels(
-    index: int,
-) -> tuple[UInt16[np.ndarray, "side side"], Pyramid]:
+def parcels(index: int) -> tuple[UInt16[np.ndarray, "side side"], Pyramid]:
     """Parcel numbers, and distance to the parcel's edge in texels.
 
     Even indices are rectangles cut in two again and again, odd ones Voronoi cells.
@@ -177,32 +181,56 @@ def sample(pyramid: Pyramid, grid: Grid, lay: Lay) -> Float32[np.ndarray, "rows 
     )
 
 
-def noise(grid: Grid, rng: np.random.Generator, exponent: float, texel_m: float) -> np.ndarray:
+def noise(grid: Grid, rng: Rng, exponent: float, texel_m: float) -> np.ndarray:
     """Fractal noise of unit variance laid at random; `exponent` is one of EXPONENTS."""
     return sample(noise_pyramid(EXPONENTS.index(exponent)), grid, Lay.draw(rng, texel_m))
 
 
-def parcel_numbers(index: int, grid: Grid, lay: Lay) -> Int32[np.ndarray, "rows cols"]:
-    """Parcel number at the pixels of a window, without interpolation."""
+def leaves(grid: Grid, rng: Rng, index: int, texel_m: float) -> np.ndarray:
+    """Crowns or boulders of unit variance laid at random."""
+    return sample(leaves_pyramid(index), grid, Lay.draw(rng, texel_m))
+
+
+def relief(grid: Grid, rng: Rng, texel_m: float) -> np.ndarray:
+    """Hillshade of unit variance laid at random."""
+    return sample(relief_pyramid(), grid, Lay.draw(rng, texel_m))
+
+
+def stripes(grid: Grid, rng: Rng, width_m: float, parcel: np.ndarray | None = None) -> np.ndarray:
+    """Sine furrows of a period `width_m`, faded where the pixel is too coarse to show them."""
+    angle, phase = rng.random(2) * 2 * np.pi
+    turn = rng.random(2048) < 0.5
+    along, across = grid.turned(angle)
+    if parcel is not None:
+        along = np.where(turn[parcel & 2047], across, along)
+    fade = np.sinc(min(grid.gsd_m / width_m, 1.0))
+    return np.float32(fade) * np.sin(along * np.float32(2 * np.pi / width_m) + np.float32(phase))
+
+
+def parcel_map(
+    grid: Grid, rng: Rng, index: int, texel_m: float
+) -> tuple[Int32[np.ndarray, "rows cols"], Float32[np.ndarray, "rows cols"]]:
+    """Parcels laid at random: their numbers, not interpolated, and metres to their edges."""
+    (numbers, edge), lay = parcels(index), Lay.draw(rng, texel_m)
     ids = cv2.warpAffine(
-        parcels(index)[0],
+        numbers,
         lay.matrix(grid, 1.0, PARCEL_SIDE),
         (grid.cols, grid.rows),
         flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
         borderMode=cv2.BORDER_WRAP,
     )
-    return ids.astype(np.int32)
+    return ids.astype(np.int32), sample(edge, grid, lay) * np.float32(texel_m)
 
 
 def _pyramid(field: Float32[np.ndarray, "side side"]) -> Pyramid:
-    levels = [field]
-    while levels[-1].shape[0] > 32:
-        fine = levels[-1]
-        levels.append((fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4)
-    return levels
+    layers = [field]
+    while layers[-1].shape[0] > 32:
+        fine = layers[-1]
+        layers.append((fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4)
+    return layers
 
 
-def _cuts(rng: np.random.Generator, index: int) -> UInt16[np.ndarray, "side side"]:
+def _cuts(rng: Rng, index: int) -> UInt16[np.ndarray, "side side"]:
     ids = np.zeros((PARCEL_SIDE, PARCEL_SIDE), np.uint16)
     waiting, count = [(0, 0, PARCEL_SIDE, PARCEL_SIDE)], 0
     smallest, slender = ((40, 2.2), (26, 5.0), (64, 1.6), (34, 3.2))[index // 2 % 4]
@@ -229,7 +257,7 @@ def _cuts(rng: np.random.Generator, index: int) -> UInt16[np.ndarray, "side side
     return ids
 
 
-def _voronoi(rng: np.random.Generator, count: int) -> UInt16[np.ndarray, "side side"]:
+def _voronoi(rng: Rng, count: int) -> UInt16[np.ndarray, "side side"]:
     tree = KDTree(rng.random((count, 2)) * PARCEL_SIDE, boxsize=PARCEL_SIDE)
     rows, cols = np.indices((PARCEL_SIDE, PARCEL_SIDE)) + 0.5
     return np.asarray(tree.query(np.stack([rows, cols], -1))[1], np.uint16)

@@ -1,18 +1,17 @@
-"""Materials and painting: a ground window is six numbers a pixel.
+"""Materials and painting: a ground window is six numbers per pixel.
 
-A material is (red, green, blue) in 8-bit levels of a usual true-colour stretch, NDVI (water is
+A material is (red, green, blue) in 8 bits of a usual true-colour stretch, NDVI (water is
 negative), and VV and VH backscatter in dB. Near infrared follows from red and NDVI.
 """
 
 import numpy as np
 from jaxtyping import Float32
 
-from earth.landscape.fields import Grid
+from earth.landscape.fields import Grid, Rng
 
 Paint = Float32[np.ndarray, "6 rows cols"]
-Mask = Float32[np.ndarray, "rows cols"]
+Coverage = Float32[np.ndarray, "rows cols"]
 Material = Float32[np.ndarray, " 6"]
-Rng = np.random.Generator
 
 _TABLE = {
     "forest": (38, 63, 73, 0.82, -8.5, -13.5),
@@ -60,9 +59,9 @@ def material(name: str) -> Material:
     return np.array(_TABLE[name], np.float32)
 
 
-def tinted(rng: Rng, name: str, gain: float = 0.14, hue: float = 0.022) -> Material:
-    """Material with its brightness and channels drawn around the table's values."""
-    out = material(name)
+def tinted(rng: Rng, *names: str, gain: float = 0.14, hue: float = 0.022) -> Material:
+    """One of some materials, its brightness and channels drawn around the table's values."""
+    out = material(names[0] if len(names) == 1 else rng.choice(names))
     out[:3] *= np.exp(gain * rng.normal() + hue * rng.normal(size=3))
     out[4:] += rng.normal(0, 0.7, 2)
     return out
@@ -108,14 +107,14 @@ def shade(paint: Paint, factor: np.ndarray) -> None:
     paint[:3] *= factor
 
 
-def inside(excess_m: np.ndarray, gsd_m: float) -> Mask:
+def inside(excess_m: np.ndarray, gsd_m: float) -> Coverage:
     """Share of a pixel that lies inside, from metres inside (positive) or outside its edge."""
     out = np.asarray(excess_m, np.float32) * np.float32(1 / gsd_m)
     out += 0.5
     return np.clip(out, 0, 1, out=out)
 
 
-def smooth(field: np.ndarray, low: float, width: float) -> Mask:
+def smooth(field: np.ndarray, low: float, width: float) -> Coverage:
     """Ramp from 0 at `low` to 1 at `low + width`."""
     out = (np.asarray(field, np.float32) - np.float32(low)) * np.float32(1 / width)
     return np.clip(out, 0, 1, out=out)

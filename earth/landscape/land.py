@@ -6,18 +6,8 @@ does not depend on the window.
 
 import numpy as np
 
-from earth.landscape.fields import (
-    Grid,
-    Lay,
-    leaves_pyramid,
-    noise,
-    parcel_numbers,
-    parcels,
-    relief_pyramid,
-    sample,
-)
+from earth.landscape.fields import Grid, leaves, noise, parcel_map, relief, stripes
 from earth.landscape.ground import (
-    Mask,
     Paint,
     Rng,
     flat,
@@ -42,24 +32,11 @@ _SOILS = (
 _CROPS = ("crop", "dark_crop", "teal_crop", "young_crop", "grass")
 
 
-def stripes(grid: Grid, rng: Rng, width_m: float, parcel: np.ndarray | None = None) -> Mask:
-    """Sine furrows of a period `width_m`, faded where the pixel is too coarse to show them."""
-    angle, phase = rng.random(2) * 2 * np.pi
-    turn = rng.random(2048) < 0.5
-    along, across = grid.turned(angle)
-    if parcel is not None:
-        along = np.where(turn[parcel & 2047], across, along)
-    fade = np.sinc(min(grid.gsd_m / width_m, 1.0))
-    return np.float32(fade) * np.sin(along * np.float32(2 * np.pi / width_m) + np.float32(phase))
-
-
 def mosaic(
     grid: Grid, rng: Rng, kind: int, texel_m: float, table: np.ndarray
 ) -> tuple[Paint, np.ndarray, np.ndarray]:
     """Parcels coloured from `table`; also their numbers, and metres to their edges."""
-    lay = Lay.draw(rng, texel_m)
-    ids = parcel_numbers(kind, grid, lay)
-    edge = sample(parcels(kind)[1], grid, lay) * np.float32(texel_m)
+    ids, edge = parcel_map(grid, rng, kind, texel_m)
     return np.take(table, ids, axis=1, mode="wrap"), ids, edge
 
 
@@ -73,7 +50,7 @@ def arable(grid: Grid, rng: Rng) -> Paint:
     paint, ids, edge = mosaic(grid, rng, kind, texel, table)
     rough = noise(grid, rng, 1.3, 6.0) * (0.02 + 0.05 * rng.random())
     patchy = noise(grid, rng, 2.4, 3.0) * (0.02 + 0.07 * rng.random())
-    lines = stripes(grid, rng, float(rng.uniform(14, 70)), ids) * (0.05 * rng.random())
+    lines = stripes(grid, rng, rng.uniform(14, 70), ids) * (0.05 * rng.random())
     shade(paint, 1 + rough + patchy + lines)
     _margins(paint, grid, rng, edge)
     _pivot(paint, grid, rng)
@@ -82,16 +59,16 @@ def arable(grid: Grid, rng: Rng) -> Paint:
 
 def _margins(paint: Paint, grid: Grid, rng: Rng, edge: np.ndarray) -> None:
     """Tracks, ditches and broken hedges between parcels."""
-    name = str(rng.choice(["gravel", "grass", "forest", "dry_grass", "brown_soil", "pale_soil"]))
-    width = float(rng.uniform(1.5, 6.0))
-    broken = smooth(noise(grid, rng, 1.6, 8.0), float(rng.uniform(-1.0, 1.0)), 0.4)
+    name = rng.choice(["gravel", "grass", "forest", "dry_grass", "brown_soil", "pale_soil"])
+    width = rng.uniform(1.5, 6.0)
+    broken = smooth(noise(grid, rng, 1.6, 8.0), rng.uniform(-1.0, 1.0), 0.4)
     mix(paint, tinted(rng, name), inside(width - edge, grid.gsd_m) * broken)
 
 
 def _pivot(paint: Paint, grid: Grid, rng: Rng) -> None:
     """One field under a centre pivot, in some regions."""
     share, x, y, radius = rng.random(), *rng.uniform(-300, 300, 2), rng.uniform(150, 330)
-    colour = tinted(rng, str(rng.choice(_CROPS)))
+    colour = tinted(rng, *_CROPS)
     if share > 0.12:
         return
     distance = np.hypot(grid.xs[None] - np.float32(x), grid.ys[:, None] - np.float32(y))
@@ -108,17 +85,17 @@ def orchard(grid: Grid, rng: Rng) -> Paint:
     table = palette(rng, soils + extra, 1024, gain=0.10, hue=0.018, unity=0.5)
     texel = float(np.exp(rng.normal(np.log(1.5), 0.35)))
     paint, ids, edge = mosaic(grid, rng, kind, texel, table)
-    tree = tinted(rng, str(rng.choice(["maquis", "forest", "shrub"])))
-    rows = stripes(grid, rng, float(rng.uniform(6, 13)), ids)
-    broad = stripes(grid, rng, float(rng.uniform(16, 34)), ids)
+    tree = tinted(rng, "maquis", "forest", "shrub")
+    rows = stripes(grid, rng, rng.uniform(6, 13), ids)
+    broad = stripes(grid, rng, rng.uniform(16, 34), ids)
     planted = (rng.random(2048) < 0.75)[ids & 2047]
-    crowns = sample(leaves_pyramid(0), grid, Lay.draw(rng, 1.6))
+    crowns = leaves(grid, rng, 0, 1.6)
     trees = smooth(rows + 0.6 * crowns + 0.25 * broad, 0.2, 1.0) * planted * rng.uniform(0.2, 0.55)
     mix(paint, tree, trees.astype(np.float32))
     lift = noise(grid, rng, 1.0, 7.0) * (0.04 + 0.05 * rng.random())
     shade(paint, 1 + lift + (0.03 + 0.04 * rng.random()) * broad * planted)
     _margins(paint, grid, rng, edge)
-    clumps = smooth(noise(grid, rng, 1.3, 6.0), float(rng.uniform(1.2, 2.2)), 0.4)
+    clumps = smooth(noise(grid, rng, 1.3, 6.0), rng.uniform(1.2, 2.2), 0.4)
     mix(paint, tree, clumps)
     return paint
 
@@ -133,10 +110,10 @@ def pasture(grid: Grid, rng: Rng) -> Paint:
     paint, _, edge = mosaic(grid, rng, kind, texel, table)
     shade(paint, 1 + noise(grid, rng, 2.0, 5.0) * (0.02 + 0.06 * rng.random()))
     shade(paint, 1 + noise(grid, rng, 1.0, 8.0) * 0.03)
-    tree = tinted(rng, str(rng.choice(["forest", "conifer", "maquis"])))
-    broken = smooth(noise(grid, rng, 1.3, 8.0), float(rng.uniform(-1.4, 1.0)), 0.5)
-    mix(paint, tree, inside(float(rng.uniform(2, 7)) - edge, grid.gsd_m) * broken)
-    copse = smooth(noise(grid, rng, 1.6, 6.0), float(rng.uniform(1.5, 2.8)), 0.3)
+    tree = tinted(rng, "forest", "conifer", "maquis")
+    broken = smooth(noise(grid, rng, 1.3, 8.0), rng.uniform(-1.4, 1.0), 0.5)
+    mix(paint, tree, inside(rng.uniform(2, 7) - edge, grid.gsd_m) * broken)
+    copse = smooth(noise(grid, rng, 1.6, 6.0), rng.uniform(1.5, 2.8), 0.3)
     mix(paint, tree, copse)
     return paint
 
@@ -144,15 +121,15 @@ def pasture(grid: Grid, rng: Rng) -> Paint:
 def forest(grid: Grid, rng: Rng) -> Paint:
     """Two greens mixed by noise, crowns, hillshade; rides cut through it in places."""
     paint = flat(grid, tinted(rng, "forest", gain=0.12, hue=0.035))
-    other = tinted(rng, str(rng.choice(["conifer", "forest"])), gain=0.24, hue=0.03)
+    other = tinted(rng, "conifer", "forest", gain=0.24, hue=0.03)
     stands = noise(grid, rng, float(rng.choice([1.6, 2.0, 2.4])), 5.0)
-    mix(paint, other, smooth(stands, float(rng.uniform(-1, 0.6)), 0.7))
-    crowns = sample(leaves_pyramid(int(rng.integers(2))), grid, Lay.draw(rng, 1.1))
+    mix(paint, other, smooth(stands, rng.uniform(-1, 0.6), 0.7))
+    crowns = leaves(grid, rng, int(rng.integers(2)), 1.1)
     grain = noise(grid, rng, 0.6, 5.0)
-    relief = sample(relief_pyramid(), grid, Lay.draw(rng, float(rng.uniform(9, 25))))
+    hills = relief(grid, rng, rng.uniform(9, 25))
     steep = 0.10 * rng.random() ** 1.5
-    shade(paint, np.maximum(1 + 0.12 * crowns + 0.035 * grain + steep * relief, 0.3))
-    paint[4:] += 0.8 * steep * 10 * relief
+    shade(paint, np.maximum(1 + 0.12 * crowns + 0.035 * grain + steep * hills, 0.3))
+    paint[4:] += 0.8 * steep * 10 * hills
     ride = np.abs(noise(grid, rng, 2.4, 12.0))
     if rng.random() < 0.4:
         mix(paint, tinted(rng, "heath"), inside(2.5 - 260 * ride, grid.gsd_m) * 0.7)
@@ -172,23 +149,20 @@ def shrub(grid: Grid, rng: Rng) -> Paint:
         ("meadow", "maquis"),
     )[rng.integers(8)]
     paint = flat(grid, tinted(rng, names[0], gain=0.24, hue=0.03))
-    cover = noise(grid, rng, float(rng.choice([1.0, 1.3, 1.6, 2.0])), float(rng.uniform(3, 9)))
-    mix(
-        paint,
-        tinted(rng, names[1], gain=0.24, hue=0.03),
-        smooth(cover, rng.uniform(-0.8, 1.2), 1.2),
-    )
-    relief = sample(relief_pyramid(), grid, Lay.draw(rng, float(rng.uniform(5, 20))))
+    cover = noise(grid, rng, float(rng.choice([1.0, 1.3, 1.6, 2.0])), rng.uniform(3, 9))
+    second = tinted(rng, names[1], gain=0.24, hue=0.03)
+    mix(paint, second, smooth(cover, rng.uniform(-0.8, 1.2), 1.2))
+    hills = relief(grid, rng, rng.uniform(5, 20))
     steep = 0.03 + 0.22 * rng.random() ** 2
-    tufts = sample(leaves_pyramid(0), grid, Lay.draw(rng, 1.3))
+    tufts = leaves(grid, rng, 0, 1.3)
     grain = noise(grid, rng, 1.0, 5.0)
     grained = 0.05 * tufts + (0.02 + 0.05 * rng.random()) * grain
-    shade(paint, np.maximum(1 + steep * relief + grained, 0.25))
-    paint[4:] += 10 * steep * relief
-    trees = smooth(noise(grid, rng, 1.0, 6.0), float(rng.uniform(1.0, 2.6)), 0.6)
+    shade(paint, np.maximum(1 + steep * hills + grained, 0.25))
+    paint[4:] += 10 * steep * hills
+    trees = smooth(noise(grid, rng, 1.0, 6.0), rng.uniform(1.0, 2.6), 0.6)
     mix(paint, tinted(rng, "maquis"), trees)
     gully = np.abs(noise(grid, rng, 2.0, 9.0))
-    name = str(rng.choice(["pale_soil", "rock", "forest", "tan_soil", "heath"]))
+    name = rng.choice(["pale_soil", "rock", "forest", "tan_soil", "heath"])
     width = float(rng.uniform(1.5, 6.0) * (rng.random() < 0.6))
     mix(paint, tinted(rng, name), inside(width - 150 * gully, grid.gsd_m) * (width > 0))
     return paint
@@ -199,7 +173,7 @@ def clearing(grid: Grid, rng: Rng) -> Paint:
     paint = forest(grid, rng)
     table = palette(rng, ("heath", "grass", "brown_soil", "shrub", "dry_grass"), 1024)
     kind = int(rng.choice([0, 1, 4]))
-    felled, ids, edge = mosaic(grid, rng, kind, float(rng.uniform(2, 5)), table)
+    felled, ids, edge = mosaic(grid, rng, kind, rng.uniform(2, 5), table)
     shade(felled, 1 + 0.10 * noise(grid, rng, 1.0, 6.0))
     gone = (rng.random(2048) < rng.uniform(0.1, 0.4))[ids & 2047]
     mix(paint, felled, inside(edge - 3, grid.gsd_m) * gone)
@@ -208,16 +182,16 @@ def clearing(grid: Grid, rng: Rng) -> Paint:
 
 def bare(grid: Grid, rng: Rng) -> Paint:
     """Bare, quarried or eroded ground, with terraces and dumps."""
-    paint = flat(grid, tinted(rng, str(rng.choice(["sand", "rock", "pale_soil", "red_soil"]))))
-    other = tinted(rng, str(rng.choice(["gravel", "rock", "dry_grass", "tan_soil"])))
+    paint = flat(grid, tinted(rng, "sand", "rock", "pale_soil", "red_soil"))
+    other = tinted(rng, "gravel", "rock", "dry_grass", "tan_soil")
     mix(paint, other, smooth(noise(grid, rng, 1.6, 6.0), rng.uniform(-0.5, 0.8), 0.8))
-    relief = sample(relief_pyramid(), grid, Lay.draw(rng, float(rng.uniform(3, 9))))
+    hills = relief(grid, rng, rng.uniform(3, 9))
     height = noise(grid, rng, 2.4, 5.0)
     benches = np.sin(height * np.float32(rng.uniform(4, 14)))
     grain = noise(grid, rng, 1.0, 5.0)
-    shade(paint, np.maximum(1 + 0.10 * relief + 0.05 * benches + 0.05 * grain, 0.25))
-    paint[4:] += relief
-    pond = smooth(-height, float(rng.uniform(1.3, 2.6)), 0.05)
+    shade(paint, np.maximum(1 + 0.10 * hills + 0.05 * benches + 0.05 * grain, 0.25))
+    paint[4:] += hills
+    pond = smooth(-height, rng.uniform(1.3, 2.6), 0.05)
     mix(paint, tinted(rng, "teal_water"), pond)
     return paint
 
@@ -225,16 +199,16 @@ def bare(grid: Grid, rng: Rng) -> Paint:
 def water(grid: Grid, rng: Rng) -> Paint:
     """Lake or sea: flat colour, faint plumes and waves, sometimes shoals or a shore."""
     names = ("deep_water", "deep_water", "teal_water", "silt_water", "river_water")
-    paint = flat(grid, tinted(rng, str(rng.choice(names)), gain=0.22, hue=0.045))
-    plume = noise(grid, rng, 3.0, float(rng.uniform(5, 15)))
+    paint = flat(grid, tinted(rng, *names, gain=0.22, hue=0.045))
+    plume = noise(grid, rng, 3.0, rng.uniform(5, 15))
     shade(paint, 1 + 0.05 * rng.random() ** 2 * plume)
     shade(paint, 1 + 0.006 * noise(grid, rng, 1.0, 5.0))
     wind = rng.normal(0, 1.6)
     paint[4] += wind + 0.8 * plume
     paint[5] += 0.3 * wind
-    land = noise(grid, rng, 2.4, float(rng.uniform(6, 12)))
+    land = noise(grid, rng, 2.4, rng.uniform(6, 12))
     if rng.random() < 0.35:
-        level = float(rng.uniform(1.2, 2.0))
+        level = rng.uniform(1.2, 2.0)
         mix(paint, material("sand"), smooth(land, level - 0.04, 0.03))
-        mix(paint, tinted(rng, str(rng.choice(["grass", "maquis"]))), smooth(land, level, 0.03))
+        mix(paint, tinted(rng, "grass", "maquis"), smooth(land, level, 0.03))
     return paint

@@ -1,50 +1,56 @@
-"""Rivers, roads and motorways: smooth paths that cross the whole plane in two directions.
+"""Rivers, roads and motorways: smooth lines that cross the whole plane in two directions.
 
-A path is `across = base + sum of sines (along)`; the distance to it needs one subtraction a pixel.
+A line is `across = base + sum of sines (along)`; its distance needs one subtraction per pixel.
 """
 
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from earth.landscape.fields import Grid
-from earth.landscape.ground import Mask, Material, Paint, inside, mix, tinted
+from earth.landscape.ground import Coverage, Material, Paint, inside, mix, tinted
 
 ALONG_X, ALONG_Y = 0, 1
 
 
-@dataclass(frozen=True, kw_only=True)
-class Kind:
-    """A family of paths: metres between neighbours, and amplitude and wavelength of their bends."""
+class LineKind(NamedTuple):
+    """A family of lines.
+
+    Args:
+        spacing_m: metres between neighbours.
+        reach_m: how far from its middle a line may paint.
+        half_m: least and largest half width in metres.
+        bends: amplitude and wavelength of each sine, in metres.
+    """
 
     name: str
     spacing_m: float
-    bends: tuple[tuple[float, float], ...]
     reach_m: float
+    half_m: tuple[float, float]
+    bends: tuple[tuple[float, float], ...]
+    materials: tuple[str, ...]
 
 
+_RIVER_BENDS = ((1500.0, 9000.0), (260.0, 2100.0), (90.0, 900.0))
+_LANE_BENDS = ((260.0, 3100.0), (50.0, 700.0))
+_ROAD_BENDS = ((700.0, 6100.0), (130.0, 1700.0))
+_MOTORWAY_BENDS = ((1500.0, 10100.0), (210.0, 3300.0))
 KINDS = (
-    Kind(
-        name="river",
-        spacing_m=6800.0,
-        reach_m=170.0,
-        bends=((1500.0, 9000.0), (260.0, 2100.0), (90.0, 900.0)),
-    ),
-    Kind(name="lane", spacing_m=3700.0, reach_m=12.0, bends=((260.0, 3100.0), (50.0, 700.0))),
-    Kind(name="road", spacing_m=5300.0, reach_m=30.0, bends=((700.0, 6100.0), (130.0, 1700.0))),
-    Kind(
-        name="motorway", spacing_m=6900.0, reach_m=330.0, bends=((1500.0, 10100.0), (210.0, 3300.0))
-    ),
+    LineKind("river", 6800.0, 170.0, (9, 80), _RIVER_BENDS, ("river_water", "sand", "forest")),
+    LineKind("lane", 3700.0, 12.0, (1.5, 3), _LANE_BENDS, ("gravel", "pale_soil")),
+    LineKind("road", 5300.0, 30.0, (3, 6), _ROAD_BENDS, ("asphalt", "concrete", "dry_grass")),
+    LineKind("motorway", 6900.0, 330.0, (5, 9), _MOTORWAY_BENDS, ("asphalt", "grass", "concrete")),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class Path:
-    """One path with the materials and widths along it."""
+class Line:
+    """One line with the materials and widths along it."""
 
-    kind: Kind
+    kind: LineKind
     axis: int
     base: float
     waves: tuple[tuple[float, float, float], ...]
@@ -62,36 +68,28 @@ class Path:
         return np.stack([place, slope])
 
 
-_COLOURS = {
-    "river": ("river_water", "sand", "forest"),
-    "lane": ("gravel", "pale_soil"),
-    "road": ("asphalt", "concrete", "dry_grass"),
-    "motorway": ("asphalt", "grass", "concrete"),
-}
-
-
 @lru_cache(maxsize=4096)
-def path(seed: int, kind: Kind, axis: int, index: int) -> Path:
-    """Path number `index` of a family."""
+def line_of(seed: int, kind: LineKind, axis: int, index: int) -> Line:
+    """Line number `index` of a family."""
     rng = np.random.default_rng([seed, 7, KINDS.index(kind), axis, index + 2**31])
     waves = tuple(
         (size * rng.uniform(0.4, 1.25), wave * rng.uniform(0.7, 1.4), rng.uniform(0, 2 * np.pi))
         for size, wave in kind.bends
     )
-    low, high = {"river": (9, 80), "lane": (1.5, 3), "road": (3, 6), "motorway": (5, 9)}[kind.name]
-    return Path(
+    low, high = kind.half_m
+    return Line(
         kind=kind,
         axis=axis,
         base=(index + 0.5 + rng.uniform(-0.35, 0.35)) * kind.spacing_m,
         waves=waves,
         half_m=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
-        colours=tuple(tinted(rng, name, gain=0.16, hue=0.02) for name in _COLOURS[kind.name]),
+        colours=tuple(tinted(rng, name, gain=0.16, hue=0.02) for name in kind.materials),
         traits=tuple(rng.random(6).tolist()),
     )
 
 
-def paths_near(seed: int, grid: Grid, kind: Kind, axis: int) -> list[Path]:
-    """Paths of a family that may touch a window."""
+def lines_near(seed: int, grid: Grid, kind: LineKind, axis: int) -> list[Line]:
+    """Lines of a family that may touch a window."""
     start, side = ((grid.x_m, grid.cols), (grid.y_m, grid.rows))[axis]
     low, deep = ((grid.y_m, grid.rows), (grid.x_m, grid.cols))[axis]
     high = low + deep * grid.gsd_m
@@ -100,24 +98,24 @@ def paths_near(seed: int, grid: Grid, kind: Kind, axis: int) -> list[Path]:
     last = int(np.ceil((high + swing) / kind.spacing_m - 0.15))
     along = np.linspace(start, start + side * grid.gsd_m, 9)
     margin = kind.reach_m + 0.1 * side * grid.gsd_m
-    found = []
+    lines = []
     for index in range(first, last + 1):
-        line = path(seed, kind, axis, index)
+        line = line_of(seed, kind, axis, index)
         place = line.across(along)[0]
         if place.max() + margin > low and place.min() - margin < high:
-            found.append(line)
-    return found
+            lines.append(line)
+    return lines
 
 
-def overlay(paint: Paint, grid: Grid, seed: int, dry: Mask) -> None:
-    """Paint every path that touches the window; roads stop where `dry` is 0."""
+def overlay(paint: Paint, grid: Grid, seed: int, dry: Coverage) -> None:
+    """Paint every line that touches the window; roads stop where `dry` is 0."""
     for kind in KINDS:
         for axis in (ALONG_X, ALONG_Y):
-            for line in paths_near(seed, grid, kind, axis):
+            for line in lines_near(seed, grid, kind, axis):
                 _draw(paint, grid, line, dry)
 
 
-def _draw(paint: Paint, grid: Grid, line: Path, dry: Mask) -> None:
+def _draw(paint: Paint, grid: Grid, line: Line, dry: Coverage) -> None:
     along, lower = (grid.east, grid.south) if line.axis == ALONG_X else (grid.south, grid.east)
     place, slope = line.across(along)
     squeeze = 1 / np.hypot(1, slope)
@@ -130,63 +128,67 @@ def _draw(paint: Paint, grid: Grid, line: Path, dry: Mask) -> None:
     middle = place.mean()
     offset = (lower[top:bottom, None] - middle).astype(np.float32)
     offset = (offset - (place - middle)[None].astype(np.float32)) * squeeze[None].astype(np.float32)
-    strip = view[:, top:bottom]
-    _PAINTERS[line.kind.name](strip, offset, along, line, grid.gsd_m, wet[top:bottom])
+    view = _View(view[:, top:bottom], wet[top:bottom], grid.gsd_m, line, along, offset)
+    _PAINTERS[line.kind.name](view)
 
 
-def _river(
-    strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask
-) -> None:
+class _View(NamedTuple):
+    """What of a window a line may touch.
+
+    Args:
+        dry: 1 where it may be painted.
+        along: metres along the line of each column.
+        offset: metres from its middle of each pixel.
+    """
+
+    strip: Paint
+    dry: Coverage
+    gsd_m: float
+    line: Line
+    along: np.ndarray
+    offset: Coverage
+
+    def cover(self, colour: Material, excess_m: np.ndarray) -> None:
+        """Lay a material where a pixel lies inside an edge, by metres inside it."""
+        mix(self.strip, colour, inside(excess_m, self.gsd_m) * self.dry)
+
+
+def _river(view: _View) -> None:
+    line, away = view.line, np.abs(view.offset)
     water, bank, wood = line.colours
-    turn = along * (2 * np.pi / (700 + 900 * line.traits[0]))
+    turn = view.along * (2 * np.pi / (700 + 900 * line.traits[0]))
     half = (line.half_m * (1 + 0.25 * np.sin(turn)))[None].astype(np.float32)
-    away = np.abs(offset)
     fringe = np.float32(6 + 25 * line.traits[1])
     ragged = (0.5 + 0.5 * np.sin(turn * 7.3) * np.sin(turn * 2.9))[None].astype(np.float32)
-    mix(strip, wood, inside(half + fringe * ragged - away, gsd_m) * dry)
-    mix(strip, bank, inside(half + np.float32(6 * line.traits[2] ** 2) - away, gsd_m) * dry)
-    mix(strip, water, inside(half - away, gsd_m) * dry)
+    view.cover(wood, half + fringe * ragged - away)
+    view.cover(bank, half + np.float32(6 * line.traits[2] ** 2) - away)
+    view.cover(water, half - away)
 
 
-def _lane(
-    strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask
-) -> None:
-    colour = line.colours[int(line.traits[0] < 0.5)]
-    mix(strip, colour, inside(line.half_m - np.abs(offset), gsd_m) * dry)
+def _lane(view: _View) -> None:
+    line = view.line
+    view.cover(line.colours[int(line.traits[0] < 0.5)], line.half_m - np.abs(view.offset))
 
 
-def _road(
-    strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask
-) -> None:
-    away = np.abs(offset)
-    colour = line.colours[int(line.traits[0] < 0.4)]
-    mix(strip, line.colours[2], inside(line.half_m + 4 * line.traits[1] - away, gsd_m) * dry)
-    mix(strip, colour, inside(line.half_m - away, gsd_m) * dry)
+def _road(view: _View) -> None:
+    line, away = view.line, np.abs(view.offset)
+    view.cover(line.colours[2], line.half_m + 4 * line.traits[1] - away)
+    view.cover(line.colours[int(line.traits[0] < 0.4)], line.half_m - away)
 
 
-def _motorway(
-    strip: Paint, offset: Mask, along: np.ndarray, line: Path, gsd_m: float, dry: Mask
-) -> None:
+def _motorway(view: _View) -> None:
+    line, away = view.line, np.abs(view.offset)
     surface, verge, pale = line.colours
     surface = surface if line.traits[0] < 0.6 else pale
     half, median = line.half_m, 1 + 5 * line.traits[1]
-    away = np.abs(offset)
-    mix(strip, verge, inside(half * 2 + median + 14 * line.traits[2] - away, gsd_m) * dry)
-    away -= np.float32(half + median)
-    mix(strip, surface, inside(half - np.abs(away), gsd_m) * dry)
-    _ramps(strip, offset, along, line, surface, gsd_m, dry)
+    view.cover(verge, half * 2 + median + 14 * line.traits[2] - away)
+    view.cover(surface, half - np.abs(away - np.float32(half + median)))
+    _ramps(view, surface)
 
 
-def _ramps(
-    strip: Paint,
-    offset: Mask,
-    along: np.ndarray,
-    line: Path,
-    surface: Material,
-    gsd_m: float,
-    dry: Mask,
-) -> None:
+def _ramps(view: _View, surface: Material) -> None:
     """Loops and a crossing road, at some of the places every 2 km along the motorway."""
+    strip, dry, gsd_m, line, along, offset = view
     period, ramp = 1500 + 1500 * line.traits[3], 3.5
     number = np.floor(along / period)
     luck = np.modf(np.abs(np.sin(number * 12.9898 + line.traits[4] * 78.233)) * 43758.5453)[0]

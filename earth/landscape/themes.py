@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Int32
 
 from earth.landscape import built, land, rural
-from earth.landscape.fields import Grid, Lay, noise_pyramid, sample
-from earth.landscape.ground import Mask, Paint, Rng
+from earth.landscape.fields import Grid, noise
+from earth.landscape.ground import Paint, Rng
 from earth.landscape.lines import overlay
 
 CELL_M = 1500.0
@@ -94,11 +94,6 @@ def theme_numbers(seed: int, grid: Grid) -> Int32[np.ndarray, "rows cols"]:
     return numbers[_owners(seed, grid, sites)]
 
 
-def theme_mask(seed: int, grid: Grid, theme: str) -> Mask:
-    """1 where the window's regions have a theme."""
-    return (theme_numbers(seed, grid) == THEMES.index(theme)).astype(np.float32)
-
-
 def _candidates(seed: int, grid: Grid) -> list[Region]:
     """Regions that may own a pixel of the window."""
     width, height = grid.cols * grid.gsd_m, grid.rows * grid.gsd_m
@@ -131,8 +126,7 @@ def _owners(seed: int, grid: Grid, sites: list[Region]) -> Int32[np.ndarray, "ro
     if len(sites) == 1:
         return np.zeros((grid.rows, grid.cols), np.int32)
     rng = np.random.default_rng([seed, 3])
-    bend = noise_pyramid(4)
-    warp = [np.clip(sample(bend, grid, Lay.draw(rng, 14.0)), -3, 3) * 110 for _ in range(2)]
+    warp = [np.clip(noise(grid, rng, 2.0, 14.0), -3, 3) * 110 for _ in range(2)]
     local = grid.shifted(sites[0].x_m, sites[0].y_m)
     x, y = local.xs[None] + warp[0], local.ys[:, None] + warp[1]
     best = np.full((grid.rows, grid.cols), np.inf, np.float32)

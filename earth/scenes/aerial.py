@@ -1,7 +1,6 @@
 """Aerial images of an area, and the ground they saw averaged to 10 m."""
 
 import math
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,25 +10,14 @@ from earth import sensors
 from earth.landscape.fields import Grid
 from earth.landscape.themes import paint
 from earth.scenes import stac
-from earth.scenes.area import SNAP_M, Area
+from earth.scenes.area import SNAP_M, Quad, UtmArea
 from earth.scenes.cog import JPEG, cog, on_map
 
 LORES_M = 10.0
 BLOCK_M = 1260.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quad:
-    """One aerial image: a part of the area, in metres from its north-west corner."""
-
-    name: str
-    left_m: float
-    top_m: float
-    width_m: float
-    height_m: float
-
-
-def quads(area: Area) -> list[Quad]:
+def quads(area: UtmArea) -> list[Quad]:
     """Two by two aerial images that overlap by a few hundred metres."""
     lap = SNAP_M * max(1, round(min(300.0, area.width_m / 12) / SNAP_M))
     half = [SNAP_M * math.ceil(side / 2 / SNAP_M) for side in (area.width_m, area.height_m)]
@@ -44,7 +32,7 @@ def quads(area: Area) -> list[Quad]:
     ]
 
 
-def write_quad(part: Path, area: Area, seed: int, gsd_m: float, quad: Quad) -> np.ndarray:
+def write_quad(part: Path, area: UtmArea, seed: int, gsd_m: float, quad: Quad) -> np.ndarray:
     """Write one aerial image block by block; return its ground averaged to 10 m."""
     item = stac.naip_item(area, quad, gsd_m)
     folder = stac.folder(part, item)
@@ -52,24 +40,19 @@ def write_quad(part: Path, area: Area, seed: int, gsd_m: float, quad: Quad) -> n
     weather = sensors.Weather.draw(rng, strength=0.6)
     grain = rng.standard_normal((4, 1024, 1024), np.float32) * np.float32(rng.uniform(0.6, 1.4))
     rows, cols = round(quad.height_m / gsd_m), round(quad.width_m / gsd_m)
-    coarse = np.empty(
-        (6, round(quad.height_m / LORES_M), round(quad.width_m / LORES_M)), np.float16
-    )
+    shape = (6, round(quad.height_m / LORES_M), round(quad.width_m / LORES_M))
+    coarse = np.empty(shape, np.float16)
     west, north = area.west_m + quad.left_m, area.north_m - quad.top_m
-    with cog(
-        folder / "image.tif",
-        bands=4,
-        rows=rows,
-        cols=cols,
-        dtype="uint8",
-        georeference=on_map(area.epsg, west, north, gsd_m),
-        options=JPEG,
-    ) as put:
+    profile = {"count": 4, "height": rows, "width": cols, "dtype": "uint8"}
+    place = on_map(area.epsg, west, north, gsd_m)
+    with cog(folder / "image.tif", options=JPEG, **profile, **place) as file:
         for top_m in np.arange(0, quad.height_m, BLOCK_M):
             for left_m in np.arange(0, quad.width_m, BLOCK_M):
                 grid = _block(area, quad, float(top_m), float(left_m), gsd_m)
                 seen = paint(seed, grid)
-                put(_rgbn(seen, weather, grain), round(top_m / gsd_m), round(left_m / gsd_m))
+                row, col = round(top_m / gsd_m), round(left_m / gsd_m)
+                window = ((row, row + grid.rows), (col, col + grid.cols))
+                file.write(_rgbn(seen, weather, grain), window=window)
                 seen[4:] = sensors.backscatter(seen)
                 small = sensors.average(seen, round(grid.cols * gsd_m / LORES_M))
                 small[4:] = 10 * np.log10(small[4:])
@@ -79,7 +62,7 @@ def write_quad(part: Path, area: Area, seed: int, gsd_m: float, quad: Quad) -> n
     return coarse
 
 
-def _block(area: Area, quad: Quad, top_m: float, left_m: float, gsd_m: float) -> Grid:
+def _block(area: UtmArea, quad: Quad, top_m: float, left_m: float, gsd_m: float) -> Grid:
     x_m, y_m = area.plane
     return Grid(
         x_m=x_m + quad.left_m + left_m,
@@ -93,7 +76,7 @@ def _block(area: Area, quad: Quad, top_m: float, left_m: float, gsd_m: float) ->
 def _rgbn(
     seen: np.ndarray, weather: sensors.Weather, grain: np.ndarray
 ) -> UInt8[np.ndarray, "4 rows cols"]:
-    """Aerial levels with film grain; near infrared at half its level so that it fits 8 bits."""
+    """Aerial image with film grain; near infrared is halved so that it fits 8 bits."""
     nir = np.minimum(0.5 * sensors.near_infrared(seen), 250)
     bands = np.concatenate([sensors.optical(seen, weather), nir[None]])
     rows, cols = bands.shape[1:]

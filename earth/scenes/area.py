@@ -7,14 +7,13 @@ import numpy as np
 from jaxtyping import Float
 from pyproj import Transformer
 
-EQUATOR_M = 40_075_016.685578488
 _FALSE_NORTH_M = 10_000_000.0
 _EDGE_M = 300.0
 SNAP_M = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Area:
+class UtmArea:
     """A rectangle in UTM; the world's plane has x = easting and y = 10,000 km - northing."""
 
     epsg: int
@@ -45,8 +44,19 @@ class Area:
         return [[round(float(lon), 7), round(float(lat), 7)] for lon, lat in ring]
 
 
-def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> Area:
-    """Area that covers `tiles` x `tiles` map tiles around a place, with a margin of 300 m.
+@dataclass(frozen=True, kw_only=True)
+class Quad:
+    """One aerial image: a part of the area, in metres from its north-west corner."""
+
+    name: str
+    left_m: float
+    top_m: float
+    width_m: float
+    height_m: float
+
+
+def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:
+    """UtmArea that covers `tiles` x `tiles` map tiles around a place, with a margin of 300 m.
 
     Raises:
         ValueError: if the tiles leave the UTM zone of the place or the map.
@@ -71,7 +81,7 @@ def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> Area:
     left, low, right, high = there.transform_bounds(west, south, east, north, densify_pts=41)
     left, low = (math.floor((value - _EDGE_M) / SNAP_M) * SNAP_M for value in (left, low))
     right, high = (math.ceil((value + _EDGE_M) / SNAP_M) * SNAP_M for value in (right, high))
-    return Area(
+    return UtmArea(
         epsg=epsg,
         west_m=left,
         north_m=high,

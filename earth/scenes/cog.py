@@ -1,13 +1,14 @@
 """Cloud-optimised GeoTIFFs of arrays, on a map grid or on ground control points."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import rasterio
 import rasterio.shutil
 from jaxtyping import UInt
+from numpy import ndarray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.io import DatasetWriter
@@ -20,71 +21,40 @@ JPEG = {"compress": "JPEG", "quality": 90}
 
 @contextmanager
 def cog(
-    path: str | Path,
-    *,
-    bands: int,
-    rows: int,
-    cols: int,
-    dtype: str,
-    georeference: dict,
-    nodata: int | None = None,
-    overviews: str = "AVERAGE",
-    options: dict | None = None,
-) -> Iterator[Callable[[np.ndarray, int, int], None]]:
-    """Yield `put(bands_rows_cols, top, left)`; the COG is written when the block ends.
+    path: Path, *, overviews: str = "AVERAGE", options: dict = LOSSLESS, **profile: Any
+) -> Iterator[DatasetWriter]:
+    """Yield a file to write bands into, window by window; the COG is made when the block ends.
 
     Args:
-        georeference: from `on_map` or `on_points`.
         overviews: resampling of the overviews.
-        options: creation options, `LOSSLESS` by default.
+        options: creation options of the COG.
+        profile: of the image, as rasterio names it: count, height, width, dtype, nodata, and from
+            `on_map` or `on_points` where it lies.
     """
-    shape = {"count": bands, "height": rows, "width": cols, "dtype": dtype, "nodata": nodata}
     tiling = {"tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX, "interleave": "band"}
-    plain = Path(path).with_suffix(".plain.tif")
+    plain = path.with_suffix(".plain.tif")
     try:
         with rasterio.Env(GDAL_CACHEMAX=64):
-            with rasterio.open(plain, "w", driver="GTiff", **shape, **tiling, **georeference) as to:
-                yield _putter(to)
-            rasterio.shutil.copy(
-                str(plain),
-                str(path),
-                driver="COG",
-                blocksize=BLOCK_PX,
-                overview_resampling=overviews,
-                **(options or LOSSLESS),
-            )
+            with rasterio.open(plain, "w", driver="GTiff", **tiling, **profile) as file:
+                yield file
+            how = {"blocksize": BLOCK_PX, "overview_resampling": overviews, **options}
+            rasterio.shutil.copy(str(plain), str(path), driver="COG", **how)
     finally:
         plain.unlink(missing_ok=True)
 
 
-def _putter(file: DatasetWriter) -> Callable[[np.ndarray, int, int], None]:
-    def put(block: np.ndarray, top: int, left: int) -> None:
-        file.write(block, window=((top, top + block.shape[1]), (left, left + block.shape[2])))
-
-    return put
-
-
 def write_cog(
-    path: str | Path,
-    image: UInt[np.ndarray, "bands rows cols"],
+    path: Path,
+    image: UInt[ndarray, "bands rows cols"],
     georeference: dict,
     *,
-    nodata: int | None = None,
     overviews: str = "AVERAGE",
 ) -> None:
-    """Write a whole lossless image."""
-    bands, rows, cols = image.shape
-    with cog(
-        path,
-        bands=bands,
-        rows=rows,
-        cols=cols,
-        dtype=str(image.dtype),
-        georeference=georeference,
-        nodata=nodata,
-        overviews=overviews,
-    ) as put:
-        put(image, 0, 0)
+    """Write a whole lossless image in which 0 is no data."""
+    count, height, width = image.shape
+    profile = {"count": count, "height": height, "width": width, "dtype": str(image.dtype)}
+    with cog(path, overviews=overviews, nodata=0, **profile, **georeference) as file:
+        file.write(image)
 
 
 def on_map(epsg: int, west_m: float, north_m: float, gsd_m: float) -> dict:

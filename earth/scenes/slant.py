@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Float32
 from rasterio.control import GroundControlPoint
 
-from earth.scenes.area import Area
+from earth.scenes.area import UtmArea
 
 TURN = np.deg2rad(-10.4)
 SPACING_M = 10.0
@@ -19,7 +19,7 @@ _LATTICE = 11
 class Slant:
     """An ascending scene: columns run away from the orbit, rows run north along it."""
 
-    area: Area
+    area: UtmArea
     range_m: float
     azimuth_m: float
     rows: int
@@ -36,14 +36,8 @@ class Slant:
 
     def points(self) -> list[GroundControlPoint]:
         """Lattice of 11 x 11 ground control points in longitude and latitude."""
-        rows, cols = (
-            grid.ravel()
-            for grid in np.meshgrid(
-                np.linspace(0, self.rows, _LATTICE),
-                np.linspace(0, self.cols, _LATTICE),
-                indexing="ij",
-            )
-        )
+        sides = (np.linspace(0, side, _LATTICE) for side in (self.rows, self.cols))
+        rows, cols = (grid.ravel() for grid in np.meshgrid(*sides, indexing="ij"))
         place = self.area.lonlat(self.utm(cols, rows))
         return [
             GroundControlPoint(row=row, col=col, x=lon, y=lat, z=0.0, id=str(number + 1))
@@ -67,24 +61,17 @@ class Slant:
 
     def footprint(self) -> Float[np.ndarray, "n 2"]:
         """Corners in UTM of the part of the scene inside the area."""
-        area, side = self.area, np.array([self.area.west_m, self.area.north_m])
-        image = self.utm(
-            np.array([0, self.cols, self.cols, 0]), np.array([0, 0, self.rows, self.rows])
-        )
-        frame = np.array(
-            [[0, 0], [area.width_m, 0], [area.width_m, -area.height_m], [0, -area.height_m]]
-        )
-        _, common = cv2.intersectConvexConvex(
-            (image - side).astype(np.float32), frame.astype(np.float32)
-        )
-        return common[:, 0].astype(np.float64) + side
+        corner = np.array([self.area.west_m, self.area.north_m])
+        image = self.utm(self.cols * np.array([0, 1, 1, 0]), self.rows * np.array([0, 0, 1, 1]))
+        east, south = self.area.width_m, -self.area.height_m
+        frame = np.array([[0, 0], [east, 0], [east, south], [0, south]], np.float32)
+        _, common = cv2.intersectConvexConvex((image - corner).astype(np.float32), frame)
+        return common[:, 0].astype(np.float64) + corner
 
 
-def two_scenes(area: Area) -> list[Slant]:
+def two_scenes(area: UtmArea) -> list[Slant]:
     """Two scenes of one pass, overlapping by 3 km or a tenth, that together cover the area."""
-    corners = np.array(
-        [(0, 0), (area.width_m, 0), (0, -area.height_m), (area.width_m, -area.height_m)]
-    )
+    corners = np.array([(0, 0), (1, 0), (0, -1), (1, -1)]) * (area.width_m, area.height_m)
     cos, sin = np.cos(TURN), np.sin(TURN)
     away, ahead = corners @ np.array([cos, sin]), corners @ np.array([-sin, cos])
     lap = min(1500.0, 0.05 * np.ptp(ahead))

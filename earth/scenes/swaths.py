@@ -8,9 +8,10 @@ from jaxtyping import Float32, UInt8
 
 from earth import sensors
 from earth.landscape.fields import EXPONENTS, Grid, Lay, noise_pyramid, sample
+from earth.scenes import spectral as spectral_bands
 from earth.scenes import stac
 from earth.scenes.aerial import LORES_M
-from earth.scenes.area import Area
+from earth.scenes.area import UtmArea
 from earth.scenes.cog import on_map, on_points, write_cog
 from earth.scenes.slant import two_scenes
 
@@ -19,7 +20,7 @@ VEGETATION, NOT_VEGETATED, WATER, CLOUD_MEDIUM, CLOUD_HIGH = 4, 5, 6, 8, 9
 _STRIP = 300
 
 
-def write_radar(part: Path, area: Area, seed: int, ground: np.ndarray, number: int) -> None:
+def write_radar(part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int) -> None:
     """Write one of two radar scenes: VV and VH amplitude on ground control points."""
     slant = two_scenes(area)[number]
     item = stac.radar_item(slant, number)
@@ -33,39 +34,49 @@ def write_radar(part: Path, area: Area, seed: int, ground: np.ndarray, number: i
         strip = seen[:, top : top + _STRIP]
         dn[:, top : top + _STRIP] = sensors.amplitude(rng, strip) * (strip.min(0) > empty)
     for name, band in zip(("vv", "vh"), dn, strict=True):
-        write_cog(folder / f"{name}.tif", band[None], points, nodata=0)
+        write_cog(folder / f"{name}.tif", band[None], points)
     stac.save(part, item)
 
 
-def write_lores(part: Path, area: Area, seed: int, ground: np.ndarray, number: int) -> None:
-    """Write one lores scene: west part (ends at the swath's edge), east part, or a cloudy whole."""
+def write_lores(
+    part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int, *, spectral: bool = False
+) -> None:
+    """Write one lores scene: west part (ends at the swath's edge), east part, or a cloudy whole.
+
+    Args:
+        spectral: write Sentinel-2's twelve bands too.
+    """
     first, last = ((0.0, 0.62), (0.38, 1.0), (0.0, 1.0))[number]
     cols = [6 * round(share * ground.shape[2] / 6) for share in (first, last)]
-    levels, classes = _look(seed, ground[:, :, cols[0] : cols[1]], number)
+    ground = ground[:, :, cols[0] : cols[1]]
+    bands = spectral_bands.empty(*ground.shape[1:]) if spectral else {}
+    image, classes = _observed(seed, ground, number, bands)
     if number == 0:
-        levels[:, _beyond(*levels.shape[1:])] = 0
-        classes[_beyond(*classes.shape)] = 0
+        for band in (*image, classes, *bands.values()):
+            band[_beyond(*band.shape)] = 0
     west = area.west_m + cols[0] * LORES_M
     cloudy = float(100 * np.isin(classes, (CLOUD_MEDIUM, CLOUD_HIGH)).sum() / (classes > 0).sum())
     when = datetime(2023, 6, (12, 14, 19)[number], 17, 24, 31, tzinfo=UTC)
-    item = stac.lores_item(area, west, levels.shape[1:], number, when, cloudy, classes)
+    item = stac.lores_item(area, west, image.shape[1:], number, when, cloudy, classes)
     folder = stac.folder(part, item)
     place = on_map(area.epsg, west, area.north_m, LORES_M)
-    write_cog(folder / "TCI.tif", levels, place, nodata=0)
+    write_cog(folder / "TCI.tif", image, place)
     place = on_map(area.epsg, west, area.north_m, SCL_M)
-    write_cog(folder / "SCL.tif", classes[None], place, nodata=0, overviews="MODE")
+    write_cog(folder / "SCL.tif", classes[None], place, overviews="MODE")
+    if spectral:
+        spectral_bands.write_bands(folder, item, bands, area, west)
     stac.save(part, item)
 
 
-def _look(
-    seed: int, ground: np.ndarray, number: int
+def _observed(
+    seed: int, ground: np.ndarray, number: int, bands: dict[str, np.ndarray]
 ) -> tuple[UInt8[np.ndarray, "3 rows cols"], UInt8[np.ndarray, "halfrows halfcols"]]:
-    """Levels and scene classification of one lores scene, strip by strip."""
+    """Image and scene classification of one lores scene, strip by strip; fills `bands` if any."""
     rng = np.random.default_rng([seed, 23, number])
     weather, sigma = sensors.Weather.draw(rng, strength=0.5), float(rng.uniform(0.4, 1.0))
     lay, amount = Lay.draw(rng, 40.0 + 10 * number), (-2.4, -2.2, 0.3)[number]
     _, rows, cols = ground.shape
-    levels = np.empty((3, rows, cols), np.uint8)
+    image = np.empty((3, rows, cols), np.uint8)
     classes = np.empty((rows // 2, cols // 2), np.uint8)
     for top in range(0, rows, _STRIP):
         strip = ground[:4, top : top + _STRIP].astype(np.float32)
@@ -74,11 +85,13 @@ def _look(
         field = sample(noise_pyramid(EXPONENTS.index(1.6)), grid, lay)
         cover = np.clip((field + np.float32(amount)) / np.float32(0.8), 0, 1)
         rgb = weather.apply(strip[:3])
+        if bands:
+            spectral_bands.put(bands, rgb, strip[3], cover, top)
         rgb += cover * (np.float32(238) - rgb)
         rgb = sensors.grained(rng, rgb, sigma)
-        levels[:, top : top + high] = np.clip(rgb + 0.5, 1, 255).astype(np.uint8)
+        image[:, top : top + high] = np.clip(rgb + 0.5, 1, 255).astype(np.uint8)
         classes[top // 2 : (top + high) // 2] = _classes(strip[3], cover)
-    return levels, classes
+    return image, classes
 
 
 def _classes(

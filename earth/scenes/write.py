@@ -1,9 +1,7 @@
 """Procedural scenes in the formats of real archives: COGs and a static STAC catalog."""
 
 import math
-from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +9,9 @@ from tqdm import tqdm
 
 from earth.scenes import stac
 from earth.scenes.aerial import LORES_M, quads, write_quad
-from earth.scenes.area import SNAP_M, Area, area_of_tiles
+from earth.scenes.area import SNAP_M, UtmArea, area_of_tiles
 from earth.scenes.swaths import write_lores, write_radar
+from earth.workers import results
 from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable
 
 
@@ -25,6 +24,7 @@ def write_scenes(
     zoom: int = 14,
     tiles: int = 20,
     hires_native_gsd_m: float = 2.5,
+    spectral: bool = False,
     processes: int = 2,
 ) -> Path:
     """Write procedural Sentinel-1-, Sentinel-2- and NAIP-like scenes that cover a block of tiles.
@@ -36,7 +36,8 @@ def write_scenes(
         lat: latitude of the middle.
         zoom: zoom of the base tiles.
         tiles: side of the square block of base tiles.
-        hires_native_gsd_m: metres a pixel of the aerial images; must divide 60 m.
+        hires_native_gsd_m: metres per pixel of the aerial images; must divide 60 m.
+        spectral: write the twelve bands of the Sentinel-2-like scenes beside their true colour.
         processes: worker processes.
 
     Returns:
@@ -54,34 +55,28 @@ def write_scenes(
         raise ValueError(
             f"hires_native_gsd_m must lie in 0.3..10 and divide 60 m, got {hires_native_gsd_m}"
         )
-    check_replaceable(out, "catalog.json", *stac.COLLECTIONS, MADE_FROM)
+    check_replaceable(out, "catalog.json", *stac.COLLECTION_TITLES, MADE_FROM)
     area = area_of_tiles(lon, lat, zoom, tiles)
     with atomic_dir(out) as part:
         ground = _aerial(part, area, seed, hires_native_gsd_m, processes)
         jobs = [partial(write_radar, part, area, seed, ground, number) for number in range(2)]
-        jobs += [partial(write_lores, part, area, seed, ground, number) for number in range(3)]
+        options = {"spectral": spectral}
+        jobs += [
+            partial(write_lores, part, area, seed, ground, number, **options) for number in range(3)
+        ]
         for job in tqdm(jobs, "radar and lores scenes", disable=None):
             job()
         stac.write_catalog(part, seed)
     return Path(out) / "catalog.json"
 
 
-def _aerial(part: Path, area: Area, seed: int, gsd_m: float, processes: int) -> np.ndarray:
+def _aerial(part: Path, area: UtmArea, seed: int, gsd_m: float, processes: int) -> np.ndarray:
     """Write the aerial images; return the ground at 10 m: red, green, blue, NDVI, VV, VH."""
     job = partial(write_quad, part, area, seed, gsd_m)
     parts = quads(area)
     rows, cols = round(area.height_m / LORES_M), round(area.width_m / LORES_M)
     ground = np.zeros((6, rows, cols), np.float16)
-    workers = min(processes, len(parts))
-    pool = ProcessPoolExecutor(workers, get_context("spawn")) if workers > 1 else None
-    try:
-        done = map(job, parts) if pool is None else pool.map(job, parts)
-        for quad, seen in zip(
-            parts, tqdm(done, "hires scenes", len(parts), disable=None), strict=True
-        ):
-            top, left = round(quad.top_m / LORES_M), round(quad.left_m / LORES_M)
-            ground[:, top : top + seen.shape[1], left : left + seen.shape[2]] = seen
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+    for quad, seen in zip(parts, results(job, parts, processes, "hires scenes"), strict=True):
+        top, left = round(quad.top_m / LORES_M), round(quad.left_m / LORES_M)
+        ground[:, top : top + seen.shape[1], left : left + seen.shape[2]] = seen
     return ground

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from earth.landscape import built, land, rural
-from earth.landscape.fields import Grid, Lay, leaves_pyramid, noise, sample
+from earth.landscape.fields import Grid, leaves, noise, stripes
 from earth.landscape.ground import (
-    Mask,
+    Coverage,
     Paint,
     Rng,
     flat,
@@ -19,33 +19,13 @@ from earth.landscape.ground import (
     tinted,
 )
 
-DRIVERS = (
-    "Oil palm plantation",
-    "Timber plantation",
-    "Other large-scale plantations",
-    "Grassland shrubland",
-    "Small-scale agriculture",
-    "Small-scale mixed plantation",
-    "Small-scale oil palm plantation",
-    "Mining",
-    "Fish pond",
-    "Logging",
-    "Secondary forest",
-    "Other",
-)
-
 
 def roof(grid: Grid, rng: Rng, label: int) -> Paint:
     """A house seen from 0.1 m: two slopes, tiles, garden, trees; label 1 has solar panels on it.
 
     Roofs without panels often carry skylights and all-dark slopes, so that darkness tells little.
     """
-    return roof_and_panels(grid, rng, label)[0]
-
-
-def roof_and_panels(grid: Grid, rng: Rng, label: int) -> tuple[Paint, Mask]:
-    """The house of `roof`, and the share of each pixel that shows solar panels."""
-    paint = flat(grid, tinted(rng, str(rng.choice(["grass", "yard", "asphalt", "tan_soil"]))))
+    paint = flat(grid, tinted(rng, "grass", "yard", "asphalt", "tan_soil"))
     shade(paint, 1 + 0.10 * noise(grid, rng, 1.0, 0.12) + 0.08 * noise(grid, rng, 1.6, 0.3))
     angle, x, y = rng.uniform(0, np.pi), *rng.uniform(-5, 5, 2)
     along, across = grid.shifted(x, y).turned(angle)
@@ -53,71 +33,53 @@ def roof_and_panels(grid: Grid, rng: Rng, label: int) -> tuple[Paint, Mask]:
     shadow = grid.shifted(x + 2.2 * built.SUN[0], y + 2.2 * built.SUN[1]).turned(angle)
     mix(paint, material("shade"), 0.8 * _box(*shadow, *half, grid.gsd_m))
     names = ["red_roof", "dark_roof", "grey_roof", "tan_roof", "white_roof"]
-    top = flat(grid, tinted(rng, str(rng.choice(names)), gain=0.2))
+    top = flat(grid, tinted(rng, *names, gain=0.2))
     lit = np.where(across > 0, 1 + rng.uniform(0, 0.25), 1 - rng.uniform(0, 0.25))
     tiles = np.sin(across * np.float32(2 * np.pi / rng.uniform(0.3, 0.6)))
     fine = 0.05 * tiles + 0.05 * noise(grid, rng, 0.6, 0.1) + 0.05 * noise(grid, rng, 1.6, 0.2)
     shade(top, (lit * (1 + fine)).astype(np.float32))
     mix(paint, top, _box(along, across, *half, grid.gsd_m))
-    panels = np.zeros((grid.rows, grid.cols), np.float32)
-    if label:
-        panels = _array(paint, grid, rng, along, across, half)
-    else:
-        _skylights(paint, grid, rng, along, across, half)
-    crowns = rural.crowns(paint, grid, rng, 0.12, float(rng.uniform(1.6, 3.0)))
-    return paint, panels * (1 - crowns)
+    on_roof = _panels if label else _skylights
+    on_roof(paint, grid, rng, along, across, half)
+    rural.crowns(paint, grid, rng, 0.12, rng.uniform(1.6, 3.0))
+    return paint
 
 
-def _array(
-    paint: Paint, grid: Grid, rng: Rng, along: Mask, across: Mask, half: tuple[float, float]
-) -> Mask:
-    """Rows of modules with pale frames on one slope; returns where they are."""
+def _panels(
+    paint: Paint, grid: Grid, rng: Rng, along: Coverage, across: Coverage, half: tuple[float, float]
+) -> None:
+    """Rows of modules with pale frames on one slope."""
     wide, high = rng.uniform(0.9, 1.1), rng.uniform(1.4, 1.8)
     rows = max(1, int((half[1] - 0.6) // high))
     rows = int(rng.integers(max(1, rows // 2), rows + 1))
     cols = int(rng.integers(int(0.9 * half[0]), int(1.8 * half[0])))
-    middle = 0.3 + rows * high / 2
-    start = rng.uniform(-0.2, 0.2) * half[0]
-    u, v = (
-        along - np.float32(start) + cols * wide / 2,
-        across - np.float32(middle) + rows * high / 2,
-    )
-    body = _box(
-        along - np.float32(start),
-        across - np.float32(middle),
-        cols * wide / 2,
-        rows * high / 2,
-        grid.gsd_m,
-    )
-    edge = np.minimum(_fold(u, wide), _fold(v, high))
+    x = along - np.float32(rng.uniform(-0.2, 0.2) * half[0])
+    y = across - np.float32(0.3 + rows * high / 2)
+    edge = np.minimum(_fold(x + cols * wide / 2, wide), _fold(y + rows * high / 2, high))
     modules = flat(grid, tinted(rng, "panel", gain=0.25))
-    mix(
-        modules,
-        tinted(rng, "grey_roof", gain=0.2),
-        inside(0.06 - edge, grid.gsd_m) * rng.uniform(0.4, 1),
-    )
-    mix(paint, modules, body)
-    return body
+    frame = tinted(rng, "grey_roof", gain=0.2)
+    mix(modules, frame, inside(0.06 - edge, grid.gsd_m) * rng.uniform(0.4, 1))
+    mix(paint, modules, _box(x, y, cols * wide / 2, rows * high / 2, grid.gsd_m))
 
 
 def _skylights(
-    paint: Paint, grid: Grid, rng: Rng, along: Mask, across: Mask, half: tuple[float, float]
+    paint: Paint, grid: Grid, rng: Rng, along: Coverage, across: Coverage, half: tuple[float, float]
 ) -> None:
     """Windows and vents, and sometimes one dark patch as large as an array."""
     for _ in range(int(rng.integers(0, 5))):
         u, v = rng.uniform(-0.8, 0.8, 2) * np.array(half)
         box = _box(along - np.float32(u), across - np.float32(v), 0.4, 0.6, grid.gsd_m)
-        mix(paint, tinted(rng, str(rng.choice(["panel", "white_roof", "shade"]))), box)
+        mix(paint, tinted(rng, "panel", "white_roof", "shade"), box)
     if rng.random() < 0.3:
         u, v = rng.uniform(-0.3, 0.3) * half[0], 0.5 * half[1]
         size = rng.uniform(1.5, 0.6 * half[0]), rng.uniform(0.7, 0.45 * half[1])
         box = _box(along - np.float32(u), across - np.float32(v), *size, grid.gsd_m)
-        patch = flat(grid, tinted(rng, str(rng.choice(["panel", "dark_roof"])), gain=0.25))
+        patch = flat(grid, tinted(rng, "panel", "dark_roof", gain=0.25))
         shade(patch, 1 + 0.08 * noise(grid, rng, 1.0, 0.1))
         mix(paint, patch, box)
 
 
-def _box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, gsd_m: float) -> Mask:
+def _box(u: np.ndarray, v: np.ndarray, half_u: float, half_v: float, gsd_m: float) -> Coverage:
     return inside(np.float32(half_u) - np.abs(u), gsd_m) * inside(
         np.float32(half_v) - np.abs(v), gsd_m
     )
@@ -149,7 +111,7 @@ def _plantation(
         table = built.palette(rng, (name, name, "forest"), 1024, gain=0.07, hue=0.015, unity=0.4)
         kind = int(rng.choice([0, 4])) if regular > rng.random() else 1
         paint, ids, edge = land.mosaic(grid, rng, kind, block_m / 45, table)
-        shade(paint, 1 + 0.08 * land.stripes(grid, rng, row_m, ids))
+        shade(paint, 1 + 0.08 * stripes(grid, rng, row_m, ids))
         mix(paint, tinted(rng, "red_soil"), inside(14.0 - edge, grid.gsd_m))
         shade(paint, 1 + 0.06 * noise(grid, rng, 0.6, 12.0))
         return paint
@@ -157,11 +119,16 @@ def _plantation(
     return draw
 
 
-def _smallholding(grid: Grid, rng: Rng) -> Paint:
-    names = ("young_crop", "crop", "tan_soil", "brown_soil", "straw", "forest")
-    paint, _, edge = land.mosaic(grid, rng, 2, 3.5, built.palette(rng, names, 1024, unity=0.2))
-    mix(paint, tinted(rng, "forest"), inside(8.0 - edge, grid.gsd_m))
-    return paint
+def _parcels(
+    names: tuple[str, ...], kind: int, texel_m: float, margin: str, margin_m: float, unity: float
+) -> Callable[[Grid, Rng], Paint]:
+    def draw(grid: Grid, rng: Rng) -> Paint:
+        table = built.palette(rng, names, 1024, unity=unity)
+        paint, _, edge = land.mosaic(grid, rng, kind, texel_m, table)
+        mix(paint, tinted(rng, margin), inside(margin_m - edge, grid.gsd_m))
+        return paint
+
+    return draw
 
 
 def _mixed(grid: Grid, rng: Rng) -> Paint:
@@ -170,13 +137,6 @@ def _mixed(grid: Grid, rng: Rng) -> Paint:
         grid, rng, 1, 4.0, built.palette(rng, ("crop", "shrub", "dark_crop", "tan_soil"), 1024)
     )
     mix(paint, patches, (rng.random(2048) < 0.5)[ids & 2047].astype(np.float32))
-    return paint
-
-
-def _ponds(grid: Grid, rng: Rng) -> Paint:
-    names = ("teal_water", "silt_water", "river_water")
-    paint, _, edge = land.mosaic(grid, rng, 0, 5.0, built.palette(rng, names, 1024))
-    mix(paint, tinted(rng, "tan_soil"), inside(22.0 - edge, grid.gsd_m))
     return paint
 
 
@@ -192,22 +152,25 @@ def _logging(grid: Grid, rng: Rng) -> Paint:
 def _regrowth(grid: Grid, rng: Rng) -> Paint:
     paint = land.forest(grid, rng)
     young = flat(grid, tinted(rng, "grass"))
-    shade(young, 1 + 0.1 * sample(leaves_pyramid(0), grid, Lay.draw(rng, 6.0)))
+    shade(young, 1 + 0.1 * leaves(grid, rng, 0, 6.0))
     mix(paint, young, 0.7 * smooth(noise(grid, rng, 1.6, 18.0), -0.4, 1.2))
     return paint
 
 
+_FARMED = ("young_crop", "crop", "tan_soil", "brown_soil", "straw", "forest")
+_PONDS = ("teal_water", "silt_water", "river_water")
 _AFTER: dict[str, Callable[[Grid, Rng], Paint]] = {
     "Oil palm plantation": _plantation("crop", 700.0, 90.0, 1.0),
     "Timber plantation": _plantation("dark_crop", 420.0, 50.0, 1.0),
     "Other large-scale plantations": _plantation("young_crop", 1100.0, 140.0, 1.0),
     "Grassland shrubland": land.shrub,
-    "Small-scale agriculture": _smallholding,
+    "Small-scale agriculture": _parcels(_FARMED, 2, 3.5, "forest", 8.0, 0.2),
     "Small-scale mixed plantation": _mixed,
     "Small-scale oil palm plantation": _plantation("crop", 220.0, 60.0, 0.0),
     "Mining": land.bare,
-    "Fish pond": _ponds,
+    "Fish pond": _parcels(_PONDS, 0, 5.0, "tan_soil", 22.0, 0.0),
     "Logging": _logging,
     "Secondary forest": _regrowth,
     "Other": built.residential,
 }
+DRIVERS = tuple(_AFTER)

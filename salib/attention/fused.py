@@ -43,7 +43,7 @@ def unsupported_reason(q: Tensor, geometry: Geometry) -> str | None:
     if q.shape[-1] % 2 and q.dtype == torch.bfloat16:
         return f"impl='fused' needs heads of even width in bfloat16, got {q.shape[-1]}"
     if geometry.slopes.requires_grad and torch.is_grad_enabled():
-        return "impl='fused' has no gradient of the slopes: use 'blocked'"
+        return "impl='fused' has no gradient of the slopes: use 'sdpa'"
     compiled, reason = kernel()
     if compiled is not None and not hasattr(compiled, f"salib_forward_{_name(q.dtype)}"):
         return "impl='fused' needs a processor and a compiler with AVX-512 BF16 for bfloat16"

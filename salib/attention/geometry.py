@@ -27,7 +27,7 @@ class Geometry:
         k_xy: centres of the key patches, from the same origin.
         slopes: m(h), positive, one a head.
         reference_m: ground distance that counts as one step of bias.
-        impl: "reference", "sdpa", "blocked", "fused", "flex" or "auto" (see
+        impl: "reference", "sdpa", "fused", "flex" or "auto" (see
             `salib.attention.resolve`).
         sink: add a key that no patch owns, with logit 0 and value 0, after all others. Attention
             then sums to less than one, by an amount that depends on ground distance, so that even

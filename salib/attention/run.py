@@ -5,14 +5,13 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from salib.attention.blocked import blocked
 from salib.attention.flex import flex
 from salib.attention.fused import fused, unsupported_reason
 from salib.attention.geometry import Geometry
 from salib.attention.sdpa import bias_bytes, sdpa
 from salib.bias import Distance, is_euclidean
 
-IMPLEMENTATIONS = ("reference", "sdpa", "blocked", "fused", "flex")
+IMPLEMENTATIONS = ("reference", "sdpa", "fused", "flex")
 SMALL_KEYS = 128
 FLEX_WIDTH, FLEX_BIAS_BYTES = 16, 128 * 2**20
 
@@ -44,7 +43,7 @@ def attend(
         k_xy: centres of the key patches, from the same origin.
         slopes: m(h), positive, one a head.
         reference_m: ground distance that counts as one step of bias.
-        impl: "reference", "sdpa", "blocked", "fused", "flex", or "auto" (see `resolve`).
+        impl: "reference", "sdpa", "fused", "flex", or "auto" (see `resolve`).
         sink: add a key with logit 0 and value 0 (see `Geometry`).
         function: distance of two lists of positions, by default Euclid's on the ground.
 
@@ -75,9 +74,7 @@ def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> T
         k, v = (F.pad(tokens, (0, 0, 0, 1)) for tokens in (k, v))
     if chosen == "reference":
         return reference(q, k, v, geometry.dense(geometry.slopes.dtype))
-    return {"sdpa": sdpa, "blocked": blocked, "fused": fused, "flex": flex}[chosen](
-        q, k, v, geometry
-    )
+    return {"sdpa": sdpa, "fused": fused, "flex": flex}[chosen](q, k, v, geometry)
 
 
 def reference(
@@ -104,8 +101,7 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     takes longer than its work; wider numbers take it several times as long; and it serves neither
     learnt slopes nor heads less than 16 wide. On a CPU it is "fused" from 128 keys on. Below that,
     and where that kernel does not serve (`fused.unsupported_reason` tells why), it is "sdpa"; but
-    in bfloat16, where PyTorch's fused kernels are the slowest of all, "reference" below 128 keys
-    and "blocked" from there on.
+    "reference" below 128 keys in bfloat16, where PyTorch's fused kernels are the slowest of all.
 
     Raises:
         ValueError: if impl is unknown, or "flex" or "fused" does not serve these tensors, this
@@ -118,7 +114,7 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     if impl in ("flex", "fused") and own_distance:
         raise ValueError(
             f"impl={impl!r} serves Euclidean distance only, got another function of positions: use "
-            "auto, sdpa, blocked or reference"
+            "auto, sdpa or reference"
         )
     if impl == "flex":
         gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
@@ -138,9 +134,7 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     large = k.shape[-2] >= SMALL_KEYS and not own_distance
     if large and unsupported_reason(q, geometry) is None:
         return "fused"
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu":
-        return "sdpa"
-    return "reference" if _is_small(q, k) else "blocked"
+    return "reference" if _is_small(q, k) else "sdpa"
 
 
 def _is_small(q: Tensor, k: Tensor) -> bool:

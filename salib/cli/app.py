@@ -17,9 +17,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,
 )
-tiles = typer.Typer(help="Check, merge and convert PMTiles archives.", no_args_is_help=True)
-app.add_typer(tiles, name="tiles")
-Archives = Annotated[list[Path], Argument(help="PMTiles archives.")]
 
 
 @app.command()
@@ -90,10 +87,10 @@ def curate(
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
     from salib.curate.area import SPECS, area_of_boxes
-    from salib.curate.engine import Engine
     from salib.curate.index import Filters
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules
+    from salib.files.jobs import Engine
 
     if sum(given is not None for given in (aoi, bbox, spec)) > 1:
         raise ValueError("area must be one of --aoi, --bbox and --spec, got more than one")
@@ -148,7 +145,7 @@ def fetch(
         Path | None, Option(help="Folder; by default GEO_BENCH_DIR, or SALIB_DATA_DIR for zips.")
     ] = None,
     base_url: Annotated[
-        Text, Option(help="A mirror: files of the same names, for geobench the hub's addresses.")
+        Text, Option(help="A mirror: files of the same names, for geobench a mirror of the hub.")
     ] = None,
     revision: Annotated[Text, Option(help="Of geobench: a commit, branch or tag.")] = None,
     offline: Annotated[
@@ -162,7 +159,7 @@ def fetch(
         float, Option(help="Of tiles: most samples for a validation loss; 0: train on all.")
     ] = 0.0,
 ) -> None:
-    """Download tiles or labelled tasks, resuming where an earlier call stopped."""
+    """Download tiles or labelled tasks, whatever of them is not there yet."""
     if name != "geobench" and (tasks or revision):
         raise ValueError(f"tasks and --revision must come with geobench only, got {name}")
     if (exclude or valid_share) and name in ("geobench", "eurosat", "ucmerced"):
@@ -197,52 +194,16 @@ app.command()(embed)
 app.command()(evaluate)
 
 
-@tiles.command("verify")
-def verify_tiles(archives: Archives) -> None:
+@app.command()
+def verify(archives: Annotated[list[Path], Argument(help="PMTiles archives.")]) -> None:
     """Read and decode every tile; print what is wrong and exit with 1 if anything is."""
-    from salib.tiles.checks import verify
+    from salib.tiles.checks import verify as problems_of
 
-    wrong = 0
-    for path in archives:
-        problems = verify(path)
-        wrong += len(problems)
-        for problem in problems:
-            where = f" {problem.tile.z}/{problem.tile.x}/{problem.tile.y}" if problem.tile else ""
-            typer.echo(f"{path}{where}: {problem.kind}: {problem.detail}")
-    typer.echo(f"{wrong} problems in {len(archives)} archives")
-    raise typer.Exit(code=1 if wrong else 0)
-
-
-@tiles.command("merge")
-def merge_tiles(archives: Archives, out: Annotated[Path, Option(help="Archive to write.")]) -> None:
-    """Write the tiles of several archives into one."""
-    from salib.tiles.reshape import merge
-
-    typer.echo(merge(archives, out))
-
-
-@tiles.command("downsample")
-def downsample_tiles(
-    archive: Annotated[Path, Argument(help="A PMTiles archive.")],
-    out: Annotated[Path, Option(help="Archive to write.")],
-    min_zoom: Annotated[int, Option(help="Lowest zoom to add.")],
-) -> None:
-    """Add lower zooms, so that a map viewer can zoom out."""
-    from salib.tiles.reshape import downsample
-
-    typer.echo(downsample(archive, out, min_zoom=min_zoom))
-
-
-@tiles.command("webdataset")
-def export_tiles(
-    folder: Annotated[Path, Argument(help="Folder written by salib curate.")],
-    out: Annotated[Path, Option(help="Folder for the tar shards.")],
-    samples_a_shard: Annotated[int, Option(help="Samples in one file.")] = 1000,
-) -> None:
-    """Export joint samples as WebDataset shards."""
-    from salib.tiles.reshape import export_webdataset
-
-    typer.echo(export_webdataset(folder, out, samples_a_shard=samples_a_shard))
+    problems = [(path, *problem) for path in archives for problem in problems_of(path)]
+    for path, tile, text in problems:
+        typer.echo(f"{path}{'' if tile is None else ' ' + '/'.join(map(str, tile))}: {text}")
+    typer.echo(f"{len(problems)} problems in {len(archives)} archives")
+    raise typer.Exit(code=1 if problems else 0)
 
 
 def main() -> None:

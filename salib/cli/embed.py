@@ -114,7 +114,7 @@ def embed(
 def _embed_scene(
     files: Files, model: Path, out: Path, reading: Mapping[str, dict], how: dict, where: dict
 ) -> None:
-    from salib.curate.engine import Engine
+    from salib.files.jobs import Engine
     from salib.mapping.run import embed_scene
     from salib.mapping.scene import open_scene
 

@@ -6,9 +6,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "area": ["SPECS"],
-        "engine": ["Engine"],
         "index": ["Filters"],
-        "run": ["curate"],
+        "run": ["Engine", "curate"],
         "search.catalog": ["Rules"],
     },
 )

@@ -4,11 +4,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import shapely
+from jaxtyping import Float
 from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
-from salib.curate.cover import covered_fraction
-from salib.tiles.grid import Bounds, TileId, split_bbox, tiles_of_bbox
+from salib.tiles.grid import Bounds, TileId, split_bbox, tile_bounds, tiles_of_bbox
 
 Area = Sequence[float | int] | str | Path | BaseGeometry
 """West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""
@@ -87,6 +88,14 @@ def tiles_off(ground: BaseGeometry | None, tiles: Sequence[TileId]) -> list[Tile
         return [*tiles]
     shares = covered_fraction(ground, tiles)
     return [tile for tile, share in zip(tiles, shares.tolist(), strict=True) if not share]
+
+
+def covered_fraction(area: BaseGeometry, tiles: Sequence[TileId]) -> Float[np.ndarray, " tiles"]:
+    """Part of each tile that lies within `area` (degrees)."""
+    west, south, east, north = np.array([tile_bounds(tile) for tile in tiles]).reshape(-1, 4).T
+    boxes = shapely.box(west, south, east, north)
+    shapely.prepare(area)
+    return shapely.area(shapely.intersection(area, boxes)) / shapely.area(boxes)
 
 
 def area_of(area: Area) -> BaseGeometry:

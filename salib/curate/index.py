@@ -1,4 +1,4 @@
-"""Joint samples: places that all three sensors see whole, as a GeoParquet table."""
+"""Joint samples: ground that all sensors see whole, as a GeoParquet table."""
 
 import hashlib
 from collections import Counter
@@ -10,7 +10,7 @@ import geopandas
 import pandas as pd
 import shapely
 
-from salib.config import SENSOR_NAMES
+from salib.config import SENSOR_NAMES, SENSORS
 from salib.tiles.grid import TileId, tile_bounds, tile_gsd_m
 
 MIN_VALID = 0.95
@@ -54,40 +54,44 @@ class Filters:
 
 
 def joint_samples(
-    tiles: pd.DataFrame, zoom: int, filters: Filters | None = None
+    tiles: pd.DataFrame,
+    zoom: int,
+    filters: Filters | None = None,
+    sensors: Sequence[str] = SENSOR_NAMES,
 ) -> geopandas.GeoDataFrame:
-    """Places with radar, lores, hires and the four finer hires tiles, in Hilbert order.
+    """Tiles that every sensor has, with the finer tiles of those such as hires, in Hilbert order.
 
     Args:
-        tiles: one row a rendered tile: sensor, z, x, y, valid_frac, cloud_frac, datetime,
+        tiles: one row per rendered tile: sensor, z, x, y, valid_frac, cloud_frac, datetime,
             scene_ids, gsd_native_m.
-        zoom: of radar, lores and the coarser hires.
+        zoom: of radar and the other sensors on its grid, and of the coarser hires.
         filters: which of them to keep.
+        sensors: radar first, then the one that the days of the others are counted from.
 
     Returns:
-        One row a place: tile_id z x y geometry gsd_m split, for each sensor valid_frac, datetime,
-        scene_ids, gsd_native_m, and cloud_frac_lores, days_radar, days_hires. `gsd_m` is of a lores
-        pixel, at the tile's centre; days are from the lores image.
+        One row per sample: tile_id z x y geometry gsd_m split; for each sensor valid_frac,
+        datetime, scene_ids, gsd_native_m, the days from the second sensor's image (but for its
+        own), and cloud_frac where scenes are classified. `gsd_m` is of a lores pixel, at the tile's
+        centre.
 
     Raises:
-        ValueError: if no place is left.
+        ValueError: if no sample is left.
     """
     filters = filters or Filters()
-    seen: dict[str, dict[TileId, dict]] = {name: {} for name in SENSOR_NAMES}
+    seen: dict[str, dict[TileId, dict]] = {name: {} for name in sensors}
     seeing = tiles.query(f"valid_frac >= {filters.min_valid}")
     for row in seeing.to_dict(orient="records"):
         seen[row["sensor"]][TileId(row["z"], row["x"], row["y"])] = row
     joint = [
         tile
-        for tile in sorted(seen["radar"], key=lambda tile: tile.hilbert)
+        for tile in sorted(seen[sensors[0]], key=lambda tile: tile.hilbert)
         if tile.z == zoom
-        and tile in seen["lores"]
-        and seen["hires"].keys() >= {tile, *tile.children()}
+        and all(seen[name].keys() >= {*_needed(tile, SENSORS[name].levels_down)} for name in seen)
     ]
     if not joint:
         raise ValueError(
-            f"area must hold a place that all three sensors see to {filters.min_valid:.0%}, got "
-            "none: widen the area or the dates"
+            f"area must hold a tile that {', '.join(sensors)} all see to {filters.min_valid:.0%}, "
+            "got none: widen the area or the dates"
         )
     rows = pd.DataFrame([_sample(tile, seen) for tile in joint])
     kept = _passing(rows, filters)
@@ -101,14 +105,23 @@ def joint_samples(
     return geopandas.GeoDataFrame(rows, geometry=boxes, crs="EPSG:4326")
 
 
+def _needed(tile: TileId, levels: int) -> list[TileId]:
+    """The tile and all finer ones within it, `levels` zooms down."""
+    children = tile.children() if levels else ()
+    return [tile, *(finer for child in children for finer in _needed(child, levels - 1))]
+
+
 def _sample(tile: TileId, seen: dict[str, dict[TileId, dict]]) -> dict[str, Any]:
     row: dict[str, Any] = {"tile_id": tile.hilbert, **tile._asdict(), "gsd_m": tile_gsd_m(tile)}
-    for name in SENSOR_NAMES:
+    shown = {name: tiles[tile] for name, tiles in seen.items()}
+    for name in shown:
         for column in ("valid_frac", "datetime", "scene_ids", "gsd_native_m"):
-            row[f"{column}_{name}"] = seen[name][tile][column]
-    row["cloud_frac_lores"] = seen["lores"][tile]["cloud_frac"]
-    for name in ("radar", "hires"):
-        apart = row[f"datetime_{name}"] - row["datetime_lores"]
+            row[f"{column}_{name}"] = shown[name][column]
+    for name in (name for name in shown if SENSORS[name].classified):
+        row[f"cloud_frac_{name}"] = shown[name]["cloud_frac"]
+    reference = [*shown][1]
+    for name in (name for name in shown if name != reference):
+        apart = row[f"datetime_{name}"] - row[f"datetime_{reference}"]
         row[f"days_{name}"] = abs(apart.total_seconds()) / _DAY_S
     return row
 
@@ -120,7 +133,7 @@ def _passing(rows: pd.DataFrame, filters: Filters) -> pd.Series:
         ("days_radar", filters.max_days_radar),
         ("days_hires", filters.max_days_hires),
     ):
-        if most is not None:
+        if most is not None and column in rows:
             kept &= rows[column] <= most
     return kept
 

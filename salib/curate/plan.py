@@ -10,9 +10,9 @@ import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.config import SENSOR_NAMES
-from salib.curate.area import tiles_of_area, tiles_off
-from salib.curate.cover import cover, covered_fraction
+from salib.config import SENSORS
+from salib.curate.area import covered_fraction, tiles_of_area, tiles_off
+from salib.curate.cover import cover
 from salib.curate.index import MIN_VALID
 from salib.curate.rasters.remote import payers
 from salib.curate.search.catalog import Rules, Scene, check_files, search
@@ -50,11 +50,13 @@ def make_plan(
 
     A sensor covers a tile if `min_valid` of it lies within the footprints of its scenes.
     """
-    found = {name: search(items, name, rules, area) for name in SENSOR_NAMES}
-    seen = {n: shapely.union_all([scene.footprint for scene in found[n]]) for n in SENSOR_NAMES}
+    sensors = (rules or Rules()).sensors
+    found = {name: search(items, name, rules, area) for name in sensors}
+    seen = {n: shapely.union_all([scene.footprint for scene in found[n]]) for n in sensors}
     common = shapely.intersection_all([*seen.values()])
     if common.is_empty:
-        raise ValueError("radar, lores and hires scenes must overlap, got none in the area")
+        listed = f"{', '.join(sensors[:-1])} and {sensors[-1]}"
+        raise ValueError(f"{listed} scenes must overlap, got none in the area")
     asked = tiles_of_area(
         shapely.box(*common.bounds) if area is None else area, zoom, select=select
     )
@@ -67,18 +69,17 @@ def make_plan(
         for name, ground in seen.items()
     }
     bare = {
-        tile: [name for name in SENSOR_NAMES if lacks[name][number]]
-        for number, tile in enumerate(asked)
+        tile: [name for name in sensors if lacks[name][number]] for number, tile in enumerate(asked)
     }
-    tiles = [tile for tile, sensors in bare.items() if not sensors]
+    tiles = [tile for tile, lacking in bare.items() if not lacking]
     if not tiles:
         edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
         raise ValueError(
             f"area must hold a tile of zoom {zoom} that all sensors cover, got none of {len(asked)}"
             f": they cover about ({edges}); move the area, or raise zoom"
         )
-    scenes = {name: cover(found[name], tiles) for name in SENSOR_NAMES}
-    for name in SENSOR_NAMES:
+    scenes = {name: cover(found[name], tiles) for name in sensors}
+    for name in sensors:
         check_files(scenes[name])
     uncovered = {} if area is None else {tile: who for tile, who in bare.items() if who}
     return Plan(zoom=zoom, tiles=tuple(tiles), scenes=scenes, uncovered=uncovered)
@@ -96,7 +97,7 @@ def make_blocks(
     """The plan as units of work in Hilbert order, each with the scenes that meet it."""
     trees = {
         name: shapely.STRtree([scene.footprint for scene in plan.scenes[name]])
-        for name in SENSOR_NAMES
+        for name in plan.scenes
     }
     blocks = []
     for parent, tiles in blocks_of(plan.tiles, BLOCK_LEVELS).items():
@@ -123,8 +124,10 @@ def estimate_bytes(plan: Plan, sensor: str) -> int:
     middle = plan.tiles[len(plan.tiles) // 2]
     finest = min((scene.native_gsd_m or 10.0) for scene in plan.scenes[sensor])
     side = min(TILE_PX * tile_gsd_m(middle) / finest, 2 * TILE_PX)
-    depth = 2 * 2 if sensor == "radar" else 3
-    return int(len(plan.tiles) * side**2 * depth * (5 if sensor == "hires" else 1))
+    row = SENSORS[sensor]
+    value_bytes = 1 if row.dtype == "uint8" and not row.radar else 2
+    tiles = sum(4**level for level in range(row.levels_down + 1))
+    return int(len(plan.tiles) * side**2 * len(row.bands) * value_bytes * tiles)
 
 
 def write_uncovered(path: Path, plan: Plan) -> None:
@@ -142,17 +145,17 @@ def write_uncovered(path: Path, plan: Plan) -> None:
 
 def tell(plan: Plan, say: Callable[[str], object]) -> None:
     """Say what was chosen and what stays bare."""
-    chosen = ", ".join(f"{len(plan.scenes[name])} {name}" for name in SENSOR_NAMES)
+    chosen = ", ".join(f"{len(plan.scenes[name])} {name}" for name in plan.scenes)
     say(f"{len(plan.tiles)} tiles of zoom {plan.zoom} from {chosen} scenes")
     if plan.uncovered:
         lacking = [name for sensors in plan.uncovered.values() for name in sensors]
-        counts = ", ".join(f"{lacking.count(n)} of {n}" for n in SENSOR_NAMES if n in lacking)
+        counts = ", ".join(f"{lacking.count(n)} of {n}" for n in plan.scenes if n in lacking)
         say(f"{len(plan.uncovered)} more are not covered ({counts}), see {UNCOVERED}")
 
 
 def check_bill(plan: Plan, requester_pays: bool, say: Callable[[str], object]) -> None:
     """Say what is billed to the caller, and refuse it unless it was asked for."""
-    for name in SENSOR_NAMES:
+    for name in plan.scenes:
         scenes = plan.scenes[name]
         hrefs = payers([href for scene in scenes for href in scene.files])
         if not hrefs:

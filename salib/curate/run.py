@@ -4,47 +4,35 @@ import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
-import pandas as pd
 import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.config import SENSOR_NAMES
 from salib.curate.area import Area, area_of, excluded_ground
-from salib.curate.engine import Engine, execute
-from salib.curate.index import Filters, joint_samples
-from salib.curate.kept import (
-    INDEX,
+from salib.curate.index import Filters
+from salib.curate.output import (
     QUARANTINE,
     SHARDS,
     SNAPSHOT,
+    WRITTEN,
     check_out,
-    is_whole,
     outputs,
+    write_output,
 )
-from salib.curate.plan import (
-    UNCOVERED,
-    Plan,
-    check_bill,
-    make_blocks,
-    make_plan,
-    tell,
-    write_uncovered,
-)
+from salib.curate.plan import check_bill, make_blocks, make_plan, tell
 from salib.curate.rasters.mosaic import QUANTS, RESAMPLINGS
+from salib.curate.rasters.reader import close_files, keep_files
+from salib.curate.rasters.remote import ReadError
 from salib.curate.search import sources
 from salib.curate.search.catalog import Rules, search
-from salib.curate.shards import read_rows, read_tiles
+from salib.curate.shards import commit, read_rows
 from salib.files.artifact import (
-    MADE_FROM,
     RECIPES,
     SOURCE,
-    atomic_file,
     check_disk_space,
     clear_parts,
     code_remark,
@@ -53,15 +41,13 @@ from salib.files.artifact import (
     source_digest,
     stamp,
 )
-from salib.files.download import MANIFEST
-from salib.tiles.archive import write_archive
-from salib.tiles.checks import TILES
+from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.tiles.codec import ENCODINGS
 
 ZOOMS = (8, 20)
 CHECKS = "radar.json"
 TILE_BYTES = 40_000
-"""A low guess at an encoded tile; a place has seven, each in a shard and in an archive."""
+"""A low guess at an encoded tile; a sample has seven, each in a shard and in an archive."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -94,7 +80,7 @@ def curate(
     An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
     at once. Tiles of other scenes or arguments are replaced only with `overwrite`. The bytes depend
     on neither interruptions nor the engine. Blocks that could not be rendered are listed in
-    `quarantine.csv`, and a later call tries them again; places that a sensor's scenes leave bare
+    `quarantine.csv`, and a later call tries them again; tiles that no scene of a sensor shows
     are listed in `uncovered.geojson`.
 
     Args:
@@ -107,18 +93,18 @@ def curate(
         exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
         select: `intersects` takes every tile that meets the area, `within` those that lie in it.
-        filters: which places become joint samples.
+        filters: which tiles become joint samples.
         quant: `paper` or `released`, see `render.sar_to_8bit`.
         resampling: `smooth`, or `nearest` as the released code, see `render.mosaic`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
-        engine: how blocks of tiles are mapped, tried again and given up.
+        engine: where blocks of tiles are rendered, how often again, and how many may fail.
         requester_pays: read files whose transfer is billed to the caller's AWS account.
         overwrite: replace tiles in `out` that were made from other scenes or arguments.
         report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, an `out` that holds fetched archives, archives of
+        ValueError: for arguments out of range, an `out` that holds archives of
             others or (without `overwrite`) tiles of other inputs, a catalogue or file that is
             missing or out of reach, a search that finds nothing, an area that the scenes do not
             cover, files whose transfer would be billed without `requester_pays`, or more failed
@@ -127,8 +113,6 @@ def curate(
     """
     _check(zoom, quant, resampling, encoding)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
-    if (out / MANIFEST).is_file():
-        raise ValueError(f"out must not hold fetched archives, got {out}: choose another folder")
     filters, say = filters or Filters(), report or (lambda _: None)
     with only_writer(out):
         ground = None if area is None else area_of(area)
@@ -151,8 +135,8 @@ def curate(
         key["items"] = sources.items_digest(items)
         check_out(out, key, overwrite=overwrite)
         shards = out / SHARDS
-        clear_parts(out, *outputs(), UNCOVERED, QUARANTINE, MADE_FROM)
-        if is_kept(out, key) and is_whole(out):
+        clear_parts(out, *WRITTEN)
+        if is_kept(out, key):
             shutil.rmtree(shards, ignore_errors=True)
             say(f"kept: {out} was curated from the same inputs{code_remark(out, key)}")
             return out
@@ -171,39 +155,47 @@ def curate(
             shutil.rmtree(shards, ignore_errors=True)
         how = {"quant": quant, "encoding": encoding, "resampling": resampling}
         blocks = make_blocks(plan, shards, requester_pays=requester_pays, **how)
-        waiting = [block for block in blocks if not block.path.is_file()]
+        waiting = unfinished(blocks)
         if len(waiting) < len(blocks):
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
             say(f"resuming: {done} are rendered{code_remark(shards, key)}")
-        places = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
-        check_disk_space(out, 7 * TILE_BYTES * places)
+        rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
+        check_disk_space(out, 7 * TILE_BYTES * rest)
         try:
             frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
             if not (frozen or sources.is_remote(catalog)):
                 sources.write_snapshot(out / SNAPSHOT, items, rules, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
-            failed = execute(waiting, len(blocks), engine, out / QUARANTINE)
-            whole = [block.path for block in blocks if block.path.is_file()]
-            rows = read_rows(whole).to_pandas()
-            from salib.curate.rasters.gcps import (
-                radar_checks,  # 40 MB of scipy: after the workers' end
-            )
+            options = {"retry": _may_pass, "start": keep_files, "quarantine": out / QUARANTINE}
+            try:
+                failed = run_jobs(commit, blocks, engine, unit="block", **options)
+            finally:
+                close_files()
+            paths = [block.path for block in blocks if block.path.is_file()]
+            rows = read_rows(paths).to_pandas()
+            # 40 MB of scipy: after the workers' end
+            from salib.curate.rasters.gcps import radar_checks
 
             checks = radar_checks(plan.scenes["radar"], rows, shards / CHECKS, requester_pays)
-            _finish(out, plan, whole, rows, filters, checks, engine.workers)
+            write_output(out, plan, paths, rows, filters, {"radar": checks}, engine.workers)
         except OSError as error:
             if error.errno not in FULL:
                 raise
-            text = f"disk must have room, got none left in {out}: free some and run again to go on"
+            text = f"The disk of {out} is full. Finished blocks are kept: free space and run again"
             raise OSError(error.errno, text) from error
         if failed:
             left = f"{len(failed)} of {len(blocks)} blocks are left out"
             say(f"{left}, see {out / QUARANTINE}: run again")
             return out
-        stamp(out, key)
+        stamp(out, key, *outputs(rules.sensors))
         shutil.rmtree(shards)
         return out
+
+
+def _may_pass(error: ValueError) -> bool:
+    """Whether a block may succeed later."""
+    return isinstance(error, ReadError) and error.again
 
 
 def _digest(ground: BaseGeometry) -> str:
@@ -224,56 +216,10 @@ def _items(
         if answered is not None:
             check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
-        for name in SENSOR_NAMES:
+        for name in rules.sensors:
             search(items, name, rules, ground)
         sources.write_snapshot(out / SNAPSHOT, items, rules, query)
     return sources.read_snapshot(out / SNAPSHOT)
-
-
-def _finish(
-    out: Path,
-    plan: Plan,
-    paths: Sequence[Path],
-    rows: pd.DataFrame,
-    filters: Filters,
-    checks: dict[str, dict],
-    workers: int,
-) -> None:
-    """Shards to archives and, last, the index; what an earlier call left goes first."""
-    index = joint_samples(rows, plan.zoom, filters)
-    for name in (MADE_FROM, INDEX, TILES, UNCOVERED, *(f"{n}.pmtiles" for n in SENSOR_NAMES)):
-        (out / name).unlink(missing_ok=True)
-
-    def archive(sensor: str) -> Path:
-        zooms = (plan.zoom, plan.zoom + 1) if sensor == "hires" else (plan.zoom,)
-        tiles = (pair for zoom in zooms for pair in read_tiles(paths, sensor, zoom))
-        metadata = _metadata(plan, sensor) | (checks if sensor == "radar" else {})
-        return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=metadata)
-
-    with ThreadPoolExecutor(workers) as pool:
-        list(pool.map(archive, SENSOR_NAMES))
-    if plan.uncovered:
-        with atomic_file(out / UNCOVERED) as part:
-            write_uncovered(part, plan)
-    _write_rows(out / TILES, rows)
-    with atomic_file(out / INDEX) as part:
-        index.to_parquet(part)
-
-
-def _write_rows(path: Path, rows: pd.DataFrame) -> None:
-    order = rows.sort_values(["sensor", "z", "x", "y"], kind="stable").reset_index(drop=True)
-    with atomic_file(path) as part:
-        order.to_parquet(part)
-
-
-def _metadata(plan: Plan, sensor: str) -> dict:
-    scenes = plan.scenes[sensor]
-    return {
-        "name": sensor,
-        "attribution": "; ".join(dict.fromkeys(scene.attribution for scene in scenes)),
-        "procedural": any(scene.procedural for scene in scenes),
-        "scenes": [scene.id for scene in scenes],
-    }
 
 
 def _check(zoom: int, quant: str, resampling: str, encoding: str) -> None:

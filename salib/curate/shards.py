@@ -1,36 +1,49 @@
-"""One file a block of tiles: what is rendered is kept, whatever happens to the run."""
+"""Blocks of tiles, rendered to one file each, which an interrupted run keeps."""
 
 import hashlib
 import math
-import os
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import connection, parent_process
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pyarrow as pa
 from jaxtyping import Int, Int16
 
-from salib.config import SENSOR_NAMES
+from salib.config import SENSORS
 from salib.curate.rasters.mosaic import mosaic
-from salib.curate.rasters.reader import Span, keep_files
+from salib.curate.rasters.reader import Span
 from salib.curate.rasters.remote import reading
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
 from salib.tiles.codec import encode
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
 
-ROW = ["sensor", "z", "x", "y", "valid_frac", "cloud_frac", "datetime", "scene_ids"]
-ROW += ["gsd_pixel_m", "gsd_native_m", "sha256", "attribution"]
+_SCHEMA = pa.schema(
+    {
+        "sensor": pa.string(),
+        "z": pa.int64(),
+        "x": pa.int64(),
+        "y": pa.int64(),
+        "valid_frac": pa.float64(),
+        "cloud_frac": pa.float64(),
+        "datetime": pa.timestamp("us", tz="UTC"),
+        "scene_ids": pa.list_(pa.string()),
+        "gsd_pixel_m": pa.float64(),
+        "gsd_native_m": pa.float64(),
+        "sha256": pa.string(),
+        "attribution": pa.string(),
+        "data": pa.binary(),
+    }
+)
+ROW = [name for name in _SCHEMA.names if name != "data"]
+"""What is known of a tile but its pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A unit of work: tiles within one parent, the scenes of each sensor that meet it."""
+    """A job: tiles within one parent, and the scenes of each sensor that meet it."""
 
     path: Path
     tiles: tuple[TileId, ...]
@@ -39,11 +52,6 @@ class Block:
     encoding: str
     resampling: str = "smooth"
     requester_pays: bool = False
-
-    @property
-    def name(self) -> str:
-        """The parent tile, as the file's name has it."""
-        return self.path.stem
 
     @property
     def hrefs(self) -> list[str]:
@@ -69,12 +77,15 @@ def commit(block: Block) -> Path:
 
 def _groups(block: Block) -> list[list[dict]]:
     """Rows of each sensor and zoom: batches of the file, which are read one at a time."""
-    groups = [_rendered(block, sensor, block.tiles) for sensor in SENSOR_NAMES]
-    finer: list[dict] = []
-    for quarter in blocks_of(block.tiles, levels=1).values():
-        children = [child for tile in quarter for child in tile.children()]
-        finer += _rendered(block, "hires", children)
-    return [*groups, finer]
+    groups = [_rendered(block, sensor, block.tiles) for sensor in block.scenes]
+    for sensor in block.scenes:
+        tiles = [*block.tiles]
+        for _ in range(SENSORS[sensor].levels_down):
+            quarters = blocks_of(tiles, levels=1).values()
+            finer = [[child for tile in each for child in tile.children()] for each in quarters]
+            groups.append([row for each in finer for row in _rendered(block, sensor, each)])
+            tiles = [tile for each in finer for tile in each]
+    return groups
 
 
 def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[TileId, bytes]]:
@@ -84,10 +95,9 @@ def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[
             for batch in batches:
                 if (batch["sensor"][0].as_py(), batch["z"][0].as_py()) != (sensor, zoom):
                     continue
-                places = zip(batch["x"].to_pylist(), batch["y"].to_pylist(), strict=True)
-                tiles = [(TileId(zoom, x, y), number) for number, (x, y) in enumerate(places)]
-                for tile, number in sorted(tiles, key=lambda pair: pair[0].hilbert):
-                    yield tile, batch["data"][number].as_py()
+                rows = batch.select(["x", "y", "data"]).to_pylist()
+                tiles = {TileId(zoom, row["x"], row["y"]): row["data"] for row in rows}
+                yield from sorted(tiles.items(), key=lambda pair: pair[0].hilbert)
 
 
 def read_rows(paths: Sequence[Path]) -> pa.Table:
@@ -109,20 +119,6 @@ def _mapped(path: Path) -> Iterator[list[pa.RecordBatch]]:
         yield [batch for batch in every if batch.num_rows]
 
 
-def start_worker() -> None:
-    """Prepare a worker process: one thread, files kept open, and no life after the parent's."""
-    cv2.setNumThreads(1)
-    keep_files()
-    parent = parent_process()
-    if parent is not None:
-        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
-
-
-def _follow(sentinel: int) -> None:
-    connection.wait([sentinel])
-    os._exit(1)
-
-
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
     scenes, span = block.scenes[sensor], Span.around([*tiles])
     image = mosaic(scenes, span, quant=block.quant, resampling=block.resampling)
@@ -137,7 +133,7 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
         cloud = math.nan
         if image.cloud is not None and all(scenes[number].scl for number in used):
             cloud = float(image.cloud[here].sum() / shares.sum())
-        data = encode(image.rgba[here], block.encoding)
+        data = encode(image.image[here], block.encoding)
         row = {
             "sensor": sensor,
             "valid_frac": float(shares.sum()) / TILE_PX**2,
@@ -156,26 +152,4 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
 
 def _shares(source: Int16[np.ndarray, "height width"], scenes: int) -> Int[np.ndarray, " scenes"]:
     """Pixels of each scene."""
-    first = int(source[0, 0])
-    if first >= 0 and bool((source == first).all()):
-        return np.bincount([first], [source.size], scenes).astype(int)
     return np.bincount(source.ravel() + 1, minlength=scenes + 1)[1:]
-
-
-_SCHEMA = pa.schema(
-    {
-        "sensor": pa.string(),
-        "z": pa.int64(),
-        "x": pa.int64(),
-        "y": pa.int64(),
-        "valid_frac": pa.float64(),
-        "cloud_frac": pa.float64(),
-        "datetime": pa.timestamp("us", tz="UTC"),
-        "scene_ids": pa.list_(pa.string()),
-        "gsd_pixel_m": pa.float64(),
-        "gsd_native_m": pa.float64(),
-        "sha256": pa.string(),
-        "attribution": pa.string(),
-        "data": pa.binary(),
-    }
-)

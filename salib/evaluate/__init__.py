@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "columns": ["Encoder"],
+        "columns": ["Candidate"],
         "comparison": ["compare", "encoders_of", "find_tasks"],
         "protocol": ["PROTOCOLS", "Protocol", "protocol_named"],
         "run": ["evaluate"],
@@ -17,7 +17,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "geobench_task",
             "geobench_tasks",
             "missing_real",
-            "read_split",
             "real_tasks",
         ],
     },

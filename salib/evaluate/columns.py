@@ -1,4 +1,4 @@
-"""The columns of a table of results, encoders and baselines, and their features of a task."""
+"""The columns of a table of results, candidates and baselines, and their features of a task."""
 
 import hashlib
 import logging
@@ -6,62 +6,67 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import torch
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from salib.config import SENSOR_NAMES, SENSORS, Precision
 from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
 from salib.evaluate.tasks.geobench_reader import Label
-from salib.evaluate.tasks.inputs import Look, to_input
+from salib.evaluate.tasks.inputs import Modality, to_input
 from salib.evaluate.tasks.task import Task, iter_split
 
 IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"
 CONVOLUTION = "random convolution"
-Side = tuple[Look, int]
-Resized = tuple[UInt8[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
+Side = tuple[Modality, int]
+Resized = tuple[Shaped[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Encoder:
-    """One column: a model looking through one of its sensors, or through several together.
+class Candidate:
+    """A model evaluated through one of its sensor encoders, or through several jointly.
 
     Args:
-        sensor: "lores" and "hires" look at red, green, blue; "radar" at VV and VH, and at no task
-            without (`Task.sensors`); "joint" at all of `sensors`, where a task has radar.
-        zoom: side of its images in units of `image_px`; the paper's hires encoder takes 2. Of
+        sensor: "lores" and "hires" see red, green, blue; "radar" VV and VH, "s2" twelve bands, and
+            no task without (`Task.sensors`); "joint" all of `sensors`, where a task has them.
+        upsample: side of its images in units of `image_px`; the paper's hires encoder takes 2. Of
             "joint", hires images have twice the side whatever it is.
-        trained: False for the same architecture as built, the baseline of every column.
+        trained: False for the same architecture as built, the baseline of every candidate.
         sensors: what "joint" fuses.
     """
 
     model: Embedder
-    sensor: Literal["radar", "lores", "hires", "joint"]
-    zoom: int = 1
+    sensor: str
+    upsample: int = 1
     trained: bool = True
     sensors: tuple[str, ...] = SENSOR_NAMES
 
     def __post_init__(self) -> None:
-        """Check the sensor and the zoom.
+        """Check the sensor and the side.
 
         Raises:
-            ValueError: if there is no such sensor, or the zoom is below one.
+            ValueError: if there is no such sensor, or `upsample` is below one.
         """
-        if self.sensor not in (*SENSOR_NAMES, "joint"):
-            raise ValueError(f"sensor must be radar, lores, hires or joint, got {self.sensor!r}")
-        if self.zoom < 1:
-            raise ValueError(f"zoom must be at least 1, got {self.zoom}")
+        if self.sensor not in (*SENSORS, "joint"):
+            known = ", ".join(SENSORS)
+            raise ValueError(f"sensor must be {known} or joint, got {self.sensor!r}")
+        if self.upsample < 1:
+            raise ValueError(f"upsample must be at least 1, got {self.upsample}")
 
     @property
     def views(self) -> dict[str, int]:
-        """The sensors it looks through, and the side of their images in units of `image_px`."""
+        """The sensors it sees, and the side of their images in units of `image_px`."""
         if self.sensor == "joint":
-            return {name: self.zoom * SENSORS[name].factor for name in self.sensors}
-        return {self.sensor: self.zoom}
+            return {name: self.upsample * SENSORS[name].factor for name in self.sensors}
+        return {self.sensor: self.upsample}
+
+    def sides(self, task: Task, image_px: int) -> dict[str, Side]:
+        """By sensor, which modality of a task it is given, and the side of those images."""
+        views = self.views.items()
+        return {name: (task.modality_of(name), image_px * scale) for name, scale in views}
 
 
 class Split(NamedTuple):
@@ -69,8 +74,8 @@ class Split(NamedTuple):
 
     Attributes:
         features: by column.
-        labels: a class an item, or 0/1 of each class where the task is multi-label.
-        gsd_m: median metres a pixel by side of the optical images.
+        labels: a class per item, or 0/1 of each class where the task is multi-label.
+        gsd_m: median metres per pixel by side of the optical images.
         attention: implementations that ran, by column; none of the baselines.
     """
 
@@ -83,42 +88,35 @@ class Split(NamedTuple):
 def embed_split(
     task: Task,
     split: str,
-    encoders: dict[str, Encoder],
+    candidates: dict[str, Candidate],
     *,
     image_px: int,
     seed: int,
     precision: Precision = "float32",
 ) -> Split:
-    """Features of a split for every column that can look at the task; images are a stream.
+    """Features of a split for every column that the task has images for; images are a stream.
 
     Image statistics and random convolutional features see the optical images of side `image_px`.
     """
     start = time.perf_counter()
-    looking = {n: e for n, e in encoders.items() if set(e.views) <= set(task.sensors)}
-    wanted = {name: _inputs(task, encoder, image_px) for name, encoder in looking.items()}
-    needed: set[Side] = {("optical", image_px)}
-    needed.update(side for inputs in wanted.values() for side in inputs.values())
-    sides = sorted(needed)
-    features: dict[str, list] = {name: [] for name in (*looking, STATISTICS, CONVOLUTION)}
-    attention: dict[str, set[str]] = {name: set() for name in looking}
-    gsds: dict[int, list] = {side: [] for look, side in sides if look == "optical"}
+    able = {name: one for name, one in candidates.items() if set(one.views) <= set(task.sensors)}
+    wanted = {name: one.sides(task, image_px) for name, one in able.items()}
+    sides = {("optical", image_px), *(side for of in wanted.values() for side in of.values())}
+    features: dict[str, list] = {name: [] for name in (*able, STATISTICS, CONVOLUTION)}
+    attention: dict[str, set[str]] = {name: set() for name in able}
+    gsds: dict[int, list] = {side: [] for modality, side in sides if modality == "optical"}
     labels: list[Label] = []
-    looks: set[Look] = {look for look, _ in sides}
-    for images, chunk_labels in in_chunks(task, split, tuple(looks)):
+    for images, chunk_labels in in_chunks(task, split, tuple({side[0] for side in sides})):
         labels += chunk_labels
-        seen = {
-            (look, side): resized(images[look], task.rule_of(look).native_gsd_m, side)
-            for look, side in sides
-        }
-        for name, encoder in looking.items():
-            shown = {sensor: seen[side] for sensor, side in wanted[name].items()}
-            features[name].append(_vectors(encoder, shown, precision, attention[name]))
+        shown = {side: resized(task, side, images[side[0]]) for side in sides}
+        for name, one in able.items():
+            views = {sensor: shown[side] for sensor, side in wanted[name].items()}
+            features[name].append(_vectors(one, views, precision, attention[name]))
         for side, parts in gsds.items():
-            parts.append(seen["optical", side][1])
-        levels, _ = seen["optical", image_px]
-        generator = torch.Generator().manual_seed(stream(seed, CONVOLUTION))
-        features[STATISTICS].append(image_statistics(levels))
-        features[CONVOLUTION].append(random_convolution(levels, generator))
+            parts.append(shown["optical", side][1])
+        pixels, _ = shown["optical", image_px]
+        features[STATISTICS].append(image_statistics(pixels))
+        features[CONVOLUTION].append(random_convolution(pixels, named_seed(seed, CONVOLUTION)))
     seconds = time.perf_counter() - start
     logger.info("%s %s: %d read, embedded in %.1f s", task.name, split, len(labels), seconds)
     return Split(
@@ -129,23 +127,18 @@ def embed_split(
     )
 
 
-def _inputs(task: Task, encoder: Encoder, image_px: int) -> dict[str, Side]:
-    """What an encoder is shown of a task, by sensor: a look, and the side of its images."""
-    return {name: (task.look_of(name), image_px * zoom) for name, zoom in encoder.views.items()}
-
-
 def _vectors(
-    encoder: Encoder, shown: dict[str, Resized], precision: Precision, used: set[str]
+    candidate: Candidate, views: dict[str, Resized], precision: Precision, used: set[str]
 ) -> Float32[np.ndarray, "items dim"]:
-    images, gsd_m = ({name: one[part] for name, one in shown.items()} for part in (0, 1))
-    how = {"precision": precision, "used": used}
-    if encoder.sensor == "joint":
-        return embed(encoder.model, images, gsd_m=gsd_m, **how)
-    sensor = encoder.sensor
-    return embed(encoder.model, images[sensor], sensor=sensor, gsd_m=gsd_m[sensor], **how)
+    images, gsd_m = ({name: view[part] for name, view in views.items()} for part in (0, 1))
+    options = {"precision": precision, "used": used}
+    if candidate.sensor == "joint":
+        return embed(candidate.model, images, gsd_m=gsd_m, **options)
+    sensor = candidate.sensor
+    return embed(candidate.model, images[sensor], sensor=sensor, gsd_m=gsd_m[sensor], **options)
 
 
-def stream(seed: int, *names: str) -> int:
+def named_seed(seed: int, *names: str) -> int:
     """A 32-bit seed for what `names` say, spawned from one seed; the same on every machine."""
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     words = np.frombuffer(digest[:16], np.dtype("<u4")).tolist()
@@ -153,18 +146,17 @@ def stream(seed: int, *names: str) -> int:
 
 
 def in_chunks(
-    task: Task, split: str, looks: tuple[Look, ...] = ("optical",)
-) -> Iterator[tuple[dict[Look, list[np.ndarray]], list[Label]]]:
-    """Images by look, each item's side by side, and labels of a split, some hundreds at a time."""
-    items = zip(*(iter_split(task, split, look=look) for look in looks), strict=True)
+    task: Task, split: str, modalities: tuple[Modality, ...] = ("optical",)
+) -> Iterator[tuple[dict[Modality, list[np.ndarray]], list[Label]]]:
+    """Images by modality, item by item side by side, and labels: some hundreds at a time."""
+    items = zip(*(iter_split(task, split, modality=one) for one in modalities), strict=True)
     while chunk := list(islice(items, IMAGES_AT_ONCE)):
-        images: dict[Look, list] = {
-            look: [item[n][0] for item in chunk] for n, look in enumerate(looks)
-        }
+        images = {one: [item[n][0] for item in chunk] for n, one in enumerate(modalities)}
         yield images, [item[0][1] for item in chunk]
 
 
-def resized(images: list[np.ndarray], native_gsd_m: float, side: int) -> Resized:
-    """Images of one side, and the metres a pixel of each."""
-    pairs = [to_input(image, native_gsd_m=native_gsd_m, image_px=side) for image in images]
-    return np.stack([levels for levels, _ in pairs]), np.array([gsd_m for _, gsd_m in pairs])
+def resized(task: Task, side: Side, images: list[np.ndarray]) -> Resized:
+    """Images of one modality at one side, and the metres per pixel of each."""
+    native_gsd_m = task.rule_of(side[0]).native_gsd_m
+    pairs = [to_input(image, native_gsd_m=native_gsd_m, image_px=side[1]) for image in images]
+    return np.stack([pixels for pixels, _ in pairs]), np.array([gsd_m for _, gsd_m in pairs])

@@ -1,15 +1,13 @@
 """Table 2 in one call: models and tasks by their paths, and the rows."""
 
 import logging
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from salib.config import SENSORS, Precision
-from salib.evaluate.columns import Encoder
+from salib.evaluate.columns import Candidate
 from salib.evaluate.croma import PublishedCroma
 from salib.evaluate.protocol import protocol_named
 from salib.evaluate.run import evaluate
@@ -31,6 +29,7 @@ from salib.model.precision import resolve_device, resolve_precision
 
 logger = logging.getLogger(__name__)
 ROWS = "rows.csv"
+MODEL_FILES = ("config.json", "model.safetensors")
 PUBLISHED = "CROMA published"
 NAMES = {
     "scale_alibi": {
@@ -40,40 +39,45 @@ NAMES = {
         "joint": "SA-joint",
     },
     "croma": {"lores": "CROMA", "radar": "CROMA-radar", "joint": "CROMA-joint"},
-    PUBLISHED: {"lores": PUBLISHED},
+    PUBLISHED: {"s2": f"{PUBLISHED}, 12 bands", "lores": PUBLISHED},
 }
 """Columns of each kind of model, by what they look through."""
 
 
-def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Encoder]:
-    """The columns of models by their paths, each of them also untrained.
+def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Candidate]:
+    """The candidates that models give by their paths, each of them also untrained.
 
     A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar and
     SA-joint, its three sensors together; one of CROMA gives CROMA, CROMA-radar and CROMA-joint; a
-    file of CROMA's published weights gives "CROMA published". Of several models of one kind the
-    later ones' columns bear their path.
+    file of CROMA's published weights gives "CROMA published", which sees red, green and blue
+    alone, and "CROMA published, 12 bands" for tasks that have them. Of several models of one kind
+    the later ones' columns bear their path.
 
     Raises:
         ValueError: if there is no model, or a path is not one.
     """
     if not models:
         raise ValueError("models must name at least one model folder, got none")
-    columns: dict[str, Encoder] = {}
-    seen: Counter[str] = Counter()
+    candidates: dict[str, Candidate] = {}
+    kinds: list[str] = []
     for path in dict.fromkeys(map(Path, models)):
-        model = load_croma(path) if path.is_file() else load_model(path)
-        kind = PUBLISHED if path.is_file() else model.config.kind
-        named = f" ({path})" if seen[kind] else ""
-        seen[kind] += 1
+        published = path.is_file()
+        model = load_croma(path) if published else load_model(path)
+        sensors = model.config.sensors
+        kinds.append(PUBLISHED if published else model.config.kind)
+        suffix = f" ({path})" if kinds[-1] in kinds[:-1] else ""
         for trained in (True, False):
-            own = model if trained else build_model(model.config, seed).eval()
-            seeing = PublishedCroma(own) if path.is_file() else own
-            suffix = named + ("" if trained else " untrained")
-            for sensor, name in _names(kind, model.config.sensors).items():
-                how: dict[str, Any] = {"sensor": sensor, "sensors": model.config.sensors}
-                how |= {"zoom": SENSORS[sensor].factor} if sensor in SENSORS else {}
-                columns[name + suffix] = Encoder(model=seeing, trained=trained, **how)
-    return columns
+            weights = model if trained else build_model(model.config, seed).eval()
+            embedder = PublishedCroma(weights) if published else weights
+            for sensor, name in _names(kinds[-1], sensors).items():
+                candidates[name + suffix + ("" if trained else " untrained")] = Candidate(
+                    model=embedder,
+                    sensor=sensor,
+                    upsample=SENSORS[sensor].factor if sensor in SENSORS else 1,
+                    trained=trained,
+                    sensors=sensors,
+                )
+    return candidates
 
 
 def _names(kind: str, sensors: tuple[str, ...]) -> dict[str, str]:
@@ -98,32 +102,32 @@ def find_tasks(
         procedural: whether its images were made by `earth`.
         real: folder with EuroSAT_RGB.zip or UCMerced_LandUse.zip.
         images: labelled folder of images (`folder_task`).
-        gsd_m: metres a pixel of those images.
+        gsd_m: metres per pixel of those images.
 
     Raises:
         ValueError: if a task named is not there, none is, or `images` comes without `gsd_m`.
     """
-    found = geobench_tasks(geobench, procedural=procedural) if geobench else []
-    found += real_tasks(real) if real else []
+    tasks = geobench_tasks(geobench, procedural=procedural) if geobench else []
+    tasks += real_tasks(real) if real else []
     if names != "all":
-        wanted = [names] if isinstance(names, str) else list(names)
-        at_hand = {task.name: task for task in found}
+        wanted = [names] if isinstance(names, str) else names
+        at_hand = {task.name: task for task in tasks}
         if missing := [name for name in wanted if name not in at_hand]:
             raise ValueError(
                 f"tasks must be at hand, got {', '.join(missing)}, which are not: there are "
                 f"{', '.join(at_hand) or 'none'}; `salib fetch geobench`, `eurosat` and `ucmerced` "
                 "bring them, GEO_BENCH_DIR and SALIB_DATA_DIR say where they are"
             )
-        found = [at_hand[name] for name in wanted]
+        tasks = [at_hand[name] for name in wanted]
     if images is not None:
         if gsd_m is None:
-            raise ValueError(f"gsd_m must say how many metres a pixel of {images} is, got none")
-        found.append(folder_task(images, gsd_m=gsd_m))
-    if not found:
+            raise ValueError(f"gsd_m must say the metres per pixel of {images}, got none")
+        tasks.append(folder_task(images, gsd_m=gsd_m))
+    if not tasks:
         raise ValueError(
             "tasks must be at hand, got none: set GEO_BENCH_DIR or SALIB_DATA_DIR (`salib fetch`)"
         )
-    return found
+    return tasks
 
 
 def compare(
@@ -160,45 +164,31 @@ def compare(
     Raises:
         ValueError: if the protocol or device is unknown, no task is there, or a file is damaged.
     """
-    chosen = protocol_named(protocol)
-    out = Path(out)
-    found = find_tasks(geobench=geobench, procedural=procedural, real=real)
-    tasks = [task for task in found if task.kind in chosen.kinds]
-    encoders = encoders_of([scale_alibi, croma], seed=seed)
+    out, chosen = Path(out), protocol_named(protocol)
+    tasks = find_tasks(geobench=geobench, procedural=procedural, real=real)
+    tasks = [task for task in tasks if task.kind in chosen.kinds]
     placed = resolve_device(device)
-    precision = resolve_precision(precision, placed)
-    key = {
-        "models": [_digests(Path(path)) for path in (scale_alibi, croma)],
+    options = {"image_px": image_px, "seed": seed}
+    options["precision"] = resolve_precision(precision, placed)
+    models = [Path(scale_alibi), Path(croma)]
+    key = options | {
+        "models": [[file_digest(each / file) for file in MODEL_FILES] for each in models],
         "tasks": [_identity(task.path) for task in tasks],
-        "image_px": image_px,
-        "seed": seed,
         "procedural": procedural,
         "protocol": protocol,
-        "precision": precision,
         "recipe": RECIPES["evaluate"],
         SOURCE: source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
         check_replaceable(out, ROWS, MADE_FROM)
+        candidates = encoders_of(models, seed=seed)
         with atomic_dir(out) as part:
-            evaluate(
-                encoders,
-                tasks,
-                protocol=chosen,
-                image_px=image_px,
-                seed=seed,
-                precision=precision,
-                device=str(placed),
-                out=part / ROWS,
-            )
+            options |= {"protocol": chosen, "device": str(placed), "out": part / ROWS}
+            evaluate(candidates, tasks, **options)
             stamp(part, key)
     elif remark := code_remark(out, key):
         logger.warning("kept: %s%s", out, remark)
     return pd.read_csv(out / ROWS)
-
-
-def _digests(model: Path) -> list[str]:
-    return [file_digest(model / name) for name in ("config.json", "model.safetensors")]
 
 
 def _identity(path: Path) -> list:

@@ -1,16 +1,10 @@
-"""What a probe does, written down: the correct protocol and the paper's."""
+"""What the probes do, written down: the correct protocol and the paper's."""
 
 import math
 from dataclasses import dataclass
 from typing import Literal
 
 LINEAR_CS = tuple(10.0 ** (power / 2) for power in range(-12, 3))
-PROBES = {
-    "classification": ("neural", "kmeans", "kmeans_umap", "knn", "knn_weighted", "linear"),
-    "multilabel": ("neural", "knn", "knn_weighted", "linear"),
-    "segmentation": ("linear", "decoder"),
-}
-"""What is fitted to the features of a task of each kind."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +12,12 @@ class Protocol:
     """Every choice of the evaluation that the paper's text leaves open.
 
     The fields of "paper" are what its Table 2 and text allow us to infer; what cannot be
-    inferred is assumed, and the assumption is the value that stands here. `ASSUMPTIONS` says
-    which is which, and names the choices that are made outside of the probes.
+    inferred is assumed, and the assumption is the value that stands here.
+    `exhibits.assumptions` says which is which.
 
     Args:
         kinds: of tasks that it says how to score.
-        probes: those of `PROBES` that are run.
+        probes: names of those that are run (`salib.evaluate.probes.table`), or "all".
         standardise: z-score features with the train split's mean and deviation.
         knn_metric: "cosine" between (z-scored) features, or "l2".
         knn_temperature: of the k-NN whose votes are weighted by exp(cosine / temperature);
@@ -43,8 +37,8 @@ class Protocol:
     standardise: bool
     knn_metric: Literal["cosine", "l2"]
     match: Literal["hungarian", "none"]
-    kinds: tuple[str, ...] = tuple(PROBES)
-    probes: tuple[str, ...] = tuple(dict.fromkeys(probe for of in PROBES.values() for probe in of))
+    kinds: tuple[str, ...] = ("classification", "multilabel", "segmentation")
+    probes: tuple[str, ...] | Literal["all"] = "all"
     knn_k: int = 20
     knn_temperature: float = 0.07
     kmeans_restarts: int = 10
@@ -67,28 +61,30 @@ class Protocol:
         """Check the ranges.
 
         Raises:
-            ValueError: if a count is below one, the confidence is not inside (0, 1), a sweep is
+            ValueError: if a count is too small, the confidence is not inside (0, 1), a sweep is
                 empty or holds a value out of range, or a choice is none of those listed.
         """
-        counts = ("knn_k", "kmeans_restarts", "umap_dim", "hidden", "epochs", "patience")
-        for field in (*counts, "batch", "resamples"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if self.umap_neighbours < 2:
-            raise ValueError(f"umap_neighbours must be at least 2, got {self.umap_neighbours}")
+        least = dict.fromkeys(("knn_k", "kmeans_restarts", "umap_dim", "hidden", "epochs"), 1)
+        least |= {"patience": 1, "batch": 1, "resamples": 1, "umap_neighbours": 2}
+        for field, low in least.items():
+            if getattr(self, field) < low:
+                raise ValueError(f"{field} must be at least {low}, got {getattr(self, field)}")
         if not 0 < self.confidence < 1:
             raise ValueError(f"confidence must lie between 0 and 1, got {self.confidence}")
-        if not self.learning_rates or not self.weight_decays or not self.cs:
-            raise ValueError("learning_rates, weight_decays and cs must name a value, got none")
-        for field in ("learning_rates", "cs"):
-            if not all(value > 0 and math.isfinite(value) for value in getattr(self, field)):
-                raise ValueError(f"{field} must be positive, got {getattr(self, field)}")
-        if self.knn_temperature <= 0:
-            raise ValueError(f"knn_temperature must be positive, got {self.knn_temperature}")
-        if self.activation not in ("gelu", "relu"):
-            raise ValueError(f"activation must be gelu or relu, got {self.activation!r}")
-        if self.keep not in ("best", "last"):
-            raise ValueError(f"keep must be best or last, got {self.keep!r}")
+        if not self.weight_decays:
+            raise ValueError("weight_decays must name a value, got none")
+        for field in ("learning_rates", "cs", "knn_temperature"):
+            value = getattr(self, field)
+            values = value if isinstance(value, tuple) else (value,)
+            if not values or not all(one > 0 and math.isfinite(one) for one in values):
+                raise ValueError(f"{field} must be positive, got {value}")
+        for field, choices in (("activation", ("gelu", "relu")), ("keep", ("best", "last"))):
+            if getattr(self, field) not in choices:
+                raise ValueError(f"{field} must be one of {choices}, got {getattr(self, field)!r}")
+
+    def runs(self, probe: str) -> bool:
+        """Whether it runs the probe of a name."""
+        return self.probes == "all" or probe in self.probes
 
 
 PROTOCOLS = {
@@ -120,66 +116,6 @@ def protocol_named(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {name!r}")
     return PROTOCOLS[name]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Assumption:
-    """One choice that the paper's text leaves open.
-
-    Args:
-        field: of `Protocol` that holds it; "" where it is fixed outside of the probes.
-        known: why we hold that the paper did so: "text", "inferred" from the digits of Table 2,
-            or "assumed".
-    """
-
-    choice: str
-    field: str
-    default: str
-    paper: str
-    known: Literal["text", "inferred", "assumed"]
-
-
-def assumptions() -> tuple[Assumption, ...]:
-    """What each protocol does where the paper is silent, for a table on the page."""
-    ours, theirs = PROTOCOLS["default"], PROTOCOLS["paper"]
-
-    def held(choice: str, field: str, known: Literal["text", "inferred", "assumed"]) -> Assumption:
-        found = (getattr(protocol, field) for protocol in (ours, theirs))
-        values = (", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in found)
-        return Assumption(
-            choice=choice, field=field, default=next(values), paper=next(values), known=known
-        )
-
-    def fixed(choice: str, default: str, paper: str, known: Literal["inferred", "assumed"]):
-        return Assumption(choice=choice, field="", default=default, paper=paper, known=known)
-
-    tokens = "mean of the encoder's last tokens"
-    return (
-        held("neighbours", "knn_k", "text"),
-        held("distance between neighbours", "knn_metric", "assumed"),
-        fixed("weights of votes", "uniform; exponential beside", "uniform", "assumed"),
-        held("features z-scored", "standardise", "assumed"),
-        held("cluster ids to classes", "match", "inferred"),
-        held("restarts of k-means", "kmeans_restarts", "assumed"),
-        fixed("clusters", "one a class", "one a class", "assumed"),
-        fixed("k-means and UMAP fitted on", "train", "train", "assumed"),
-        held("UMAP dimensions", "umap_dim", "assumed"),
-        held("UMAP neighbours", "umap_neighbours", "assumed"),
-        held("kinds of task", "kinds", "text"),
-        held("probes", "probes", "text"),
-        held("hidden units", "hidden", "text"),
-        held("activation", "activation", "assumed"),
-        fixed("dropout", "none", "none", "assumed"),
-        held("learning rate (AdamW; Adam without decay)", "learning_rates", "assumed"),
-        held("weight decay", "weight_decays", "assumed"),
-        held("epochs at most", "epochs", "assumed"),
-        held("items a batch", "batch", "assumed"),
-        held("weights kept", "keep", "assumed"),
-        fixed("split scored", "test", "test", "inferred"),
-        fixed("features", tokens, tokens, "assumed"),
-        fixed("seeds", "one a row", "one a row", "assumed"),
-        held("percentages cut, not rounded", "truncate", "inferred"),
-    )
 
 
 def percent(share: float, *, truncate: bool) -> str:

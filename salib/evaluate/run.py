@@ -4,38 +4,26 @@ import inspect
 import logging
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 from torch import nn
 from tqdm import tqdm
 
 from salib.config import Precision
-from salib.evaluate.columns import CONVOLUTION, STATISTICS, Encoder, embed_split, stream
-from salib.evaluate.croma import with_task_colours
-from salib.evaluate.features import Embedder
-from salib.evaluate.grids import HEADS, Head, embedded_grids, head_counts, majority_counts
-from salib.evaluate.probes.predict import (
-    Outcome,
-    Splits,
-    least_train,
-    run_multilabel_probe,
-    run_probe,
-)
-from salib.evaluate.protocol import PROBES, PROTOCOLS, Protocol
-from salib.evaluate.scores.score import (
-    Score,
-    accuracy_score,
-    difference_of,
-    interval_of,
-    multilabel_scores,
-    segmentation_score,
-)
-from salib.evaluate.scores.statistics import resample
+from salib.evaluate.columns import CONVOLUTION, STATISTICS, Candidate, embed_split, named_seed
+from salib.evaluate.croma import with_task_stats
+from salib.evaluate.grids import embedded_grids, majority_masks, predicted_masks
+from salib.evaluate.probes.data import Prediction, ProbeData, Setting, standardise
+from salib.evaluate.probes.segmentation import HEADS
+from salib.evaluate.probes.table import PROBES
+from salib.evaluate.protocol import Protocol, protocol_named
+from salib.evaluate.scores.metrics import Score, class_scores, label_scores, mask_scores
+from salib.evaluate.scores.statistics import difference_of, interval_of, resample
 from salib.evaluate.tasks.task import SPLITS, Task, check_disjoint
 from salib.files.artifact import atomic_file
 from salib.model.precision import instructions, resolve_device, resolve_precision
@@ -59,11 +47,33 @@ class Cell(NamedTuple):
     facts: Mapping[str, float | str]
 
 
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """What stays the same over the tasks of one call of `evaluate`."""
+
+    candidates: dict[str, Candidate]
+    protocol: Protocol
+    image_px: int
+    seed: int
+    precision: Precision
+    device: str
+    against: str
+
+    @property
+    def view(self) -> dict[str, Any]:
+        """How images are embedded."""
+        return {"image_px": self.image_px, "seed": self.seed, "precision": self.precision}
+
+    def setting(self, task: Task, probe: str) -> Setting:
+        """How a probe is run: its seed is the task's and its own, whatever stands beside."""
+        return Setting(self.protocol, named_seed(self.seed, task.name, probe), self.device)
+
+
 def evaluate(
-    models: dict[str, Encoder],
+    models: dict[str, Candidate],
     tasks: list[Task],
     *,
-    protocol: Literal["default", "paper"] | Protocol = "default",
+    protocol: str | Protocol = "default",
     image_px: int,
     seed: int,
     out: str | Path | None = None,
@@ -83,57 +93,58 @@ def evaluate(
     have it. A probe that needs more train items than a task has gives no row, and a warning.
 
     Args:
-        image_px: image side; an encoder's own is `zoom` times it.
+        image_px: image side; a candidate's own is `upsample` times it.
         precision: of the encoders, see `embed`. Rows hold it, the implementations of attention
             that ran ("none" of a baseline, "unknown" of a model that does not say), and what the
             device multiplies with.
-        device: "cpu", "cuda" or "auto", a GPU where there is one. Encoders move there, and linear,
-            neural and segmentation heads are fitted there; the other probes run on the CPU.
+        device: "cpu", "cuda" or "auto", a GPU where there is one. Encoders move there, and neural
+            and segmentation heads are fitted there; the other probes run on the CPU.
         out: `.csv` or `.parquet`, written anew after each task, so that an end before the last task
             loses none that was finished.
 
     Raises:
-        ValueError: if there is no task, no untrained encoder or no column `against`, a task is of
-            a kind that the protocol does not know, its splits overlap, one of its files is damaged,
-            or the device is not there.
+        ValueError: if there is no task, no untrained encoder, no such protocol or column `against`,
+            a task is of a kind that the protocol does not know, its splits overlap, one of its
+            files is damaged, or the device is not there.
     """
-    chosen = PROTOCOLS[protocol] if isinstance(protocol, str) else protocol
+    chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
     _check(models, tasks, chosen, out, against)
     placed = resolve_device(device)
-    for encoder in models.values():
-        if isinstance(encoder.model, nn.Module):
-            encoder.model.to(placed)
-    precision = resolve_precision(precision, placed)
+    for candidate in models.values():
+        if isinstance(candidate.model, nn.Module):
+            candidate.model.to(placed)
     rows = []
-    looks = {"image_px": image_px, "seed": seed, "precision": precision}
     for task in tqdm(tasks, desc="evaluate", unit="task"):
+        run = Run(
+            candidates=with_task_stats(models, task),
+            protocol=chosen,
+            image_px=image_px,
+            seed=seed,
+            precision=resolve_precision(precision, placed),
+            device=str(placed),
+            against=against,
+        )
         probed = _segmented if task.kind == "segmentation" else _probed
-        own = with_task_colours(models, task)
-        cells = list(probed(task, own, chosen, looks, placed))
-        for row in _rows(task, own, cells, chosen, against, image_px, seed):
-            multiplied = precision if row["model"] in models else "float32"
-            rows.append(row | {"precision": multiplied, "instructions": instructions(placed)})
+        rows += _rows(task, list(probed(task, run)), run, instructions(placed))
         if out is not None:
-            _write(rows, Path(out))
+            frame = pd.DataFrame(rows, columns=list(COLUMNS))
+            with atomic_file(out) as part:
+                (frame.to_csv if Path(out).suffix == ".csv" else frame.to_parquet)(
+                    part, index=False
+                )
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _write(rows: list[dict], out: Path) -> None:
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    with atomic_file(out) as part:
-        (frame.to_parquet if out.suffix == ".parquet" else frame.to_csv)(part, index=False)
-
-
 def _check(
-    models: dict[str, Encoder],
+    models: dict[str, Candidate],
     tasks: list[Task],
     protocol: Protocol,
     out: str | Path | None,
     against: str,
 ) -> None:
-    if all(encoder.trained for encoder in models.values()):
+    if all(candidate.trained for candidate in models.values()):
         raise ValueError(
-            "models must include an untrained encoder (Encoder(..., trained=False)), got "
+            "models must include an untrained encoder (Candidate(..., trained=False)), got "
             f"{', '.join(models) or 'none'}"
         )
     columns = (*models, STATISTICS, CONVOLUTION, MAJORITY)
@@ -141,9 +152,9 @@ def _check(
         raise ValueError(f"against must be one of {', '.join(columns)}, got {against!r}")
     if not tasks:
         raise ValueError("tasks must name at least one task, got none")
+    if out is not None and Path(out).suffix not in (".csv", ".parquet"):
+        raise ValueError(f"out must end in .csv or .parquet, got {out}")
     if out is not None:
-        if Path(out).suffix not in (".csv", ".parquet"):
-            raise ValueError(f"out must end in .csv or .parquet, got {out}")
         Path(out).parent.mkdir(parents=True, exist_ok=True)  # now, not after the first task
     for task in tasks:
         if task.kind not in protocol.kinds:
@@ -154,143 +165,143 @@ def _check(
         check_disjoint(task)
 
 
-def _probed(
-    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict, device: torch.device
-) -> Iterator[Cell]:
-    """Cells of a task with one class, or several, an image."""
-    splits = Splits(*(embed_split(task, name, models, **looks) for name in SPLITS))
-    several, truth, seed = task.kind == "multilabel", splits.test.labels, looks["seed"]
-    sizes = {f"n_{name}": len(split.labels) for name, split in splits._asdict().items()}
-    if several:
-        shares = splits.train.labels.mean(0, dtype=np.float32)
-        scores = multilabel_scores(np.tile(shares, (len(truth), 1)), truth)
+def _probed(task: Task, run: Run) -> Iterator[Cell]:
+    """Cells of a task with one class, or several, per image."""
+    train, valid, test = (embed_split(task, name, run.candidates, **run.view) for name in SPLITS)
+    scored = label_scores if task.kind == "multilabel" else class_scores
+    sizes = {"n_train": len(train.labels), "n_valid": len(valid.labels), "n_test": len(test.labels)}
+    if task.kind == "multilabel":
+        majority = np.tile(train.labels.mean(0, dtype=np.float32), (len(test.labels), 1))
     else:
-        majority = np.bincount(splits.train.labels).argmax()
-        scores = accuracy_score(np.full(len(truth), majority), truth)
-    facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"]], "attention": "none"}
-    yield Cell(MAJORITY, "none", scores, facts)
-    names = _probes_of(task, protocol, len(splits.train.labels))
-    cells = [(column, what) for column in splits.test.features for what in names]
-    for column, what in tqdm(cells, desc=task.name, unit="probe", leave=False, disable=None):
-        start = time.perf_counter()
-        options = {"protocol": protocol, "seed": stream(seed, task.name, what), "device": device}
-        zoom = models[column].zoom if column in models else 1
-        facts = sizes | {"gsd_m": splits.test.gsd_m[looks["image_px"] * zoom]}
-        used = set().union(*(split.attention.get(column, set()) for split in splits))
-        facts |= {"attention": "+".join(sorted(used)) or "none"}
-        if several:
-            found = run_multilabel_probe(what, splits, column, **options)
-            yield Cell(column, what, multilabel_scores(found, truth), facts)
-        else:
-            outcome = run_probe(what, splits, column, n_classes=task.n_classes, **options)
-            scores = accuracy_score(outcome.predicted, truth)
-            yield Cell(column, what, scores, facts | _agreement(outcome, truth))
-        logger.info("%s %s %s: %.2f s", task.name, column, what, time.perf_counter() - start)
+        majority = np.full(len(test.labels), np.bincount(train.labels).argmax())
+    facts = sizes | {"gsd_m": test.gsd_m[run.image_px], "attention": "none"}
+    yield Cell(MAJORITY, "none", scored(majority, test.labels), facts)
+    names = _probes_of(task, run.protocol, len(train.labels))
+    for column in tqdm(test.features, desc=task.name, unit="column", leave=False, disable=None):
+        features = [split.features[column] for split in (train, valid, test)]
+        if run.protocol.standardise:
+            features = standardise(*features)
+        data = ProbeData(
+            train=features[0],
+            train_labels=train.labels,
+            valid=features[1],
+            valid_labels=valid.labels,
+            test=features[2],
+            n_classes=task.n_classes,
+        )
+        side = run.image_px * (run.candidates[column].upsample if column in run.candidates else 1)
+        used = set().union(*(split.attention.get(column, ()) for split in (train, valid, test)))
+        facts = sizes | {"gsd_m": test.gsd_m[side], "attention": "+".join(sorted(used)) or "none"}
+        for name in names:
+            start = time.perf_counter()
+            found = PROBES[name].run(data, run.setting(task, name))
+            values = found.scores if task.kind == "multilabel" else found.classes
+            yield Cell(
+                column, name, scored(values, test.labels), facts | _agreement(found, test.labels)
+            )
+            logger.info("%s %s %s: %.2f s", task.name, column, name, time.perf_counter() - start)
 
 
 def _probes_of(task: Task, protocol: Protocol, n_train: int) -> list[str]:
     """The protocol's probes that a task has enough train items for."""
     names = []
-    for probe in PROBES[task.kind]:
-        least = least_train(probe, protocol, task.n_classes)
-        if probe in protocol.probes and n_train >= least:
-            names.append(probe)
-        elif probe in protocol.probes:
+    for name, probe in PROBES.items():
+        if task.kind not in probe.kinds or not protocol.runs(name):
+            continue
+        least = probe.least_train(protocol, task.n_classes)
+        if n_train >= least:
+            names.append(name)
+        else:
             logger.warning(
-                "%s has no %s: it needs %d train items, not %d", task.name, probe, least, n_train
+                "%s has no %s: it needs %d train items, not %d", task.name, name, least, n_train
             )
     return names
 
 
-def _segmented(
-    task: Task, models: dict[str, Encoder], protocol: Protocol, looks: dict, device: torch.device
-) -> Iterator[Cell]:
+def _agreement(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
+    """How clusters, where there are any, agree with the classes."""
+    if prediction.clusters is None:
+        return {}
+    agree = {"ari": adjusted_rand_score, "nmi": normalized_mutual_info_score}
+    return {name: float(index(labels, prediction.clusters)) for name, index in agree.items()}
+
+
+def _segmented(task: Task, run: Run) -> Iterator[Cell]:
     """Cells of a segmentation task; one column's tokens are on disk at a time."""
-    heads: list[Head] = [head for head in HEADS if head in protocol.probes]
-    optical = [name for name, encoder in models.items() if encoder.sensor in ("lores", "hires")]
+    optical = [name for name, one in run.candidates.items() if one.sensor in ("lores", "hires")]
     for name in optical:
-        _check_tokens(models[name].model, task)
-    classes, seed = task.n_classes, looks["seed"]
-    columns = (STATISTICS, CONVOLUTION, *optical)
+        _check_tokens(run.candidates[name], task)
+    columns, classes = (STATISTICS, CONVOLUTION, *optical), task.n_classes
     for column in tqdm(columns, desc=task.name, unit="column", leave=False, disable=None):
         used: set[str] = set()
-        with embedded_grids(task, column, models.get(column), used=used, **looks) as grids:
+        candidate = run.candidates.get(column)
+        with embedded_grids(task, column, candidate, used=used, **run.view) as grids:
+            masks = grids.test.masks
             facts = {f"n_{name}": len(part.grids) for name, part in grids._asdict().items()}
             facts |= {"gsd_m": grids.test.gsd_m, "attention": "+".join(sorted(used)) or "none"}
             if column == STATISTICS:
-                counts = majority_counts(grids, classes)
-                yield Cell(MAJORITY, "none", segmentation_score(counts), facts)
-            for what in heads:
+                majority = majority_masks(grids, classes)
+                yield Cell(MAJORITY, "none", mask_scores(majority, masks, classes), facts)
+            for name in filter(run.protocol.runs, HEADS):
                 start = time.perf_counter()
-                own = {"seed": stream(seed, task.name, what), "device": device}
-                counts = head_counts(what, grids, n_classes=classes, **own)
-                yield Cell(column, what, segmentation_score(counts), facts)
+                _, seed, device = run.setting(task, name)
+                found = predicted_masks(name, grids, n_classes=classes, seed=seed, device=device)
+                yield Cell(column, name, mask_scores(found, masks, classes), facts)
                 spent = time.perf_counter() - start
-                logger.info("%s %s %s: %.2f s", task.name, column, what, spent)
+                logger.info("%s %s %s: %.2f s", task.name, column, name, spent)
 
 
-def _check_tokens(model: Embedder, task: Task) -> None:
-    takes = inspect.signature(model.embed).parameters.values()
+def _check_tokens(candidate: Candidate, task: Task) -> None:
+    takes = inspect.signature(candidate.model.embed).parameters.values()
     if not any(one.name == "tokens" or one.kind is one.VAR_KEYWORD for one in takes):
         raise ValueError(
-            f"models must embed with tokens=True, which {type(model).__name__} does not, got "
-            f"{task.name} ({task.kind}): leave one of them out"
+            f"models must embed with tokens=True, which {type(candidate.model).__name__} does not, "
+            f"got {task.name} ({task.kind}): leave one of them out"
         )
 
 
-def _rows(
-    task: Task,
-    models: dict[str, Encoder],
-    cells: list[Cell],
-    protocol: Protocol,
-    against: str,
-    image_px: int,
-    seed: int,
-) -> list[dict]:
-    rng = np.random.default_rng(stream(seed, task.name, "bootstrap"))
-    indices = resample(int(cells[0].facts["n_test"]), protocol.resamples, rng)
+def _rows(task: Task, cells: list[Cell], run: Run, multiplied: str) -> list[dict]:
+    rng = np.random.default_rng(named_seed(run.seed, task.name, "bootstrap"))
+    indices = resample(int(cells[0].facts["n_test"]), run.protocol.resamples, rng)
     shared = {
         "task": task.name,
         "source": task.source,
         "procedural": task.procedural,
-        "protocol": protocol.name,
-        "against": against,
-        "seed": seed,
+        "protocol": run.protocol.name,
+        "against": run.against,
+        "instructions": multiplied,
+        "seed": run.seed,
     }
-    theirs = {
+    others = {
         (cell.probe, score.metric): score
         for cell in cells
         for score in cell.scores
-        if cell.column == against
+        if cell.column == run.against
     }
-    rows = []
+    confidence, rows = run.protocol.confidence, []
     for cell in cells:
-        encoder = models.get(cell.column)
-        own = {**shared, **_identity(cell.column, encoder), "probe": cell.probe, **cell.facts}
-        own["image_px"] = image_px * (encoder.zoom if encoder else 1)
+        about = shared | _identity(cell.column, run) | {"probe": cell.probe, **cell.facts}
         for score in cell.scores:
-            value, low, high = interval_of(score, indices, protocol.confidence)
-            row = own | {"metric": score.metric, "value": value, "ci_low": low, "ci_high": high}
-            other = theirs.get((cell.probe, score.metric))
-            if other is not None and cell.column != against:
-                apart, p_value = difference_of(score, other, indices, protocol.confidence)
+            value, low, high = interval_of(score, indices, confidence)
+            row = about | {"metric": score.metric, "value": value, "ci_low": low, "ci_high": high}
+            other = others.get((cell.probe, score.metric))
+            if other is not None and cell.column != run.against:
+                interval, p_value = difference_of(score, other, indices, confidence)
                 names = ("difference", "difference_low", "difference_high")
-                row |= {**dict(zip(names, apart, strict=True)), "p_value": p_value}
+                row |= dict(zip(names, interval, strict=True)) | {"p_value": p_value}
             rows.append(row)
     return rows
 
 
-def _identity(column: str, encoder: Encoder | None) -> dict:
-    if encoder is None:
-        return {"model": column, "kind": "baseline", "sensor": "none"}
-    kind = "trained" if encoder.trained else "untrained"
-    return {"model": column, "kind": kind, "sensor": encoder.sensor}
-
-
-def _agreement(outcome: Outcome, labels: np.ndarray) -> dict[str, float]:
-    if outcome.clusters is None:
-        return {}
+def _identity(column: str, run: Run) -> dict[str, Any]:
+    candidate = run.candidates.get(column)
+    if candidate is None:
+        about = {"kind": "baseline", "sensor": "none", "precision": "float32"}
+        return {"model": column, "image_px": run.image_px, **about}
     return {
-        "ari": float(adjusted_rand_score(labels, outcome.clusters)),
-        "nmi": float(normalized_mutual_info_score(labels, outcome.clusters)),
+        "model": column,
+        "kind": "trained" if candidate.trained else "untrained",
+        "sensor": candidate.sensor,
+        "precision": run.precision,
+        "image_px": run.image_px * candidate.upsample,
     }

@@ -18,10 +18,12 @@ from filelock import FileLock, Timeout
 
 ROOT = Path(__file__).parents[2]
 MADE_FROM = "made_from.json"
-RECIPES = {"earth": 1, "curate": 1, "pretrain": 2, "embed": 3, "evaluate": 2}
+RECIPES = {"earth": 1, "curate": 2, "pretrain": 2, "embed": 3, "evaluate": 3}
 """Number of each stage, raised by hand when the same inputs give other results than before."""
 SOURCE = "source"
 """Entry of a key that is recorded and shown, but never compared: the digest of the code."""
+FILES = "files"
+"""Entry of a stamp: bytes of each file, so that a damaged folder is not taken for a whole one."""
 HOST = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()) or "host"
 logger = logging.getLogger(__name__)
 
@@ -171,15 +173,16 @@ def made_from(folder: str | Path) -> dict:
 def differences(made: dict, key: dict) -> list[str]:
     """Names of the entries in which two keys differ, but for the digest of the code."""
     now = json.loads(json.dumps(key))
-    return sorted(
-        name for name in {*made, *now} - {SOURCE} if made.get(name, ...) != now.get(name, ...)
-    )
+    compared = {*made, *now} - {SOURCE, FILES}
+    return sorted(name for name in compared if made.get(name, ...) != now.get(name, ...))
 
 
 def is_kept(folder: str | Path, key: dict) -> bool:
     """Whether `folder` was completed from `key`, by whatever code of the same recipe."""
     made = made_from(folder)
-    return bool(made) and not differences(made, key)
+    paths = {Path(folder) / name: size for name, size in made.get(FILES, {}).items()}
+    whole = all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
+    return bool(made) and whole and not differences(made, key)
 
 
 def code_remark(made: dict | str | Path, key: dict) -> str:
@@ -194,10 +197,12 @@ def code_remark(made: dict | str | Path, key: dict) -> str:
     return f" (the code has changed since, {was[:8] or 'unknown'} to {now[:8]}; the recipe has not)"
 
 
-def stamp(folder: str | Path, key: dict) -> None:
-    """Record in `folder` what it was made from; written last."""
+def stamp(folder: str | Path, key: dict, *files: str) -> None:
+    """Record in `folder` what it was made from, and how long these `files` are; written last."""
+    sizes = {name: (Path(folder) / name).stat().st_size for name in files}
     with atomic_file(Path(folder) / MADE_FROM) as part:
-        part.write_text(json.dumps(key, indent=1, sort_keys=True))
+        record = key | {FILES: sizes} if files else key
+        part.write_text(json.dumps(record, indent=1, sort_keys=True))
 
 
 def keep(folder: str | Path, make: Callable[..., object], **arguments: object) -> Path:

@@ -1,250 +1,125 @@
-"""Files from servers: resumed, retried, checked, and whole or told in one clear error."""
+"""Files from servers: downloaded by pooch, whole and checked, or told in one clear error."""
 
-import json
-import os
-import re
-import time
-from collections.abc import Mapping
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import pooch
 import requests
-from requests.adapters import HTTPAdapter
 from tqdm import tqdm
-from urllib3.util import Retry
 
-from salib.files.artifact import atomic_file, check_disk_space, file_digest
+from salib.files.artifact import check_disk_space, file_digest, only_writer
 
-MANIFEST = "sha256sums.txt"
-ATTEMPTS, BACKOFF_S, TIMEOUT_S = 6, 1.0, (10.0, 60.0)
-PASSING = (408, 425, 429, 500, 502, 503, 504)
-CHUNK_BYTES = 1 << 16
-Session = requests.Session
+WORK = ".fetch"
+"""Folder beside the finished files, for what is not finished yet."""
+RETRIES, TIMEOUT_S, CHUNK_BYTES = 4, (10.0, 60.0), 1 << 18
+ADVICE = "finished files are kept; call again later, or name a mirror with --base-url"
 
 
 class FetchError(OSError):
     """A download that cannot be finished; the message says why and what to do."""
 
 
-class _OtherRangeError(requests.RequestException):
-    """An answer that cannot be joined to what is there; the whole file is asked for next."""
-
-
 @dataclass(frozen=True, kw_only=True)
-class Expected:
-    """What a file must be: its length in bytes and its sha256."""
+class RemoteFile:
+    """A file as its publisher states it.
 
+    Args:
+        url: its address.
+        size: bytes, about.
+        sha256: None where it is not stated.
+        check: raises ValueError if a file is not the stated one.
+    """
+
+    url: str
     size: int
-    sha256: str
+    sha256: str | None = None
+    check: Callable[[Path], object] = lambda _: None
 
 
-def open_session(headers: Mapping[str, str] | None = None) -> Session:
-    """A session that asks again where a server is busy, after the time it names (Retry-After)."""
-    retry = Retry(ATTEMPTS, connect=3, backoff_factor=BACKOFF_S, status_forcelist=PASSING)
-    session = Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retry))
-    # A file asked for in ranges must come as it is, not compressed on the way.
-    session.headers.update({"Accept-Encoding": "identity"} | dict(headers or {}))
-    return session
+def fetch_files(
+    files: Mapping[Path, RemoteFile],
+    command: str,
+    *,
+    base_url: str | None = None,
+    offline: bool = False,
+) -> None:
+    """Download the missing ones of some files of one folder; each appears whole and checked.
 
+    A lost connection, a busy server and a wrong sha256 are tried again from the start of the file.
 
-def download(session: Session, url: str, part: Path, *, expected: Expected | None = None) -> None:
-    """Bring `part` to the whole file at `url`, again and again while that helps.
-
-    Bytes that `part` holds from before are taken up again: without `expected` where the server's
-    ETag or date says that the file is still the same, with it in any case, since the sha256 of the
-    whole decides. A file of another sha256 is discarded; if bytes from before were part of it, it
-    is fetched once more from its start.
-
-    Raises:
-        FetchError: if the server fails for good, the file is not `expected`, or it cannot be
-            written; unless its sha256 is wrong, `part` keeps what came.
-        OSError: if there is no room.
-    """
-    while True:
-        resumed = size_of(part) > 0
-        if expected is None or size_of(part) != expected.size:
-            _complete(session, url, part, expected)
-        if expected is None:
-            return
-        found = file_digest(part)
-        if found == expected.sha256:
-            return
-        discard(part)
-        if not resumed:
-            raise FetchError(
-                f"{url} must have sha256 {expected.sha256}, got {found}: nothing is kept; "
-                "call again, or give another base_url"
-            )
-
-
-def read(session: Session, url: str, *, most_bytes: int = 1 << 24) -> bytes:
-    """A small file, such as a listing, whole.
+    Args:
+        files: by the path to give them.
+        command: what the user calls to fetch them.
+        base_url: a mirror that holds files of the same names.
+        offline: ask no server.
 
     Raises:
-        FetchError: if the server fails for good, or the file is longer than `most_bytes`.
+        OSError: if there is too little disk space, or another run writes to the folder.
+        FetchError: if the server cannot be reached or lacks a file, a file is not as stated or
+            cannot be written, is missing offline, or another one stands under its name.
     """
-    reason = None
-    for attempt in range(ATTEMPTS):
-        time.sleep(BACKOFF_S * (2**attempt - 1))
-        try:
-            with _get(session, url, {}, "nothing is kept") as response:
-                content = bytearray()
-                for chunk in response.iter_content(CHUNK_BYTES):
-                    content += chunk
-                    if len(content) > most_bytes:
-                        raise FetchError(f"{url} must have at most {most_bytes:,} bytes, got more")
-                return bytes(content)
-        except requests.RequestException as error:
-            reason = error
-    why = f"it broke off {ATTEMPTS} times ({reason})"
-    raise FetchError(_stopped(url, why, "nothing is kept")) from reason
+    for path, file in files.items():
+        if path.exists():
+            _check(path, file, f"move it away and run `{command}`, or choose another folder")
+    missing = [path for path in files if not path.exists()]
+    if not missing:
+        return
+    if offline:
+        raise needs_network(", ".join(map(str, missing)), command)
+    folder = missing[0].parent
+    with only_writer(folder):
+        check_disk_space(folder, sum(files[path].size for path in missing))
+        for path in missing:
+            file, part = files[path], folder / WORK / path.name
+            if base_url:
+                file = replace(file, url=f"{base_url.rstrip('/')}/{file.url.rpartition('/')[2]}")
+            _download(file, part)
+            _check(part, file, f"delete it to download it again; {ADVICE}")
+            part.replace(path)
+        shutil.rmtree(folder / WORK)
 
 
-def manifest(folder: Path) -> dict[str, str]:
-    """The sha256 of each fetched file of a folder, by name, as `sha256sum -c` reads them."""
-    path = folder / MANIFEST
-    lines = path.read_text().splitlines() if path.is_file() else []
-    return {name: digest for digest, name in (line.split("  ", 1) for line in lines)}
+def needs_network(missing: str, command: str) -> FetchError:
+    """The error for what is missing when no server may be asked."""
+    return FetchError(f"{missing} must be there to work offline: run `{command}` with a network")
 
 
-def settle(part: Path, target: Path) -> None:
-    """Give a whole, checked `part` its name, after its sha256 stands in the manifest."""
-    sums = manifest(target.parent) | {target.name: file_digest(part)}
-    with atomic_file(target.parent / MANIFEST) as written:
-        written.write_text("".join(f"{digest}  {name}\n" for name, digest in sums.items()))
-    part.replace(target)
-    _state_path(part).unlink(missing_ok=True)
-
-
-def size_of(path: Path) -> int:
-    """Bytes of a file; 0 if there is none."""
-    return path.stat().st_size if path.is_file() else 0
-
-
-def discard(part: Path) -> None:
-    """Remove a part and what is known of it."""
-    part.unlink(missing_ok=True)
-    _state_path(part).unlink(missing_ok=True)
-
-
-def _complete(session: Session, url: str, part: Path, expected: Expected | None) -> None:
-    failures, most, reason = 0, size_of(part), None
-    while failures < ATTEMPTS:
-        time.sleep(BACKOFF_S * (2**failures - 1))
-        headers = {} if isinstance(reason, _OtherRangeError) else _lacking(url, part, expected)
-        try:
-            with _get(session, url, headers, _kept(part)) as response:
-                return _receive(response, url, part, expected)
-        except requests.RequestException as error:
-            reason = error
-        failures = 1 if size_of(part) > most else failures + 1
-        most = max(most, size_of(part))
-    why = f"it broke off {ATTEMPTS} times ({reason})"
-    raise FetchError(_stopped(url, why, _kept(part))) from reason
-
-
-def _stopped(url: str, why: str, kept: str) -> str:
-    advice = "call again later, or give another base_url"
-    return f"{url} must be served, but {why}: {kept}; {advice}"
-
-
-def _kept(part: Path) -> str:
-    return f"{size_of(part):,} bytes are kept in {part}"
-
-
-def _lacking(url: str, part: Path, expected: Expected | None) -> dict[str, str]:
-    """Headers that ask for what `part` lacks; its last byte is asked for in any case."""
-    known = _state(part)
-    if not size_of(part):
-        return {}
-    if expected:
-        return {"Range": f"bytes={min(size_of(part), expected.size - 1)}-"}
-    if known.get("url") != url or not known.get("validator"):
-        return {}
-    offset = min(size_of(part), known["length"] - 1)
-    return {"Range": f"bytes={offset}-", "If-Range": known["validator"]}
-
-
-def _get(session: Session, url: str, headers: dict[str, str], kept: str) -> requests.Response:
+def _check(path: Path, file: RemoteFile, advice: str) -> None:
     try:
-        response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
-    except requests.RequestException as error:
-        raise FetchError(_stopped(url, f"it cannot be reached ({error})", kept)) from error
-    if response.status_code not in (200, 206, 416):
-        response.close()
-        raise FetchError(_stopped(url, f"the answer is HTTP {response.status_code}", kept))
-    return response
+        if file.sha256 and (digest := file_digest(path)) != file.sha256:
+            raise ValueError(f"its sha256 is {digest}, not {file.sha256}")
+        file.check(path)
+    except (ValueError, OSError) as error:
+        raise FetchError(f"{path} is not the published file: {error}; {advice}") from error
 
 
-def _state_path(part: Path) -> Path:
-    return part.with_name(f"{part.name}.json")
-
-
-def _state(part: Path) -> dict:
-    path = _state_path(part)
-    return json.loads(path.read_text()) if path.is_file() else {}
-
-
-def _validator(response: requests.Response) -> str | None:
-    """What If-Range may compare: a strong ETag, else the date of change."""
-    tag = response.headers.get("ETag", "W/")
-    return response.headers.get("Last-Modified") if tag.startswith("W/") else tag
-
-
-def _receive(response: requests.Response, url: str, part: Path, expected: Expected | None) -> None:
-    """Write a body to `part`, behind what is there if the server agreed to go on."""
-    if response.status_code == 416:
-        raise _OtherRangeError("no such range")
-    stated = response.headers.get("Content-Length")
-    if stated is None:
-        raise FetchError(_stopped(url, "the answer does not state its length", _kept(part)))
-    offset, length = 0, int(stated)
-    if response.status_code == 206:
-        offset, length = _agreed_range(response, part, expected)
-    if expected and length != expected.size:
-        why = f"it has {length:,} bytes instead of {expected.size:,}"
-        raise FetchError(_stopped(url, why, _kept(part)))
-    check_disk_space(part.parent, length - offset)
+def _download(file: RemoteFile, part: Path) -> None:
+    registry: Any = {part.name: file.sha256}
+    get: Any = _get  # pooch's own type asks for an availability check as well
     try:
-        if not offset and not expected:
-            part.unlink(missing_ok=True)  # before the new state, which it does not belong to
-            state = {"url": url, "validator": _validator(response), "length": length}
-            with atomic_file(_state_path(part)) as written:
-                written.write_text(json.dumps(state))
-        _write(response, part, offset, length)
-    except requests.RequestException:
+        for left in part.parent.glob("tmp*"):  # by a run that was killed
+            left.unlink()
+        urls = {part.name: file.url}
+        files = pooch.create(part.parent, "", registry=registry, urls=urls, retry_if_failed=RETRIES)
+        files.fetch(part.name, downloader=get)
+    except FetchError:
         raise
+    except (requests.RequestException, ValueError) as error:
+        raise FetchError(f"Could not download {file.url}: {error}; {ADVICE}") from error
     except OSError as error:
-        why = f"it cannot be written ({error})"
-        raise FetchError(_stopped(url, why, _kept(part))) from error
-    if size_of(part) != length:
-        raise requests.ConnectionError(f"{size_of(part)} bytes came of {length}")
+        raise FetchError(f"Could not write {part}: {error}; {ADVICE}") from error
 
 
-def _agreed_range(
-    response: requests.Response, part: Path, expected: Expected | None
-) -> tuple[int, int]:
-    """Where a partial body begins and how long the whole is, if it goes on where `part` ends."""
-    known = {"length": expected.size} if expected else _state(part)
-    stated = re.fullmatch(r"bytes (\d+)-\d+/(\d+)", response.headers.get("Content-Range", ""))
-    offset, length = map(int, stated.groups()) if stated else (-1, -1)
-    if expected and length >= 0 and length != expected.size:
-        return offset, length
-    same = expected or _validator(response) in (None, known.get("validator"))
-    wanted = min(size_of(part), known.get("length", 0) - 1)
-    if (offset, length) != (wanted, known.get("length")) or not same:
-        raise _OtherRangeError("another range or another file than asked for")
-    return offset, length
-
-
-def _write(response: requests.Response, part: Path, offset: int, length: int) -> None:
-    shown = {"total": length, "initial": offset, "unit": "B", "unit_scale": True, "disable": None}
-    with part.open("r+b" if offset else "wb") as file, tqdm(desc=part.stem, **shown) as bar:
-        file.truncate(offset)
-        file.seek(offset)
-        for chunk in response.iter_content(CHUNK_BYTES):
-            bar.update(file.write(chunk))
-        file.flush()
-        os.fsync(file.fileno())
+def _get(url: str, path: Any, files: Any) -> None:
+    """Pooch's downloader for HTTP; an answer that will not change is not asked for again."""
+    bar: Any = tqdm(None, url.rpartition("/")[2], 1, unit="B", unit_scale=True, disable=None)
+    try:
+        pooch.HTTPDownloader(bar, CHUNK_BYTES, timeout=TIMEOUT_S)(url, path, files)
+    except requests.HTTPError as error:
+        status = 0 if error.response is None else error.response.status_code
+        if status == 429 or status >= 500:
+            raise
+        raise FetchError(f"Could not download {url}: HTTP {status}; {ADVICE}") from error

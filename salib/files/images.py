@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import Image
 
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error)
@@ -75,3 +75,13 @@ def _damaged(path: Path, data: bytes, reason: str) -> ValueError:
 def quoted(path: Path) -> str:
     """A path for a message, whatever bytes are in its name."""
     return repr(str(path))
+
+
+def resize_bands(
+    image: Shaped[np.ndarray, "height width bands"], side_px: int, interpolation: int
+) -> Shaped[np.ndarray, "side side bands"]:
+    """An image as a square of `side_px`, by OpenCV, which averages four bands at once at most."""
+    groups = [image[..., first : first + 4] for first in range(0, image.shape[2], 4)]
+    size = (side_px, side_px)
+    done = [cv2.resize(group, size, interpolation=interpolation) for group in groups]
+    return np.concatenate([each.reshape(*size, -1) for each in done], 2) if done[1:] else done[0]

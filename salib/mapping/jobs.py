@@ -1,19 +1,15 @@
-"""Windows as units of work: embedded here, over processes, or over Dask, to the same bytes."""
+"""A window of a scene as a job: what is read, by which model, and where its vectors go."""
 
 import json
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from salib.curate.engine import Engine, dask_client
-from salib.curate.shards import start_worker
 from salib.files.artifact import atomic_file
 from salib.mapping.align import AlignedRaster
 from salib.mapping.raster import Raster
@@ -45,7 +41,6 @@ class Job:
 
 def embed_job(job: Job) -> Path:
     """Embed one window and write its vectors, whole or not at all; note what computed them."""
-    torch.set_num_threads(1)  # the order of a sum must not depend on the number of workers
     side, rows, cols = job.patch_px, job.rows, job.cols
     width, height = (cols.stop - cols.start) * side, (rows.stop - rows.start) * side
     views, gsd_m = {}, {}
@@ -55,11 +50,23 @@ def embed_job(job: Job) -> Path:
         gsd_m[sensor] = job.gsd_m * width / views[sensor][1].shape[1]
     model = model_of(job.model, job.digest, job.device)
     model.attention_used = used = set()
-    vectors = embed_window(model, views, gsd_m, precision=job.precision)
+    with one_thread():
+        vectors = embed_window(model, views, gsd_m, precision=job.precision)
     _note(job.path.parent.parent, used, instructions(model.log_scale.device))
     with atomic_file(job.path) as part, part.open("wb") as file:
         np.save(file, vectors)
     return job.path
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Torch on one thread: the order of a sum must not depend on the number of workers."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _note(folder: Path, attention: set[str], device: str) -> None:
@@ -78,51 +85,3 @@ def what_ran(folder: Path) -> dict[str, str]:
         "attention": ",".join(sorted({name for each in noted for name in each["attention"]})),
         "instructions": "; ".join(sorted({each["instructions"] for each in noted})),
     }
-
-
-def finished(jobs: Sequence[Job], engine: Engine) -> Iterator[Path]:
-    """Embed windows and yield each one's file when it is there.
-
-    Raises:
-        ValueError: if a window cannot be read or embedded, or Dask's scheduler is out of reach.
-        OSError: if a worker was killed, or the disk is full.
-    """
-    if engine.name == "dask":
-        yield from _over_dask(jobs, engine)
-    elif engine.workers == 1 or len(jobs) < 2:
-        threads = torch.get_num_threads()
-        try:
-            yield from map(embed_job, jobs)
-        finally:
-            torch.set_num_threads(threads)
-    else:
-        yield from _over_processes(jobs, engine)
-
-
-def _over_processes(jobs: Sequence[Job], engine: Engine) -> Iterator[Path]:
-    pool = ProcessPoolExecutor(engine.workers, get_context("spawn"), start_worker)
-    try:
-        for done in as_completed([pool.submit(embed_job, job) for job in jobs]):
-            yield done.result()
-    except BrokenProcessPool as error:
-        raise OSError(
-            "workers must live, but one was killed (too little memory?): finished windows are "
-            "kept; run again, with fewer workers or a smaller window"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _over_dask(jobs: Sequence[Job], engine: Engine) -> Iterator[Path]:
-    with dask_client(engine) as client:
-        from distributed import KilledWorker
-        from distributed import as_completed as completed
-
-        try:
-            for done in completed(client.map(embed_job, jobs, pure=False)):
-                yield done.result()
-        except KilledWorker as error:
-            raise OSError(
-                f"workers must live, but a window killed them ({error}): finished windows are "
-                "kept; run again, with a smaller window"
-            ) from error

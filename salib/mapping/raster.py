@@ -1,9 +1,9 @@
 """A georeferenced raster as one sensor's 8-bit levels, read a window at a time."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import rasterio
@@ -13,7 +13,7 @@ from rasterio.enums import Resampling
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 
 from salib.curate.rasters.mosaic import sar_to_8bit
-from salib.curate.rasters.remote import patiently, reading
+from salib.curate.rasters.remote import as_read_errors, location, reading
 from salib.mapping.ground import ground_gsd_m, to_lonlat
 
 Array = Shaped[np.ndarray, "bands height width"]
@@ -89,7 +89,8 @@ class Raster:
         Raises:
             ReadError: if the file cannot be read.
         """
-        pixels, masks = self._patiently(take)
+        with opened(self.href) as file:
+            pixels, masks = take(file)
         every = np.logical_and if self.sensor == "radar" else np.logical_or
         valid = every.reduce(masks > 0)
         if pixels.dtype.kind == "f":
@@ -105,19 +106,9 @@ class Raster:
             ReadError: if the file cannot be read.
         """
         how = {"out_shape": (len(self.bands), rows, cols), "resampling": Resampling.average}
-        pixels = self._patiently(lambda file: file.read(list(self.bands), **how))
+        with opened(self.href) as file:
+            pixels = file.read(list(self.bands), **how)
         return self._levels(np.nan_to_num(pixels))
-
-    def _patiently(self, take: Callable[[rasterio.DatasetReader], Any]) -> Any:
-        def act(place: str) -> Any:
-            with opened(place) as file, warnings.catch_warnings():
-                warnings.simplefilter(
-                    "ignore", NodataShadowWarning
-                )  # a nodata value is what counts
-                return take(file)
-
-        with reading([self.href], requester_pays=False):
-            return patiently(self.href, act)
 
     def _levels(self, pixels: Array) -> UInt8[np.ndarray, "bands height width"]:
         if self.level_255 is not None:
@@ -126,8 +117,15 @@ class Raster:
         return pixels if pixels.dtype == np.uint8 else sar_to_8bit(pixels)
 
 
-def opened(place: str) -> rasterio.DatasetReader:
-    """Open a raster; that it lies nowhere is an error of its reader, with what to do."""
-    with warnings.catch_warnings():
+@contextmanager
+def opened(href: str) -> Iterator[rasterio.DatasetReader]:
+    """The file; that it lies nowhere is an error of its reader, with what to do.
+
+    Raises:
+        ReadError: if it cannot be read, within the block too.
+    """
+    with warnings.catch_warnings(), reading([href], requester_pays=False):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(place)
+        warnings.simplefilter("ignore", NodataShadowWarning)  # a nodata value is what counts
+        with as_read_errors(href), rasterio.open(location(href)) as file:
+            yield file

@@ -13,9 +13,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
-from tqdm import tqdm
 
-from salib.curate.engine import Engine
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
@@ -24,9 +22,10 @@ from salib.files.artifact import (
     only_writer,
     source_digest,
 )
+from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.mapping.align import AlignedRaster, on_one_grid
 from salib.mapping.geotiff import DTYPES, WindowFiles, write_geotiff
-from salib.mapping.jobs import Job, finished, what_ran
+from salib.mapping.jobs import Job, embed_job, what_ran
 from salib.mapping.raster import Raster
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
@@ -180,7 +179,7 @@ def _embed(
     jobs: Sequence[Job], engine: Engine, files: WindowFiles, say: Callable[[str], object]
 ) -> None:
     """Embed the windows that no earlier call has finished."""
-    waiting = [job for job in jobs if not (job.path.is_file() and job.path.stat().st_size)]
+    waiting = unfinished(jobs)
     done = len(jobs) - len(waiting)
     rows, cols = files.shape
     say(f"{rows} x {cols} patches of {files.dim} numbers, {len(jobs)} windows, {done} done earlier")
@@ -190,9 +189,7 @@ def _embed(
     check_disk_space(files.folder, 4 * files.dim * patches)
     for job in waiting:
         job.path.parent.mkdir(parents=True, exist_ok=True)
-    with tqdm(None, "embed", len(jobs), initial=done, unit="window", disable=None) as bar:
-        for _ in finished(waiting, engine):
-            bar.update()
+    run_jobs(embed_job, jobs, engine, unit="window")
 
 
 def _jobs(

@@ -11,7 +11,7 @@ import rasterio
 from rasterio.enums import ColorInterp
 
 from salib.config import SENSORS
-from salib.curate.rasters.remote import is_remote, patiently, reading
+from salib.curate.rasters.remote import is_remote
 from salib.mapping.ground import ground_gsd_m
 from salib.mapping.raster import Raster, opened
 
@@ -51,7 +51,7 @@ def open_scene(
     for name, value in (("level_255", level_255), ("gsd_m", gsd_m)):
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
-    with reading([href], requester_pays=False), patiently(href, opened) as file:
+    with opened(href) as file:
         _check_place(file, href)
         numbers = _check_bands(file, href, sensor, bands)
         _check_values({file.dtypes[number - 1] for number in numbers}, href, sensor, level_255)
@@ -83,7 +83,7 @@ def image_gsd_m(path: str | Path) -> float:
     """
     if not Path(path).is_file():
         raise ValueError(f"path must be an image file that can be read, got {path}")
-    with patiently(str(path), opened) as file:
+    with opened(str(path)) as file:
         if not _has_place(file):
             raise ValueError(
                 f"gsd_m must be given for an image without coordinates, got {path}: state the "

@@ -1,6 +1,7 @@
-"""The models: tokens that carry their place, encoders, cross-encoders, decoder (Fig. 1)."""
+"""The models: tokens that carry their position, encoders, cross-encoders, decoder (Fig. 1)."""
 
-from salib.model.fusion import Pretraining, ScaleAlibi, build_model
+from salib.model.fusion import ScaleAlibi, build_model
+from salib.model.masked import Pretraining, draw_masks
 from salib.model.published import from_published, load_croma
 from salib.model.store import load_model, save_model
 from salib.model.tokens import Mask, Tokens, draw_mask, patchify
@@ -12,6 +13,7 @@ __all__ = [
     "Tokens",
     "build_model",
     "draw_mask",
+    "draw_masks",
     "from_published",
     "load_croma",
     "load_model",

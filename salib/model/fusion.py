@@ -1,12 +1,10 @@
 """The models of Fig. 1: one encoder a sensor, cross-encoders that fuse them, one decoder."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -14,22 +12,12 @@ from salib.attention import Geometry
 from salib.bias import alibi_slopes, patch_centres
 from salib.config import SENSORS, ModelConfig
 from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
+from salib.model.masked import Pretraining, decoder_positions, target_values, targets
 from salib.model.precision import resolve_device
-from salib.model.tokens import Mask, Tokens, draw_mask, patchify, sincos
+from salib.model.tokens import Mask, Tokens, patchify
 from salib.model.views import Options, View, checked_views, in_parts
 
 MAX_SCALE = 100.0
-
-
-@dataclass(frozen=True)
-class Pretraining:
-    """What the losses need of one pass: by sensor, and the temperature."""
-
-    projections: dict[str, Tensor]
-    predicted: dict[str, Tensor]
-    target: dict[str, Tensor]
-    hidden: dict[str, Tensor]
-    temperature: Tensor
 
 
 class ScaleAlibi(nn.Module):
@@ -55,7 +43,10 @@ class ScaleAlibi(nn.Module):
         if config.learn_slopes:
             self.log_slopes = nn.Parameter(slopes.log())
         self.encoders = nn.ModuleDict(
-            {n: Encoder(config, levels[n], half if n == "radar" else config.depth) for n in levels}
+            {
+                n: Encoder(config, levels[n], half if SENSORS[n].radar else config.depth)
+                for n in levels
+            }
         )
         self.cross_encoders = nn.ModuleDict(
             {n: Transformer(dim, heads, half, cross=True) for n in config.sensors[1:]}
@@ -63,7 +54,7 @@ class ScaleAlibi(nn.Module):
         self.pool_heads = nn.ModuleDict({n: FeedForward(dim) for n in levels})
         self.projections = nn.ModuleDict({n: nn.Linear(dim, dim) for n in levels})
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
-        self.target_values = {n: self._target_values(n) for n in levels}
+        self.target_values = target_values(config)
         self.decoder = Decoder(
             dim,
             config.decoder_dim,
@@ -84,11 +75,14 @@ class ScaleAlibi(nn.Module):
         encoded = {n: self.encode(n, whole[n].take(masks[n].keep)) for n in whole}
         pooled = {n: self.pool(n, encoded[n]) for n in encoded}
         joint = self.fuse(encoded)
-        target = self.target(pixels)
-        predicted = self.decoder(joint.x, masks["radar"].keep, self._decoder_place(pixels))
+        target = targets(self.config, pixels)
+        first = self.config.sensors[0]
+        place = decoder_positions(self.config, pixels[first])
+        predicted = self.decoder(joint.x, masks[first].keep, place)
+        widths = [self.target_values[n] for n in target]
         return Pretraining(
             projections={n: self.projections[n](pooled[n]) for n in pooled},
-            predicted=dict(zip(target, predicted.split(self._widths(target), -1), strict=True)),
+            predicted=dict(zip(target, predicted.split(widths, -1), strict=True)),
             target=target,
             hidden={n: masks[n].hidden for n in target},
             temperature=1 / self.log_scale.exp().clamp(max=MAX_SCALE),
@@ -112,7 +106,7 @@ class ScaleAlibi(nn.Module):
             gsd_m: metres per pixel, one per image, or a single one for all.
         """
         patch_px = self.config.patch_px
-        x = self.encoder(sensor).enter(patchify(pixels, patch_px))
+        x = self.encoder(sensor).patch_embed(patchify(pixels, patch_px))
         rows, cols = pixels.shape[-2] // patch_px, pixels.shape[-1] // patch_px
         return Tokens(x, patch_centres(rows, cols, self.patch_m(sensor, gsd_m)))
 
@@ -169,7 +163,7 @@ class ScaleAlibi(nn.Module):
         Args:
             encoded: tokens of radar and of the sensors fused into it, all or the first of them.
         """
-        joint = encoded["radar"]
+        joint = encoded[self.config.sensors[0]]
         own = self.geometry(joint, joint)
         for name in self.config.sensors[1 : len(encoded)]:
             context = encoded[name]
@@ -177,30 +171,6 @@ class ScaleAlibi(nn.Module):
             x = cross(joint.x, own, context.x, self.geometry(joint, context))
             joint = Tokens(x, joint.xy)
         return joint
-
-    def target(self, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Patches to reconstruct, all on the coarse grid (D5), before normalisation of Eq. (5)."""
-        patch_px = self.config.patch_px
-        patches = {n: patchify(pixels[n], patch_px) for n in self.config.sensors if n != "hires"}
-        if "hires" in pixels:
-            if self.config.hires_target == "area":
-                coarse = F.interpolate(pixels["hires"], pixels["lores"].shape[-2:], mode="area")
-                patches["hires"] = patchify(coarse, patch_px)
-            else:
-                patches["hires"] = patchify(pixels["hires"], SENSORS["hires"].factor * patch_px)
-        return patches
-
-    def draw_masks(
-        self, batch: int, *, rows: int, cols: int, generator: torch.Generator
-    ) -> dict[str, Mask]:
-        """An independent mask for each sensor, on the ground of `rows` x `cols` coarse patches."""
-        masks = {}
-        for name in self.config.sensors:
-            ratios = {"hires": self.config.hires_mask_ratio}
-            ratio, factor = ratios.get(name, self.config.mask_ratio), SENSORS[name].factor
-            shape = {"rows": rows, "cols": cols, "factor": factor}
-            masks[name] = draw_mask(batch, **shape, mask_ratio=ratio, generator=generator)
-        return masks
 
     @overload
     def embed(
@@ -238,9 +208,9 @@ class ScaleAlibi(nn.Module):
         be trained on.
 
         Args:
-            images: (batch, bands, height, width), 8-bit levels 0..255 in any dtype; height and
-                width multiples of patch_px. Or such images by sensor, of the same ground: radar
-                (VV, VH) and lores, or radar, lores and hires (red, green, blue).
+            images: (batch, bands, height, width), pixel values of tiles in any dtype (0..255; of s2
+                reflectance x 10,000); height and width multiples of patch_px. Or such images by
+                sensor, of the same ground: the first two of the model's sensors, or more.
             sensor: which sensor the images are of, where they are not given by sensor.
             gsd_m: metres of ground per pixel, one number or one per image; by sensor as images.
             tokens: return one vector per patch instead of their mean. Of several sensors these are
@@ -276,20 +246,6 @@ class ScaleAlibi(nn.Module):
             return torch.cat(found)
         x = torch.cat([part.x for part in found])
         return Tokens(x, torch.cat([part.xy for part in found])) if several else x
-
-    def _target_values(self, sensor: str) -> int:
-        bands = len(self.config.sensor_levels[sensor].mean)
-        side = SENSORS[sensor].factor if self.config.hires_target == "full" else 1
-        return bands * (self.config.patch_px * side) ** 2
-
-    def _widths(self, names: Mapping[str, Tensor]) -> list[int]:
-        return [self.target_values[name] for name in names]
-
-    def _decoder_place(self, pixels: Mapping[str, Tensor]) -> Tensor:
-        lores = pixels["lores"]
-        rows, cols = (side // self.config.patch_px for side in lores.shape[-2:])
-        steps = patch_centres(rows, cols, torch.ones(1, device=lores.device)) - 0.5
-        return sincos(steps, self.config.decoder_dim).expand(len(lores), -1, -1)
 
 
 def build_model(config: ModelConfig, seed: int) -> ScaleAlibi:

@@ -1,4 +1,4 @@
-"""Transformer layers; attention takes its bias from the places of its tokens."""
+"""Transformer layers; attention takes its bias from the positions of its tokens."""
 
 import torch
 from einops import rearrange
@@ -28,7 +28,7 @@ class Attention(nn.Module):
         context: Float[Tensor, "batch keys dim"] | None = None,
     ) -> Float[Tensor, "batch queries dim"]:
         """Eq. (1) for all heads; `context` None means x itself, `geometry` None no distance."""
-        x = _shortened(self.norm(x))
+        x = _to_autocast_dtype(self.norm(x))
         context = x if context is None else self.norm(context)
         q, k, v = (
             rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
@@ -38,8 +38,8 @@ class Attention(nn.Module):
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
-def _shortened(x: Tensor) -> Tensor:
-    """Under autocast the shorter type: once, where every product of `x` would convert it anew."""
+def _to_autocast_dtype(x: Tensor) -> Tensor:
+    """Cast once under autocast, so that three projections need not each cast."""
     device = x.device.type
     return x.to(torch.get_autocast_dtype(device)) if torch.is_autocast_enabled(device) else x
 
@@ -79,7 +79,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of layers that share places, and a last norm."""
+    """A stack of layers that share positions, and a last norm."""
 
     def __init__(self, dim: int, heads: int, depth: int, *, cross: bool = False) -> None:
         """`cross` makes it a cross-encoder."""
@@ -113,7 +113,7 @@ class Encoder(nn.Module):
         bands = len(levels.mean)
         self.register_buffer("mean", torch.tensor(levels.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(levels.std).view(-1, 1, 1), persistent=False)
-        self.enter = nn.Linear(bands * config.patch_px**2, config.dim)
+        self.patch_embed = nn.Linear(bands * config.patch_px**2, config.dim)
         self.transformer = Transformer(config.dim, config.heads, depth)
 
     def standardise(
@@ -132,15 +132,15 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A small ViT that guesses the pixels of every sensor at every coarse patch."""
+    """A small ViT that reconstructs the pixels of every sensor at every coarse patch."""
 
     def __init__(self, dim_in: int, dim: int, heads: int, depth: int, values: int) -> None:
-        """`values` is the number of pixels times channels a patch, all sensors together."""
+        """`values` is the number of pixels times channels per patch, all sensors together."""
         super().__init__()
-        self.enter = nn.Linear(dim_in, dim)
+        self.decoder_embed = nn.Linear(dim_in, dim)
         self.mask_token = nn.Parameter(torch.empty(dim).normal_(std=0.02))
         self.transformer = Transformer(dim, heads, depth)
-        self.leave = nn.Linear(dim, values)
+        self.decoder_pred = nn.Linear(dim, values)
 
     def forward(
         self,
@@ -149,7 +149,7 @@ class Decoder(nn.Module):
         place: Float[Tensor, "batch tokens decoder_dim"],
     ) -> Float[Tensor, "batch tokens values"]:
         """Put tokens where they belong, a mask token elsewhere, and decode without a bias."""
-        x = self.enter(x)
+        x = self.decoder_embed(x)
         index = keep.unsqueeze(-1).expand_as(x)
         whole = self.mask_token.to(x.dtype).expand_as(place).scatter(1, index, x)
-        return self.leave(self.transformer(whole + place, None))
+        return self.decoder_pred(self.transformer(whole + place, None))

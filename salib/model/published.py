@@ -8,23 +8,23 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from salib.config import KINDS, ModelConfig, plain_levels
+from salib.config import ModelConfig, plain_levels
 from salib.model.fusion import ScaleAlibi, build_model
 
 HEADS = {768: 16, 1024: 16}
 PATCH_PX = 8
 RADAR_VALUES = 2 * PATCH_PX**2
-_PARTS = {"s1": "radar", "s2": "lores", "radar": "radar", "optical": "lores"}
+_PARTS = {"s1": "radar", "s2": "s2", "radar": "radar", "optical": "s2"}
 _RULES = (
-    (r"^(s1|s2|radar|optical)_encoder\.linear_input", r"encoders.{\1}.enter"),
+    (r"^(s1|s2|radar|optical)_encoder\.linear_input", r"encoders.{\1}.patch_embed"),
     (r"^(s1|s2|radar|optical)_encoder\.transformer", r"encoders.{\1}.transformer"),
-    (r"^(?:joint|cross)_encoder", "cross_encoders.lores"),
+    (r"^(?:joint|cross)_encoder", "cross_encoders.s2"),
     (r"^(s1|s2)_GAP_FFN", r"pool_heads.{\1}"),
     (r"^GAP_FFN_(radar|optical)", r"pool_heads.{\1}"),
     (r"^global_contrast_loss\.(radar|optical)_proj", r"projections.{\1}"),
     (r"^global_contrast_loss\.logit_scale", "log_scale"),
-    (r"^decoder\.encoder_to_decoder", "decoder.enter"),
-    (r"^decoder\.linear_output", "decoder.leave"),
+    (r"^decoder\.encoder_to_decoder", "decoder.decoder_embed"),
+    (r"^decoder\.linear_output", "decoder.decoder_pred"),
     (r"^decoder\.mask_token", "decoder.mask_token"),
     (r"^decoder\.decoder\.", "decoder.transformer."),
     (r"norm_out", "norm"),
@@ -38,8 +38,8 @@ def load_croma(path: str | Path, *, heads: int | None = None) -> ScaleAlibi:
     """Read CROMA's published weights (a dict of state dicts such as CROMA_base.pt).
 
     The file is read with torch's weights-only loader, which runs no code. The model takes 2 radar
-    bands and 12 Sentinel-2 bands ("lores"), standardised by the caller; its decoder and contrastive
-    projections were not published and stay at their initial values.
+    bands and the 12 Sentinel-2 bands of "s2", both standardised by the caller; its decoder and
+    contrastive projections were not published and stay at their initial values.
 
     Args:
         path: the file.
@@ -97,8 +97,8 @@ def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _layer(name: str, value: Tensor) -> dict[str, Tensor]:
     """A parameter of a numbered block in our names; fused projections are split."""
     found = re.match(r"(.*\.layers\.\d+)\.(\d)\.(.*)", name)
-    if name.startswith("decoder.leave"):
-        return {name: value.roll(RADAR_VALUES, dims=0)}  # theirs: optical channels, then radar
+    if name.startswith("decoder.decoder_pred"):
+        return {name: value.roll(RADAR_VALUES, dims=0)}  # published: optical channels, then radar
     if not found:
         return {name: value.flatten() if name == "decoder.mask_token" else value}
     prefix, block, rest = found.groups()
@@ -110,8 +110,8 @@ def _layer(name: str, value: Tensor) -> dict[str, Tensor]:
 
 
 def _attention(prefix: str, rest: str, value: Tensor) -> dict[str, Tensor]:
-    for theirs, ours in _ATTENTION.items():
-        rest = rest.replace(theirs, ours)
+    for published, ours in _ATTENTION.items():
+        rest = rest.replace(published, ours)
     part = rest.removesuffix(".weight")
     if part == "qkv":
         q, k, v = value.chunk(3)
@@ -126,9 +126,9 @@ def _attention(prefix: str, rest: str, value: Tensor) -> dict[str, Tensor]:
 
 def _config(weights: dict[str, Tensor], heads: int | None) -> ModelConfig:
     try:
-        dim = len(weights["encoders.lores.transformer.norm.weight"])
-        depth = 1 + max(_layer_numbers(weights, "encoders.lores"))
-        radar, lores = (weights[f"encoders.{n}.enter.weight"].shape[1] for n in ("radar", "lores"))
+        dim = len(weights["encoders.s2.transformer.norm.weight"])
+        depth = 1 + max(_layer_numbers(weights, "encoders.s2"))
+        radar, s2 = (weights[f"encoders.{n}.patch_embed.weight"].shape[1] for n in ("radar", "s2"))
     except (KeyError, ValueError) as error:
         raise ValueError(f"weights must have CROMA's layout, got none of {error}") from error
     heads = heads or HEADS.get(dim)
@@ -143,7 +143,8 @@ def _config(weights: dict[str, Tensor], heads: int | None) -> ModelConfig:
         weights[f"{stem}queries.weight"] = weights.pop(f"{stem}q.weight")
     return replace(
         ModelConfig(
-            **KINDS["croma"],
+            sensors=("radar", "s2"),
+            position="patches",
             dim=dim,
             depth=depth,
             heads=heads,
@@ -155,7 +156,7 @@ def _config(weights: dict[str, Tensor], heads: int | None) -> ModelConfig:
             hires_mask_ratio=0.75,
             joint_target=True,
         ),
-        levels=(plain_levels(bands=radar // PATCH_PX**2), plain_levels(bands=lores // PATCH_PX**2)),
+        levels=(plain_levels(bands=radar // PATCH_PX**2), plain_levels(bands=s2 // PATCH_PX**2)),
     )
 
 

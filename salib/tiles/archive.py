@@ -1,4 +1,4 @@
-"""PMTiles version 3, read: a cached index, bytes by `os.pread`, images told by content."""
+"""PMTiles version 3, read: the index once, as arrays; bytes of a tile by `os.pread`."""
 
 import gzip
 import json
@@ -8,31 +8,28 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64, Shaped
 from pmtiles.tile import Compression, Entry, deserialize_directory, deserialize_header
 
 from salib.tiles.codec import decode
 from salib.tiles.grid import TileId, tiles_of_ids
-from salib.tiles.writer import HEADER_BYTES, write_archive
+from salib.tiles.writer import write_archive
 
 __all__ = ["Archive", "write_archive"]
 
 Whole = int | np.integer
-MOST_TILES = 2**31  # more than any archive holds, and what memory can
-
-
-def _pread(fd: int, offset: int, length: int) -> bytes:
-    data = os.pread(fd, length, offset)
-    while len(data) < length and (more := os.pread(fd, length - len(data), offset + len(data))):
-        data += more
-    return data
+HEADER_BYTES = 127
+MOST_TILES = 2**31
+"""More than any archive holds, and more than memory can: bytes of something else."""
 
 
 class Archive:
-    """A PMTiles archive open for reading; its index is read once and kept as arrays.
+    """A PMTiles archive open for reading.
 
-    Reads with `os.pread`, so forked workers may share it; pickling carries the index and reopens
-    the file.
+    Forked workers may share it; pickling carries the index and reopens the file.
+
+    Attributes:
+        ids: PMTiles ids of the tiles, ascending.
 
     Raises:
         ValueError: if the file is missing, of another format, shorter than its header says, or its
@@ -44,19 +41,33 @@ class Archive:
         self.path = Path(path)
         self._open()
         try:
-            self.ids, self._offsets, self._lengths = self._index()
+            entries = self._directory(self.header["root_offset"], self.header["root_length"])
+            runs = np.array([entry.run_length for entry in entries], dtype=np.int64)
+            if runs.sum(dtype=np.float64) > MOST_TILES:
+                raise EOFError(f"{runs.sum(dtype=float):.2g} tiles")
         except (OSError, EOFError, zlib.error) as error:
             self.close()
-            rule = "archive must have an index that can be read"
-            text = f"{rule}, got {self.path} ({error}): write or fetch it again"
-            raise ValueError(text) from error
+            raise ValueError(
+                f"Could not read the index of {self.path} ({error}): write or fetch it again"
+            ) from error
+        columns = (
+            [e.tile_id for e in entries],
+            [e.offset for e in entries],
+            [e.length for e in entries],
+        )
+        ids, offsets, lengths = (
+            np.repeat(np.array(each, dtype=np.int64), runs) for each in columns
+        )
+        within = np.arange(len(ids)) - np.repeat(np.cumsum(runs) - runs, runs)
+        self.ids = ids + within
+        self._offsets, self._lengths = offsets + self.header["tile_data_offset"], lengths
         self._row = {tile_id: row for row, tile_id in enumerate(self.ids.tolist())}
 
     def _open(self) -> None:
         if not self.path.is_file():
             raise ValueError(f"archive must exist, got {self.path}: curate or fetch it first")
         self._fd = os.open(self.path, os.O_RDONLY)
-        head = _pread(self._fd, 0, HEADER_BYTES)
+        head = os.pread(self._fd, HEADER_BYTES, 0)
         if len(head) < HEADER_BYTES or head[:8] != b"PMTiles\x03":
             self.close()
             raise ValueError(f"archive must be PMTiles version 3, got {self.path}: write it again")
@@ -67,41 +78,27 @@ class Archive:
         size = os.fstat(self._fd).st_size
         if size < whole:
             self.close()
-            rule = f"archive must be whole ({whole} bytes)"
-            raise ValueError(f"{rule}, got {size} bytes in {self.path}: write or fetch it again")
-
-    def _index(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        entries = self._directory(self.header["root_offset"], self.header["root_length"])
-        runs = np.array([entry.run_length for entry in entries], dtype=np.int64)
-        if runs.sum(dtype=np.float64) > MOST_TILES:  # bytes of something else, read as a directory
-            self.close()
             raise ValueError(
-                f"archive must have a directory that can be read, got {runs.sum(dtype=float):.2g} "
-                f"tiles in {self.path}: write or fetch it again"
+                f"{self.path} ends after {size:,} of {whole:,} bytes: write or fetch it again"
             )
-        ids = np.repeat(np.array([entry.tile_id for entry in entries], dtype=np.int64), runs)
-        within = np.arange(len(ids)) - np.repeat(np.cumsum(runs) - runs, runs)
-        offsets = np.repeat(np.array([entry.offset for entry in entries], dtype=np.int64), runs)
-        lengths = np.repeat(np.array([entry.length for entry in entries], dtype=np.int64), runs)
-        return ids + within, offsets + self.header["tile_data_offset"], lengths
 
     def _directory(self, offset: int, length: int) -> list[Entry]:
-        data = _pread(self._fd, offset, length)
+        data = os.pread(self._fd, length, offset)
         if self.header["internal_compression"] == Compression.NONE:
             data = gzip.compress(data)
-        found = []
+        entries = []
         for entry in deserialize_directory(data):
             if entry.run_length:
-                found.append(entry)
+                entries.append(entry)
             else:
                 start = self.header["leaf_directory_offset"] + entry.offset
-                found += self._directory(start, entry.length)
-        return found
+                entries += self._directory(start, entry.length)
+        return entries
 
     @property
     def metadata(self) -> dict[str, Any]:
         """The archive's JSON: attribution, name, whether the ground is procedural."""
-        data = _pread(self._fd, self.header["metadata_offset"], self.header["metadata_length"])
+        data = os.pread(self._fd, self.header["metadata_length"], self.header["metadata_offset"])
         zipped = self.header["internal_compression"] == Compression.GZIP
         return json.loads(gzip.decompress(data) if zipped else data)
 
@@ -111,10 +108,10 @@ class Archive:
         return tuple(np.unique(tiles_of_ids(self.ids)[:, 0]).tolist())
 
     def tiles(self, zoom: int | None = None) -> list[TileId]:
-        """Places of the archive, or of one zoom of it, in Hilbert order."""
-        places = tiles_of_ids(self.ids)
-        kept = places if zoom is None else places[places[:, 0] == zoom]
-        return [TileId(*place) for place in kept.tolist()]
+        """Tiles of the archive, or of one zoom of it, in Hilbert order."""
+        rows = tiles_of_ids(self.ids)
+        chosen = rows if zoom is None else rows[rows[:, 0] == zoom]
+        return [TileId(*row) for row in chosen.tolist()]
 
     @property
     def contents(self) -> tuple[Int64[np.ndarray, " tiles"], Int64[np.ndarray, " tiles"]]:
@@ -136,10 +133,10 @@ class Archive:
         row = self._row.get(TileId(int(z), int(x), int(y)).hilbert)
         if row is None:
             raise KeyError(f"{self.path} has no tile {z}/{x}/{y}")
-        return _pread(self._fd, int(self._offsets[row]), int(self._lengths[row]))
+        return os.pread(self._fd, int(self._lengths[row]), int(self._offsets[row]))
 
-    def get(self, z: Whole, x: Whole, y: Whole) -> UInt8[np.ndarray, "height width bands"]:
-        """Levels of a tile in RGB(A) order, decoded by content: PNG, JPEG or WebP.
+    def get(self, z: Whole, x: Whole, y: Whole) -> Shaped[np.ndarray, "height width bands"]:
+        """Pixel values of a tile, see `codec.decode`.
 
         Raises:
             KeyError: if the archive has no such tile.

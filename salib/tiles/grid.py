@@ -1,4 +1,4 @@
-"""The Web Mercator tile pyramid: places, bounds, ground sample distance and Hilbert order."""
+"""The Web Mercator tile pyramid: bounds, ground sample distance and Hilbert order."""
 
 import math
 from collections.abc import Sequence
@@ -27,7 +27,7 @@ class TileId(NamedTuple):
 
     @property
     def hilbert(self) -> int:
-        """Place of the tile in a PMTiles archive."""
+        """Number of the tile in a PMTiles archive."""
         return zxy_to_tileid(self.z, self.x, self.y)
 
     def parent(self, levels: int = 1) -> "TileId":
@@ -36,13 +36,8 @@ class TileId(NamedTuple):
 
     def children(self, levels: int = 1) -> list["TileId"]:
         """The tiles `levels` zooms down, row by row; one contiguous Hilbert range."""
-        side = 1 << levels
-        west, north = self.x << levels, self.y << levels
-        return [
-            TileId(self.z + levels, west + col, north + row)
-            for row in range(side)
-            for col in range(side)
-        ]
+        cols, rows = (range(at << levels, (at + 1) << levels) for at in (self.x, self.y))
+        return [TileId(self.z + levels, x, y) for y in rows for x in cols]
 
 
 def tile_bounds(tile: TileId) -> Bounds:
@@ -59,41 +54,40 @@ def tile_bounds_m(tile: TileId) -> Bounds:
 
 
 def to_lonlat(x_m: float, y_m: float) -> tuple[float, float]:
-    """Longitude and latitude in degrees of a place in Web Mercator metres."""
+    """Longitude and latitude in degrees of a point in Web Mercator metres."""
     lat = math.degrees(math.atan(math.sinh(y_m / EARTH_RADIUS_M)))
     return max(-180.0, min(180.0, math.degrees(x_m / EARTH_RADIUS_M))), lat
 
 
 def to_mercator(lon: float, lat: float) -> tuple[float, float]:
-    """Web Mercator metres of a place in degrees."""
+    """Web Mercator metres of a point in degrees."""
     y_m = EARTH_RADIUS_M * math.asinh(math.tan(math.radians(lat)))
     return math.radians(lon) * EARTH_RADIUS_M, y_m
 
 
-def gsd_m(lat: float | int, zoom: int, tile_px: int = TILE_PX) -> float:
-    """Metres of ground a pixel of a tile at latitude `lat` (degrees), on the sphere."""
+def gsd_m(lat: float | int, zoom: int) -> float:
+    """Metres of ground per pixel of a tile at latitude `lat` (degrees), on the sphere."""
     check_zoom(zoom)
-    return math.cos(math.radians(lat)) * 2 * HALF_WORLD_M / (tile_px * (1 << zoom))
+    return math.cos(math.radians(lat)) * 2 * HALF_WORLD_M / (TILE_PX << zoom)
 
 
 def tile_gsd_m(tile: TileId) -> float:
-    """Metres of ground a pixel, at the tile's centre."""
+    """Metres of ground per pixel, at the tile's centre."""
     _, south, _, north = tile_bounds_m(tile)
     return gsd_m(to_lonlat(0.0, (south + north) / 2)[1], tile.z)
 
 
-def check_zoom(zoom: int, highest: int = MAX_ZOOM) -> None:
+def check_zoom(zoom: int) -> None:
     """Refuse a zoom outside the pyramid."""
-    if not 0 <= zoom <= highest:
-        raise ValueError(f"zoom must be between 0 and {highest}, got {zoom}")
+    if not 0 <= zoom <= MAX_ZOOM:
+        raise ValueError(f"zoom must be between 0 and {MAX_ZOOM}, got {zoom}")
 
 
-def check_bbox(bbox: Sequence[float | int]) -> Bounds:
-    """The bbox as four floats.
+def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
+    """The bbox, in two where it crosses the antimeridian (west greater than east).
 
     Raises:
-        ValueError: unless it is west, south, east, north in degrees; west may exceed east across
-            the antimeridian.
+        ValueError: unless it is west, south, east, north in degrees.
     """
     rule = "bbox must be (west, south, east, north) in degrees"
     if len(bbox) != 4:
@@ -105,12 +99,6 @@ def check_bbox(bbox: Sequence[float | int]) -> Bounds:
         raise ValueError(f"{rule} with -90 <= south < north <= 90, got {tuple(bbox)}")
     if west == east:
         raise ValueError(f"{rule} with west different from east, got {tuple(bbox)}")
-    return west, south, east, north
-
-
-def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
-    """The bbox, in two where it crosses the antimeridian (west greater than east)."""
-    west, south, east, north = check_bbox(bbox)
     if west < east:
         return [(west, south, east, north)]
     return [(west, south, 180.0, north), (-180.0, south, east, north)]
@@ -119,14 +107,14 @@ def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
 def tiles_of_bbox(bbox: Sequence[float | int], zoom: int) -> list[TileId]:
     """Tiles whose inside meets the inside of the bbox, in Hilbert order."""
     check_zoom(zoom)
-    found = set()
+    tiles = set()
     for west, south, east, north in split_bbox(bbox):
         left, top = _fractional(west, north, zoom)
         right, bottom = _fractional(east, south, zoom)
         cols = range(_floor(left, zoom), _ceil(right, zoom))
         rows = range(_floor(top, zoom), _ceil(bottom, zoom))
-        found |= {TileId(zoom, x, y) for x in cols for y in rows}
-    return sorted(found, key=lambda tile: tile.hilbert)
+        tiles |= {TileId(zoom, x, y) for x in cols for y in rows}
+    return sorted(tiles, key=lambda tile: tile.hilbert)
 
 
 def blocks_of(tiles: Sequence[TileId], levels: int = 2) -> dict[TileId, list[TileId]]:

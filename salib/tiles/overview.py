@@ -2,29 +2,69 @@
 
 import io
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+import numpy as np
 from jaxtyping import UInt8
-from numpy import ndarray
 from PIL import Image
 
 from salib.tiles.archive import Archive, write_archive
-from salib.tiles.grid import TileId
-from salib.tiles.reshape import lower_zooms, with_alpha
+from salib.tiles.grid import TileId, blocks_of
 
 MAP_BYTES = 3_000_000
 """Most bytes of images that a map brings, all sensors together, before base64 adds a third."""
 QUALITY = 75
-Tiles = list[tuple[TileId, bytes]]
+
+
+class Pyramid:
+    """An archive and, below its lowest zoom, the means of the four tiles that a tile covers.
+
+    Attributes:
+        zooms: tiles in Hilbert order by zoom, each with the tiles that it is the mean of.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the archive and go down to zoom 0."""
+        self.archive = Archive(path)
+        self.lowest = self.archive.zooms[0]
+        self.zooms: dict[int, dict[TileId, list[TileId]]] = {
+            zoom: {tile: [] for tile in self.archive.tiles(zoom)} for zoom in self.archive.zooms
+        }
+        for zoom in reversed(range(self.lowest)):
+            self.zooms[zoom] = blocks_of([*self.zooms[zoom + 1]], levels=1)
+
+    @property
+    def first(self) -> int:
+        """The zoom at which the archive spans no more than a tile."""
+        tiles = np.array(self.archive.tiles(self.lowest))
+        return max(0, self.lowest - int(np.ptp(tiles, axis=0).max()).bit_length())
+
+    def image(self, tile: TileId) -> UInt8[np.ndarray, "height width 4"]:
+        """RGBA of a tile; a mean is weighted by alpha, and transparent where a tile is absent."""
+        if tile.z >= self.lowest:
+            return _with_alpha(self.archive.get(*tile))
+        whole = None
+        for child in self.zooms[tile.z][tile]:
+            image = self.image(child).astype(np.float32)
+            height, width = image.shape[:2]
+            if whole is None:
+                whole = np.zeros((2 * height, 2 * width, 4), np.float32)
+            top, left = (child.y - 2 * tile.y) * height, (child.x - 2 * tile.x) * width
+            image[..., :3] *= image[..., 3:] / 255
+            whole[top : top + height, left : left + width] = image
+        assert whole is not None
+        half = whole.reshape(len(whole) // 2, 2, -1, 2, 4).mean(axis=(1, 3))
+        half[..., :3] *= 255 / np.maximum(half[..., 3:], 1e-6)
+        return half.round().clip(0, 255).astype(np.uint8)
 
 
 def overviews(paths: Mapping[str, Path], *, max_bytes: int = MAP_BYTES) -> dict[str, bytes]:
     """PMTiles to look at, one for each archive, that reach as deep as `max_bytes` allows.
 
     The first zoom is the one at which the widest archive spans no more than a tile; finer ones
-    follow while the images of all archives together fit, so that none is shown finer than another
-    for want of room. Images are lossy WebP with exact transparency.
+    follow while the images of all archives together fit, so that none is shown finer than another.
+    Images are lossy WebP with exact transparency.
 
     Args:
         paths: archives by name.
@@ -33,53 +73,45 @@ def overviews(paths: Mapping[str, Path], *, max_bytes: int = MAP_BYTES) -> dict[
     Raises:
         ValueError: if max_bytes does not hold the first zoom.
     """
-    first = min(_whole_zoom(Archive(path)) for path in paths.values())
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        pyramids = {name: _pyramid(path, folder / name, first) for name, path in paths.items()}
-        kept = _while_they_fit(pyramids, max_bytes)
-        if not all(kept.values()):
-            raise ValueError(f"max_bytes must hold the tiles of zoom {first}, got {max_bytes}")
-        return {name: _packed(tiles, paths[name], folder) for name, tiles in kept.items()}
+    pyramids = {name: Pyramid(path) for name, path in paths.items()}
+    first = min(pyramid.first for pyramid in pyramids.values())
+    shown: dict[str, list[tuple[TileId, bytes]]] = {name: [] for name in paths}
+    for zoom in range(first, max(max(pyramid.zooms) for pyramid in pyramids.values()) + 1):
+        level, room = [], max_bytes
+        for name, tile, data in _lossy(pyramids, zoom):
+            level.append((name, tile, data))
+            room -= len(data)
+            if room < 0:
+                break
+        if room < 0:
+            break
+        max_bytes = room
+        for name, tile, data in level:
+            shown[name].append((tile, data))
+    if not all(shown.values()):
+        raise ValueError(f"max_bytes must hold the tiles of zoom {first}, got {max_bytes}")
+    return {name: _packed(pyramids[name].archive, tiles) for name, tiles in shown.items()}
 
 
-def _whole_zoom(archive: Archive) -> int:
-    zoom = archive.zooms[0]
-    tiles = archive.tiles(zoom)
-    spans = [max(side) - min(side) + 1 for side in ([t.x for t in tiles], [t.y for t in tiles])]
-    return max(0, zoom - (max(spans) - 1).bit_length())
+def _with_alpha(image: UInt8[np.ndarray, "height width _"]) -> UInt8[np.ndarray, "height width 4"]:
+    """Pixel values as RGBA; grey is repeated, and an image without alpha is opaque."""
+    if image.shape[2] == 4:
+        return image
+    opaque = np.full((*image.shape[:2], 1), 255, np.uint8)
+    return np.concatenate([np.broadcast_to(image[..., -3:], (*image.shape[:2], 3)), opaque], axis=2)
 
 
-def _pyramid(path: Path, folder: Path, first: int) -> dict[int, Archive]:
-    """For each zoom the archive that holds its tiles."""
-    folder.mkdir()
-    archives = [Archive(level) for level in [path, *lower_zooms(path, folder, min_zoom=first)]]
-    return {zoom: archive for archive in archives for zoom in archive.zooms}
+def _lossy(pyramids: Mapping[str, Pyramid], zoom: int) -> Iterator[tuple[str, TileId, bytes]]:
+    for name, pyramid in pyramids.items():
+        for tile in pyramid.zooms.get(zoom, ()):
+            buffer = io.BytesIO()
+            Image.fromarray(pyramid.image(tile)).save(buffer, "webp", quality=QUALITY, method=4)
+            yield name, tile, buffer.getvalue()
 
 
-def _while_they_fit(pyramids: Mapping[str, dict[int, Archive]], room: int) -> dict[str, Tiles]:
-    kept: dict[str, Tiles] = {name: [] for name in pyramids}
-    for zoom in sorted({zoom for pyramid in pyramids.values() for zoom in pyramid}):
-        level: dict[str, Tiles] = {name: [] for name in pyramids}
-        for name, pyramid in pyramids.items():
-            for tile in pyramid[zoom].tiles(zoom) if zoom in pyramid else []:
-                data = _lossy(pyramid[zoom].get(*tile))
-                room -= len(data)
-                if room < 0:
-                    return kept
-                level[name].append((tile, data))
-        for name, tiles in level.items():
-            kept[name] += tiles
-    return kept
-
-
-def _lossy(image: UInt8[ndarray, "height width bands"]) -> bytes:
-    out = io.BytesIO()
-    Image.fromarray(with_alpha(image)).save(out, "webp", quality=QUALITY, method=4)
-    return out.getvalue()
-
-
-def _packed(tiles: Tiles, path: Path, scratch: Path) -> bytes:
-    said = Archive(path).metadata
-    metadata = {name: said[name] for name in ("name", "attribution", "procedural") if name in said}
-    return write_archive(scratch / "overview.pmtiles", tiles, metadata=metadata).read_bytes()
+def _packed(archive: Archive, tiles: list[tuple[TileId, bytes]]) -> bytes:
+    told = ("name", "attribution", "procedural")
+    metadata = {name: value for name, value in archive.metadata.items() if name in told}
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_archive(Path(folder) / "overview.pmtiles", tiles, metadata=metadata)
+        return path.read_bytes()

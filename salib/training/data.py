@@ -1,6 +1,6 @@
-"""Tiles to batches: joint samples of radar, lores and hires that cover the same ground."""
+"""Tiles to batches: joint samples of all sensors that cover the same ground."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,21 +8,21 @@ import cv2
 import numpy as np
 import pandas as pd
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Shaped
 from torch import Tensor
 
 from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, Levels, TrainConfig
+from salib.files.images import resize_bands
 from salib.tiles.archive import Archive
 from salib.training.sampling import Order, stream
 
-CHANNELS = {name: list(sensor.channels) for name, sensor in SENSORS.items()}
-SIDE = {name: sensor.factor for name, sensor in SENSORS.items()}
 CACHE_BYTES = 2 << 30
+Pixels = Shaped[np.ndarray, "height width bands"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Images of the same places by sensor, 8-bit levels 0..255, and metres of ground a pixel."""
+    """Images of the same ground by sensor, in pixel values of tiles, and metres per pixel."""
 
     images: Mapping[str, Float[Tensor, "batch bands height width"]]
     gsd_m: Mapping[str, Float[Tensor, " batch"]]
@@ -45,7 +45,7 @@ class Samples:
         """Open the index and the three archives.
 
         Args:
-            folder: what `curate` wrote; every sample of its index counts.
+            folder: what `curate` wrote; every sample of its index counts, with all its sensors.
             split: "train" or "valid"; None takes both.
 
         Raises:
@@ -67,16 +67,18 @@ class Samples:
         zxy = zip(self.rows["z"], self.rows["x"], self.rows["y"], strict=True)
         self._zxy = [(int(z), int(x), int(y)) for z, x, y in zxy]
         self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
-        self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in SENSOR_NAMES}
+        listed = [name for name in SENSORS if f"valid_frac_{name}" in rows]
+        self.sensors = tuple(listed) or SENSOR_NAMES
+        self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in self.sensors}
         self._orders: dict[tuple[int, int], Order] = {}
         self._cache: dict[tuple[int, str], np.ndarray] = {}
         self._free = CACHE_BYTES
 
     def __len__(self) -> int:
-        """Number of places."""
+        """Number of samples."""
         return len(self.rows)
 
-    def image(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
+    def image(self, place: int, sensor: str) -> Pixels:
         """One sensor's whole tile; hires is put together from the four tiles one level finer."""
         found = self._cache.get((place, sensor))
         if found is None:
@@ -89,8 +91,8 @@ class Samples:
         return found
 
     def gsd_m(self, place: int, sensor: str) -> float:
-        """Metres of ground a pixel of the whole tile."""
-        return self._gsd_m[place] / SIDE[sensor]
+        """Metres of ground per pixel of the whole tile."""
+        return self._gsd_m[place] / SENSORS[sensor].factor
 
     def order(self, batch: int, *, seed: int) -> Order:
         """The order in which batches draw the samples, worked out once for all threads."""
@@ -99,22 +101,23 @@ class Samples:
             found = self._orders.setdefault((batch, seed), Order(self._zxy, batch, seed=seed))
         return found
 
-    def triple(self, place: int) -> dict[str, UInt8[np.ndarray, "height width bands"] | str]:
-        """A place as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
+    def triple(self, place: int) -> dict[str, Pixels | str]:
+        """A sample as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
         z, x, y = self._zxy[place]
         whole = {name: self.image(place, name) for name in SENSOR_NAMES}
-        coarse = self._tile("hires", z, x, y)[..., CHANNELS["hires"]]
+        coarse = self._tile("hires", z, x, y)[..., list(SENSORS["hires"].channels)]
         finer = {"hires": np.ascontiguousarray(coarse), "hires4x": whole["hires"]}
         return whole | finer | {"title": f"tile {z}/{x}/{y}"}
 
-    def levels(self, *, places: int = 256) -> tuple[Levels, ...]:
-        """Mean and standard deviation of each sensor's bands over evenly spaced places (D13)."""
+    def levels(
+        self, sensors: Sequence[str] = SENSOR_NAMES, *, places: int = 256
+    ) -> tuple[Levels, ...]:
+        """Mean and standard deviation of each sensor's bands over evenly spaced samples (D13)."""
         chosen = np.linspace(0, len(self) - 1, min(places, len(self))).astype(int).tolist()
         found = []
-        for name in SENSOR_NAMES:
-            pixels = [
-                self.image(i, name)[::4, ::4].reshape(-1, len(CHANNELS[name])) for i in chosen
-            ]
+        for name in sensors:
+            bands = len(SENSORS[name].bands)
+            pixels = [self.image(i, name)[::4, ::4].reshape(-1, bands) for i in chosen]
             values = np.concatenate(pixels).astype(np.float64)
             std = np.maximum(values.std(axis=0), 1.0)
             found.append(
@@ -125,12 +128,13 @@ class Samples:
             )
         return tuple(found)
 
-    def _decode(self, place: int, sensor: str) -> UInt8[np.ndarray, "height width bands"]:
+    def _decode(self, place: int, sensor: str) -> Pixels:
         z, x, y = self._zxy[place]
-        side, bands = SIDE[sensor], CHANNELS[sensor]
-        z += side.bit_length() - 1  # where `side` tiles lie along one of the sample's
+        row = SENSORS[sensor]
+        side, bands = row.factor, row.channels
+        z += row.levels_down
         pairs = [number for pair in zip(bands, range(len(bands)), strict=True) for number in pair]
-        image = np.empty((side * TILE_PX, side * TILE_PX, len(bands)), np.uint8)
+        image = np.empty((side * TILE_PX, side * TILE_PX, len(bands)), row.dtype)
         for south in range(side):
             for east in range(side):
                 tile = self._tile(sensor, z, side * x + east, side * y + south)
@@ -138,15 +142,22 @@ class Samples:
                 cv2.mixChannels([tile], [image[top : top + TILE_PX, left : left + TILE_PX]], pairs)
         return image
 
-    def _tile(self, sensor: str, z: int, x: int, y: int) -> UInt8[np.ndarray, "height width rgba"]:
+    def _tile(self, sensor: str, z: int, x: int, y: int) -> Pixels:
         try:
-            return self.archives[sensor].get(z, x, y)
+            tile = self.archives[sensor].get(z, x, y)
         except KeyError as error:
             archive = self.archives[sensor].path
             raise ValueError(
                 f"archive must hold every tile of the index, got {archive} without {z}/{x}/{y}: "
                 "curate again"
             ) from error
+        row = SENSORS[sensor]
+        if tile.dtype != row.dtype or tile.shape[2] <= max(row.channels):
+            raise ValueError(
+                f"{self.archives[sensor].path} must hold {row.dtype} tiles with the bands of "
+                f"{sensor}, got {tile.dtype} with {tile.shape[2]} channels: curate again"
+            )
+        return tile
 
 
 def _read_index(path: Path) -> pd.DataFrame:
@@ -171,6 +182,7 @@ def draw_batch(
     step: int,
     rank: int = 0,
     ranks: int = 1,
+    sensors: Sequence[str] = (),
 ) -> Batch:
     """Samples, crops and radiometry of one step.
 
@@ -178,6 +190,9 @@ def draw_batch(
     the same ground for all sensors; its side is drawn, so that every encoder meets a range of
     ground sample distances, each stated truly in `gsd_m` (D18). Gains are drawn for each sensor
     apart. A step's batch does not depend on the number of ranks; a rank gets its share.
+
+    Args:
+        sensors: which images to cut; by default all that the samples have.
 
     Raises:
         ValueError: if the ranks do not divide the batch, or it is larger than the samples.
@@ -187,28 +202,29 @@ def draw_batch(
     generator = stream(seed, "batches", step)
     places = samples.order(config.batch, seed=seed).batch(step)
     crops = [_draw_crop(config, generator) for _ in places]
-    gains = {name: _draw_gains(config, len(CHANNELS[name]), generator) for name in SENSOR_NAMES}
+    gains = {n: _draw_gains(config, len(SENSORS[n].bands), generator) for n in samples.sensors}
     mine = range(rank, config.batch, ranks)
     images, gsd_m = {}, {}
-    for name in SENSOR_NAMES:
-        side = config.image_px * SIDE[name]
-        cut = [cut_crop(samples.image(places[i], name), crops[i], SIDE[name], side) for i in mine]
-        levels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous()
-        images[name] = levels.float().mul_(gains[name][list(mine)]).clamp_(0, 255)
+    for name in sensors or samples.sensors:
+        row = SENSORS[name]
+        side = config.image_px * row.factor
+        cut = [cut_crop(samples.image(places[i], name), crops[i], row.factor, side) for i in mine]
+        pixels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous().float()
+        images[name] = pixels.mul_(gains[name][list(mine)]).clamp_(0, row.max_value)
         zoomed = [samples.gsd_m(places[i], name) * crops[i].side_px / config.image_px for i in mine]
         gsd_m[name] = torch.tensor(zoomed)
     return Batch(images, gsd_m)
 
 
 def cut_crop(
-    image: UInt8[np.ndarray, "height width bands"], crop: Crop, factor: int, side_px: int
-) -> UInt8[np.ndarray, "side side bands"]:
+    image: Pixels, crop: Crop, factor: int, side_px: int
+) -> Shaped[np.ndarray, "side side bands"]:
     """The crop's ground in one sensor, resampled to side_px, turned or flipped."""
     top, left, side = crop.top * factor, crop.left * factor, crop.side_px * factor
     part = image[top : top + side, left : left + side]
     if side != side_px:
         method = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
-        part = cv2.resize(part, (side_px, side_px), interpolation=method)
+        part = resize_bands(part, side_px, method)
     turned = np.rot90(part, crop.turn % 4)
     return np.ascontiguousarray(turned if crop.turn < 4 else turned[:, ::-1])
 

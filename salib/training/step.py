@@ -6,9 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from salib.config import SENSOR_NAMES, TrainConfig
+from salib.config import TrainConfig
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
-from salib.model import Mask, ScaleAlibi
+from salib.model import Mask, ScaleAlibi, draw_masks
 from salib.model.precision import autocast
 from salib.training.data import Batch, stream
 
@@ -90,7 +90,7 @@ def masks_of(model: ScaleAlibi, config: TrainConfig, seed: int, step: int) -> di
     """Masks of a whole step, over all ranks."""
     grid = config.image_px // model.config.patch_px
     generator = stream(seed, "masks", step)
-    return model.draw_masks(config.batch, rows=grid, cols=grid, generator=generator)
+    return draw_masks(model.config, config.batch, rows=grid, cols=grid, generator=generator)
 
 
 def share_masks(
@@ -104,7 +104,7 @@ def share_masks(
     return {name: Mask(mine(mask.keep), mine(mask.hidden)) for name, mask in masks.items()}
 
 
-def on_device(device: torch.device, batch: Batch, sensors: tuple[str, ...] = SENSOR_NAMES) -> Batch:
-    """A batch moved to a device, of the sensors that a model takes."""
+def on_device(device: torch.device, batch: Batch) -> Batch:
+    """A batch moved to a device."""
     parts = (batch.images, batch.gsd_m)
-    return Batch(*({name: part[name].to(device) for name in sensors} for part in parts))
+    return Batch(*({name: value.to(device) for name, value in part.items()} for part in parts))

@@ -17,7 +17,7 @@ import torch
 from torch.nn.parallel import DistributedDataParallel
 from tqdm import tqdm
 
-from salib.config import SENSOR_NAMES, ModelConfig, TrainConfig
+from salib.config import ModelConfig, TrainConfig
 from salib.files.artifact import (
     MADE_FROM,
     RECIPES,
@@ -161,9 +161,13 @@ def _made_with(tiles: Path) -> dict:
 
 def _standardised(config: ModelConfig, samples: Samples) -> ModelConfig:
     """The configuration with the training samples' band statistics (D13)."""
-    measured = zip(SENSOR_NAMES, samples.levels(), strict=True)
-    levels = tuple(found for name, found in measured if name in config.sensors)
-    return replace(config, levels=levels)
+    absent = [name for name in config.sensors if name not in samples.sensors]
+    if absent:
+        raise ValueError(
+            f"tiles must hold {', '.join(config.sensors)}, got {', '.join(samples.sensors)}: "
+            "curate them with --sensors"
+        )
+    return replace(config, levels=samples.levels(config.sensors))
 
 
 def _check_out(out: Path, key: dict, *, overwrite: bool) -> None:
@@ -194,10 +198,8 @@ def _learn_all(
     how = {"joint_target": model.config.joint_target, "precision": config.precision}
 
     def placed(step: int) -> Batch:
-        drawn = draw_batch(
-            samples, config, seed=run.seed, step=step, rank=run.rank, ranks=run.ranks
-        )
-        return on_device(device, drawn, model.config.sensors)
+        share = {"rank": run.rank, "ranks": run.ranks, "sensors": model.config.sensors}
+        return on_device(device, draw_batch(samples, config, seed=run.seed, step=step, **share))
 
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
     with closing(_ahead(placed, range(begin, run.steps), drawing_threads(device))) as batches:

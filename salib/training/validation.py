@@ -35,7 +35,10 @@ class Validation:
         seed = stream(run.seed, "valid", 0).initial_seed()
         chosen = range(run.rank, count, run.ranks)
         drawn = [
-            (draw_batch(samples, config, seed=seed, step=i), masks_of(model, config, seed, i))
+            (
+                draw_batch(samples, config, seed=seed, step=i, sensors=model.config.sensors),
+                masks_of(model, config, seed, i),
+            )
             for i in chosen
         ]
         return cls(drawn, count, max(1, run.steps // MEASUREMENTS))

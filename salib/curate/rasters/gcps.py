@@ -11,7 +11,8 @@ from rasterio.control import GroundControlPoint
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
 
-from salib.curate.rasters.reader import BlockReader, fit_gcps
+from salib.curate.rasters.georeference import fit_gcps
+from salib.curate.rasters.reader import BlockReader
 from salib.curate.rasters.remote import reading
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
@@ -31,27 +32,27 @@ class GcpCheck:
 
 def check_gcps(gcps: list[GroundControlPoint]) -> GcpCheck:
     """Hold the cubic against the points and, midway between neighbours, a thin-plate spline."""
-    place = np.array([(gcp.x, gcp.y) for gcp in gcps], dtype=float)
+    point = np.array([(gcp.x, gcp.y) for gcp in gcps], dtype=float)
     pixel = np.array([(gcp.col, gcp.row) for gcp in gcps], dtype=float)
     model = fit_gcps(gcps)
-    scaled = (place - place.mean(axis=0)) / np.ptp(place, axis=0)
+    scaled = (point - point.mean(axis=0)) / np.ptp(point, axis=0)
     spline = RBFInterpolator(scaled, pixel, kernel="thin_plate_spline")
     nearest = np.asarray(KDTree(scaled).query(scaled, 2)[1])[:, 1]
-    middle = (place + place[nearest]) / 2
+    middle = (point + point[nearest]) / 2
     cubic = np.stack(model(middle[:, 0], middle[:, 1]), axis=-1)
     bent = spline((scaled + scaled[nearest]) / 2)
-    missed = np.stack(model(place[:, 0], place[:, 1]), axis=-1) - pixel
+    missed = np.stack(model(point[:, 0], point[:, 1]), axis=-1) - pixel
     return GcpCheck(residual_px=_rms(missed), tps_px=_rms(cubic - bent))
 
 
 def radar_checks(
-    scenes: Sequence[Scene], rows: pd.DataFrame, kept: Path, requester_pays: bool
+    scenes: Sequence[Scene], rows: pd.DataFrame, cache: Path, requester_pays: bool
 ) -> dict[str, dict]:
     """How well a polynomial holds the control points of each radar scene in `rows` that has them.
 
-    What is found is kept in a file, so that a run killed later reads no scene again.
+    Results go to the file `cache`, so that a run killed later reads no scene again.
     """
-    known = json.loads(kept.read_text()) if kept.is_file() else {}
+    known = json.loads(cache.read_text()) if cache.is_file() else {}
     used = set(rows.loc[rows.sensor == "radar", "scene_ids"].explode())
     for scene in scenes:
         if scene.id in known or scene.id not in used:
@@ -59,13 +60,13 @@ def radar_checks(
         with reading(scene.hrefs, requester_pays=requester_pays):
             gcps = BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
         known[scene.id] = asdict(check_gcps(gcps)) if gcps else None
-    with atomic_file(kept) as part:
+    with atomic_file(cache) as part:
         part.write_text(json.dumps(known))
     checks: dict[str, dict] = {"gcp_residual_px": {}, "gcp_tps_px": {}}
-    for name, found in known.items():
-        if found:
-            checks["gcp_residual_px"][name] = round(found["residual_px"], 6)
-            checks["gcp_tps_px"][name] = round(found["tps_px"], 6)
+    for name, check in known.items():
+        if check:
+            checks["gcp_residual_px"][name] = round(check["residual_px"], 6)
+            checks["gcp_tps_px"][name] = round(check["tps_px"], 6)
     return checks
 
 

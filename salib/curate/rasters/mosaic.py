@@ -1,20 +1,23 @@
-"""Scenes to 8-bit RGBA on the tile grid: radar in G and B, optical in RGB, validity in alpha."""
+"""Scenes to images on the tile grid.
+
+8-bit sensors give RGBA: radar in G and B, optical in RGB, validity in alpha. Sensors of 16 bits
+give their bands, and 0 where there is no value.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Shaped, UInt8
+from jaxtyping import Bool, Float32, Int16, Shaped, UInt8, UInt16
 
+from salib.config import SENSORS
 from salib.curate.rasters.reader import BlockReader, Span
 from salib.curate.search.catalog import Scene
 from salib.tiles.grid import TILE_PX
 
 QUANTS = ("paper", "released")
 RESAMPLINGS = ("smooth", "nearest")
-NODATA = {"radar": 0, "lores": 0}
-"""What stands for no value in files that name none: products keep 0 free of data."""
 FULL_SCALE_DN = 1000
 DN_OF_GAMMA0 = 526.0
 """Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
@@ -24,14 +27,14 @@ CLOUD_CLASSES = (8, 9, 10)
 
 @dataclass(frozen=True, kw_only=True)
 class Mosaic:
-    """RGBA of a span, and for each pixel the number of the scene it comes from (-1 for none).
+    """The image of a span, and for each pixel the number of the scene it comes from (-1 for none).
 
     `cloud` is where the scene that a pixel comes from is classified as cloud; None where none has a
     classification.
-    `native_gsd_m` holds metres a pixel of each scene's file, where it was read.
+    `native_gsd_m` holds metres per pixel of each scene's file, where it was read.
     """
 
-    rgba: UInt8[np.ndarray, "height width 4"]
+    image: Shaped[np.ndarray, "height width channels"]
     source: Int16[np.ndarray, "height width"]
     cloud: Bool[np.ndarray, "height width"] | None
     native_gsd_m: dict[int, float]
@@ -79,45 +82,67 @@ def mosaic(
         scenes: best first.
         span: the tiles.
         quant: of radar, see `sar_to_8bit`.
-        resampling: `smooth` is cubic for radar and lores and linear for hires, which is read from
-            an overview near the tile's size; `nearest` takes the pixel of the file in which a
-            tile's pixel has its centre, up to half a pixel of the file off, as the released code.
+        resampling: `smooth` is the sensor's interpolation: cubic, and linear for hires, which is
+            read from an overview near the tile's size; `nearest` takes the pixel of the file in
+            which a tile's pixel has its centre, up to half a pixel of the file off, as the released
+            code.
     """
     shape = span.rows * TILE_PX, span.cols * TILE_PX
-    rgba, source = np.zeros((*shape, 4), np.uint8), np.full(shape, -1, np.int16)
+    sensor = SENSORS[scenes[0].sensor] if scenes else SENSORS["lores"]
+    channels = 4 if sensor.dtype == "uint8" else len(sensor.bands)
+    image, source = np.zeros((*shape, channels), sensor.dtype), np.full(shape, -1, np.int16)
     bare = np.ones(shape, bool)
     gsd: dict[int, float] = {}
     for number, scene in enumerate(scenes):
-        levels, fresh, gsd[number] = _layer(scene, span, quant, resampling)
+        values, fresh, gsd[number] = _layer(scene, span, quant, resampling)
         fresh &= bare
-        cv2.copyTo(_rgba(levels), fresh.view(np.uint8), rgba)
+        cv2.copyTo(values, fresh.view(np.uint8), image)
         cv2.copyTo(np.full(shape, number, np.int16), fresh.view(np.uint8), source)
         bare ^= fresh
         if not bare.any():
             break
-    return Mosaic(rgba=rgba, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
+    return Mosaic(image=image, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
 
 
 def _layer(
     scene: Scene, span: Span, quant: str, resampling: str
-) -> tuple[UInt8[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"], float]:
-    radar = scene.sensor == "radar"
-    smooth = "linear" if scene.sensor == "hires" else "cubic"
+) -> tuple[Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], float]:
+    """A scene's pixels as a tile has them, where it has any, and its metres per pixel."""
+    sensor = SENSORS[scene.sensor]
+    if sensor.dtype != "uint8":
+        return _bands(scene, span, resampling)
     reader = BlockReader(
         scene.hrefs,
-        bands=2 if radar else 3,
-        how=smooth if resampling == "smooth" else resampling,
-        nodata=NODATA.get(scene.sensor),
-        every=radar,
-        opaque=scene.sensor == "hires",
-        prepare=_to_dn(scene) if radar else None,
+        bands=len(sensor.bands),
+        how=sensor.interpolation if resampling == "smooth" else resampling,
+        nodata=sensor.nodata,
+        every=sensor.radar,
+        opaque=sensor.interpolation == "linear",
+        prepare=_to_dn(scene) if sensor.radar else None,
     )
     values, valid = reader.read(span)
-    if radar:
+    if sensor.radar:
         values = sar_to_8bit(values, quant=quant)
     elif values.dtype != np.uint8:
         raise ValueError(f"{scene.sensor} scene must be 8-bit, got {values.dtype} in {scene.id}")
-    return values, valid, scene.native_gsd_m or reader.native_gsd_m(span)
+    return _rgba(values), valid, scene.native_gsd_m or reader.native_gsd_m(span)
+
+
+def _bands(
+    scene: Scene, span: Span, resampling: str
+) -> tuple[UInt16[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"], float]:
+    """Bands of one file each, which may differ in size; valid where every band is."""
+    sensor = SENSORS[scene.sensor]
+    how = sensor.interpolation if resampling == "smooth" else resampling
+    readers = [BlockReader((href,), bands=1, how=how, nodata=sensor.nodata) for href in scene.hrefs]
+    bands, valid = zip(*(reader.read(span) for reader in readers), strict=True)
+    everywhere = np.logical_and.reduce(valid)
+    if any(band.dtype != np.uint16 for band in bands if everywhere.any()):
+        raise ValueError(f"{scene.sensor} scene must be 16-bit, got {bands[0].dtype} in {scene.id}")
+    values = np.concatenate(bands, axis=2).astype(np.int32) + scene.offset_dn
+    values = np.clip(values, 1, sensor.max_value).astype(np.uint16)
+    finest = min(reader.native_gsd_m(span) for reader in readers)
+    return values, everywhere, scene.native_gsd_m or finest
 
 
 def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:

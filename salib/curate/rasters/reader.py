@@ -1,43 +1,37 @@
 """Windows of a scene on the tile grid: one exact mapping, one decimated read, one remap.
 
-Places within a scene are (column, row) in pixels of its full resolution, from the outer corner of
-the first pixel. The mapping is evaluated exactly on every 16th pixel and interpolated between.
+Points of a scene are (column, row) in pixels of its full resolution, from the outer corner of the
+first pixel. The mapping is evaluated exactly on every 16th pixel and interpolated between.
 """
 
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import lru_cache, partial, reduce
+from functools import reduce
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Float, Float32, Shaped
-from pyproj import Transformer
-from rasterio.control import GroundControlPoint
+from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from salib.curate.rasters.remote import FRESH, patiently
+from salib.curate.rasters.georeference import Points, scene_model
+from salib.curate.rasters.remote import FRESH, as_read_errors, failure, location
 from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
 
 NODE_PX = 16
 MARGIN_PX = 4
 FILES = 16
-"""That a thread keeps open: scenes of three sensors, at full size and at an overview."""
+"""That a thread keeps open: scenes of several sensors, at full size and at an overview."""
 FINER_THAN = 1.1
 """The coarsest overview is read that is at most this many times coarser than what is asked."""
 
-INTERPOLATION = {
-    "cubic": cv2.INTER_CUBIC,
-    "linear": cv2.INTER_LINEAR,
-    "nearest": cv2.INTER_NEAREST,
-}
-Points = Float[np.ndarray, "*shape"]
-Model = Callable[[Points, Points], tuple[Points, Points]]
-"""Longitude and latitude in degrees to column and row of the scene."""
+INTERPOLATION = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
+Nodes = tuple[np.ndarray, np.ndarray]
+"""Column and row of every 16th pixel of a span."""
 
 
 class Span(NamedTuple):
@@ -53,16 +47,13 @@ class Span(NamedTuple):
     def around(cls, tiles: list[TileId]) -> "Span":
         """The smallest rectangle that holds tiles of one zoom."""
         x, y = [tile.x for tile in tiles], [tile.y for tile in tiles]
-        sides = max(x) - min(x) + 1, max(y) - min(y) + 1
-        return cls(tiles[0].z, min(x), min(y), *sides)
+        return cls(tiles[0].z, min(x), min(y), max(x) - min(x) + 1, max(y) - min(y) + 1)
 
 
 class BlockReader:
     """Reads spans of tiles from one scene, whose files share one geometry.
 
-    Georeferencing is the first file's: a coordinate system with an affine transform, or ground
-    control points, through which a cubic polynomial is fitted (terrain stays uncorrected, as in
-    any model of two variables).
+    Georeferencing is the first file's, see `georeference.scene_model`.
 
     Raises:
         ReadError: if a file cannot be opened or read.
@@ -96,18 +87,13 @@ class BlockReader:
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
         self.interpolation, self.every = INTERPOLATION[how], every
         self.opaque, self.prepare = opaque, prepare
-        patiently(hrefs[0], partial(self._look, nodata))
-        self.overviews = _overviews(hrefs[0], self.width)
-
-    def _look(self, nodata: float | int | None, place: str) -> None:
-        with _opened(-1, place) as dataset:
-            if dataset.count * len(self.hrefs) < self.bands:
-                raise ValueError(
-                    f"{self.hrefs[0]} must have {self.bands} bands, got {dataset.count}"
-                )
+        with as_read_errors(hrefs[0]), _opened(-1, hrefs[0]) as dataset:
+            if dataset.count * len(hrefs) < bands:
+                raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
             self.nodata = nodata if dataset.nodata is None else dataset.nodata
-            self.model, self.gcps = _model(dataset, self.hrefs[0])
+            self.model, self.gcps = scene_model(dataset, hrefs[0])
+        self.overviews = _overviews(hrefs[0], self.width)
 
     def read(
         self, span: Span
@@ -115,8 +101,8 @@ class BlockReader:
         """Values of the scene at the span's pixel centres, and where the scene has values."""
         shape = span.rows * TILE_PX, span.cols * TILE_PX
         col, row = self.model(*node_lonlat(span))
-        level = _level(self.overviews, _pixels_a_step(col, row))
-        pixels, col, row = self._window(level, col, row)
+        level = _level(self.overviews, _pixels_per_step(col, row))
+        pixels, (col, row) = self._window(level, (col, row))
         if pixels is None:
             empty = np.zeros((*shape, self.bands + self.opaque), dtype=np.uint8)
             return empty, np.zeros(shape, dtype=bool)
@@ -130,7 +116,9 @@ class BlockReader:
             mask = np.where(good, np.uint8(255), np.uint8(0))
         elif not (_within(col, pixels.shape[2]) and _within(row, pixels.shape[1])):
             mask = np.full(pixels.shape[1:], 255, np.uint8)
-        images = self._images(pixels)
+        bands = [*pixels, np.full_like(pixels[0], 255)] if self.opaque else list(pixels)
+        # Two bands together take OpenCV twice the time of two apart.
+        images = [cv2.merge(bands)] if len(bands) > 2 else bands
         spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
         for strip, x, y in _strips(col, row):
             drawn = [cv2.remap(one, x, y, self.interpolation, borderMode=spread) for one in images]
@@ -139,42 +127,30 @@ class BlockReader:
                 valid[strip] = cv2.remap(mask, x, y, self.masking, borderMode=bare) == 255
         return values, valid
 
-    def _images(self, pixels: np.ndarray) -> list[np.ndarray]:
-        """Bands together or apart: two bands together take OpenCV twice the time of two apart."""
-        bands = list(pixels)
-        if self.opaque:
-            bands.append(np.full_like(bands[0], 255))
-        return [cv2.merge(bands)] if len(bands) > 2 else bands
-
     def native_gsd_m(self, span: Span) -> float:
-        """Metres of ground a pixel of the file, in the middle of a span."""
+        """Metres of ground per pixel of the file, in the middle of a span."""
         lon, lat = node_lonlat(span)
-        step = _pixels_a_step(*self.model(lon, lat))
+        step = _pixels_per_step(*self.model(lon, lat))
         return gsd_m(float(np.median(lat)), span.z) / step
 
-    def _window(self, level: int, col: np.ndarray, row: np.ndarray):
+    def _window(self, level: int, nodes: Nodes) -> tuple[np.ndarray | None, Nodes]:
         """Bands of an overview where the nodes are, and where within them the nodes lie."""
-        taken = None, col, row
-        for number, href in enumerate(self.hrefs):
-            taken = patiently(href, partial(self._take, number, level, col, row, taken[0]))
-        return taken
+        window = None, nodes
+        for number in range(len(self.hrefs)):
+            window = self._take(number, level, nodes, window[0])
+        return window
 
     def _take(
-        self,
-        number: int,
-        level: int,
-        col: np.ndarray,
-        row: np.ndarray,
-        pixels: np.ndarray | None,
-        place: str,
-    ) -> tuple[np.ndarray | None, np.ndarray, np.ndarray]:
+        self, number: int, level: int, nodes: Nodes, pixels: np.ndarray | None
+    ) -> tuple[np.ndarray | None, Nodes]:
         """Read one file's bands into `pixels`, which the first file makes."""
-        with _opened(level, place) as dataset:
+        (col, row), href = nodes, self.hrefs[number]
+        with as_read_errors(href), _opened(level, href) as dataset:
             across, down = dataset.width / self.width, dataset.height / self.height
             left, right = _clip(col * across, dataset.width)
             top, bottom = _clip(row * down, dataset.height)
             if right <= left or bottom <= top:
-                return None, col, row
+                return None, nodes
             each = self.bands // len(self.hrefs)
             if pixels is None:
                 shape = self.bands, bottom - top, right - left
@@ -183,15 +159,14 @@ class BlockReader:
                 raise ValueError(
                     f"{self.hrefs[number]} must hold {pixels.dtype}, got {dataset.dtypes[0]}"
                 )
-            own = pixels[number * each : (number + 1) * each]
+            part = pixels[number * each : (number + 1) * each]
             window = Window(left, top, right - left, bottom - top)  # pyright: ignore[reportCallIssue]
-            dataset.read(list(range(1, each + 1)), out=own, window=window)
-        return pixels, col * across - 0.5 - left, row * down - 0.5 - top
+            dataset.read(list(range(1, each + 1)), out=part, window=window)
+        return pixels, (col * across - 0.5 - left, row * down - 0.5 - top)
 
     def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
         """Pixels with values, neither NaN nor nodata; None where all have."""
-        nodata = self.nodata
-        floats = pixels.dtype.kind == "f"
+        nodata, floats = self.nodata, pixels.dtype.kind == "f"
         if nodata is None and not floats:
             return None
         good = [band != (np.nan if nodata is None else nodata) for band in pixels]
@@ -202,7 +177,7 @@ class BlockReader:
 
 
 def node_lonlat(span: Span) -> tuple[Points, Points]:
-    """Degrees of every 16th place of a span: centres of 16 px cells, and one ring outside."""
+    """Degrees of every 16th pixel of a span: centres of 16 px cells, and one ring outside."""
     pixel_m = 2 * HALF_WORLD_M / (TILE_PX << span.z)
     cols = (np.arange(-1, span.cols * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
     rows = (np.arange(-1, span.rows * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
@@ -214,80 +189,28 @@ def node_lonlat(span: Span) -> tuple[Points, Points]:
     return lon, lat
 
 
-def fit_gcps(gcps: list[GroundControlPoint]) -> Model:
-    """Cubic polynomial from degrees to column and row.
-
-    Raises:
-        ValueError: if there are too few points for a cubic.
-    """
-    place = np.array([(gcp.x, gcp.y) for gcp in gcps], dtype=float)
-    pixel = np.array([(gcp.col, gcp.row) for gcp in gcps], dtype=float)
-    if len(gcps) < 10:
-        raise ValueError(f"a scene must have 10 ground control points or more, got {len(gcps)}")
-    centre, spread = place.mean(axis=0), np.ptp(place, axis=0) / 2
-    weights = np.linalg.lstsq(_cubic((place - centre) / spread), pixel, rcond=None)[0]
-
-    def model(lon: Points, lat: Points) -> tuple[Points, Points]:
-        found = _cubic((np.stack([lon, lat], axis=-1) - centre) / spread) @ weights
-        return found[..., 0], found[..., 1]
-
-    return model
-
-
-def _cubic(place: np.ndarray) -> np.ndarray:
-    u, v = place[..., 0], place[..., 1]
-    return np.stack([u**i * v**j for i in range(4) for j in range(4 - i)], axis=-1)
-
-
-def _model(dataset: rasterio.DatasetReader, href: str) -> tuple[Model, list[GroundControlPoint]]:
-    gcps, gcp_crs = dataset.gcps
-    if gcps and gcp_crs is not None:
-        if not gcp_crs.is_geographic:
-            raise ValueError(f"{href} must have control points in degrees, got {gcp_crs}")
-        return fit_gcps(gcps), gcps
-    if dataset.crs is None:
-        raise ValueError(f"{href} must be georeferenced, got no CRS and no control points")
-    project = _from_degrees(dataset.crs.to_wkt()).transform
-    a, b, c, d, e, f = tuple(~dataset.transform)[:6]
-
-    def model(lon: Points, lat: Points) -> tuple[Points, Points]:
-        x, y = project(lon, lat)
-        return a * x + b * y + c, d * x + e * y + f
-
-    return model, []
-
-
-@lru_cache(maxsize=16)
-def _from_degrees(crs: str) -> Transformer:
-    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
-
-
 def _overviews(href: str, width: int) -> list[int]:
     """How many times coarser than `width` each overview is.
 
     GDAL tells that it could not read where they are as having none, so it is asked twice.
     """
-
-    def act(place: str) -> list[int]:
-        try:
-            with _opened(0, place) as first:
-                times = width / first.width
-                return [round(times), *(round(times * more) for more in first.overviews(1))]
-        except RasterioIOError as error:
-            if "overview level" not in str(error):
-                raise
-            return []
-
-    found = patiently(href, act)
-    with rasterio.Env(**FRESH):
-        return found or patiently(href, act)
+    for options in ({}, FRESH):
+        with rasterio.Env(**options):
+            try:
+                with _opened(0, href) as first:
+                    times = width / first.width
+                    return [round(times), *(round(times * more) for more in first.overviews(1))]
+            except RasterioIOError as error:
+                if "overview level" not in str(error):
+                    raise failure(href, error) from error
+    return []
 
 
-class _Kept(threading.local):
+class _OpenFiles(threading.local):
     files: "OrderedDict[tuple[str, int], rasterio.DatasetReader] | None" = None
 
 
-_kept = _Kept()
+_open = _OpenFiles()
 
 
 def keep_files() -> None:
@@ -295,26 +218,25 @@ def keep_files() -> None:
 
     GDAL keeps decoded blocks of open files only, and neighbouring spans have blocks in common.
     """
-    if _kept.files is None:
-        _kept.files = OrderedDict()
+    _open.files = _open.files or OrderedDict()
 
 
 def close_files() -> None:
-    """Close what this thread has left open, and leave no more."""
-    for file in (_kept.files or {}).values():
+    """Close the files that this thread has left open, and leave no more."""
+    for file in (_open.files or {}).values():
         file.close()
-    _kept.files = None
+    _open.files = None
 
 
 @contextmanager
-def _opened(level: int, place: str) -> Iterator[rasterio.DatasetReader]:
-    """A file at full size (-1) or at one of its overviews; one that fails is not kept.
+def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
+    """A file at full size (-1) or at one of its overviews; one that fails is not kept open.
 
     With the option GDAL reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    kept = _kept.files
-    file = None if kept is None else kept.pop((place, level), None)
+    place, files = location(href), _open.files
+    file = None if files is None else files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
     try:
@@ -322,12 +244,12 @@ def _opened(level: int, place: str) -> Iterator[rasterio.DatasetReader]:
     except BaseException:
         file.close()
         raise
-    if kept is None:
+    if files is None:
         file.close()
-        return
-    kept[place, level] = file
-    if len(kept) > FILES:
-        kept.popitem(last=False)[1].close()
+    else:
+        files[place, level] = file
+        if len(files) > FILES:
+            files.popitem(last=False)[1].close()
 
 
 def _level(overviews: list[int], step: float) -> int:
@@ -335,15 +257,11 @@ def _level(overviews: list[int], step: float) -> int:
     return fitting[-1] if fitting else -1
 
 
-def _pixels_a_step(col: np.ndarray, row: np.ndarray) -> float:
+def _pixels_per_step(col: np.ndarray, row: np.ndarray) -> float:
     """Pixels of the scene in a pixel of the span, by the root of the area."""
-    return float(np.median(np.sqrt(np.abs(_jacobian(col, row))))) / NODE_PX
-
-
-def _jacobian(col: np.ndarray, row: np.ndarray) -> np.ndarray:
-    return np.gradient(col, axis=1) * np.gradient(row, axis=0) - np.gradient(
-        col, axis=0
-    ) * np.gradient(row, axis=1)
+    (col_down, col_across), (row_down, row_across) = np.gradient(col), np.gradient(row)
+    area = np.abs(col_across * row_down - col_down * row_across)
+    return float(np.median(np.sqrt(area))) / NODE_PX
 
 
 def _clip(places: np.ndarray, size: int) -> tuple[int, int]:

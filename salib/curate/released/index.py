@@ -28,7 +28,7 @@ def index_released(
     exclude: Sequence[str | Path] = (),
     valid_share: float | int = 0,
 ) -> Path:
-    """Write the index of places that radar, lores, hires and the four finer hires tiles show.
+    """Write the index of locations with tiles of radar, lores, hires and four finer ones of hires.
 
     Tiles of one colour and tiles that are no image, as the archives hold where a source had
     nothing, do not count; looked for among contents of several tiles and those under 2 KiB.
@@ -36,13 +36,13 @@ def index_released(
 
     Args:
         folder: what `fetch_archives` wrote.
-        zoom: of the places.
-        exclude: GeoJSON files, as for `curate`; places on their polygons are left out.
-        valid_share: part of the places at most that goes to the split `valid`, as for `curate`; the
-            paper trained on all.
+        zoom: of the locations.
+        exclude: GeoJSON files, as for `curate`; locations on their polygons are left out.
+        valid_share: share of the samples at most that goes to the split `valid`, as for `curate`;
+            the paper trained on all.
 
     Raises:
-        ValueError: if an archive or a file is missing, or no place is left.
+        ValueError: if an archive or a file is missing, or no sample is left.
     """
     folder, ground = Path(folder), excluded_ground(exclude)
     radar, lores, hires = (_shown(folder / f"{sensor}.pmtiles") for sensor in SENSOR_NAMES)
@@ -55,17 +55,17 @@ def index_released(
             places = places[np.isin(hilbert_ids(zoom + 1, finer[:, 1], finer[:, 2]), hires)]
     tiles = [TileId(*place) for place in places.tolist()]
     if not tiles:
-        raise ValueError(f"zoom must be that of the release's places, got none at {zoom}: {folder}")
-    found, tiles = len(tiles), tiles_off(ground, tiles)
-    if not tiles:
-        raise ValueError(f"exclude must leave a place of the release, got none of {found}")
-    splits = split_by_block(tiles, valid_share)
-    rows = pd.DataFrame(tiles)
-    rows["tile_id"] = [tile.hilbert for tile in tiles]
-    rows["gsd_m"] = [tile_gsd_m(tile) for tile in tiles]
-    rows["split"] = [splits[tile] for tile in tiles]
-    for sensor in SENSOR_NAMES:
-        rows[f"valid_frac_{sensor}"] = 1.0
+        raise ValueError(f"zoom must be that of the release's tiles, got none at {zoom}: {folder}")
+    samples = tiles_off(ground, tiles)
+    if not samples:
+        raise ValueError(f"exclude must leave a sample of the release, got none of {len(tiles)}")
+    splits = split_by_block(samples, valid_share)
+    rows = pd.DataFrame(samples).assign(
+        tile_id=[tile.hilbert for tile in samples],
+        gsd_m=[tile_gsd_m(tile) for tile in samples],
+        split=[splits[tile] for tile in samples],
+        **{f"valid_frac_{sensor}": 1.0 for sensor in SENSOR_NAMES},
+    )
     with atomic_file(folder / "index.parquet") as written:
         rows.to_parquet(written)
     return folder / "index.parquet"

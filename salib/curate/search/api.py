@@ -9,7 +9,6 @@ from pystac_client.stac_api_io import StacApiIO
 from shapely.geometry.base import BaseGeometry
 from urllib3.util import Retry
 
-from salib.config import SENSOR_NAMES
 from salib.curate.search.catalog import Rules
 
 PAGE = 200
@@ -20,7 +19,7 @@ RETRIES = Retry(
 
 
 def ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pystac.Item]:
-    """Items of the three sensors that an API has in an area, or all of a static catalogue.
+    """Items of the sensors that an API has in an area, or all of a static catalogue.
 
     Raises:
         ValueError: if it is no STAC, cannot be reached, is an API and `area` is None, or gave fewer
@@ -33,7 +32,14 @@ def ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pysta
             return list(client.get_items(recursive=True))
         if area is None:
             raise ValueError(f"area must say where to search {address}, got none")
-        return [item for sensor in SENSOR_NAMES for item in _asked(client, rules, sensor, area)]
+        # Sensors of one collection are asked for once.
+        asked = {rules.collections(name): name for name in reversed(rules.sensors)}
+        return [
+            item
+            for name in rules.sensors
+            if name in asked.values()
+            for item in _asked(client, rules, name, area)
+        ]
     except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:
         raise ValueError(
             f"catalog must be a STAC API or catalogue that can be reached, got {address} "

@@ -6,32 +6,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.config import SENSOR_NAMES
+from salib.config import SENSOR_NAMES, SENSORS, check_sensors
 
 SARS = ("grd", "rtc")
-COLLECTIONS = {
-    "radar": ("sentinel-1-grd",),
-    "lores": ("sentinel-2-l2a", "sentinel-2-c1-l2a"),
-    "hires": ("naip",),
-}
 RTC = ("sentinel-1-rtc",)
-ASSETS = {
-    "radar": (("vv", "vh"), ("gamma0_vv", "gamma0_vh")),
-    "lores": (("visual",), ("TCI",), ("visual-jp2",)),
-    "hires": (("image",), ("GEOTIFF_AZURE_RGBIR",), ("CO_GEOTIFF_AWS_RGB",), ("asset",)),
-}
-"""Keys that catalogues use for what a sensor needs, best first."""
 SCL = ("scl", "SCL")
-WHERE = {
-    "radar": "no scene of both VV and VH in IW mode there",
-    "lores": "no true-colour scene there",
-    "hires": "NAIP flies the contiguous US, Hawaii, Puerto Rico and the US Virgin Islands alone",
-}
+BASELINE_WITH_OFFSET, BOA_OFFSET_DN = 4.0, -1000
+"""From this processing baseline on a Sentinel-2 product states reflectance x 10,000 + 1,000."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +27,19 @@ class Rules:
     """Which scenes may be used.
 
     Attributes:
-        dates: one day, or `first/last` with both days within; `..` leaves an end open. Of radar and
-            lores; None takes any.
+        sensors: which ones a sample has, radar first.
+        dates: one day, or `first/last` with both days within; `..` leaves an end open. Of
+            satellites; None takes any.
         hires_dates: the same for the aerial images, which return every two or three years only; by
             default any year, those nearest to `dates` first.
-        max_cloud: highest scene cloud cover in percent; a lores item that does not state its own
-            counts as overcast.
+        max_cloud: highest scene cloud cover in percent; a Sentinel-2 item that does not state its
+            own counts as overcast.
         sar: `grd`, the paper's, placed by ground control points and as wrong as the terrain is
             rough; or `rtc`, terrain corrected.
         instrument_mode: of radar; IW is the one that Sentinel-1 uses over land.
     """
 
+    sensors: tuple[str, ...] = SENSOR_NAMES
     dates: str | None = None
     hires_dates: str | None = None
     max_cloud: float | int = 10.0
@@ -57,6 +47,7 @@ class Rules:
     instrument_mode: str = "IW"
 
     def __post_init__(self) -> None:
+        check_sensors(self.sensors)
         parse_dates(self.dates)
         parse_dates(self.hires_dates)
         if not 0 <= self.max_cloud <= 100:
@@ -66,11 +57,12 @@ class Rules:
 
     def collections(self, sensor: str) -> tuple[str, ...]:
         """Names of the collections that hold a sensor's items."""
-        return RTC if sensor == "radar" and self.sar == "rtc" else COLLECTIONS[sensor]
+        row = SENSORS[sensor]
+        return RTC if row.radar and self.sar == "rtc" else row.collections
 
     def dates_of(self, sensor: str) -> str | None:
         """The interval that a sensor's items must lie in."""
-        return self.hires_dates if sensor == "hires" else self.dates
+        return self.hires_dates if SENSORS[sensor].rare else self.dates
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +70,9 @@ class Scene:
     """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
 
     `procedural` is true where the item's platform says that no sensor ever saw this ground. `scl`
-    is the file of scene classes, `native_gsd_m` the metres of ground a pixel where the item says
-    so, `in_db` whether a radar file holds decibels.
+    is the file of scene classes, `native_gsd_m` the metres of ground per pixel where the item says
+    so, `in_db` whether a radar file holds decibels, `offset_dn` what is added to the pixel values
+    of a product that states reflectance.
     """
 
     id: str
@@ -93,6 +86,7 @@ class Scene:
     native_gsd_m: float | None = None
     in_db: bool = False
     rtc: bool = False
+    offset_dn: int = 0
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -104,14 +98,12 @@ class Scene:
         """What must be said where the scene is shown."""
         if self.procedural:
             return "Procedural: made-up ground, no satellite data"
-        if self.sensor == "hires":
-            return f"USDA NAIP {self.datetime:%Y}, public domain"
-        said = f"Contains modified Copernicus Sentinel data {self.datetime:%Y}"
+        said = SENSORS[self.sensor].attribution.format(year=f"{self.datetime:%Y}")
         return f"{said}; terrain corrected, CC-BY-4.0" if self.rtc else said
 
 
 def choose_assets(item: pystac.Item, sensor: str) -> tuple[str, ...]:
-    """Files of an item that `sensor` is rendered from: VV and VH, true colour, or aerial image.
+    """Files of an item that `sensor` is rendered from: one, or one per band.
 
     Raises:
         ValueError: if the item has none of the known assets, such as a radar scene in HH only.
@@ -121,12 +113,12 @@ def choose_assets(item: pystac.Item, sensor: str) -> tuple[str, ...]:
 
 def asset_keys(item: pystac.Item, sensor: str) -> tuple[str, ...]:
     """Keys of the assets that `choose_assets` takes."""
-    if sensor not in ASSETS:
-        raise ValueError(f"sensor must be one of {', '.join(SENSOR_NAMES)}, got {sensor!r}")
-    for keys in ASSETS[sensor]:
+    if sensor not in SENSORS:
+        raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
+    for keys in SENSORS[sensor].assets:
         if all(key in item.assets for key in keys):
             return keys
-    known = " or ".join(" and ".join(keys) for keys in ASSETS[sensor])
+    known = " or ".join(" and ".join(keys) for keys in SENSORS[sensor].assets)
     raise ValueError(f"{sensor} item must have assets {known}, got {item.id}: {[*item.assets]}")
 
 
@@ -158,10 +150,14 @@ def search(
     clear = [scene for scene in timely if scene.cloud <= rules.max_cloud]
     if not clear:
         if found and not inside:
-            why = WHERE[sensor] if sensor == "hires" else "move the area"
+            why = SENSORS[sensor].absent if SENSORS[sensor].rare else "move the area"
         else:
             why = "widen the one that takes them away"
-            why = why if found else f"{WHERE[sensor]}, or not then: widen the area or the dates"
+            why = (
+                why
+                if found
+                else f"{SENSORS[sensor].absent}, or not then: widen the area or the dates"
+            )
         raise ValueError(
             f"{' or '.join(wanted)} search must find a scene: the catalogue has {len(unique)}, "
             f"{len(found)} of them usable, {len(inside)} of those in the area, {len(timely)} of "
@@ -174,7 +170,8 @@ def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
     """The item as a scene, or None if it is not usable."""
     mode = item.properties.get("sar:instrument_mode", rules.instrument_mode)
     ground = _footprint(item)
-    if ground is None or (sensor == "radar" and mode != rules.instrument_mode):
+    row = SENSORS[sensor]
+    if ground is None or (row.radar and mode != rules.instrument_mode):
         return None
     try:
         keys = asset_keys(item, sensor)
@@ -184,7 +181,7 @@ def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
     classes = [item.assets[key] for key in SCL if key in item.assets]
     spacing = said.get("gsd", said.get("sar:pixel_spacing_range"))
     gsd = asset.extra_fields.get("gsd", spacing)
-    cloud, unstated = said.get("eo:cloud_cover"), math.inf if sensor == "lores" else 0.0
+    cloud, unstated = said.get("eo:cloud_cover"), math.inf if row.classified else 0.0
     bands = asset.extra_fields.get("raster:bands") or asset.extra_fields.get("bands") or [{}]
     return Scene(
         id=item.id,
@@ -194,11 +191,19 @@ def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
         footprint=ground,
         hrefs=tuple(asset_href(item.assets[key]) for key in keys),
         procedural=said.get("platform") == "procedural",
-        scl=asset_href(classes[0]) if classes and sensor == "lores" else None,
+        scl=asset_href(classes[0]) if classes and row.classified else None,
         native_gsd_m=float(gsd) if gsd else None,
         in_db=str(bands[0].get("unit", "")).lower() == "db",
         rtc=item.collection_id in RTC,
+        offset_dn=_offset_dn(said) if row.full_scale else 0,
     )
+
+
+def _offset_dn(said: dict) -> int:
+    """What to add to a Sentinel-2 product's pixel values, so that 0 is reflectance 0."""
+    baseline = float(said.get("s2:processing_baseline") or 0)
+    shifted = baseline >= BASELINE_WITH_OFFSET and not said.get("earthsearch:boa_offset_applied")
+    return BOA_OFFSET_DN if shifted else 0
 
 
 def parse_dates(dates: str | None) -> tuple[datetime, datetime]:
@@ -265,17 +270,10 @@ def _period(text: str) -> tuple[datetime, datetime]:
     """First and last moment of a year, a month, a day or a moment; of all time for `..`."""
     if text in ("", ".."):
         return datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    parts = [int(part) for part in text.split("-")] if re.fullmatch(r"[\d-]+", text) else []
-    if not 0 < len(parts) <= 3:
-        moment = datetime.fromisoformat(text)
-        moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-        return moment, moment
-    begin = datetime(*[*parts, 1, 1][:3], tzinfo=UTC)
-    year, month = begin.year, begin.month
-    if len(parts) == 1:
-        after = begin.replace(year=year + 1)
-    elif len(parts) == 2:
-        after = begin.replace(year=year + month // 12, month=month % 12 + 1)
-    else:
-        after = begin + timedelta(days=1)
-    return begin, after - timedelta(microseconds=1)
+    if re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
+        period: Any = pd.Period(text)
+        first, last = (period.to_timestamp(how=how).floor("us") for how in ("start", "end"))
+        return first.to_pydatetime().replace(tzinfo=UTC), last.to_pydatetime().replace(tzinfo=UTC)
+    moment = datetime.fromisoformat(text)
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return moment, moment

@@ -10,7 +10,6 @@ import pystac
 import stac_geoparquet.arrow
 from shapely.geometry.base import BaseGeometry
 
-from salib.config import SENSOR_NAMES
 from salib.curate.search.catalog import SCL, Rules, asset_href, asset_keys, scene_of
 from salib.files.artifact import atomic_file
 
@@ -21,6 +20,7 @@ APIS = {
 KEPT = (
     *("eo:cloud_cover", "gsd", "platform", "constellation", "naip:year", "naip:state"),
     *("sar:instrument_mode", "sar:polarizations", "sar:pixel_spacing_range"),
+    *("s2:processing_baseline", "earthsearch:boa_offset_applied"),
 )
 """Properties that a snapshot keeps."""
 SNAPSHOT_KEY = b"salib_query"
@@ -32,7 +32,7 @@ def is_remote(where: str | Path) -> bool:
 
 
 def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> list[pystac.Item]:
-    """Items of the three sensors in a catalogue, every one that matches.
+    """Items of the sensors in a catalogue, every one that matches.
 
     Args:
         where: `earth-search`, `planetary-computer`, the address of a STAC API or static catalogue,
@@ -141,37 +141,35 @@ def _walk(path: Path) -> list[pystac.Item]:
 
 
 def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
-    for sensor in SENSOR_NAMES:
-        if item.collection_id not in rules.collections(sensor):
-            continue
-        scene = scene_of(item, sensor, rules)
-        if scene is None:
-            return None
-        keys = [*asset_keys(item, sensor), *(key for key in SCL if key in item.assets)]
-        assets = {}
-        for key in keys:
-            said = item.assets[key].extra_fields
-            assets[key] = {"href": asset_href(item.assets[key])}
-            assets[key] |= {"gsd": float(said["gsd"])} if said.get("gsd") else {}
-            unit = ((said.get("raster:bands") or [{}])[0]).get("unit")
-            assets[key] |= {"raster:bands": [{"unit": unit}]} if unit else {}
-        properties = {k: item.properties[k] for k in KEPT if item.properties.get(k) is not None}
-        for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range"):
-            if name in properties:
-                properties[name] = float(properties[name])
-        return {
-            "type": "Feature",
-            "stac_version": "1.1.0",
-            "stac_extensions": [],
-            "id": item.id,
-            "collection": item.collection_id,
-            "geometry": item.geometry,
-            "bbox": list(map(float, scene.footprint.bounds)),
-            "properties": properties | {"datetime": scene.datetime.isoformat()},
-            "links": [],
-            "assets": assets,
-        }
-    return None
+    sensors = [name for name in rules.sensors if item.collection_id in rules.collections(name)]
+    scenes = {name: scene for name in sensors if (scene := scene_of(item, name, rules))}
+    if not scenes:
+        return None
+    keys = [*(key for name in scenes for key in asset_keys(item, name)), *SCL]
+    properties = {k: item.properties[k] for k in KEPT if item.properties.get(k) is not None}
+    for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range"):
+        if name in properties:
+            properties[name] = float(properties[name])
+    scene = next(iter(scenes.values()))
+    return {
+        "type": "Feature",
+        "stac_version": "1.1.0",
+        "stac_extensions": [],
+        "id": item.id,
+        "collection": item.collection_id,
+        "geometry": item.geometry,
+        "bbox": list(map(float, scene.footprint.bounds)),
+        "properties": properties | {"datetime": scene.datetime.isoformat()},
+        "links": [],
+        "assets": {key: _asset(item.assets[key]) for key in keys if key in item.assets},
+    }
+
+
+def _asset(asset: pystac.Asset) -> dict:
+    said = asset.extra_fields
+    unit = ((said.get("raster:bands") or [{}])[0]).get("unit")
+    gsd = {"gsd": float(said["gsd"])} if said.get("gsd") else {}
+    return {"href": asset_href(asset)} | gsd | ({"raster:bands": [{"unit": unit}]} if unit else {})
 
 
 def _stated(values: dict) -> dict:

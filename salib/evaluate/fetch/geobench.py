@@ -1,33 +1,29 @@
-"""GEO-Bench by task: fetched resumably from the hub, checked, unpacked whole or not at all."""
+"""GEO-Bench by task: fetched from the Hugging Face hub, checked, unpacked whole or not at all."""
 
-import contextlib
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+import re
+import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
+from httpx2 import HTTPError
+from huggingface_hub import HfApi
+from huggingface_hub.constants import is_offline_mode
 from tqdm import tqdm
 
-from salib.evaluate.fetch import hub
-from salib.evaluate.fetch.published_tasks import TASKS, check_task
-from salib.evaluate.fetch.unzip import unzip
-from salib.files.artifact import atomic_dir, atomic_file, check_disk_space, only_writer
-from salib.files.download import (
-    Expected,
-    FetchError,
-    Session,
-    discard,
-    download,
-    open_session,
-    read,
-    size_of,
-)
+from salib.evaluate.fetch.published_tasks import BENCHMARKS
+from salib.files.artifact import atomic_file, check_disk_space, file_digest, only_writer
+from salib.files.download import ADVICE, WORK, FetchError, needs_network
 
 REPOSITORY = "recursix/geo-bench-1.0"
 REVISION = "1e5754337032f097396db62cc15a5ff88f4618e8"
 """The sixth commit: it added the normalizer of segmentation and took a thirteenth task out. Known
 from saved pages of the hub, not from the hub; there may be later commits."""
 RECORD = "fetched.json"
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
 
 
 def fetch_geobench(
@@ -37,201 +33,117 @@ def fetch_geobench(
     revision: str = REVISION,
     base_url: str | None = None,
     offline: bool = False,
-    report: Callable[[str], object] = tqdm.write,
 ) -> Path:
     """Fetch GEO-Bench tasks, and the normalizers of their benchmarks, into a GEO_BENCH_DIR.
 
-    A task's zip must have the size and sha256 that the repository lists. Its folder appears once
-    every sample that its default partition names is there; then it is not asked for again. What
-    came before an interruption is kept in `.fetch/` and taken up again.
+    A task's zip must have the sha256 that the repository lists. Its folder appears when all of it
+    is unpacked; a folder that is there already is left as it is.
 
     Args:
         names: of tasks, or "all".
-        revision: commit, branch or tag of the repository; what it meant at the first call is kept
-            in `fetched.json`, and a folder holds one commit only.
-        base_url: a mirror with the hub's addresses; HF_ENDPOINT is another way to name one.
+        out: the folder.
+        revision: commit, branch or tag of the repository; a folder holds one commit only, which
+            stands in its `fetched.json`.
+        base_url: a mirror of the hub, as HF_ENDPOINT names one; HF_HUB_DISABLE_XET=1 keeps all of a
+            download to it.
         offline: ask no server, as with HF_HUB_OFFLINE.
 
     Raises:
         ValueError: if a name is unknown or none is given.
-        OSError: if there is no room for the zips and what they unpack to, or another run writes to
-            `out`.
-        FetchError: if the server fails for good, a zip or task is not what it must be, is missing
-            offline, or `out` holds another revision or a task from elsewhere.
+        OSError: if there is too little disk space, or another run writes to `out`.
+        FetchError: if the server fails, a zip is damaged or not the listed one, a file is missing
+            offline, or `out` holds another commit.
     """
-    names, out = _chosen(names), Path(out)
-    _known_commit(out, revision)
-    if not (lacking := _lacking(out, names)):
-        return out
-    if offline or hub.is_offline():
-        command = f"salib fetch geobench {' '.join(names)} --out {out}"
-        raise FetchError(
-            f"{out} must hold {', '.join(lacking)} to go without a network: call `{command}` "
-            "with one"
+    out, unknown = Path(out), sorted(set(names) - {"all", *BENCHMARKS})
+    if unknown or not names:
+        raise ValueError(
+            f"tasks must be of {', '.join(BENCHMARKS)}, or all, got {unknown or 'none'}"
         )
-    with only_writer(out), open_session(hub.headers(base_url)) as session:
-        commit = _known_commit(out, revision) or revision
-        if not hub.is_commit(commit):
-            commit = hub.commit_of(session, hub.endpoint(base_url), REPOSITORY, revision)
-        source = _Source(session, hub.endpoint(base_url), commit, revision)
-        _bring(source, _lacking(out, names), out, report)
+    if re.fullmatch("[0-9a-f]{40}", revision):
+        _check_commit(out, revision)
+    if not (missing := _missing(out, names)):
+        return out
+    if offline or is_offline_mode():
+        command = f"salib fetch geobench {' '.join(names)} --out {out}"
+        raise needs_network(f"{', '.join(missing)} in {out}", command)
+    with only_writer(out):
+        hub = HfApi(endpoint=base_url, token=False if base_url else None)
+        _bring(hub, revision, _missing(out, names), out)
+        shutil.rmtree(out / WORK, ignore_errors=True)
     return out
 
 
-@dataclass(frozen=True)
-class _Source:
-    session: Session
-    server: str
-    commit: str
-    revision: str
-
-    def url(self, path: str) -> str:
-        return hub.file_url(self.server, REPOSITORY, self.commit, path)
-
-    def listed(self, paths: list[str]) -> dict[str, hub.HubFile]:
-        files: dict[str, hub.HubFile] = {}
-        for folder in sorted({path.split("/")[0] for path in paths}):
-            files |= hub.list_folder(self.session, self.server, REPOSITORY, self.commit, folder)
-        for path in paths:
-            if path not in files or (path.endswith(".zip") and not files[path].sha256):
-                raise FetchError(
-                    f"{self.server} must list {path} of {REPOSITORY} at {self.commit} with its "
-                    "sha256, got none: give another revision or base_url"
-                )
-        return files
-
-
-def _bring(source: _Source, lacking: list[str], out: Path, report: Callable[[str], object]) -> None:
-    listed = source.listed(lacking)
-    _check_room(out, lacking, listed)
-    if not _record(out):
-        _note(out, revision=source.revision, commit=source.commit)
-    for path in lacking:
-        report(f"{path}: {source.url(path)}, {listed[path].size:,} bytes")
-        bring = _bring_task if path.endswith(".zip") else _bring_normalizer
-        bring(source, path, listed[path], out)
-    with contextlib.suppress(OSError):  # none was needed, or a part of another task is kept
-        (out / ".fetch").rmdir()
-
-
-def _chosen(names: Sequence[str]) -> list[str]:
-    unknown = sorted(set(names) - {"all", *TASKS})
-    if unknown or not names:
-        raise ValueError(f"tasks must be of {', '.join(TASKS)}, or all, got {unknown or 'none'}")
-    return [name for name in TASKS if name in names or "all" in names]
-
-
-def _record(folder: Path) -> dict:
-    path = folder / RECORD
-    if not path.is_file():
-        return {}
-    try:
-        known = json.loads(path.read_text())
-        return {name: str(known[name]) for name in ("repository", "revision", "commit")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise FetchError(f"{path} must be a record of this command, got {error!r}") from error
-
-
-def _known_commit(out: Path, revision: str) -> str | None:
-    """The commit that `out` and its tasks are of, if any; it must be the one that is asked for."""
-    commit = None
-    for folder in (out, *sorted(out.glob("*/m-*"))):
-        known = _record(folder)
-        if known and revision != known["revision"] and not known["commit"].startswith(revision):
-            raise FetchError(
-                f"revision must be {known['commit']}, which {folder} is of, got {revision}: give "
-                "that one, or choose another folder"
-            )
-        commit = commit or known.get("commit")
-    return commit
-
-
-def _note(folder: Path, **facts: object) -> None:
-    with atomic_file(folder / RECORD) as part:
-        part.write_text(json.dumps({"repository": REPOSITORY} | facts, indent=1))
-
-
-def _lacking(out: Path, names: list[str]) -> list[str]:
+def _missing(out: Path, names: Sequence[str]) -> list[str]:
     """Paths in the repository of what must still be fetched, normalizers first."""
-    benchmarks = sorted({TASKS[name].benchmark for name in names})
-    paths = [f"{it}/normalizer.json" for it in benchmarks if _lacks_normalizer(out / it)]
-    return paths + [f"{TASKS[name].benchmark}/{name}.zip" for name in names if _lacks(out, name)]
+    chosen = BENCHMARKS if "all" in names else {name: BENCHMARKS[name] for name in names}
+    normalizers = [f"{benchmark}/normalizer.json" for benchmark in dict.fromkeys(chosen.values())]
+    zips = [f"{benchmark}/{name}.zip" for name, benchmark in chosen.items()]
+    return [path for path in normalizers + zips if not (out / path.removesuffix(".zip")).exists()]
 
 
-def _lacks(out: Path, name: str) -> bool:
-    folder = out / TASKS[name].benchmark / name
-    if not folder.exists():
-        return True
-    if not _record(folder):
+def _check_commit(out: Path, commit: str) -> None:
+    record = out / RECORD
+    fetched = json.loads(record.read_text())["commit"] if record.is_file() else commit
+    if commit != fetched:
         raise FetchError(
-            f"{folder} must be fetched by this command to be added to, got one from elsewhere: "
-            "leave it as it is, or choose another folder"
+            f"{out} holds commit {fetched}, but --revision means {commit}: give --revision "
+            f"{fetched}, or choose another folder"
         )
+
+
+def _bring(hub: HfApi, revision: str, paths: list[str], out: Path) -> None:
+    with _telling(f"the list of files at {revision}", hub.endpoint):
+        listed = hub.dataset_info(REPOSITORY, revision=revision, files_metadata=True)
+    commit, files = str(listed.sha), {file.rfilename: file for file in listed.siblings or ()}
+    _check_commit(out, commit)
+    if absent := [path for path in paths if path not in files]:
+        raise FetchError(
+            f"{hub.endpoint} has no {absent[0]} in {REPOSITORY} at {commit}: give another "
+            "--revision or --base-url"
+        )
+    check_disk_space(out, sum(files[path].size or 0 for path in paths))
+    where = {"repo_type": "dataset", "revision": commit, "local_dir": out / WORK}
+    for path in paths:
+        with _telling(path, hub.endpoint):
+            file = Path(hub.hf_hub_download(REPOSITORY, path, **where))
+        lfs = files[path].lfs
+        (out / path).parent.mkdir(exist_ok=True)
+        if path.endswith(".zip"):
+            _unpack(file, lfs.sha256 if lfs else None, (out / path).with_suffix(""))
+        else:
+            file.replace(out / path)
+        with atomic_file(out / RECORD) as part:
+            part.write_text(json.dumps({"repository": REPOSITORY, "commit": commit}, indent=1))
+
+
+def _unpack(archive: Path, sha256: str | None, target: Path) -> None:
+    """Unpack the folder of a task beside its zip, and move it to `target` when it is whole."""
+    if (digest := file_digest(archive)) != sha256:
+        archive.unlink()
+        raise FetchError(f"{archive.name} has sha256 {digest}, not {sha256}: deleted; {ADVICE}")
+    folder = archive.with_suffix("")
+    shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     try:
-        check_task(folder, TASKS[name].counts)
-    except ValueError as error:
-        raise FetchError(f"{error}; delete {folder} to fetch it again") from error
-    return False
+        with zipfile.ZipFile(archive) as opened:
+            names = opened.namelist()
+            if outside := [it for it in names if it.startswith("/") or ".." in it.split("/")]:
+                raise ValueError(f"{outside[0]!r} in it leads out of the folder")
+            check_disk_space(archive.parent, sum(entry.file_size for entry in opened.infolist()))
+            bar = tqdm(names, desc=folder.name, unit="file", disable=None)
+            opened.extractall(archive.parent, bar)
+        folder.replace(target)
+    except (*DAMAGED, ValueError, OSError) as error:
+        raise FetchError(f"Could not unpack {archive}, which is kept: {error}") from error
+    archive.unlink()
 
 
-def _lacks_normalizer(benchmark: Path) -> bool:
-    path = benchmark / "normalizer.json"
-    if not path.exists():
-        return True
-    _check_normalizer(path.read_bytes(), str(path), "delete it to fetch it again")
-    return False
-
-
-def _check_normalizer(content: bytes, where: str, advice: str) -> None:
+@contextmanager
+def _telling(what: str, server: str) -> Iterator[None]:
+    """Turn an error of the hub's package into one line."""
     try:
-        ranges = json.loads(content)
-        good = bool(ranges) and all(float(low) < float(high) for low, high in ranges.values())
-    except (AttributeError, TypeError, ValueError):
-        good = False
-    if not good:
-        got = content[:40]
-        raise FetchError(f"{where} must map tasks to their [low, high], got {got!r}; {advice}")
-
-
-def _check_room(out: Path, lacking: list[str], listed: dict[str, hub.HubFile]) -> None:
-    """One zip at a time stands beside what is unpacked."""
-    needed = unpacked = 0
-    for path in lacking:
-        kept = size_of(_part(out, path))
-        size = int(TASKS[Path(path).stem].gigabytes * 1e9) if path.endswith(".zip") else 0
-        needed = max(needed, unpacked + listed[path].size - kept + size)
-        unpacked += size
-    check_disk_space(out, needed)
-
-
-def _part(out: Path, path: str) -> Path:
-    return out / ".fetch" / f"{Path(path).name}.part"
-
-
-def _bring_normalizer(source: _Source, path: str, file: hub.HubFile, out: Path) -> None:
-    url = source.url(path)
-    content = read(source.session, url)
-    found, advice = hub.git_sha1(content), "nothing is kept; call again, or give another base_url"
-    if found != file.git_sha1:
-        raise FetchError(f"{url} must be git object {file.git_sha1}, got {found}: {advice}")
-    _check_normalizer(content, url, advice)
-    with atomic_file(out / path) as part:
-        part.write_bytes(content)
-
-
-def _bring_task(source: _Source, path: str, file: hub.HubFile, out: Path) -> None:
-    part, folder = _part(out, path), (out / path).with_suffix("")
-    part.parent.mkdir(exist_ok=True)
-    assert file.sha256 is not None
-    expected = Expected(size=file.size, sha256=file.sha256)
-    download(source.session, source.url(path), part, expected=expected)
-    try:
-        with atomic_dir(folder) as made:
-            unzip(part, made, folder=folder.name)
-            check_task(made, TASKS[folder.name].counts)
-            origin = {"file": path, "size": file.size, "sha256": file.sha256}
-            _note(made, revision=source.revision, commit=source.commit, **origin)
-    except (ValueError, OSError) as error:
-        why = f"{folder} must be made whole, but {error}; the zip is kept in {part}"
-        raise FetchError(why) from error
-    discard(part)
+        yield
+    except (HTTPError, OSError, ValueError) as error:
+        cause = error.__cause__ or error  # that a file is not on disk says less
+        status = getattr(getattr(cause, "response", None), "status_code", None)
+        reason = f"HTTP {status}" if status else str(cause).partition("\n")[0]
+        raise FetchError(f"Could not fetch {what} from {server}: {reason}; {ADVICE}") from error

@@ -1,252 +1,151 @@
 """Segmentation heads on a grid of tokens: one linear layer, or a small convolutional decoder."""
 
-import math
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from collections.abc import Callable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float32, Int64, UInt8
-from torch import Tensor
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor, nn
 
-from salib.evaluate.probes.token_layers import GROUPS, LAYERS, initial
+from salib.evaluate.probes.fitting import Examples, Schedule, fit_best, outputs
 from salib.evaluate.scores.metrics import mask_counts, mean_iou
 
 UNLABELLED = -1
+SCHEDULE = Schedule(learning_rates=(1e-3, 1e-2), batch=16)
+WIDTH, GROUPS = 128, 8
+"""Channels of the decoder, and groups in which they are normalised."""
 Grids = Float32[np.ndarray, "_ _ _ _"]  # images, rows, cols, dim
-Masks = Int64[np.ndarray, "_ _ _"]  # images, height, width
-Size = tuple[int, int]
+LabelMasks = Int64[np.ndarray, "_ _ _"]  # images, height, width
 
 
-@dataclass(frozen=True, kw_only=True)
-class SegmentationSweep:
-    """How a segmentation head is fitted.
-
-    Args:
-        learning_rates: candidates of AdamW, chosen by valid mIoU.
-        epochs: at most.
-        patience: epochs without a better valid loss before a candidate stops.
-        batch: images a step; also bounds memory in prediction.
-        width: channels of the decoder; a multiple of 16.
-    """
-
-    learning_rates: tuple[float, ...] = (1e-3, 1e-2)
-    weight_decay: float = 1e-2
-    epochs: int = 20
-    patience: int = 2
-    batch: int = 16
-    width: int = 128
-
-    def __post_init__(self) -> None:
-        """Check the ranges.
-
-        Raises:
-            ValueError: if a count is below one, a rate not positive, or the width not divisible.
-        """
-        for field in ("epochs", "patience", "batch", "width"):
-            if getattr(self, field) < 1:
-                raise ValueError(f"{field} must be at least 1, got {getattr(self, field)}")
-        if not self.learning_rates or min(self.learning_rates) <= 0:
-            raise ValueError(f"learning_rates must be positive, got {self.learning_rates}")
-        if self.width % (2 * GROUPS):
-            raise ValueError(f"width must be a multiple of {2 * GROUPS}, got {self.width}")
+def linear_head(dim: int, n_classes: int) -> nn.Module:
+    """One linear layer from a token to logits."""
+    return nn.Conv2d(dim, n_classes, 1)
 
 
-class SegmentationHead(NamedTuple):
-    """A fitted head: z-scores of the train tokens' channels, weights, and the sweep's choice."""
+def decoder_head(dim: int, n_classes: int) -> nn.Module:
+    """Two transposed convolutions to logits on a grid four times as fine."""
+    return nn.Sequential(
+        nn.Conv2d(dim, WIDTH, 1),
+        nn.GELU(),
+        nn.ConvTranspose2d(WIDTH, WIDTH, 2, stride=2),
+        nn.GroupNorm(GROUPS, WIDTH, affine=False),
+        nn.GELU(),
+        nn.ConvTranspose2d(WIDTH, WIDTH // 2, 2, stride=2),
+        nn.GroupNorm(GROUPS, WIDTH // 2, affine=False),
+        nn.GELU(),
+        nn.Conv2d(WIDTH // 2, n_classes, 1),
+    )
 
-    kind: str
-    mean: Float32[Tensor, " dim"]
-    deviation: Float32[Tensor, " dim"]
-    weights: tuple[Tensor, ...]
-    learning_rate: float
-    valid_mean_iou: float
-    batch: int
+
+HEADS: dict[str, Callable[[int, int], nn.Module]] = {"linear": linear_head, "decoder": decoder_head}
+"""Heads by the name of the probe, of (dim, classes)."""
 
 
-class Fit(NamedTuple):
-    """Weights of least valid loss of one candidate, and that loss."""
+class Standardise(nn.Module):
+    """Z-scores of the channels by the train tokens, channels first."""
 
-    weights: tuple[Tensor, ...]
-    loss: float
+    def __init__(self, tokens: Grids) -> None:
+        """Take mean and deviation over all tokens, image by image: they may be a memory map."""
+        super().__init__()
+        scaler = StandardScaler()
+        for grid in tokens:
+            scaler.partial_fit(grid.reshape(-1, grid.shape[-1]).astype(np.float64))
+        self.register_buffer("mean", torch.tensor(scaler.mean_, dtype=torch.float32))
+        self.register_buffer("scale", torch.tensor(scaler.scale_, dtype=torch.float32))
+
+    def forward(
+        self, tokens: Float[Tensor, "batch rows cols dim"]
+    ) -> Float[Tensor, "batch dim rows cols"]:
+        """Subtract the mean, divide by the deviation."""
+        return ((tokens - self.mean) / self.scale).permute(0, 3, 1, 2).contiguous()
 
 
 def fit_segmentation(
-    train: Grids,
-    train_masks: Masks,
-    valid: Grids,
-    valid_masks: Masks,
+    train: Examples,
+    valid: Examples,
     *,
-    kind: Literal["linear", "decoder"],
+    kind: str,
     n_classes: int,
     seed: int,
-    sweep: SegmentationSweep | None = None,
-    device: str | torch.device = "cpu",
-) -> SegmentationHead:
-    """Fit a head that tells the class of each pixel from the tokens.
+    schedule: Schedule | None = None,
+    device: str = "cpu",
+) -> nn.Module:
+    """Fit a head that tells the class of each pixel from the tokens; one of `HEADS`.
 
-    Tokens are z-scored by the train tokens. "linear" is one layer from a token to logits, spread
-    over the mask by bilinear interpolation. "decoder" is a 1x1 convolution to `width` channels,
-    GELU, then twice [2x2 transposed convolution of stride 2 (the second halves the channels),
-    group norm of 8 groups, GELU], a 1x1 convolution to logits, spread likewise. Cross-entropy
-    over labelled pixels (a negative mask value is none), AdamW; within a run the weights of least
-    valid loss, between learning rates the best valid mIoU. Memory is bounded by batches: grids
-    may be `np.memmap`. One seed gives one head, on one machine with one number of threads; draws
-    are made on the CPU, so that another `device` fits the same weights within rounding.
+    Its logits are spread over the mask by bilinear interpolation. Cross-entropy over labelled
+    pixels (a negative mask value is none); between learning rates the best valid mIoU. Memory is
+    bounded by batches. One seed gives one head, on one machine with one number of threads.
 
     Raises:
-        ValueError: if a split is empty, tokens are not finite, shapes disagree, a mask's class is
-            not below n_classes, no pixel is labelled, or every candidate diverges.
+        ValueError: if there is no such head, a split is empty, tokens are not finite, shapes
+            disagree, a mask's class is not below n_classes, no pixel is labelled, or every
+            candidate diverges.
     """
-    if kind not in LAYERS:
-        raise ValueError(f"kind must be one of {tuple(LAYERS)}, got {kind!r}")
-    chosen = sweep or SegmentationSweep()
-    _check("train", train, train_masks, n_classes)
-    _check("valid", valid, valid_masks, n_classes)
-    if train.shape[1:] != valid.shape[1:]:
-        raise ValueError(f"grids must have one shape, got {train.shape[1:]}, {valid.shape[1:]}")
-    mean, deviation = (moment.to(device) for moment in _moments(train))
-    head = SegmentationHead(kind, mean, deviation, (), 0.0, 0.0, chosen.batch)
-    data = (train, train_masks, valid, valid_masks)
-    candidates = []
-    for rate in chosen.learning_rates:
-        fit = _fit(head, data, n_classes, chosen, learning_rate=rate, seed=seed)
-        if fit is None:
-            continue
-        fitted = head._replace(weights=fit.weights, learning_rate=rate)
-        counts = segmentation_counts(fitted, valid, valid_masks, n_classes=n_classes)
-        score = float(mean_iou(counts.sum(0)))
-        candidates.append((score, -fit.loss, fitted._replace(valid_mean_iou=score)))
-    if not candidates:
-        raise ValueError(
-            f"learning_rates must hold one that converges, got {chosen.learning_rates}: add lower"
-        )
-    return max(candidates, key=lambda candidate: candidate[:2])[2]
+    if kind not in HEADS:
+        raise ValueError(f"kind must be one of {tuple(HEADS)}, got {kind!r}")
+    _check("train", train, n_classes)
+    _check("valid", valid, n_classes)
+    shapes = [examples.inputs.shape[1:] for examples in (train, valid)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(f"grids must have one shape, got {shapes[0]} and {shapes[1]}")
+    standardised = Standardise(train.inputs)
+
+    def score(head: nn.Module) -> float:
+        predicted = segment(head, valid.inputs, valid.targets.shape[1:])
+        return mean_iou(mask_counts(predicted, valid.targets, n_classes).sum(0)).item()
+
+    return fit_best(
+        lambda: nn.Sequential(standardised, HEADS[kind](shapes[0][-1], n_classes)),
+        train,
+        valid,
+        loss=_pixel_loss,
+        score=score,
+        schedule=schedule or SCHEDULE,
+        seed=seed,
+        device=device,
+    )
 
 
-def segment(head: SegmentationHead, grids: Grids, size: Size) -> UInt8[np.ndarray, "items _ _"]:
+def segment(head: nn.Module, grids: Grids, size: tuple[int, ...]) -> UInt8[np.ndarray, "items _ _"]:
     """Class of each pixel of masks of `size` (height, width).
 
     Raises:
-        ValueError: if tokens are not finite or of another width than the head's.
+        ValueError: if a token is not finite.
     """
-    if grids.shape[-1] != len(head.mean):
-        raise ValueError(f"tokens must have width {len(head.mean)}, got {grids.shape[-1]}")
+    if not all(np.isfinite(grid).all() for grid in grids):
+        raise ValueError("test tokens must be finite, got NaN or infinity")
     parts = [
-        logits.argmax(1).to(torch.uint8).cpu().numpy() for logits in _predict(head, grids, size)
+        _spread(coarse, size).argmax(1).to(torch.uint8).cpu().numpy()
+        for coarse in outputs(head, grids, SCHEDULE.batch)
     ]
-    return np.concatenate(parts) if parts else np.zeros((0, *size), np.uint8)
-
-
-def segmentation_counts(
-    head: SegmentationHead, grids: Grids, masks: Masks, *, n_classes: int
-) -> Int64[np.ndarray, "items classes classes"]:
-    """Confusion of each image (`mask_counts`), whose sum over images `mean_iou` scores.
-
-    Raises:
-        ValueError: if the split is empty, tokens are not finite, shapes disagree, or a mask's
-            class is not below n_classes.
-    """
-    _check("test", grids, masks, n_classes)
-    size = (masks.shape[1], masks.shape[2])
-    parts = []
-    for start in range(0, len(grids), head.batch):
-        chosen = slice(start, start + head.batch)
-        parts.append(mask_counts(segment(head, grids[chosen], size), masks[chosen], n_classes))
     return np.concatenate(parts)
 
 
-def _fit(
-    head: SegmentationHead,
-    data: tuple[Grids, Masks, Grids, Masks],
-    n_classes: int,
-    sweep: SegmentationSweep,
-    *,
-    learning_rate: float,
-    seed: int,
-) -> Fit | None:
-    grids, masks, valid, valid_masks = data
-    generator = torch.Generator().manual_seed(seed)
-    drawn = initial(head.kind, grids.shape[-1], sweep.width, n_classes, generator)
-    weights = tuple(weight.to(head.mean.device).requires_grad_() for weight in drawn)
-    optimiser = torch.optim.AdamW(
-        weights, lr=learning_rate, weight_decay=sweep.weight_decay, foreach=False, fused=True
-    )
-    head, size = head._replace(weights=weights), (masks.shape[1], masks.shape[2])
-    best, waited = None, 0
-    for _ in range(sweep.epochs):
-        for chosen in torch.randperm(len(grids), generator=generator).split(sweep.batch):
-            order = chosen.sort().values.numpy()
-            optimiser.zero_grad()
-            loss, pixels = _loss(_logits(head, grids[order], size), masks[order])
-            (loss / max(pixels, 1)).backward()
-            optimiser.step()
-        loss = _mean_loss(head, valid, valid_masks)
-        waited += 1
-        if not math.isfinite(loss):
-            break
-        if best is None or loss < best.loss:
-            best = Fit(tuple(weight.detach().clone() for weight in weights), loss)
-            waited = 0
-        if waited >= sweep.patience:
-            break
-    return best
-
-
-def _mean_loss(head: SegmentationHead, grids: Grids, masks: Masks) -> float:
-    """Cross-entropy a labelled pixel."""
-    total, labelled, start = 0.0, 0, 0
-    for logits in _predict(head, grids, (masks.shape[1], masks.shape[2])):
-        loss, pixels = _loss(logits, masks[start : start + len(logits)])
-        total, labelled, start = total + loss.item(), labelled + pixels, start + len(logits)
-    return total / labelled
-
-
-def _loss(logits: Tensor, masks: Masks) -> tuple[Tensor, int]:
-    """Cross-entropy summed over labelled pixels, and their number."""
-    truth = torch.from_numpy(np.ascontiguousarray(masks)).to(logits.device).clamp(min=UNLABELLED)
+def _pixel_loss(coarse: Tensor, masks: Tensor) -> tuple[Tensor, int]:
+    truth = masks.clamp(min=UNLABELLED)
+    logits = _spread(coarse, masks.shape[1:])
     loss = F.cross_entropy(logits, truth, ignore_index=UNLABELLED, reduction="sum")
     return loss, int((truth >= 0).sum())
 
 
-def _predict(head: SegmentationHead, grids: Grids, size: Size) -> Iterator[Tensor]:
-    for start in range(0, len(grids), head.batch):
-        with torch.inference_mode():
-            yield _logits(head, grids[start : start + head.batch], size)
+def _spread(coarse: Tensor, size: tuple[int, ...]) -> Tensor:
+    return F.interpolate(coarse, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _logits(head: SegmentationHead, grids: Grids, size: Size) -> Float[Tensor, "batch classes _ _"]:
-    tokens = torch.from_numpy(np.ascontiguousarray(grids)).to(head.mean.device)
-    tokens = (tokens - head.mean) / head.deviation
-    coarse = LAYERS[head.kind](tokens.permute(0, 3, 1, 2).contiguous(), head.weights)
-    return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)
-
-
-def _moments(grids: Grids) -> tuple[Tensor, Tensor]:
-    """Mean and deviation of each channel over all tokens; a constant channel's deviation is 1."""
-    dim, number = grids.shape[-1], grids[..., 0].size
-    means = [grid.reshape(-1, dim).mean(0, dtype=np.float64) for grid in grids]
-    mean = np.mean(means, axis=0)
-    squares = np.zeros(dim)
-    for grid in grids:
-        squares += ((grid.reshape(-1, dim) - mean) ** 2).sum(0)
-    deviation = np.sqrt(squares / number)
-    deviation[deviation <= 1e-7 * np.abs(mean)] = 1
-    deviation[deviation == 0] = 1
-    return torch.from_numpy(mean.astype(np.float32)), torch.from_numpy(deviation.astype(np.float32))
-
-
-def _check(split: str, grids: Grids, masks: Masks, n_classes: int) -> None:
+def _check(split: str, examples: Examples, n_classes: int) -> None:
+    grids, masks = examples
     if not grids.size or not masks.size:
         raise ValueError(f"{split} must hold images, got grids {grids.shape}, masks {masks.shape}")
     if len(grids) != len(masks):
-        raise ValueError(f"{split} must have a mask a grid, got {len(grids)} and {len(masks)}")
+        raise ValueError(f"{split} must have one mask per grid, got {len(grids)} and {len(masks)}")
     if not all(np.isfinite(grid).all() for grid in grids):
         raise ValueError(f"{split} tokens must be finite, got NaN or infinity")
     top = max(int(mask.max()) for mask in masks)
-    if top >= n_classes:
-        raise ValueError(f"{split} masks must hold classes below {n_classes}, got {top}")
-    if top < 0:
-        raise ValueError(f"{split} masks must hold a labelled pixel, got none")
+    if not 0 <= top < n_classes:
+        raise ValueError(
+            f"{split} masks must hold classes below {n_classes} and a labelled pixel, got at most "
+            f"{top}"
+        )

@@ -1,21 +1,81 @@
-"""Scores of many labels an item and of masks, kept by item so that items can be resampled."""
+"""Metrics of a test split as functions of its items' weights, so that items can be resampled."""
+
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int, Int64, Integer, Shaped
 
-from salib.evaluate.scores.statistics import Statistic
+Statistic = Callable[[Float64[np.ndarray, "resamples n"]], Float64[np.ndarray, " resamples"]]
+"""A score of the test split as a function of how often each item is in it."""
 
 THRESHOLD = 0.5
 """A class is predicted above it: that of GEO-Bench's F1 (torchmetrics' default on sigmoids)."""
 
 
+class Score(NamedTuple):
+    """One metric of one candidate's predictions.
+
+    Attributes:
+        statistic: the metric as a function of which items are drawn.
+        right: of an accuracy, the items whose class is right; other metrics have none.
+    """
+
+    metric: str
+    statistic: Statistic
+    right: np.ndarray | None = None
+
+
+def class_scores(
+    predicted: Int64[np.ndarray, " items"], labels: Int64[np.ndarray, " items"]
+) -> tuple[Score, ...]:
+    """Accuracy: share of items whose class is right."""
+    right = predicted == labels
+    share = of_sums(right[:, None].astype(np.int64), lambda sums: sums[:, 0] / len(right))
+    return (Score("accuracy", share, right),)
+
+
+def label_scores(
+    scores: Float32[np.ndarray, "items classes"], labels: Int64[np.ndarray, "items classes"]
+) -> tuple[Score, ...]:
+    """Micro F1 above 0.5, and micro mAP.
+
+    Raises:
+        ValueError: if no label is positive.
+    """
+    return (
+        Score("micro F1", of_sums(label_counts(scores, labels), micro_f1)),
+        Score("micro mAP", micro_average_precision(scores, labels)),
+    )
+
+
+def mask_scores(
+    predicted: Integer[np.ndarray, "items height width"],
+    masks: Int64[np.ndarray, "items height width"],
+    n_classes: int,
+) -> tuple[Score, ...]:
+    """Mean intersection over union of the confusions of all images."""
+    return (Score("mIoU", of_sums(mask_counts(predicted, masks, n_classes), mean_iou)),)
+
+
+def of_sums(
+    counts: Int[np.ndarray, "n ..."],
+    score: Callable[[Float64[np.ndarray, "resamples ..."]], Float64[np.ndarray, " resamples"]],
+) -> Statistic:
+    """The statistic that is a score of counts summed over the items."""
+    flat = counts.reshape(len(counts), -1).astype(np.float64)
+
+    def value(weights: Float64[np.ndarray, "resamples n"]) -> Float64[np.ndarray, " resamples"]:
+        return score((weights @ flat).reshape(len(weights), *counts.shape[1:]))
+
+    return value
+
+
 def label_counts(
-    scores: Float32[np.ndarray, "items classes"],
-    labels: Int64[np.ndarray, "items classes"],
-    threshold: float = THRESHOLD,
+    scores: Float32[np.ndarray, "items classes"], labels: Int64[np.ndarray, "items classes"]
 ) -> Int64[np.ndarray, "items 3"]:
     """True positives, false positives and false negatives of each item, over its classes."""
-    predicted, true = scores > threshold, labels == 1
+    predicted, true = scores > THRESHOLD, labels == 1
     kinds = (predicted & true, predicted & ~true, ~predicted & true)
     return np.stack([kind.sum(1) for kind in kinds], axis=1).astype(np.int64)
 

@@ -1,23 +1,25 @@
 """GEO-Bench folders: what a task says of itself, its splits, and its samples one at a time.
 
-Specifications and partitions are read through geobench's own classes, samples by
-`geobench_sample`. Every path is given: `GEO_BENCH_DIR`, which geobench reads once when it is
-imported, has no part in it.
+Specifications are read through geobench's own classes. Its loader of samples reads every band and
+builds an object of each; here the bands that are wanted are read alone, which is more than twice as
+fast (`benchmarks/reading.py`). Every path is given: `GEO_BENCH_DIR`, which geobench reads once when
+it is imported, has no part in it.
 """
 
-import warnings
-from collections.abc import Iterator
-from dataclasses import dataclass
+import ast
+import json
+from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import h5py
 import numpy as np
 from jaxtyping import Int64, Shaped
 
-from salib.evaluate.tasks.geobench_sample import UNREADABLE, read_sample, safe_loads, unreadable
+from salib.evaluate.tasks import SPLITS
 
-SPLITS = ("train", "valid", "test")
-Kind = Literal["classification", "multilabel", "segmentation"]
+LabelKind = Literal["classification", "multilabel", "segmentation"]
 Label = int | Int64[np.ndarray, " classes"] | Int64[np.ndarray, "height width"]
 
 CLASS_NAMES: dict[str, tuple[str, ...]] = {
@@ -36,30 +38,16 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
 }
 """Classes of the published tasks that do not name them, from geobench's converters."""
 
-_RIGHT = {
-    f"0{number} - {name}": f"0{number} - {name}"
-    for number, name in enumerate(
-        ("Coastal aerosol", "Blue", "Green", "Red", "Vegetation Red Edge"), start=1
-    )
-} | {"08 - NIR": "08 - NIR"}
+_BANDS = (
+    *("01 - Coastal aerosol", "02 - Blue", "03 - Green", "04 - Red", "05 - Vegetation Red Edge"),
+    *("06 - Vegetation Red Edge", "07 - Vegetation Red Edge", "08 - NIR"),
+    *("08A - Vegetation Red Edge", "09 - Water vapour", "10 - SWIR - Cirrus"),
+    *("11 - SWIR", "12 - SWIR"),
+)
+_KILN = (*_BANDS[:5], *_BANDS[6:7], *_BANDS[8:9], _BANDS[7], *_BANDS[11:])
 STORED_AS: dict[str, dict[str, str]] = {
-    "m-eurosat": {
-        **_RIGHT,
-        "06 - Vegetation Red Edge": "06 - Vegetation Red Edge",
-        "07 - Vegetation Red Edge": "07 - Vegetation Red Edge",
-        "08A - Vegetation Red Edge": "12 - SWIR",
-        "09 - Water vapour": "08A - Vegetation Red Edge",
-        "10 - SWIR - Cirrus": "09 - Water vapour",
-        "11 - SWIR": "10 - SWIR - Cirrus",
-        "12 - SWIR": "11 - SWIR",
-    },
-    "m-brick-kiln": {
-        **_RIGHT,
-        "07 - Vegetation Red Edge": "06 - Vegetation Red Edge",
-        "08A - Vegetation Red Edge": "07 - Vegetation Red Edge",
-        "11 - SWIR": "08A - Vegetation Red Edge",
-        "12 - SWIR": "09 - Water vapour",
-    },
+    "m-eurosat": dict(zip((*_BANDS[:8], *_BANDS[9:], _BANDS[8]), _BANDS, strict=True)),
+    "m-brick-kiln": dict(zip(_KILN, _BANDS[: len(_KILN)], strict=True)),
 }
 """True band to the name it is stored under where publication confused them.
 
@@ -69,19 +57,31 @@ procedural m-brick-kiln under its true names.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class FolderFacts:
-    """What a task folder says of itself.
+class FolderFacts(NamedTuple):
+    """What a task folder says of itself; `bands` are full names and others they answer to."""
 
-    Args:
-        bands: full name of each band, and the other names it answers to.
-        gsd_m: metres a pixel as stated; `salib.evaluate.tasks.inputs` knows where that is wrong.
-    """
-
-    kind: Kind
+    kind: LabelKind
     class_names: tuple[str, ...]
     bands: dict[str, tuple[str, ...]]
-    gsd_m: float
+
+
+def safe_loads() -> Callable[[bytes], Any]:
+    """Return geobench's unpickler, which makes the types that geobench writes and nothing else.
+
+    Raises:
+        ValueError: if the geobench at hand is older than 1.1.0: its unpickler runs whatever
+            stands in a file. Python 3.11 gets such a one from a plain `pip install geobench`.
+    """
+    try:
+        from geobench._safe_pickle import safe_loads as loads
+    except ImportError as error:
+        versions = {package.name: package.version for package in metadata.distributions()}
+        raise ValueError(
+            f"geobench must be 1.1.0 or newer, got {versions.get('geobench')}: older ones run code "
+            "that stands in a data file; "
+            "pip install --no-deps --ignore-requires-python geobench==1.1.0"
+        ) from error
+    return loads
 
 
 def describe(folder: str | Path) -> FolderFacts:
@@ -100,25 +100,27 @@ def describe(folder: str | Path) -> FolderFacts:
     from geobench.task import load_task_specs
 
     folder = Path(folder)
-    path = folder / "task_specs.pkl"
+    kinds: dict[type, LabelKind] = {
+        Classification: "classification",
+        MultiLabelClassification: "multilabel",
+        SegmentationClasses: "segmentation",
+        SemanticSegmentation: "segmentation",
+    }
     try:
         specs = load_task_specs(folder)
-        label, gsd_m = specs.label_type, float(specs.spatial_resolution)
-        bands = {str(info.name): tuple(map(str, info.alt_names)) for info in specs.bands_info or ()}
-        if isinstance(label, MultiLabelClassification):
-            kind, count, names = "multilabel", int(label.n_classes), label.class_name
-        elif isinstance(label, SegmentationClasses | SemanticSegmentation):
-            kind, count, names = "segmentation", int(label.n_classes), label.class_names
-        elif isinstance(label, Classification):
-            kind, count, names = "classification", int(label.n_classes), label.class_names
-        else:
+        label: Any = specs.label_type
+        if type(label) not in kinds:
             raise ValueError(f"label type {label!r}")
-    except UNREADABLE as error:
-        raise unreadable(path, error) from error
-    names = names or CLASS_NAMES.get(folder.name, ())
-    if len(names) != count:
-        names = [str(number) for number in range(count)]
-    return FolderFacts(kind=kind, class_names=tuple(map(str, names)), bands=bands, gsd_m=gsd_m)
+        kind = kinds[type(label)]
+        names = label.class_name if kind == "multilabel" else label.class_names
+        names = names or CLASS_NAMES.get(folder.name, ())
+        if len(names) != label.n_classes:
+            names = range(label.n_classes)
+        infos = specs.bands_info or ()
+        bands = {str(info.name): tuple(map(str, info.alt_names)) for info in infos}
+        return FolderFacts(kind, tuple(map(str, names)), bands)
+    except Exception as error:
+        raise _unreadable(folder / "task_specs.pkl", error) from error
 
 
 def sample_names(folder: str | Path) -> dict[str, list[str]]:
@@ -129,7 +131,13 @@ def sample_names(folder: str | Path) -> dict[str, list[str]]:
             of which there is no file.
     """
     folder = Path(folder)
-    names = _partition(folder)
+    path = folder / "default_partition.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} must hold default_partition.json, got a folder without it")
+    try:
+        names = {split: [*map(str, of)] for split, of in json.loads(path.read_text()).items()}
+    except Exception as error:
+        raise _unreadable(path, error) from error
     missing = [split for split in SPLITS if not names.get(split)]
     if missing:
         raise ValueError(f"partition of {folder} must name samples of {missing}, got none")
@@ -159,14 +167,65 @@ def raw_samples(
             another kind or range than the task's.
     """
     folder = Path(folder)
-    facts, names, loads = describe(folder), sample_names(folder), safe_loads()
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    facts = describe(folder)
     stored = tuple(_stored_name(folder.name, facts, name, procedural) for name in bands)
-    for name in names[split]:
+    for name in sample_names(folder)[split]:
         path = folder / f"{name}.hdf5"
-        raw, label = read_sample(path, stored, loads)
+        raw, label = read_sample(path, stored)
         yield raw, _checked(label, facts, path)
+
+
+def read_sample(
+    path: Path, bands: tuple[str, ...]
+) -> tuple[Shaped[np.ndarray, "height width bands"], Any]:
+    """Some bands of a sample, in the stored type and in the order asked for, and its label.
+
+    Args:
+        bands: full names, without the date that some tasks append to them.
+
+    Returns:
+        Bands, and the label as stored: a number, a vector, or the pixels of its band.
+
+    Raises:
+        ValueError: if the file is damaged or not geobench's, lacks a band, holds one at several
+            dates, or the bands differ in size.
+    """
+    loads = safe_loads()
+    try:
+        with h5py.File(path) as file:
+            notes = loads(ast.literal_eval(str(file.attrs["pickle"])))
+            keys: dict[str, list[str]] = {}
+            for key, note in notes.items():
+                if isinstance(note, dict):
+                    keys.setdefault(note["band_info"].name, []).append(key)
+            stored = {name: [_pixels(file, key) for key in keys.get(name, ())] for name in bands}
+            masks = [key for name in keys if name.startswith("label") for key in keys[name]]
+            label = _pixels(file, masks[0]) if masks else notes["label"]
+    except Exception as error:
+        raise _unreadable(path, error) from error
+    for name, dates in stored.items():
+        if len(dates) != 1:
+            raise ValueError(
+                f"band must be one that {path} holds once, got {name!r}, which it holds "
+                f"{len(dates)} times; it holds {sorted(keys)}"
+            )
+    sizes = {name: pixels.shape[:2] for name, (pixels,) in stored.items()}
+    if len(set(sizes.values())) > 1:
+        raise ValueError(f"bands of {path} must have one size, got {sizes}: read them apart")
+    return np.concatenate([np.atleast_3d(stored[name][0]) for name in bands], axis=2), label
+
+
+def _pixels(file: h5py.File, key: str) -> np.ndarray:
+    pixels = np.asarray(file[key])
+    if pixels.dtype.kind not in "biuf" or pixels.ndim not in (2, 3):
+        raise TypeError(f"{key!r} holds {pixels.dtype} of {pixels.ndim} axes, not an image")
+    return pixels
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    """The one error about a file that is damaged or not geobench's."""
+    reason = f"{type(error).__name__}: {error}"
+    return ValueError(f"{path} must be a readable GEO-Bench file, got {reason}; download it again")
 
 
 def _stored_name(task: str, facts: FolderFacts, band: str, procedural: bool) -> str:
@@ -185,8 +244,7 @@ def _stored_name(task: str, facts: FolderFacts, band: str, procedural: bool) -> 
 
 def _checked(label: Any, facts: FolderFacts, path: Path) -> Label:
     """The label in the type of its task's kind, or one clear error."""
-    count = len(facts.class_names)
-    values = np.asarray(label)
+    count, values = len(facts.class_names), np.asarray(label)
     if values.dtype.kind not in "biuf" or (values != np.floor(values)).any():
         raise ValueError(f"label of {path} must hold class numbers, got {values.dtype} {label!r}")
     if facts.kind == "segmentation" and values.ndim == 3 and values.shape[2] == 1:
@@ -203,20 +261,3 @@ def _checked(label: Any, facts: FolderFacts, path: Path) -> Label:
             f"label of {path} must be 0 to {limit - 1}, got {values.min()} to {values.max()}"
         )
     return int(values) if facts.kind == "classification" else values.astype(np.int64)
-
-
-def _partition(folder: Path) -> dict[str, list[str]]:
-    """The default partition, through geobench's class."""
-    safe_loads()
-    from geobench.dataset import GeobenchDataset
-
-    if not (folder / "default_partition.json").is_file():
-        raise ValueError(f"{folder} must hold default_partition.json, got a folder without it")
-    with warnings.catch_warnings():
-        # Band names that publication confused: see STORED_AS.
-        warnings.filterwarnings("ignore", message=".*stores incorrect band names")
-        try:
-            dataset = GeobenchDataset(folder, band_names=(), split=None)
-            return {k: [*map(str, v)] for k, v in dataset.active_partition.partition_dict.items()}
-        except UNREADABLE as error:
-            raise unreadable(folder / "default_partition.json", error) from error

@@ -3,19 +3,17 @@
 import hashlib
 import logging
 import os
-import unicodedata
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
 
+from salib.evaluate.tasks import SPLITS
 from salib.files.artifact import file_digest
 from salib.files.images import quoted, read_levels
 
 logger = logging.getLogger(__name__)
-SPLITS = ("train", "valid", "test")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 
 
@@ -34,17 +32,22 @@ def members(folder: str | Path) -> dict[str, dict[str, list[Path]]]:
 
     Raises:
         ValueError: if there are fewer than two classes, a class without a training image, a split
-            without an image, a folder where an image should be, a link that leads out of the
-            folder, or a class name that is no text.
+            without an image, a folder where an image should be, or a class name that cannot be
+            printed.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise ValueError(f"folder must be a folder of class folders, got {folder}")
-    names = [path.name for path in _visible(folder, folder) if path.is_dir()]
+    names = [path.name for path in _visible(folder) if path.is_dir()]
     if set(SPLITS).isdisjoint(names):
-        splits = _divided(_classes(folder, folder))
+        splits = {split: {} for split in SPLITS}
+        for label, paths in _classes(folder).items():
+            first, second = (-(-len(paths) * tenths // 10) for tenths in (6, 8))
+            parts = (paths[:first], paths[first:second], paths[second:])
+            for split, part in zip(SPLITS, parts, strict=True):
+                splits[split][label] = part
     elif set(names) == set(SPLITS):
-        splits = {split: _classes(folder / split, folder) for split in SPLITS}
+        splits = {split: _classes(folder / split) for split in SPLITS}
     else:
         raise ValueError(
             f"{folder} must hold the folders train, valid and test alone, or class folders of "
@@ -59,10 +62,8 @@ def images(folder: str | Path, split: str) -> Iterator[tuple[UInt8[np.ndarray, "
     """Decoded RGB images and labels of a split, class by class.
 
     Raises:
-        ValueError: as `members` and `read_rgb`, or if there is no such split.
+        ValueError: as `members` and `read_rgb`.
     """
-    if split not in SPLITS:
-        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
     for label, paths in enumerate(members(folder)[split].values()):
         for path in paths:
             yield read_rgb(path), label
@@ -74,12 +75,12 @@ def digests(folder: str | Path, split: str) -> dict[str, str]:
     Raises:
         ValueError: as `members`.
     """
-    paths = [path for found in members(folder)[split].values() for path in found]
+    paths = [path for group in members(folder)[split].values() for path in group]
     return {file_digest(path): path.relative_to(folder).as_posix() for path in paths}
 
 
 def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Red, green and blue of an 8-bit image, as its pixels lie (EXIF turns nothing).
+    """Red, green and blue of an 8-bit image, as its pixels are stored (EXIF turns nothing).
 
     A palette is resolved, of several pages the first is read, and a fourth band is dropped where it
     is opaque alpha, 255 everywhere.
@@ -103,69 +104,38 @@ def check_name(what: str, name: str) -> None:
     Raises:
         ValueError: if it is one.
     """
-    if not name or {unicodedata.category(letter) for letter in name} & {"Cc", "Cs"}:
+    if not name or not name.isprintable():
         raise ValueError(f"{what} must be text without control characters, got {name!r}")
 
 
-def _visible(folder: Path, root: Path) -> list[Path]:
-    """Entries that are not hidden, by name; links stay inside the root."""
-    found = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    for path in found:
-        if path.is_symlink() and not _is_inside(path, root):
-            raise ValueError(
-                f"{quoted(path)} must be a link to something inside {root}, got one to "
-                f"{os.readlink(path)!r}: put the file itself there"
-            )
-    return found
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _is_inside(path: Path, root: Path) -> bool:
-    try:
-        return path.resolve(strict=True).is_relative_to(root.resolve())
-    except (OSError, RuntimeError):  # a broken link, or a circle of them
-        return False
+def _classes(folder: Path) -> dict[str, list[Path]]:
+    """Images of the class folders in a folder, in the order in which they are split."""
+    classes = [path for path in _visible(folder) if path.is_dir()]
+    for path in classes:
+        check_name(f"class name in {folder}", path.name)
+    return {path.name: sorted(_images(path), key=_order) for path in classes}
 
 
-def _classes(folder: Path, root: Path) -> dict[str, list[Path]]:
-    """Images of the class folders in a folder."""
-    classes: dict[str, list[Path]] = {}
-    for path in _visible(folder, root):
-        if path.is_dir():
-            # One spelling, whichever way a file system stores accents.
-            label = unicodedata.normalize("NFC", path.name)
-            check_name(f"class name in {folder}", label)
-            classes.setdefault(label, []).extend(_images(path, root))
-    return {label: sorted(classes[label], key=partial(_order, label)) for label in sorted(classes)}
-
-
-def _images(folder: Path, root: Path) -> list[Path]:
-    found = _visible(folder, root)
-    for path in found:
+def _images(folder: Path) -> list[Path]:
+    entries = _visible(folder)
+    for path in entries:
         if not path.is_file():
             raise ValueError(
-                f"{quoted(path)} must be an image, got a folder or device: class folders hold "
-                "images alone"
+                f"{quoted(path)} must be an image, got a folder, device or broken link: class "
+                "folders hold images alone"
             )
-    chosen = [path for path in found if path.suffix.lower() in SUFFIXES]
-    if len(chosen) < len(found):
-        other = len(found) - len(chosen)
+    chosen = [path for path in entries if path.suffix.lower() in SUFFIXES]
+    if other := len(entries) - len(chosen):
         logger.info("%s: %d files left out that do not end in %s", folder, other, SUFFIXES)
     return chosen
 
 
-def _order(label: str, path: Path) -> bytes:
-    text = f"{label}/{unicodedata.normalize('NFC', path.name)}"
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).digest()
-
-
-def _divided(classes: dict[str, list[Path]]) -> dict[str, dict[str, list[Path]]]:
-    splits: dict[str, dict[str, list[Path]]] = {split: {} for split in SPLITS}
-    for label, paths in classes.items():
-        first, second = (-(-len(paths) * tenths // 10) for tenths in (6, 8))
-        parts = (paths[:first], paths[first:second], paths[second:])
-        for split, part in zip(SPLITS, parts, strict=True):
-            splits[split][label] = part
-    return splits
+def _order(path: Path) -> bytes:
+    return hashlib.sha256(os.fsencode(f"{path.parent.name}/{path.name}")).digest()
 
 
 def _check(folder: Path, splits: dict[str, dict[str, list[Path]]]) -> None:
@@ -181,9 +151,9 @@ def _check(folder: Path, splits: dict[str, dict[str, list[Path]]]) -> None:
             f"each class of {folder} must have an image to train on, ending in one of {SUFFIXES}, "
             f"got none of {unseen}"
         )
-    for split, found in splits.items():
-        if not any(found.values()):
-            raise ValueError(
-                f"{split} of {folder} must hold an image, got none: a class gives one to test from "
-                "five images on"
-            )
+    empty = [split for split, group in splits.items() if not any(group.values())]
+    if empty:
+        raise ValueError(
+            f"{empty[0]} of {folder} must hold an image, got none: a class gives one to test from "
+            "five images on"
+        )

@@ -8,16 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Shaped
 
-from salib.evaluate.tasks import chip_zips, geobench_reader, image_folder
-from salib.evaluate.tasks.geobench_reader import Kind, Label
-from salib.evaluate.tasks.inputs import RULES, InputRule, Look, rules_of, to_levels
+from salib.config import SENSORS
+from salib.evaluate.tasks import SPLITS, chip_zips, geobench_reader, image_folder
+from salib.evaluate.tasks.geobench_reader import Label, LabelKind
+from salib.evaluate.tasks.inputs import RULES, InputRule, Modality, rules_of, to_pixel_values
 
 logger = logging.getLogger(__name__)
-SPLITS = geobench_reader.SPLITS
 BENCHMARKS = ("classification_v1.0", "segmentation_v1.0")
-Source = Literal["geobench", "eurosat", "ucmerced", "folder"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,20 +26,17 @@ class Task:
     Args:
         path: task folder (GEO-Bench), zip file, or folder of images.
         procedural: whether its images were made by `earth`; every row says so.
-        rules: how it may be looked at, one rule a look, the optical one first.
-        kind: one class an image, 0/1 of each class, or a class a pixel.
-        gsd_m: true metres of ground a pixel, by its rules.
-        sensor: the sensor whose native pixel is nearer to the task's, for display.
-        sensors: those of our encoders that can look at it, see `look_of`.
+        rules: how its images are read, one rule per modality, the optical one first.
+        kind: one class per image, 0/1 of each class, or a class per pixel.
     """
 
     name: str
-    source: Source
+    source: Literal["geobench", "eurosat", "ucmerced", "folder"]
     path: Path
     procedural: bool
     class_names: tuple[str, ...]
     rules: tuple[InputRule, ...]
-    kind: Kind = "classification"
+    kind: LabelKind = "classification"
 
     @property
     def n_classes(self) -> int:
@@ -49,21 +45,15 @@ class Task:
 
     @property
     def gsd_m(self) -> float:
-        """Metres of ground a pixel as stored."""
+        """True metres per pixel as stored."""
         return self.rules[0].native_gsd_m
 
     @property
-    def sensor(self) -> str:
-        """The sensor this task looks like: "hires" below 2.5 m a pixel, else "lores"."""
-        return "hires" if self.gsd_m < 2.5 else "lores"
-
-    @property
     def sensors(self) -> tuple[str, ...]:
-        """Sensors with a look at this task: "lores" and "hires" at RGB, "radar" where it is."""
-        radar = any(rule.look == "radar" for rule in self.rules)
-        return ("radar", "lores", "hires") if radar else ("lores", "hires")
+        """Sensors whose encoders it has images for: "lores" and "hires" RGB, others if any."""
+        return tuple(name for name in SENSORS if any(_serves(rule, name) for rule in self.rules))
 
-    def look_of(self, sensor: str) -> Look:
+    def modality_of(self, sensor: str) -> Modality:
         """What `iter_split` is to read for an encoder of a sensor.
 
         Raises:
@@ -71,19 +61,26 @@ class Task:
         """
         if sensor not in self.sensors:
             raise ValueError(f"sensor must be one of {self.sensors} for {self.name}, got {sensor}")
-        return "radar" if sensor == "radar" else "optical"
+        return next(rule.modality for rule in self.rules if _serves(rule, sensor))
 
-    def rule_of(self, look: Look = "optical") -> InputRule:
-        """How the raw values of a look become levels.
+    def rule_of(self, modality: Modality = "optical") -> InputRule:
+        """How the raw values of a modality become pixel values.
 
         Raises:
-            ValueError: if the task has no such look.
+            ValueError: if the task has no such modality.
         """
         for rule in self.rules:
-            if rule.look == look:
+            if rule.modality == modality:
                 return rule
-        looks = " or ".join(repr(rule.look) for rule in self.rules)
-        raise ValueError(f"look must be {looks} for {self.name}, got {look!r}")
+        known = " or ".join(repr(rule.modality) for rule in self.rules)
+        raise ValueError(f"modality must be {known} for {self.name}, got {modality!r}")
+
+
+def _serves(rule: InputRule, sensor: str) -> bool:
+    """Whether images of a modality go to the encoder of a sensor."""
+    row = SENSORS[sensor]
+    kind = "radar" if row.radar else "multispectral" if row.full_scale else "optical"
+    return rule.modality == kind
 
 
 def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
@@ -116,28 +113,25 @@ def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
     Raises:
         ValueError: if there is none, or a task is damaged.
     """
-    found = [path for bench in BENCHMARKS for path in sorted((Path(folder) / bench).glob("*"))]
-    folders = [path for path in found if path.is_dir() and path.name[0] not in "._"]
+    paths = [path for bench in BENCHMARKS for path in sorted((Path(folder) / bench).glob("[!._]*"))]
+    folders = [path for path in paths if path.is_dir()]
     if not folders:
         raise ValueError(
             f"folder must hold classification_v1.0/<task> or segmentation_v1.0/<task>, got "
             f"{folder} without"
         )
-    known = [path for path in folders if path.name in RULES]
-    if len(known) < len(folders):
-        skipped = ", ".join(path.name for path in folders if path not in known)
-        logger.info("no input rule for %s: not evaluated", skipped)
-    return [geobench_task(path, procedural=procedural) for path in known]
+    if skipped := [path.name for path in folders if path.name not in RULES]:
+        logger.info("no input rule for %s: not evaluated", ", ".join(skipped))
+    return [geobench_task(path, procedural=procedural) for path in folders if path.name in RULES]
 
 
 def real_tasks(folder: str | Path) -> list[Task]:
     """The real labelled tasks present in a data folder: EuroSAT, then UC Merced."""
-    found = []
-    for source, layout in chip_zips.CHIP_ZIPS.items():
-        path = Path(folder) / layout.file
-        if path.is_file():
-            found.append(chip_task(path, source=source))
-    return found
+    return [
+        chip_task(Path(folder) / layout.file, source=source)
+        for source, layout in chip_zips.CHIP_ZIPS.items()
+        if (Path(folder) / layout.file).is_file()
+    ]
 
 
 def missing_real(folder: str | Path | None) -> list[str]:
@@ -174,16 +168,16 @@ def folder_task(
     `salib.evaluate.tasks.image_folder` says which images make which split.
 
     Args:
-        gsd_m: metres of ground a pixel of the images as they lie there.
+        gsd_m: metres per pixel of the images as they are stored.
         name: for rows and pages, by default the folder's.
 
     Raises:
         ValueError: if `gsd_m` is not positive, the name is that of a published task, or the folder
-            does not hold such images. An image itself is looked at when it is read.
+            does not hold such images. An image itself is checked when it is read.
     """
     folder = Path(folder)
     if not 0 < gsd_m < math.inf:
-        raise ValueError(f"gsd_m must be positive metres a pixel, got {gsd_m}")
+        raise ValueError(f"gsd_m must be positive metres per pixel, got {gsd_m}")
     name = folder.resolve().name if name is None else name
     if name in RULES:
         raise ValueError(f"name must differ from the published tasks', got {name!r}: give another")
@@ -200,25 +194,28 @@ def folder_task(
 
 
 def iter_split(
-    task: Task, split: str, *, look: Look = "optical"
-) -> Iterator[tuple[UInt8[np.ndarray, "_ _ bands"], Label]]:
-    """Levels at native size and the label of each item of a split, one at a time.
+    task: Task, split: str, *, modality: Modality = "optical"
+) -> Iterator[tuple[Shaped[np.ndarray, "_ _ bands"], Label]]:
+    """Pixel values at native size and the label of each item of a split, one at a time.
 
     Args:
-        look: "optical" gives red, green, blue; "radar" VV and VH, of m-so2sat alone.
+        modality: "optical" gives red, green, blue; "radar" VV and VH, of m-so2sat alone;
+            "multispectral" the twelve bands of s2, of the tasks that have them.
 
     Yields:
         The image, and its label: a class number; for a multi-label task 0/1 of each class; for
         a segmentation task the class of each pixel.
 
     Raises:
-        ValueError: if the task has no such look, a file is damaged, a value is not finite, or a
-            label does not fit the task.
+        ValueError: if there is no such split or modality, a file is damaged, a value is not
+            finite, or a label does not fit the task.
     """
-    rule = task.rule_of(look)
+    if split not in SPLITS:
+        raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
+    rule = task.rule_of(modality)
     if task.source == "geobench":
-        options = {"procedural": task.procedural}
-        items = geobench_reader.raw_samples(task.path, split, rule.bands, **options)
+        procedural = task.procedural
+        items = geobench_reader.raw_samples(task.path, split, rule.bands, procedural=procedural)
     elif task.source == "folder":
         items = image_folder.images(task.path, split)
     else:
@@ -226,30 +223,15 @@ def iter_split(
         items = chip_zips.chips(task.path, chip_zips.split_members(task.path, layout, split))
     for number, (raw, label) in enumerate(items):
         try:
-            levels = to_levels(raw, rule)
+            image = to_pixel_values(raw, rule)
         except ValueError as error:
             raise ValueError(f"{error} in item {number} of {task.name}, {split}") from error
-        if task.kind == "segmentation" and np.shape(label) != levels.shape[:2]:
+        if task.kind == "segmentation" and np.shape(label) != image.shape[:2]:
             raise ValueError(
-                f"mask of item {number} of {task.name}, {split} must be {levels.shape[:2]} as its "
+                f"mask of item {number} of {task.name}, {split} must be {image.shape[:2]} as its "
                 f"image, got {np.shape(label)}"
             )
-        yield levels, label
-
-
-def read_split(
-    task: Task, split: str, *, look: Look = "optical"
-) -> tuple[list[UInt8[np.ndarray, "_ _ bands"]], Int64[np.ndarray, " items *label"]]:
-    """All images (sizes may differ) and labels of a split; see `iter_split`.
-
-    Raises:
-        ValueError: as `iter_split`, or if masks differ in size.
-    """
-    items = list(iter_split(task, split, look=look))
-    sizes = {np.shape(label) for _, label in items}
-    if len(sizes) > 1:
-        raise ValueError(f"masks of {task.name} must have one size, got {sizes}: use iter_split")
-    return [image for image, _ in items], np.array([label for _, label in items], np.int64)
+        yield image, label
 
 
 def check_disjoint(task: Task) -> None:
@@ -268,9 +250,9 @@ def check_disjoint(task: Task) -> None:
     else:
         return
     for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
-        shared = [item for item in items[first] if item in items[second]]
-        if shared:
-            one, other = items[first][shared[0]], items[second][shared[0]]
+        if shared := items[first].keys() & items[second].keys():
+            item = min(shared, key=items[first].__getitem__)
+            one, other = items[first][item], items[second][item]
             example = repr(one) if one == other else f"{one!r}, the same image as {other!r}"
             raise ValueError(
                 f"splits of {task.name} must be disjoint, got {len(shared)} items in both "

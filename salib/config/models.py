@@ -1,44 +1,17 @@
-"""Sensors, frozen configurations and presets: the only place where sizes are written."""
+"""What a model is: sizes, sensors, positions; stored beside its weights."""
 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any
 
-SCHEMA, TILE_PX = 2, 256
-SENSOR_NAMES = ("radar", "lores", "hires")
-Precision = Literal["float32", "bf16", "auto"]
-PRECISIONS: tuple[str, ...] = get_args(Precision)
+from salib.config.sensors import SENSOR_NAMES, SENSORS, check_sensors
+
+SCHEMA = 3
 POSITIONS = ("ground", "patches")
 KINDS: dict[str, dict[str, Any]] = {
     "scale_alibi": {"sensors": SENSOR_NAMES, "position": "ground"},
     "croma": {"sensors": ("radar", "lores"), "position": "patches"},
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sensor:
-    """What an encoder looks at: band names, and the sensor's own ground sample distance.
-
-    The value `gsd_m` of an image (metres of ground per pixel as sampled) belongs to the sample;
-    `native_gsd_m` is what the instrument resolves. Images are 8-bit levels, 0..255.
-
-    Attributes:
-        channels: where a curated tile, red, green, blue and alpha, holds the bands.
-        factor: pixels of a sample's image along one lores pixel.
-    """
-
-    name: str
-    bands: tuple[str, ...]
-    native_gsd_m: float
-    channels: tuple[int, ...] = (0, 1, 2)
-    factor: int = 1
-
-
-SENSORS = {
-    "radar": Sensor(name="radar", bands=("VV", "VH"), native_gsd_m=10.0, channels=(1, 2)),
-    "lores": Sensor(name="lores", bands=("red", "green", "blue"), native_gsd_m=10.0),
-    "hires": Sensor(name="hires", bands=("red", "green", "blue"), native_gsd_m=0.6, factor=2),
 }
 
 
@@ -62,7 +35,8 @@ def plain_levels(*, bands: int) -> Levels:
     return Levels(mean=(0.0,) * bands, std=(1.0,) * bands)
 
 
-def _check_whole(config: object, *names: str) -> None:
+def check_whole(config: object, *names: str) -> None:
+    """Refuse what is no positive whole number."""
     for name in names:
         value = getattr(config, name)
         if not isinstance(value, int) or value < 1:
@@ -75,7 +49,7 @@ class ModelConfig:
 
     Attributes:
         sensors: what the model encodes, in fusion order: radar, whose tokens are the first queries,
-            then lores, then hires.
+            then one on the same grid (lores or s2), then others such as hires.
         position: how positions enter attention. "ground": distance in metres on the ground (D2).
             "patches": a step per patch of the lores grid, whatever it measures, as CROMA's
             2D-ALiBi and X-ALiBi (a hires patch, half as large in a sample, is half a step). Or a
@@ -88,8 +62,8 @@ class ModelConfig:
         learn_slopes: train the slopes with the rest, starting from `slopes`; the paper's are fixed.
         sink: give attention a key that no patch owns (see `salib.attention.Geometry`); the paper
             has none.
-        mask_ratio: fraction of patches hidden in pretraining, radar and lores.
-        hires_mask_ratio: the same for hires, drawn in blocks on the ground (D6).
+        mask_ratio: fraction of patches masked in pretraining, of sensors on the lores grid.
+        hires_mask_ratio: the same for finer sensors, drawn in blocks on the ground (D6).
         hires_target: "area" averages the hires patch down to the lores grid, "full" keeps all its
             sub-pixels as channels (D5).
         joint_target: normalise all sensors' channels of a patch together, as CROMA's code does,
@@ -118,17 +92,14 @@ class ModelConfig:
 
     def __post_init__(self) -> None:
         """Check the rules that the model relies on."""
-        if len(self.sensors) < 2 or self.sensors != SENSOR_NAMES[: len(self.sensors)]:
-            raise ValueError(
-                f"sensors must be the first two or all of {SENSOR_NAMES}, got {self.sensors}"
-            )
+        check_sensors(self.sensors)
         if not callable(self.position) and self.position not in POSITIONS:
             raise ValueError(
                 f"position must be one of {POSITIONS} or a function of two lists of positions, got "
                 f"{self.position!r}"
             )
-        _check_whole(self, "dim", "depth", "heads", "patch_px")
-        _check_whole(self, "decoder_dim", "decoder_depth", "decoder_heads")
+        check_whole(self, "dim", "depth", "heads", "patch_px")
+        check_whole(self, "decoder_dim", "decoder_depth", "decoder_heads")
         for dim, heads in ((self.dim, self.heads), (self.decoder_dim, self.decoder_heads)):
             if dim % heads:
                 raise ValueError(f"heads must divide the width, got {heads} heads and {dim}")
@@ -213,120 +184,3 @@ class ModelConfig:
                 f"{config.position_name if position else 'none'}: load_model(folder, position=...)"
             )
         return config
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """One pretraining run.
-
-    Attributes:
-        steps: optimiser steps; None if `epochs` is given.
-        epochs: passes through the training samples; None if `steps` is given.
-        batch: samples per step, over all ranks.
-        learning_rate: peak of a linear warm-up and cosine decay (D14).
-        weight_decay: of AdamW, on matrices only.
-        crop_px: side of the lores crop that becomes an input, smallest and largest; drawn for each
-            sample, so every encoder sees a range of ground sample distances (D18).
-        image_px: side of the lores and radar input; hires has twice as many pixels.
-        jitter: standard deviation of the logarithm of the gain drawn for each image, and 0.3 of it
-            for each of its bands.
-        precision: "float32", "bf16", or "auto": "bf16" where the device multiplies it itself
-            (`salib.model.precision`).
-    """
-
-    steps: int | None = None
-    epochs: int | None = None
-    batch: int
-    learning_rate: float
-    weight_decay: float = 0.05
-    warmup: float = 0.1
-    crop_px: tuple[int, int]
-    image_px: int
-    jitter: float = 0.1
-    precision: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Check the rules that the loop relies on."""
-        if (self.steps is None) == (self.epochs is None):
-            raise ValueError(
-                f"steps or epochs must be given, the other None, got steps={self.steps} and "
-                f"epochs={self.epochs}"
-            )
-        _check_whole(self, "epochs" if self.steps is None else "steps", "batch", "image_px")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        for name in ("weight_decay", "warmup", "jitter"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
-        if not 0 < self.crop_px[0] <= self.crop_px[1] <= TILE_PX:
-            raise ValueError(
-                f"crop_px must be (smallest, largest) within a tile of {TILE_PX} px, got "
-                f"{self.crop_px}"
-            )
-        if self.precision not in PRECISIONS:
-            raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
-
-    def steps_for(self, samples: int) -> int:
-        """Optimiser steps on `samples` training samples: as given, or the batches of `epochs`.
-
-        Those are epochs * samples // batch, at least 1: an epoch's remainder is drawn with the
-        next, and only the last leaves one, smaller than a batch.
-        """
-        if self.steps is not None:
-            return self.steps
-        assert self.epochs is not None
-        return max(1, self.epochs * samples // self.batch)
-
-
-_TINY = ModelConfig(
-    dim=128,
-    depth=4,
-    heads=4,
-    patch_px=8,
-    decoder_dim=64,
-    decoder_depth=1,
-    decoder_heads=4,
-    mask_ratio=0.5,
-    hires_mask_ratio=0.75,
-)
-_BASE = ModelConfig(
-    dim=768,
-    depth=12,
-    heads=16,
-    patch_px=16,
-    decoder_dim=512,
-    decoder_depth=1,
-    decoder_heads=8,
-    mask_ratio=0.4,
-    hires_mask_ratio=0.4,
-)
-PRESETS = {
-    "tiny": _TINY,
-    "small": replace(_BASE, dim=384, depth=6, heads=6, decoder_dim=256, patch_px=8),
-    "base": _BASE,
-}
-
-
-def preset(name: str, *, kind: str = "scale_alibi") -> ModelConfig:
-    """Configuration of a preset, for Scale-ALiBi or for the CROMA it is compared with.
-
-    Raises:
-        ValueError: if there is no such preset or kind.
-    """
-    for given, value, known in (("preset", name, PRESETS), ("kind", kind, KINDS)):
-        if value not in known:
-            raise ValueError(f"{given} must be one of {tuple(known)}, got {value!r}")
-    return replace(PRESETS[name], **KINDS[kind])
-
-
-TRAINING = {
-    "tiny": TrainConfig(steps=240, batch=128, learning_rate=1e-3, crop_px=(48, 96), image_px=64),
-    "small": TrainConfig(
-        steps=20_000, batch=64, learning_rate=5e-4, crop_px=(96, 256), image_px=128
-    ),
-    "base": TrainConfig(
-        epochs=50, batch=32, learning_rate=1e-4, crop_px=(256, 256), image_px=256, jitter=0.0
-    ),
-}

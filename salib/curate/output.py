@@ -1,0 +1,102 @@
+"""The folder that `curate` writes: its files, what may be replaced, archives and tables."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pandas as pd
+
+from salib.config import SENSORS
+from salib.curate.index import Filters, joint_samples
+from salib.curate.plan import UNCOVERED, Plan, write_uncovered
+from salib.curate.shards import read_tiles
+from salib.files.artifact import MADE_FROM, atomic_file, check_replaceable, differences, made_from
+from salib.tiles.archive import write_archive
+from salib.tiles.checks import TILES
+
+INDEX = "index.parquet"
+SNAPSHOT = "scenes.parquet"
+QUARANTINE = "quarantine.csv"
+SHARDS = ".shards"
+TABLES = (INDEX, TILES, SNAPSHOT)
+WRITTEN = (*(f"{name}.pmtiles" for name in SENSORS), *TABLES, UNCOVERED, QUARANTINE, MADE_FROM)
+"""Every file that `curate` may leave."""
+
+
+def outputs(sensors: Sequence[str]) -> list[str]:
+    """Files of a finished folder."""
+    return [*(f"{name}.pmtiles" for name in sensors), *TABLES]
+
+
+def check_out(out: Path, key: dict, *, overwrite: bool) -> None:
+    """Refuse to replace what was made from other inputs, unless asked, and files of others.
+
+    Args:
+        key: what is known of the call so far; entries of the stamp that it lacks are not compared.
+
+    Raises:
+        ValueError: naming what differs, or a file that `curate` has not written.
+    """
+    shards = out / SHARDS
+    finished = _differing(out, key)
+    unfinished = _differing(shards, key) if any(shards.glob("*.arrow")) else []
+    if (finished or unfinished) and not overwrite:
+        state = "tiles" if finished else "unfinished tiles"
+        raise ValueError(
+            f"out must be new or made from the same inputs, got {out} with {state} that differ in "
+            f"{', '.join(finished or unfinished)}: choose another folder, or replace them with "
+            "--overwrite"
+        )
+    curated = shards.is_dir() or (out / MADE_FROM).is_file()
+    if finished or (any(out.glob("*.pmtiles")) and not curated):
+        parts = (f".{name}.*.part" for name in WRITTEN)
+        check_replaceable(out, *WRITTEN, SHARDS, *parts, stamped=True)
+
+
+def _differing(folder: Path, key: dict) -> list[str]:
+    made = made_from(folder)
+    return [name for name in differences(made, key) if made and name in key]
+
+
+def write_output(
+    out: Path,
+    plan: Plan,
+    shards: Sequence[Path],
+    rows: pd.DataFrame,
+    filters: Filters,
+    metadata: dict[str, dict],
+    workers: int,
+) -> None:
+    """Shards to archives and, last, the index; what an earlier call left goes first.
+
+    Args:
+        rows: what is known of each tile.
+        metadata: what else the archive of a sensor tells.
+    """
+    index = joint_samples(rows, plan.zoom, filters, [*plan.scenes])
+    for name in WRITTEN:
+        if name not in (SNAPSHOT, QUARANTINE):
+            (out / name).unlink(missing_ok=True)
+
+    def archive(sensor: str) -> Path:
+        zooms = range(plan.zoom, plan.zoom + SENSORS[sensor].levels_down + 1)
+        tiles = (pair for zoom in zooms for pair in read_tiles(shards, sensor, zoom))
+        scenes = plan.scenes[sensor]
+        told = {
+            "name": sensor,
+            "attribution": "; ".join(dict.fromkeys(scene.attribution for scene in scenes)),
+            "procedural": any(scene.procedural for scene in scenes),
+            "scenes": [scene.id for scene in scenes],
+        } | metadata.get(sensor, {})
+        return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=told)
+
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(archive, plan.scenes))
+    if plan.uncovered:
+        with atomic_file(out / UNCOVERED) as part:
+            write_uncovered(part, plan)
+    rows = rows.sort_values(["sensor", "z", "x", "y"], kind="stable").reset_index(drop=True)
+    with atomic_file(out / TILES) as part:
+        rows.to_parquet(part)
+    with atomic_file(out / INDEX) as part:
+        index.to_parquet(part)

@@ -1,0 +1,87 @@
+"""k-means with one cluster per class, of the features or of UMAP's layout of them."""
+
+import warnings
+
+import numpy as np
+from jaxtyping import Float32, Int64
+from scipy.optimize import linear_sum_assignment
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.metrics import confusion_matrix
+from threadpoolctl import threadpool_limits
+
+from salib.evaluate.probes.data import Features, Prediction, ProbeData, Setting
+from salib.evaluate.protocol import Protocol
+
+
+def kmeans(data: ProbeData, setting: Setting) -> Prediction:
+    """K-means with one cluster per class, fitted on the train items.
+
+    With `match="none"` the cluster id itself is the predicted class: a number that changes when
+    the labels are renamed, and 1/K on average whatever the features are (D15). Where the train
+    features take fewer different values than there are classes, clusters stay empty.
+
+    Raises:
+        ValueError: if there are fewer train items than classes.
+    """
+    return _clustered(data.train, data.test, data, setting)
+
+
+def kmeans_umap(data: ProbeData, setting: Setting) -> Prediction:
+    """K-means of UMAP's layout, both fitted on the train items."""
+    train, test = umap_reduce(data.train, data.test, setting.protocol, setting.seed)
+    return _clustered(train, test, data, setting)
+
+
+def _clustered(train: Features, test: Features, data: ProbeData, setting: Setting) -> Prediction:
+    n_classes, protocol = data.n_classes, setting.protocol
+    if len(train) < n_classes:
+        raise ValueError(f"train must hold {n_classes} items, one per cluster, got {len(train)}")
+    model = KMeans(n_classes, random_state=setting.seed).set_params(n_init=protocol.kmeans_restarts)
+    # Threads add partial sums in the order they finish; one thread gives the same bits each run.
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer values than clusters: defined
+        train_clusters = np.asarray(model.fit_predict(train), np.int64)
+        clusters = np.asarray(model.predict(test), np.int64)
+    classes = clusters
+    if protocol.match == "hungarian":
+        classes = match_clusters(train_clusters, data.train_labels, n_classes)[clusters]
+    return Prediction(np.eye(n_classes, dtype=np.float32)[classes], clusters)
+
+
+def umap_reduce(
+    train: Float32[np.ndarray, "train dim"],
+    test: Float32[np.ndarray, "test dim"],
+    protocol: Protocol,
+    seed: int,
+) -> tuple[Float32[np.ndarray, "train out"], Float32[np.ndarray, "test out"]]:
+    """UMAP fitted on the train items and applied to the test items; defaults otherwise.
+
+    Where all train items are alike there is nothing to lay out, and every item lies at 0.
+
+    Raises:
+        ValueError: if there are not more train items than neighbours and than dim + 1.
+    """
+    dim, neighbours = protocol.umap_dim, protocol.umap_neighbours
+    if len(train) <= max(neighbours, dim + 1):
+        raise ValueError(
+            f"train must hold more than {max(neighbours, dim + 1)} items for UMAP with "
+            f"{neighbours} neighbours in {dim} dimensions, got {len(train)}"
+        )
+    if (train == train[0]).all():
+        return np.zeros((len(train), dim), np.float32), np.zeros((len(test), dim), np.float32)
+    with warnings.catch_warnings():
+        # Imported here: it takes seconds to compile, and tells that tensorflow is absent.
+        warnings.simplefilter("ignore", ImportWarning)
+        from umap import UMAP
+    reducer = UMAP(n_components=dim, n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    reduced_train = np.asarray(reducer.fit_transform(train), np.float32)
+    return reduced_train, np.asarray(reducer.transform(test), np.float32)
+
+
+def match_clusters(
+    clusters: Int64[np.ndarray, " items"], labels: Int64[np.ndarray, " items"], n_classes: int
+) -> Int64[np.ndarray, " clusters"]:
+    """Class of each cluster id: the one-to-one match with most items right (Hungarian)."""
+    counts = confusion_matrix(clusters, labels, labels=range(n_classes))
+    return linear_sum_assignment(counts, maximize=True)[1].astype(np.int64)

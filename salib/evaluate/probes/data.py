@@ -1,0 +1,114 @@
+"""What every probe is given and what it returns: features, labels, scores of the test items."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from salib.evaluate.protocol import Protocol
+from salib.evaluate.scores.metrics import micro_average_precision
+
+Features = Float32[np.ndarray, "_ _"]
+Labels = Int64[np.ndarray, "_ *classes"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeData:
+    """What a probe may see of a task: features of three splits, labels of two, none of test.
+
+    Args:
+        train_labels: a class number per item; of a multi-label task 0 or 1 per item and class.
+        valid_labels: likewise.
+        n_classes: classes of the task, also those without an item here.
+    """
+
+    train: Features
+    train_labels: Labels
+    valid: Features
+    valid_labels: Labels
+    test: Features
+    n_classes: int
+
+    def __post_init__(self) -> None:
+        """Check features and labels.
+
+        Raises:
+            ValueError: if a split is empty, features are not finite, widths differ, a label is
+                outside the task, or no valid item of a multi-label task has a label.
+        """
+        splits = {"train": self.train, "valid": self.valid, "test": self.test}
+        if len({features.shape[1] for features in splits.values()}) > 1:
+            widths = {name: features.shape[1] for name, features in splits.items()}
+            raise ValueError(f"splits must have one feature width, got {widths}")
+        for name, features in splits.items():
+            if not features.size:
+                raise ValueError(f"{name} must hold items with features, got {features.shape}")
+            if broken := np.count_nonzero(~np.isfinite(features).all(axis=1)):
+                raise ValueError(
+                    f"{name} features must be finite, got NaN or infinity in {broken} of "
+                    f"{len(features)} items: leave these items out or look at the encoder"
+                )
+        for name, labels in (("train", self.train_labels), ("valid", self.valid_labels)):
+            top = 1 if labels.ndim == 2 else self.n_classes - 1
+            if labels.min() < 0 or labels.max() > top or labels.shape[1:] not in self._shapes:
+                raise ValueError(
+                    f"{name} labels must lie in 0..{top}, got {labels.min()}..{labels.max()}, "
+                    f"shape {labels.shape}, for {self.n_classes} classes"
+                )
+        if self.is_multilabel and not self.valid_labels.any():
+            raise ValueError("valid labels must hold at least one positive, got none")
+
+    @property
+    def is_multilabel(self) -> bool:
+        """Whether an item has 0 or 1 of each class in place of one class."""
+        return self.train_labels.ndim == 2
+
+    @property
+    def _shapes(self) -> tuple[tuple[int, ...], ...]:
+        return ((), (self.n_classes,))
+
+    def one_hot(self) -> Float32[np.ndarray, "train classes"]:
+        """Train labels as 0 or 1 per item and class."""
+        if self.is_multilabel:
+            return self.train_labels.astype(np.float32)
+        return np.eye(self.n_classes, dtype=np.float32)[self.train_labels]
+
+
+class Setting(NamedTuple):
+    """How a probe is run: the protocol's choices, the seed of its draws, where torch computes."""
+
+    protocol: Protocol
+    seed: int
+    device: str = "cpu"
+
+
+class Prediction(NamedTuple):
+    """Score of each class for each test item, and the item's cluster where the probe made one.
+
+    The greatest score is the class; of a multi-label task scores are probabilities.
+    """
+
+    scores: Float32[np.ndarray, "test classes"]
+    clusters: Int64[np.ndarray, " test"] | None = None
+
+    @property
+    def classes(self) -> Int64[np.ndarray, " test"]:
+        """The class of greatest score of each item."""
+        return self.scores.argmax(1).astype(np.int64)
+
+
+def score(scores: Float32[np.ndarray, "items classes"], labels: Labels) -> float:
+    """What a sweep is chosen by: accuracy, or micro mAP of a multi-label task."""
+    if labels.ndim == 1:
+        return float((scores.argmax(1) == labels).mean())
+    return micro_average_precision(scores, labels)(np.ones((1, len(labels)))).item()
+
+
+def standardise(train: Features, *others: Features) -> tuple[Features, ...]:
+    """Z-score by the train items' mean and deviation; a constant feature becomes 0."""
+    mean = train.mean(0, dtype=np.float64)
+    deviation = train.std(0, dtype=np.float64)
+    flat = deviation <= 1e-7 * np.abs(mean)
+    safe = np.where(flat, np.inf, deviation)
+    return tuple(((part - mean) / safe).astype(np.float32) for part in (train, *others))

@@ -1,0 +1,254 @@
+"""Run jobs serially, in threads, in processes or on Dask, retrying failures.
+
+A job writes one file, whole or not at all; a job whose file is there is finished and not run again.
+"""
+
+import csv
+import os
+import random
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import (
+    BrokenExecutor,
+    Executor,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+    as_completed,
+)
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import connection, get_context, parent_process
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import cv2
+from tqdm import tqdm
+
+from salib.files.artifact import atomic_file
+
+ENGINES = ("processes", "threads", "dask")
+FIRST_WAIT_S = 1.0
+LONGEST_WAIT_S = 60.0
+
+
+@runtime_checkable
+class Job(Protocol):
+    """A unit of work, known by the file that it writes."""
+
+    @property
+    def path(self) -> Path:
+        """The file; its name without the ending names the job."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Engine:
+    """Where jobs run, and how many failures are tolerated.
+
+    Attributes:
+        name: `processes`, `threads` or `dask`; one worker of the first two is this process.
+        workers: jobs at once; of Dask, workers of one thread started here.
+        scheduler: address of a running Dask cluster, whose workers see the output folder.
+        retries: further attempts at a job that may succeed later.
+        max_failed: share of the jobs that may fail before the run does.
+    """
+
+    name: str = "processes"
+    workers: int = 1
+    scheduler: str | None = None
+    retries: int = 5
+    max_failed: float = 0.01
+
+    def __post_init__(self) -> None:
+        if self.name not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.name!r}")
+        if self.workers < 1:
+            raise ValueError(f"workers must be at least 1, got {self.workers}")
+        if self.retries < 0:
+            raise ValueError(f"retries must not be negative, got {self.retries}")
+        if not 0 <= self.max_failed < 1:
+            raise ValueError(f"max_failed must be at least 0 and below 1, got {self.max_failed}")
+        if self.scheduler and self.name != "dask":
+            raise ValueError(f"scheduler must go with engine dask, got engine {self.name}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A job by its name and, if it failed, the reason."""
+
+    name: str
+    reason: str | None = None
+
+
+def unfinished(jobs: Sequence[Job]) -> list[Any]:
+    """Jobs whose file no earlier run has written."""
+    return [job for job in jobs if not (job.path.is_file() and job.path.stat().st_size)]
+
+
+def run_jobs(
+    work: Callable[[Any], object],
+    jobs: Sequence[Job],
+    engine: Engine,
+    *,
+    unit: str,
+    retry: Callable[[ValueError], bool] | None = None,
+    start: Callable[[], object] | None = None,
+    quarantine: Path | None = None,
+) -> list[Outcome]:
+    """Run the unfinished jobs, with a progress bar that counts the finished ones as well.
+
+    Args:
+        work: writes the file of a job. Its ValueError is a failed job; anything else ends the run.
+        jobs: all of them.
+        engine: where they run.
+        unit: what a job is called in messages.
+        retry: whether a failed job may succeed later; by default never.
+        start: called in each worker, or here, before its first job.
+        quarantine: CSV file that lists the failed jobs, absent if there are none. Without it the
+            first failure ends the run.
+
+    Returns:
+        The failed jobs.
+
+    Raises:
+        ValueError: as soon as more than `max_failed` of the jobs failed, or Dask is out of reach.
+        OSError: if a worker process was killed. Finished jobs are kept in either case.
+    """
+    waiting, failed = unfinished(jobs), []
+    attempt = partial(_attempt, work, retries=engine.retries, retry=retry)
+    done, allowed = len(jobs) - len(waiting), engine.max_failed * len(jobs)
+    with (
+        tqdm(None, unit, len(jobs), initial=done, unit=unit, disable=None) as bar,
+        closing(_outcomes(attempt, waiting, engine, start, unit)) as outcomes,
+    ):
+        for outcome in outcomes:
+            bar.update()
+            if outcome.reason is not None:
+                failed.append(outcome)
+                bar.set_postfix(failed=len(failed))
+                if quarantine is None or len(failed) > allowed:
+                    break
+    if quarantine is None:
+        if failed:
+            raise ValueError(failed[0].reason)
+        return failed
+    _write_quarantine(quarantine, failed, unit)
+    if len(failed) > allowed:
+        raise ValueError(
+            f"{len(failed)} of {len(jobs)} {unit}s failed, more than max_failed = "
+            f"{engine.max_failed:.1%} allows; {unit} {failed[-1].name}: {failed[-1].reason}. "
+            f"Finished {unit}s are kept: run again to resume, or raise max_failed"
+        )
+    return failed
+
+
+def _write_quarantine(path: Path, failed: Sequence[Outcome], unit: str) -> None:
+    path.unlink(missing_ok=True)
+    if failed:
+        with atomic_file(path) as part, part.open("w", newline="") as file:
+            rows = csv.writer(file)
+            rows.writerow([unit, "reason"])
+            rows.writerows([outcome.name, outcome.reason] for outcome in failed)
+
+
+def _attempt(
+    work: Callable[[Any], object],
+    job: Job,
+    *,
+    retries: int,
+    retry: Callable[[ValueError], bool] | None,
+) -> Outcome:
+    """Do a job, with growing pauses between attempts; Dask repeats what a dead worker did."""
+    name = job.path.stem
+    for trial in range(retries + 1):
+        try:
+            if unfinished([job]):
+                work(job)
+            break
+        except ValueError as error:
+            if trial == retries or retry is None or not retry(error):
+                return Outcome(name=name, reason=str(error))
+            spread = random.Random(f"{name} {trial}").uniform(0.75, 1.25)
+            time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**trial * spread))
+    return Outcome(name=name)
+
+
+def _outcomes(
+    attempt: Callable[[Job], Outcome],
+    jobs: Sequence[Job],
+    engine: Engine,
+    start: Callable[[], object] | None,
+    unit: str,
+) -> Generator[Outcome, None, None]:
+    if engine.name != "dask" and (engine.workers == 1 or len(jobs) < 2):
+        if start is not None:
+            start()
+        yield from map(attempt, jobs)
+        return
+    with _executor(engine, start) as (executor, killed):
+        waiting, suspects = {executor.submit(attempt, job): job for job in jobs}, []
+        try:
+            for done in as_completed(waiting):
+                try:
+                    yield done.result()
+                except killed:
+                    suspects.append(waiting[done])
+            for job in suspects:  # one by one: a dying worker takes along the jobs that wait for it
+                try:
+                    yield executor.submit(attempt, job).result()
+                except killed as error:
+                    yield Outcome(name=job.path.stem, reason=f"it killed its workers ({error})")
+        except BrokenExecutor as error:
+            raise OSError(
+                f"A worker was killed (out of memory?). Finished {unit}s are kept; rerun with "
+                "fewer workers"
+            ) from error
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+@contextmanager
+def _executor(
+    engine: Engine, start: Callable[[], object] | None
+) -> Iterator[tuple[Executor, type[Exception] | tuple[()]]]:
+    """Workers, and the error that tells of a job that killed several of them."""
+    with ExitStack() as stack:
+        if engine.name == "threads":
+            yield stack.enter_context(ThreadPoolExecutor(engine.workers, initializer=start)), ()
+        elif engine.name == "processes":
+            how = get_context("spawn"), _start_process, (start,)
+            yield stack.enter_context(ProcessPoolExecutor(engine.workers, *how)), ()
+        else:
+            try:
+                from distributed import Client, KilledWorker, LocalCluster
+            except ImportError as error:
+                raise ValueError("engine dask needs pip install distributed") from error
+            where: Any = engine.scheduler or stack.enter_context(
+                LocalCluster(n_workers=engine.workers, threads_per_worker=1, dashboard_address=":0")
+            )
+            try:
+                client = stack.enter_context(Client(where))
+            except OSError as error:
+                raise ValueError(
+                    f"Could not reach the Dask scheduler {where} ({error}): start it, or check "
+                    "its address"
+                ) from error
+            yield client.get_executor(pure=False), KilledWorker
+
+
+def _start_process(start: Callable[[], object] | None) -> None:
+    """Prepare a worker process: one thread of OpenCV, and no life after the parent's."""
+    cv2.setNumThreads(1)
+    parent = parent_process()
+    if parent is not None:
+        threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
+    if start is not None:
+        start()
+
+
+def _follow(sentinel: int) -> None:
+    connection.wait([sentinel])
+    os._exit(1)
