@@ -1,6 +1,6 @@
 """The folder that `curate` writes: its files, what may be replaced, archives and tables."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,14 +64,15 @@ def write_output(
     shards: Sequence[Path],
     rows: pd.DataFrame,
     filters: Filters,
-    metadata: dict[str, dict],
+    *,
+    radar: Mapping[str, object],
     workers: int,
 ) -> None:
     """Shards to archives and, last, the index; what an earlier call left goes first.
 
     Args:
         rows: what is known of each tile.
-        metadata: what else the archive of a sensor tells.
+        radar: what else the archive of radar tells.
     """
     index = joint_samples(rows, plan.zoom, filters, [*plan.scenes])
     for name in WRITTEN:
@@ -87,8 +88,9 @@ def write_output(
             "attribution": "; ".join(dict.fromkeys(scene.attribution for scene in scenes)),
             "procedural": any(scene.procedural for scene in scenes),
             "scenes": [scene.id for scene in scenes],
-        } | metadata.get(sensor, {})
-        return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=told)
+        }
+        extra = radar if SENSORS[sensor].radar else {}
+        return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=told | dict(extra))
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(archive, plan.scenes))

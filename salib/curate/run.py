@@ -24,12 +24,11 @@ from salib.curate.output import (
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
-from salib.curate.rasters.mosaic import QUANTS, RESAMPLINGS
 from salib.curate.rasters.reader import close_files, keep_files
 from salib.curate.rasters.remote import ReadError
 from salib.curate.search import sources
-from salib.curate.search.catalog import Rules, search
-from salib.curate.shards import commit, read_rows
+from salib.curate.search.catalog import Rules, search_all
+from salib.curate.shards import Rendering, commit, read_rows
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
@@ -42,7 +41,6 @@ from salib.files.artifact import (
     stamp,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
-from salib.tiles.codec import ENCODINGS
 
 ZOOMS = (8, 20)
 CHECKS = "radar.json"
@@ -94,8 +92,8 @@ def curate(
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
         select: `intersects` takes every tile that meets the area, `within` those that lie in it.
         filters: which tiles become joint samples.
-        quant: `paper` or `released`, see `render.sar_to_8bit`.
-        resampling: `smooth`, or `nearest` as the released code, see `render.mosaic`.
+        quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
+        resampling: `smooth`, or `nearest` as the released code, see `mosaic.mosaic`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
         engine: where blocks of tiles are rendered, how often again, and how many may fail.
@@ -111,7 +109,9 @@ def curate(
             blocks than the engine allows.
         OSError: if the disk is full or another run writes to `out`.
     """
-    _check(zoom, quant, resampling, encoding)
+    if not ZOOMS[0] <= zoom <= ZOOMS[1]:
+        raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
+    rendering = Rendering(quant=quant, resampling=resampling, encoding=encoding)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
     filters, say = filters or Filters(), report or (lambda _: None)
     with only_writer(out):
@@ -119,14 +119,12 @@ def curate(
         banned = excluded_ground(exclude)
         key = {
             "zoom": zoom,
-            "area": None if ground is None else _digest(ground),
-            "exclude": None if banned is None else _digest(banned),
+            "area": _digest(ground),
+            "exclude": _digest(banned),
             "select": select,
             "rules": asdict(rules),
             "filters": asdict(filters),
-            "quant": quant,
-            "resampling": resampling,
-            "encoding": encoding,
+            **asdict(rendering),
             "recipe": RECIPES["curate"],
             SOURCE: source_digest("salib.curate"),
         }
@@ -141,20 +139,18 @@ def curate(
             say(f"kept: {out} was curated from the same inputs{code_remark(out, key)}")
             return out
         plan = make_plan(
-            items,
+            search_all(items, rules, ground),
             zoom=zoom,
             area=ground,
-            rules=rules,
             exclude=banned,
             select=select,
             min_valid=filters.min_valid,
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
-        if shards.is_dir() and not is_kept(shards, key):
+        if not is_kept(shards, key):
             shutil.rmtree(shards, ignore_errors=True)
-        how = {"quant": quant, "encoding": encoding, "resampling": resampling}
-        blocks = make_blocks(plan, shards, requester_pays=requester_pays, **how)
+        blocks = make_blocks(plan, shards, rendering, requester_pays=requester_pays)
         waiting = unfinished(blocks)
         if len(waiting) < len(blocks):
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
@@ -175,10 +171,12 @@ def curate(
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
             # 40 MB of scipy: after the workers' end
-            from salib.curate.rasters.gcps import radar_checks
+            from salib.curate.rasters.gcps import radar_metadata
 
-            checks = radar_checks(plan.scenes["radar"], rows, shards / CHECKS, requester_pays)
-            write_output(out, plan, paths, rows, filters, {"radar": checks}, engine.workers)
+            used = set(rows.scene_ids.explode())
+            scenes = [scene for scene in plan.scenes[rules.sensors[0]] if scene.id in used]
+            radar = radar_metadata(scenes, shards / CHECKS, requester_pays)
+            write_output(out, plan, paths, rows, filters, radar=radar, workers=engine.workers)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -198,8 +196,8 @@ def _may_pass(error: ValueError) -> bool:
     return isinstance(error, ReadError) and error.again
 
 
-def _digest(ground: BaseGeometry) -> str:
-    return sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
+def _digest(ground: BaseGeometry | None) -> str | None:
+    return None if ground is None else sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
 
 
 def _items(
@@ -208,26 +206,13 @@ def _items(
     """Items of the catalogue; an API's answer is frozen beside the output and read from there."""
     if not sources.is_remote(catalog):
         return sources.find_items(catalog, rules, ground)
-    asked = {"catalog": str(catalog), "rules": asdict(rules)}
-    asked["area"] = None if ground is None else _digest(ground)
+    asked = {"catalog": str(catalog), "rules": asdict(rules), "area": _digest(ground)}
     query = json.dumps(asked, sort_keys=True)
     answered = sources.snapshot_query(out / SNAPSHOT)
     if answered != query:
         if answered is not None:
             check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
-        for name in rules.sensors:
-            search(items, name, rules, ground)
+        search_all(items, rules, ground)  # an answer without a scene is refused, not kept
         sources.write_snapshot(out / SNAPSHOT, items, rules, query)
     return sources.read_snapshot(out / SNAPSHOT)
-
-
-def _check(zoom: int, quant: str, resampling: str, encoding: str) -> None:
-    if not ZOOMS[0] <= zoom <= ZOOMS[1]:
-        raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
-    if quant not in QUANTS:
-        raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
-    if resampling not in RESAMPLINGS:
-        raise ValueError(f"resampling must be one of {', '.join(RESAMPLINGS)}, got {resampling!r}")
-    if encoding not in ENCODINGS:
-        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")

@@ -1,12 +1,10 @@
 """How far a polynomial through the control points of a radar scene can be trusted."""
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from rasterio.control import GroundControlPoint
 from scipy.interpolate import RBFInterpolator
 from scipy.spatial import KDTree
@@ -18,20 +16,12 @@ from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
 
 
-@dataclass(frozen=True, kw_only=True)
-class GcpCheck:
-    """How far a cubic through control points can be trusted, rms in pixels of the scene.
+def gcp_errors(gcps: list[GroundControlPoint]) -> tuple[float, float]:
+    """What a cubic misses the control points by, and a thin-plate spline, rms in pixels.
 
-    `residual_px` is what it misses the points by. `tps_px` is its distance, between the points,
-    from a thin-plate spline, which goes through every one: large where terrain bends the lattice.
+    The spline goes through every point; it is compared midway between neighbours, and is far off
+    where terrain bends the lattice.
     """
-
-    residual_px: float
-    tps_px: float
-
-
-def check_gcps(gcps: list[GroundControlPoint]) -> GcpCheck:
-    """Hold the cubic against the points and, midway between neighbours, a thin-plate spline."""
     point = np.array([(gcp.x, gcp.y) for gcp in gcps], dtype=float)
     pixel = np.array([(gcp.col, gcp.row) for gcp in gcps], dtype=float)
     model = fit_gcps(gcps)
@@ -39,36 +29,28 @@ def check_gcps(gcps: list[GroundControlPoint]) -> GcpCheck:
     spline = RBFInterpolator(scaled, pixel, kernel="thin_plate_spline")
     nearest = np.asarray(KDTree(scaled).query(scaled, 2)[1])[:, 1]
     middle = (point + point[nearest]) / 2
-    cubic = np.stack(model(middle[:, 0], middle[:, 1]), axis=-1)
-    bent = spline((scaled + scaled[nearest]) / 2)
-    missed = np.stack(model(point[:, 0], point[:, 1]), axis=-1) - pixel
-    return GcpCheck(residual_px=_rms(missed), tps_px=_rms(cubic - bent))
+    missed = np.stack(model(*point.T), axis=-1) - pixel
+    bent = np.stack(model(*middle.T), axis=-1) - spline((scaled + scaled[nearest]) / 2)
+    residual_px, tps_px = (float(np.sqrt((off**2).sum(axis=1).mean())) for off in (missed, bent))
+    return residual_px, tps_px
 
 
-def radar_checks(
-    scenes: Sequence[Scene], rows: pd.DataFrame, cache: Path, requester_pays: bool
-) -> dict[str, dict]:
-    """How well a polynomial holds the control points of each radar scene in `rows` that has them.
+def radar_metadata(
+    scenes: Iterable[Scene], cache: Path, requester_pays: bool
+) -> dict[str, dict[str, float]]:
+    """What the radar archive tells of the scenes that are placed by control points.
 
     Results go to the file `cache`, so that a run killed later reads no scene again.
     """
     known = json.loads(cache.read_text()) if cache.is_file() else {}
-    used = set(rows.loc[rows.sensor == "radar", "scene_ids"].explode())
-    for scene in scenes:
-        if scene.id in known or scene.id not in used:
-            continue
+    for scene in (scene for scene in scenes if scene.id not in known):
         with reading(scene.hrefs, requester_pays=requester_pays):
             gcps = BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
-        known[scene.id] = asdict(check_gcps(gcps)) if gcps else None
+        known[scene.id] = gcp_errors(gcps) if gcps else ()
     with atomic_file(cache) as part:
         part.write_text(json.dumps(known))
-    checks: dict[str, dict] = {"gcp_residual_px": {}, "gcp_tps_px": {}}
-    for name, check in known.items():
-        if check:
-            checks["gcp_residual_px"][name] = round(check["residual_px"], 6)
-            checks["gcp_tps_px"][name] = round(check["tps_px"], 6)
-    return checks
-
-
-def _rms(off: np.ndarray) -> float:
-    return float(np.sqrt((off**2).sum(axis=1).mean()))
+    names = ("gcp_residual_px", "gcp_tps_px")
+    return {
+        name: {scene: round(errors[number], 6) for scene, errors in known.items() if errors}
+        for number, name in enumerate(names)
+    }
