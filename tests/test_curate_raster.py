@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.control import GroundControlPoint
 
-from salib.curate.rasters.gcps import gcp_errors
+from salib.curate.rasters.georeference import gcp_errors_px
 from salib.curate.rasters.mosaic import mosaic, sar_to_8bit
-from salib.curate.rasters.reader import BlockReader, Span, close_files, keep_files
+from salib.curate.rasters.reader import BlockReader, Span, close_files
 from salib.curate.rasters.remote import ReadError, reading
 from salib.curate.search.catalog import Rules, search
 from salib.curate.search.sources import find_items
@@ -129,7 +129,7 @@ def test_markers_in_a_swath_with_control_points_come_out_where_they_are(tmp_path
     pixel_m = 40075016.7 * np.cos(np.radians(ZONES[epsg][1])) / (256 << zoom)
     error = rms_px(np.where(valid, levels, levels.min()), lon, lat, span, int(80 / pixel_m))
     assert error <= 0.15
-    assert gcp_errors(reader.gcps)[0] < 0.01
+    assert gcp_errors_px(reader.gcps)[0] < 0.01
 
 
 @pytest.mark.parametrize(("zoom", "factor"), [(16, 2), (15, 4)])
@@ -261,7 +261,6 @@ def test_blocks_of_a_kept_file_are_decoded_once(tmp_path):
     )
     span = Span.around(tiles_of_bbox((-98.39, 38.47, -98.37, 38.48), 14))
     with reading([str(path)], requester_pays=False):
-        keep_files()
         try:
             before = BlockReader((str(path),), bands=3, how="linear").read(span)[0]
             with path.open("r+b") as file:

@@ -30,7 +30,7 @@ from salib.curate.area import GEOBENCH_US, excluded_ground
 from salib.curate.cover import cover, tile_points
 from salib.curate.index import joint_samples
 from salib.curate.plan import make_plan
-from salib.curate.rasters.gcps import gcp_errors
+from salib.curate.rasters.georeference import gcp_errors_px
 from salib.curate.rasters.mosaic import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
 from salib.curate.rasters.reader import Span
 from salib.curate.search.catalog import Scene, scene_of, search, search_all
@@ -354,7 +354,7 @@ def test_control_points_over_relief_are_told_apart_from_flat_ones():
     rng = np.random.default_rng(3)
     for point in (rough := RadarGeometry(32614, *utm(-98.4, 38.5, 32614)).gcps((2000, 2600))):
         point.x += float(rng.normal(0, 2e-3))
-    (smooth_residual, smooth_tps), (residual, tps) = gcp_errors(flat), gcp_errors(rough)
+    (smooth_residual, smooth_tps), (residual, tps) = gcp_errors_px(flat), gcp_errors_px(rough)
     assert smooth_residual < 0.05 < 5 < residual
     assert smooth_tps < 0.5 < tps
 

@@ -24,7 +24,7 @@ from salib.curate.output import (
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
-from salib.curate.rasters.reader import close_files, keep_files
+from salib.curate.rasters.reader import close_files
 from salib.curate.rasters.remote import ReadError
 from salib.curate.search import sources
 from salib.curate.search.catalog import Rules, search_all
@@ -43,7 +43,6 @@ from salib.files.artifact import (
 from salib.files.jobs import Engine, run_jobs, unfinished
 
 ZOOMS = (8, 20)
-CHECKS = "radar.json"
 TILE_BYTES = 40_000
 """A low guess at an encoded tile; a sample has seven, each in a shard and in an archive."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -163,25 +162,19 @@ def curate(
                 sources.write_snapshot(out / SNAPSHOT, items, rules, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
-            options = {"retry": _may_pass, "start": keep_files, "quarantine": out / QUARANTINE}
-            try:
-                failed = run_jobs(commit, blocks, engine, unit="block", **options)
-            finally:
-                close_files()
+            options = {"retry": _may_pass, "quarantine": out / QUARANTINE}
+            failed = run_jobs(commit, blocks, engine, unit="block", **options)
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
-            # 40 MB of scipy: after the workers' end
-            from salib.curate.rasters.gcps import radar_metadata
-
-            used = set(rows.scene_ids.explode())
-            scenes = [scene for scene in plan.scenes[rules.sensors[0]] if scene.id in used]
-            radar = radar_metadata(scenes, shards / CHECKS, requester_pays)
-            write_output(out, plan, paths, rows, filters, radar=radar, workers=engine.workers)
+            finish = {"requester_pays": requester_pays, "workers": engine.workers}
+            write_output(out, plan, paths, rows, filters, **finish)
         except OSError as error:
             if error.errno not in FULL:
                 raise
             text = f"The disk of {out} is full. Finished blocks are kept: free space and run again"
             raise OSError(error.errno, text) from error
+        finally:
+            close_files()
         if failed:
             left = f"{len(failed)} of {len(blocks)} blocks are left out"
             say(f"{left}, see {out / QUARANTINE}: run again")

@@ -194,36 +194,29 @@ def _overviews(href: str, width: int) -> list[int]:
 
 
 class _OpenFiles(threading.local):
-    files: "OrderedDict[tuple[str, int], rasterio.DatasetReader] | None" = None
+    def __init__(self) -> None:
+        self.files: OrderedDict[tuple[str, int], rasterio.DatasetReader] = OrderedDict()
 
 
 _open = _OpenFiles()
 
 
-def keep_files() -> None:
-    """From now on this thread leaves the files that it reads open, the latest `FILES`.
-
-    GDAL keeps decoded blocks of open files only, and neighbouring spans have blocks in common.
-    """
-    _open.files = _open.files or OrderedDict()
-
-
 def close_files() -> None:
-    """Close the files that this thread has left open, and leave no more."""
-    for file in (_open.files or {}).values():
-        file.close()
-    _open.files = None
+    """Close the files that this thread has left open."""
+    while _open.files:
+        _open.files.popitem()[1].close()
 
 
 @contextmanager
 def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
-    """A file at full size (-1) or at one of its overviews; one that fails is not kept open.
+    """A file at full size (-1) or at one of its overviews; the latest `FILES` stay open.
 
-    With the option GDAL reads on opening where all images of the file are. Else later calls do so,
+    GDAL keeps decoded blocks of open files only, and neighbouring spans have blocks in common.
+    With the option it reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    place, files = location(href), _open.files
-    file = None if files is None else files.pop((place, level), None)
+    place = location(href)
+    file = _open.files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
     try:
@@ -231,12 +224,9 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     except BaseException:
         file.close()
         raise
-    if files is None:
-        file.close()
-    else:
-        files[place, level] = file
-        if len(files) > FILES:
-            files.popitem(last=False)[1].close()
+    _open.files[place, level] = file
+    if len(_open.files) > FILES:
+        _open.files.popitem(last=False)[1].close()
 
 
 def _level(overviews: list[int], step: float) -> int:
