@@ -178,8 +178,7 @@ def fetch(
 
         typer.echo(fetch_chips(name, folder, base_url=base_url, offline=offline))
     else:
-        from salib.curate.released.fetch import RELEASES, fetch_archives
-        from salib.curate.released.index import index_released
+        from salib.curate.released import RELEASES, fetch_archives, index_released
 
         if name not in RELEASES:
             known = ", ".join([*RELEASES, *home])

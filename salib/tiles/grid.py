@@ -107,23 +107,20 @@ def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
 def tiles_of_bbox(bbox: Sequence[float | int], zoom: int) -> list[TileId]:
     """Tiles whose inside meets the inside of the bbox, in Hilbert order."""
     check_zoom(zoom)
-    side, tiles = 1 << zoom, set()
+    tiles = set()
     for west, south, east, north in split_bbox(bbox):
-        edges = [
-            to_mercator(*at) for at in ((west, min(north, MAX_LAT)), (east, max(south, -MAX_LAT)))
-        ]
-        (left, top), (right, bottom) = (
-            ((0.5 + x_m / 2 / HALF_WORLD_M) * side, (0.5 - y_m / 2 / HALF_WORLD_M) * side)
-            for x_m, y_m in edges
-        )
-        cols, rows = _between(left, right, side), _between(top, bottom, side)
+        left, top = to_mercator(west, min(north, MAX_LAT))
+        right, bottom = to_mercator(east, max(south, -MAX_LAT))
+        cols = _between(left + HALF_WORLD_M, right + HALF_WORLD_M, zoom)
+        rows = _between(HALF_WORLD_M - top, HALF_WORLD_M - bottom, zoom)
         tiles |= {TileId(zoom, x, y) for x in cols for y in rows}
     return sorted(tiles, key=lambda tile: tile.hilbert)
 
 
-def _between(first: float, last: float, side: int) -> range:
+def _between(first_m: float, last_m: float, zoom: int) -> range:
     """Columns or rows; an edge that is a tile's own up to rounding counts as that edge."""
-    low, high = math.floor(first + 1e-7), math.ceil(last - 1e-7)
+    side, tile_m = 1 << zoom, 2 * HALF_WORLD_M / (1 << zoom)
+    low, high = math.floor(first_m / tile_m + 1e-7), math.ceil(last_m / tile_m - 1e-7)
     return range(min(side - 1, max(0, low)), min(side, max(1, high)))
 
 

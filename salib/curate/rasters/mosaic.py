@@ -4,12 +4,13 @@
 give their bands, and 0 where there is no value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Shaped, UInt8
+from jaxtyping import Bool, Int16, Shaped, UInt8
 
 from salib.config import SENSORS
 from salib.curate.rasters.reader import BlockReader, Span
@@ -49,12 +50,7 @@ def sar_to_8bit(
         dn: digital numbers of a GRD product, or what `amplitude` makes of another.
         quant: `paper` saturates at 255; `released` wraps 256 to 0 as the released code does, so
             that the brightest pixels are black.
-
-    Raises:
-        ValueError: for another quant.
     """
-    if quant not in QUANTS:
-        raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
     levels = np.minimum(np.arange(1 << 16) * 256 // FULL_SCALE_DN, 256)
     table = np.minimum(levels, 255) if quant == "paper" else levels % 256
     if dn.dtype != np.uint16:
@@ -62,14 +58,17 @@ def sar_to_8bit(
     return np.take(table.astype(np.uint8), dn)
 
 
-def amplitude(power: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Float32[np.ndarray, "*shape"]:
-    """What a GRD product would hold for this backscatter, so that one stretch serves both.
+def amplitude(pixels: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Shaped[np.ndarray, "*shape"]:
+    """What a GRD product would hold for gamma0, so that one stretch serves both.
 
     Args:
-        power: gamma0, as power or in decibels.
+        pixels: backscatter, as power or in decibels; integers are digital numbers already.
         in_db: whether it is in decibels.
     """
-    linear = 10 ** (power.astype(np.float32) / 10) if in_db else power.astype(np.float32)
+    if pixels.dtype.kind != "f":
+        return pixels
+    power = pixels.astype(np.float32)
+    linear = 10 ** (power / 10) if in_db else power
     return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)
 
 
@@ -123,7 +122,7 @@ def _layer(
             nodata=sensor.nodata,
             every=sensor.radar,
             opaque=sensor.interpolation == "linear",
-            prepare=_to_dn(scene) if sensor.radar else None,
+            prepare=partial(amplitude, in_db=scene.in_db) if sensor.radar else None,
         )
         for hrefs in grids
     ]
@@ -140,15 +139,6 @@ def _layer(
         values = np.clip(values.astype(np.int32) + scene.offset_dn, 1, sensor.max_value)
     gsd_m = scene.native_gsd_m or min(reader.native_gsd_m(span) for reader in readers)
     return _rgba(values) if eight_bit else values.astype(np.uint16), everywhere, gsd_m
-
-
-def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
-    """Digital numbers as they are; floating-point backscatter as the amplitude of a GRD product."""
-
-    def to_dn(pixels: np.ndarray) -> np.ndarray:
-        return amplitude(pixels, in_db=scene.in_db) if pixels.dtype.kind == "f" else pixels
-
-    return to_dn
 
 
 def _cloud(
