@@ -15,7 +15,8 @@ from curate_scenes import make_item, write_catalog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from salib.curate.area import area_of_boxes, covered_fraction
+from salib.config import SENSOR_NAMES
+from salib.curate.area import area_of, covered_fraction
 from salib.curate.cover import cover, tile_points
 from salib.curate.search import catalog as cat
 from salib.curate.search.sources import find_items, items_digest
@@ -30,7 +31,7 @@ def lores(name, day="2022-06-11", cloud=3.0, area=WHOLE, asset="visual"):
 
 def searched(folder, items, **options):
     bbox = options.pop("bbox", None)
-    area = None if bbox is None else area_of_boxes([bbox])
+    area = None if bbox is None else area_of(bbox)
     found = cat.search(opened(folder, items), "lores", cat.Rules(**options), area)
     return [scene.id for scene in found]
 
@@ -164,18 +165,19 @@ def test_real_items_parse_and_give_their_assets():
     if "SALIB_DATA_DIR" not in os.environ:
         pytest.skip("SALIB_DATA_DIR is not set")
     folder = Path(os.environ["SALIB_DATA_DIR"]) / "stac_items"
-    sensors = {"sentinel-1-rtc": "radar"}
-    sensors |= {name: key for key, names in cat.COLLECTIONS.items() for name in names}
-    chosen, refused = [], []
+    rtc = cat.Rules(sar="rtc")
+    scenes, refused = [], []
     for path in sorted(folder.glob("*/*.json")):
         item = pystac.Item.from_file(str(path))
-        try:
-            chosen.append(cat.choose_assets(item, sensors[path.parent.name]))
-        except ValueError as error:
-            refused.append((item.properties["sar:polarizations"], str(error)))
-    assert len(chosen) + len(refused) == 81
-    assert all(href.lower().endswith((".tif", ".tiff", ".jp2")) for pair in chosen for href in pair)
-    assert all("VV" not in polarizations for polarizations, _ in refused)
+        item.collection_id = path.parent.name
+        rules = rtc if path.parent.name == "sentinel-1-rtc" else cat.Rules()
+        sensor = next(n for n in SENSOR_NAMES if item.collection_id in rules.collections(n))
+        scene = cat.scene_of(item, sensor, rules)
+        scenes.append(scene) if scene else refused.append(item.properties["sar:polarizations"])
+    assert len(scenes) + len(refused) == 81
+    hrefs = [href.lower() for scene in scenes for href in scene.hrefs]
+    assert all(href.endswith((".tif", ".tiff", ".jp2")) for href in hrefs)
+    assert all("VV" not in polarizations for polarizations in refused)
     assert len(refused) == 2
 
 
@@ -184,14 +186,6 @@ def test_a_scene_is_procedural_where_its_platform_says_so(tmp_path):
     seen[1].properties["platform"] = "sentinel-2a"
     scenes = cat.search(opened(tmp_path, [made_up, seen]), "lores")
     assert [scene.procedural for scene in scenes] == [True, False]
-
-
-def test_an_unknown_sensor_is_refused(tmp_path):
-    item = lores("a")[1]
-    with pytest.raises(
-        ValueError, match="sensor must be one of radar, lores, hires, s2, got 'sonar'"
-    ):
-        cat.choose_assets(item, "sonar")
 
 
 def brute(inside):

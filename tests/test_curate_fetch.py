@@ -16,9 +16,8 @@ import shapely
 from servers import Faults, RangeServer, TokenRule
 
 from salib.config import SENSOR_NAMES
-from salib.curate.released import index as released
-from salib.curate.released.fetch import RELEASES, Release, check_tiles, fetch_archives
-from salib.curate.released.index import index_released
+from salib.curate import released
+from salib.curate.released import RELEASES, Release, check_tiles, fetch_archives, index_released
 from salib.files import download
 from salib.files.artifact import InUseError, only_writer
 from salib.files.download import FetchError, RemoteFile

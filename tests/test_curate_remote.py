@@ -26,7 +26,7 @@ from salib.curate.output import outputs
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
 from salib.curate.rasters import remote
 from salib.curate.rasters.reader import BlockReader, Span
-from salib.curate.search.catalog import search
+from salib.curate.search.catalog import search, search_all
 from salib.curate.search.sources import find_items
 from salib.files.artifact import file_digest
 from salib.tiles.checks import verify
@@ -385,8 +385,8 @@ def test_a_killed_dask_worker_changes_nothing(world, quiet, tmp_path):
 
 
 def test_a_block_that_kills_its_workers_is_left_out_alone(world, quiet, tmp_path):
-    plan = make_plan(find_items(world / "catalog.json", Rules(), None), zoom=ZOOM)
-    blocks = make_blocks(plan, tmp_path, quant="paper")
+    plan = make_plan(search_all(find_items(world / "catalog.json", Rules(), None)), zoom=ZOOM)
+    blocks = make_blocks(plan, tmp_path, shards.Rendering())
     name = blocks[len(blocks) // 2].path.stem
     begun = tmp_path / "begun"
     deadly = f"""if True:
@@ -509,7 +509,7 @@ def test_what_is_rendered_needs_no_room_again(world, quiet, tmp_path, monkeypatc
         patch.setattr("salib.curate.run.write_output", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             curate(catalog, out, zoom=ZOOM)
-    tiles = len(make_plan(find_items(catalog, Rules(), None), zoom=ZOOM).tiles)
+    tiles = len(make_plan(search_all(find_items(catalog, Rules(), None)), zoom=ZOOM).tiles)
     needed = 7 * run.TILE_BYTES * tiles  # of the archives alone
     usage = shutil.disk_usage(tmp_path)
     for free, fits in ((needed - 1, False), (needed, True)):
@@ -580,7 +580,7 @@ def test_files_that_are_billed_need_consent(world, tmp_path):
 
 def test_the_bill_is_bounded_by_the_finest_scene(world):
     items = online(world, "http://x")
-    plan = make_plan(items, zoom=ZOOM, area=AREA)
+    plan = make_plan(search_all(items), zoom=ZOOM, area=AREA)
     coarse, fine = plan.scenes["hires"]
     bills = []
     for gsd in (5.0, 2.5):

@@ -19,9 +19,9 @@ from salib.curate import Engine, Rules, curate
 from salib.curate.index import split_by_block
 from salib.curate.output import outputs
 from salib.curate.plan import make_blocks, make_plan
-from salib.curate.search.catalog import search
+from salib.curate.search.catalog import search_all
 from salib.curate.search.sources import find_items
-from salib.curate.shards import commit
+from salib.curate.shards import Rendering, commit
 from salib.files.artifact import HOST, RECIPES, InUseError, file_digest
 from salib.tiles.archive import Archive
 from salib.tiles.checks import verify
@@ -370,23 +370,17 @@ def test_a_changed_item_is_curated_again_when_asked(tmp_path):
 
 
 def test_the_plan_takes_no_scene_it_does_not_need(catalog):
-    plan = make_plan(
-        find_items(catalog, Rules(), None),
-        zoom=ZOOM,
-        area=shapely.box(-98.4, 38.45, -98.36, 38.49),
-    )
+    scenes = search_all(find_items(catalog, Rules(), None))
+    plan = make_plan(scenes, zoom=ZOOM, area=shapely.box(-98.4, 38.45, -98.36, 38.49))
     assert [scene.id for scene in plan.scenes["lores"]] == ["S2_0"]
 
 
 @pytest.mark.parametrize("least", [0.5, 0.95])
 def test_the_plan_holds_the_tiles_that_every_sensor_covers(catalog, least):
-    items = find_items(catalog, Rules(), None)
-    seen = {
-        name: shapely.union_all([scene.footprint for scene in search(items, name)])
-        for name in SENSOR_NAMES
-    }
+    scenes = search_all(find_items(catalog, Rules(), None))
+    seen = {n: shapely.union_all([one.footprint for one in scenes[n]]) for n in SENSOR_NAMES}
     area = shapely.union_all([*seen.values()]).envelope
-    plan = make_plan(items, zoom=ZOOM, area=area, min_valid=least)
+    plan = make_plan(scenes, zoom=ZOOM, area=area, min_valid=least)
     lacks = {}
     for tile in tiles_of_bbox(area.bounds, ZOOM):
         box = shapely.box(*tile_bounds(tile))
@@ -398,8 +392,8 @@ def test_the_plan_holds_the_tiles_that_every_sensor_covers(catalog, least):
 
 
 def test_a_block_gets_the_scenes_that_meet_it_best_first(catalog, tmp_path):
-    plan = make_plan(find_items(catalog, Rules(), None), zoom=ZOOM)
-    blocks = make_blocks(plan, tmp_path, quant="paper")
+    plan = make_plan(search_all(find_items(catalog, Rules(), None)), zoom=ZOOM)
+    blocks = make_blocks(plan, tmp_path, Rendering())
     assert sorted(tile for block in blocks for tile in block.tiles) == sorted(plan.tiles)
     several = 0
     for block in blocks:

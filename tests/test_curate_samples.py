@@ -30,10 +30,10 @@ from salib.curate.area import GEOBENCH_US, excluded_ground
 from salib.curate.cover import cover, tile_points
 from salib.curate.index import joint_samples
 from salib.curate.plan import make_plan
-from salib.curate.rasters.gcps import check_gcps
+from salib.curate.rasters.georeference import gcp_errors_px
 from salib.curate.rasters.mosaic import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
 from salib.curate.rasters.reader import Span
-from salib.curate.search.catalog import Scene, scene_of, search
+from salib.curate.search.catalog import Scene, scene_of, search, search_all
 from salib.curate.search.sources import find_items, read_snapshot, write_snapshot
 from salib.curate.shards import Block, commit, read_rows
 from salib.tiles.archive import Archive, write_archive
@@ -126,10 +126,9 @@ def test_cloud_is_the_part_that_the_classification_calls_so(tiles):
 def test_cloud_is_told_of_the_tiles_whose_scenes_are_all_classified(catalog, tmp_path):
     items = find_items(catalog, Rules(), None)
     next(item for item in items if item.id == "S2_1").assets.pop("scl")
-    plan = make_plan(items, zoom=ZOOM)
+    plan = make_plan(search_all(items), zoom=ZOOM)
     scenes = {name: () for name in SENSOR_NAMES} | {"lores": plan.scenes["lores"]}
-    how = {"quant": "paper", "encoding": "png"}
-    block = Block(path=tmp_path / "all.arrow", tiles=plan.tiles, scenes=scenes, **how)
+    block = Block(path=tmp_path / "all.arrow", tiles=plan.tiles, scenes=scenes)
     rows = read_rows([commit(block)]).to_pandas()
     known = rows.scene_ids.map(list).map(["S2_0"].__eq__)
     assert 0 < known.sum() < len(rows)
@@ -137,13 +136,12 @@ def test_cloud_is_told_of_the_tiles_whose_scenes_are_all_classified(catalog, tmp
 
 
 def test_cloud_and_date_of_a_tile_are_those_of_the_pixels_that_were_seen(catalog, tmp_path):
-    plan = make_plan(find_items(catalog, Rules(), None), zoom=ZOOM)
+    plan = make_plan(search_all(find_items(catalog, Rules(), None)), zoom=ZOOM)
     chosen = plan.scenes["lores"]
     ground = shapely.union_all([scene.footprint for scene in chosen])
     places = tuple(tiles_of_bbox(ground.bounds, ZOOM))
     scenes = {name: () for name in SENSOR_NAMES} | {"lores": chosen}
-    how = {"quant": "paper", "encoding": "png"}
-    block = Block(path=tmp_path / "all.arrow", tiles=places, scenes=scenes, **how)
+    block = Block(path=tmp_path / "all.arrow", tiles=places, scenes=scenes)
     rows = read_rows([commit(block)]).to_pandas()
     west, top = (round(value, -2) for value in utm(-98.4, 38.5, 32614))
     _, edge = lonlat(west + 2000, top - 2000, 32614)
@@ -169,7 +167,7 @@ def test_a_classification_that_is_missing_is_refused_before_any_work(catalog, tm
         if "scl" in item.assets:
             item.assets["scl"].href = str(tmp_path / "gone.tif")
     with pytest.raises(ValueError, match=r"asset of S2_0 must exist, got no file .*gone\.tif"):
-        make_plan(items, zoom=ZOOM)
+        make_plan(search_all(items), zoom=ZOOM)
 
 
 def test_filters_drop_samples_and_leave_tiles(catalog, out, tiles, tmp_path):
@@ -356,9 +354,9 @@ def test_control_points_over_relief_are_told_apart_from_flat_ones():
     rng = np.random.default_rng(3)
     for point in (rough := RadarGeometry(32614, *utm(-98.4, 38.5, 32614)).gcps((2000, 2600))):
         point.x += float(rng.normal(0, 2e-3))
-    smooth, bent = check_gcps(flat), check_gcps(rough)
-    assert smooth.residual_px < 0.05 < 5 < bent.residual_px
-    assert smooth.tps_px < 0.5 < bent.tps_px
+    (smooth_residual, smooth_tps), (residual, tps) = gcp_errors_px(flat), gcp_errors_px(rough)
+    assert smooth_residual < 0.05 < 5 < residual
+    assert smooth_tps < 0.5 < tps
 
 
 def data_folder():

@@ -86,7 +86,7 @@ def curate(
     ] = False,
 ) -> None:
     """Cut aligned radar, lores and hires tiles into PMTiles archives."""
-    from salib.curate.area import SPECS, area_of_boxes
+    from salib.curate.area import SPECS
     from salib.curate.index import Filters
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules
@@ -98,7 +98,7 @@ def curate(
     if spec is not None:
         if spec not in SPECS:
             raise ValueError(f"spec must be one of {', '.join(SPECS)}, got {spec!r}")
-        area, zoom = area_of_boxes(SPECS[spec].boxes), SPECS[spec].zoom if zoom is None else zoom
+        area, zoom = SPECS[spec].area, SPECS[spec].zoom if zoom is None else zoom
         dates = dates or SPECS[spec].dates
     if zoom is None:
         raise ValueError("zoom must be given unless --spec is, got neither")
@@ -178,8 +178,7 @@ def fetch(
 
         typer.echo(fetch_chips(name, folder, base_url=base_url, offline=offline))
     else:
-        from salib.curate.released.fetch import RELEASES, fetch_archives
-        from salib.curate.released.index import index_released
+        from salib.curate.released import RELEASES, fetch_archives, index_released
 
         if name not in RELEASES:
             known = ", ".join([*RELEASES, *home])

@@ -1,15 +1,16 @@
 """The ground that is asked for: a bbox, a GeoJSON file or a named set of areas, and its tiles."""
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import shapely
-from jaxtyping import Float
+from jaxtyping import Float, Shaped
 from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
-from salib.tiles.grid import Bounds, TileId, split_bbox, tile_bounds, tiles_of_bbox
+from salib.tiles.grid import TileId, split_bbox, tile_bounds, tiles_of_bbox
 
 Area = Sequence[float | int] | str | Path | BaseGeometry
 """West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""
@@ -28,44 +29,19 @@ class Spec:
     zoom: int
     samples: int
     dates: str
-    boxes: tuple[Bounds, ...]
+    area: BaseGeometry
 
 
-def _squares(side: float, *corners: tuple[float, float]) -> tuple[Bounds, ...]:
-    return tuple((west, south, west + side, south + side) for west, south in corners)
+def _specs() -> dict[str, Spec]:
+    features = json.loads(Path(__file__).with_name("specs.geojson").read_text())["features"]
+    areas = [shapely.geometry.shape(feature["geometry"]) for feature in features]
+    about = [feature["properties"] for feature in features]
+    return {
+        told.pop("name"): Spec(**told, area=area) for told, area in zip(about, areas, strict=True)
+    }
 
 
-_EIGHT = (
-    *((-122.0, 38.3), (-112.3, 33.2), (-104.9, 40.2), (-97.8, 30.1)),
-    *((-93.8, 41.7), (-84.6, 33.5), (-81.6, 28.2), (-76.8, 40.0)),
-)
-_FOURTEEN = (
-    *((-123.4, 44.5), (-121.5, 37.0), (-118.0, 34.0), (-116.5, 43.2), (-112.0, 33.0)),
-    *((-106.9, 34.6), (-100.5, 46.3), (-97.6, 37.3), (-95.8, 29.6)),
-    *((-91.0, 43.5), (-84.5, 33.5), (-82.0, 28.0), (-78.5, 35.5), (-76.0, 40.5)),
-)
-_EIGHTEEN = (
-    *((-122.5, 45.4), (-122.0, 37.3), (-119.8, 36.7), (-117.2, 47.6), (-112.1, 33.4)),
-    *((-111.9, 40.6), (-106.7, 35.0), (-104.9, 39.7), (-100.8, 46.8), (-97.5, 35.4)),
-    *((-95.5, 29.7), (-93.3, 44.9), (-90.2, 38.6), (-86.8, 36.1), (-84.4, 33.7)),
-    *((-81.4, 28.5), (-78.7, 35.8), (-75.2, 40.0)),
-)
-SPECS = {
-    "small": Spec(
-        zoom=15, samples=21497, dates="2023-05-01/2023-09-30", boxes=_squares(0.5, *_EIGHT)
-    ),
-    "full": Spec(
-        zoom=15, samples=146502, dates="2023-05-01/2023-09-30", boxes=_squares(1.0, *_FOURTEEN)
-    ),
-    "micro": Spec(
-        zoom=17, samples=188060, dates="2023-05-01/2023-09-30", boxes=_squares(0.25, *_EIGHTEEN)
-    ),
-}
-
-
-def area_of_boxes(boxes: Iterable[Sequence[float | int]]) -> BaseGeometry:
-    """Union of bboxes, each cut in two where it crosses the antimeridian."""
-    return shapely.union_all([shapely.box(*part) for box in boxes for part in split_bbox(box)])
+SPECS = _specs()
 
 
 def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:
@@ -84,25 +60,32 @@ def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:
 
 def tiles_off(ground: BaseGeometry | None, tiles: Sequence[TileId]) -> list[TileId]:
     """Tiles that do not meet the ground, in their order."""
-    if ground is None or not tiles:
+    if ground is None:
         return [*tiles]
     shares = covered_fraction(ground, tiles)
     return [tile for tile, share in zip(tiles, shares.tolist(), strict=True) if not share]
 
 
+def tile_boxes(tiles: Sequence[TileId]) -> Shaped[np.ndarray, " tiles"]:
+    """Outlines of tiles in degrees."""
+    west, south, east, north = np.array([tile_bounds(tile) for tile in tiles]).reshape(-1, 4).T
+    return shapely.box(west, south, east, north)
+
+
 def covered_fraction(area: BaseGeometry, tiles: Sequence[TileId]) -> Float[np.ndarray, " tiles"]:
     """Part of each tile that lies within `area` (degrees)."""
-    west, south, east, north = np.array([tile_bounds(tile) for tile in tiles]).reshape(-1, 4).T
-    boxes = shapely.box(west, south, east, north)
+    boxes = tile_boxes(tiles)
     shapely.prepare(area)
     return shapely.area(shapely.intersection(area, boxes)) / shapely.area(boxes)
 
 
 def area_of(area: Area) -> BaseGeometry:
-    """Polygons of what was asked for."""
+    """Polygons of what was asked for; a bbox is cut in two where it crosses the antimeridian."""
     if isinstance(area, BaseGeometry):
         return area
-    return read_area(area) if isinstance(area, str | Path) else area_of_boxes([area])
+    if isinstance(area, str | Path):
+        return read_area(area)
+    return shapely.union_all([shapely.box(*part) for part in split_bbox(area)])
 
 
 def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
@@ -120,10 +103,10 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
     if not path.is_file():
         raise ValueError(f"{name} must be a GeoJSON file, got no file {path}")
     try:
-        found = shapely.from_geojson(path.read_text())
+        parsed = shapely.from_geojson(path.read_text())
     except (shapely.errors.GEOSException, UnicodeDecodeError) as error:
         raise ValueError(f"{name} must be GeoJSON (RFC 7946), got {path} ({error})") from error
-    parts = [part for part in polygons(found) if part.area > 0]
+    parts = [part for part in polygons(parsed) if part.area > 0]
     if not parts:
         raise ValueError(f"{name} must hold a polygon with an area, got none in {path}")
     for part in parts:

@@ -70,8 +70,7 @@ def _distinct_points(
 def tile_points(tiles: Sequence[TileId]) -> Float[np.ndarray, "points lonlat=2"]:
     """Longitude and latitude of a regular lattice of points within each tile."""
     edges = np.array([tile_bounds(tile) for tile in tiles]).reshape(-1, 4)
+    west, south, east, north = edges.T[..., None, None]
     parts = (np.arange(POINTS) + 0.5) / POINTS
-    lon = edges[:, None, :1] + parts[None, None, :] * (edges[:, 2:3] - edges[:, :1])[:, None]
-    lat = edges[:, 1:2, None] + parts[None, :, None] * (edges[:, 3:4] - edges[:, 1:2])[:, None]
-    shape = (len(edges), POINTS, POINTS)
-    return np.stack([np.broadcast_to(lon, shape), np.broadcast_to(lat, shape)], -1).reshape(-1, 2)
+    lon, lat = west + parts * (east - west), south + parts[:, None] * (north - south)
+    return np.stack(np.broadcast_arrays(lon, lat), -1).reshape(-1, 2)

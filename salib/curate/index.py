@@ -4,14 +4,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import geopandas
 import pandas as pd
-import shapely
 
 from salib.config import SENSOR_NAMES, SENSORS
-from salib.tiles.grid import TileId, tile_bounds, tile_gsd_m
+from salib.curate.area import tile_boxes
+from salib.tiles.grid import TileId, hilbert_ids, tile_gsd_m
 
 MIN_VALID = 0.95
 """Part of a tile that a sensor must have seen for the place to be a joint sample."""
@@ -78,64 +77,58 @@ def joint_samples(
         ValueError: if no sample is left.
     """
     filters = filters or Filters()
-    seen: dict[str, dict[TileId, dict]] = {name: {} for name in sensors}
-    seeing = tiles.query(f"valid_frac >= {filters.min_valid}")
-    for row in seeing.to_dict(orient="records"):
-        seen[row["sensor"]][TileId(row["z"], row["x"], row["y"])] = row
-    joint = [
-        tile
-        for tile in sorted(seen[sensors[0]], key=lambda tile: tile.hilbert)
-        if tile.z == zoom
-        and all(seen[name].keys() >= {*_needed(tile, SENSORS[name].levels_down)} for name in seen)
-    ]
-    if not joint:
+    parts = {name: _whole(tiles, name, zoom, filters.min_valid) for name in sensors}
+    joint = pd.concat(parts, axis=1, join="inner")
+    if joint.empty:
         raise ValueError(
             f"area must hold a tile that {', '.join(sensors)} all see to {filters.min_valid:.0%}, "
             "got none: widen the area or the dates"
         )
-    rows = pd.DataFrame([_sample(tile, seen) for tile in joint])
-    kept = _passing(rows, filters)
-    if not kept.any():
-        raise ValueError(f"filters must leave a sample, got none of {len(rows)} with {filters}")
-    rows = rows[kept].reset_index(drop=True)
-    tiles_left = [tile for tile, keep in zip(joint, kept, strict=True) if keep]
-    splits = split_by_block(tiles_left, filters.valid_share)
-    rows["split"] = list(splits.values())
-    boxes = [shapely.box(*tile_bounds(tile)) for tile in splits]
-    return geopandas.GeoDataFrame(rows, geometry=boxes, crs="EPSG:4326")
-
-
-def _needed(tile: TileId, levels: int) -> list[TileId]:
-    """The tile and all finer ones within it, `levels` zooms down."""
-    children = tile.children() if levels else ()
-    return [tile, *(finer for child in children for finer in _needed(child, levels - 1))]
-
-
-def _sample(tile: TileId, seen: dict[str, dict[TileId, dict]]) -> dict[str, Any]:
-    row: dict[str, Any] = {"tile_id": tile.hilbert, **tile._asdict(), "gsd_m": tile_gsd_m(tile)}
-    shown = {name: tiles[tile] for name, tiles in seen.items()}
-    for name in shown:
-        for column in ("valid_frac", "datetime", "scene_ids", "gsd_native_m"):
-            row[f"{column}_{name}"] = shown[name][column]
-    for name in (name for name in shown if SENSORS[name].classified):
-        row[f"cloud_frac_{name}"] = shown[name]["cloud_frac"]
-    reference = [*shown][1]
-    for name in (name for name in shown if name != reference):
-        apart = row[f"datetime_{name}"] - row[f"datetime_{reference}"]
-        row[f"days_{name}"] = abs(apart.total_seconds()) / _DAY_S
-    return row
-
-
-def _passing(rows: pd.DataFrame, filters: Filters) -> pd.Series:
-    kept = pd.Series(True, index=rows.index)
+    x, y = (joint.index.get_level_values(name) for name in ("x", "y"))
+    joint = joint.assign(tile_id=hilbert_ids(zoom, x.to_numpy(), y.to_numpy()))
+    rows = _samples(joint.sort_values("tile_id"), zoom, sensors)
+    passing = pd.Series(True, index=rows.index)
     for column, most in (
         ("cloud_frac_lores", filters.max_cloud_frac),
         ("days_radar", filters.max_days_radar),
         ("days_hires", filters.max_days_hires),
     ):
         if most is not None and column in rows:
-            kept &= rows[column] <= most
-    return kept
+            passing &= rows[column] <= most
+    if not passing.any():
+        raise ValueError(f"filters must leave a sample, got none of {len(rows)} with {filters}")
+    rows = rows.loc[passing].reset_index(drop=True)
+    places = [TileId(*place) for place in zip(rows.z, rows.x, rows.y, strict=True)]
+    splits = split_by_block(places, filters.valid_share)
+    rows["split"] = list(splits.values())
+    return geopandas.GeoDataFrame(rows, geometry=tile_boxes([*splits]), crs="EPSG:4326")
+
+
+def _whole(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> pd.DataFrame:
+    """A sensor's tiles of `zoom`, by x and y, that it sees with all finer ones within."""
+    seen = tiles.query("sensor == @sensor and valid_frac >= @least")
+    base = seen.query("z == @zoom").set_index(["x", "y"])
+    for level in range(1, SENSORS[sensor].levels_down + 1):
+        finer = seen.query("z == @zoom + @level")[["x", "y"]] // 2**level
+        counts = finer.value_counts()
+        base = base.loc[base.index.isin(counts.index[counts == 4**level])]
+    return base
+
+
+def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
+    """One row per sample from the columns of each sensor."""
+    x, y = (joint.index.get_level_values(name) for name in ("x", "y"))
+    columns = {"tile_id": joint.tile_id, "z": zoom, "x": x, "y": y}
+    columns["gsd_m"] = [tile_gsd_m(TileId(zoom, *place)) for place in joint.index]
+    for name in sensors:
+        for column in ("valid_frac", "datetime", "scene_ids", "gsd_native_m"):
+            columns[f"{column}_{name}"] = joint[name][column]
+    for name in (name for name in sensors if SENSORS[name].classified):
+        columns[f"cloud_frac_{name}"] = joint[name].cloud_frac
+    for name in (name for name in sensors if name != sensors[1]):
+        apart = joint[name].datetime - joint[sensors[1]].datetime
+        columns[f"days_{name}"] = apart.dt.total_seconds().abs() / _DAY_S
+    return pd.DataFrame(columns).reset_index(drop=True)
 
 
 def check_share(share: float | int) -> None:

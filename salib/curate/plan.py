@@ -1,33 +1,31 @@
-"""What will be rendered: places, scenes, units of work, and what is said before it begins."""
+"""What will be rendered: tiles, scenes, units of work, and what is said before it begins."""
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import geopandas
 import numpy as np
-import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSORS
-from salib.curate.area import covered_fraction, tiles_of_area, tiles_off
+from salib.curate.area import covered_fraction, tile_boxes, tiles_of_area, tiles_off
 from salib.curate.cover import cover
 from salib.curate.index import MIN_VALID
 from salib.curate.rasters.remote import payers
-from salib.curate.search.catalog import Rules, Scene, check_files, search
-from salib.curate.shards import Block
+from salib.curate.search.catalog import Scene, check_files
+from salib.curate.shards import Block, Rendering
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
 
-BLOCK_LEVELS = 2
 UNCOVERED = "uncovered.geojson"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be rendered: places, and for each sensor the fewest scenes that cover them.
+    """What will be rendered: tiles, and for each sensor the fewest scenes that cover them.
 
-    `uncovered` holds places that were asked for and the sensors that no scene shows them to.
+    `uncovered` holds tiles that were asked for and the sensors that no scene shows them to.
     """
 
     zoom: int
@@ -37,62 +35,52 @@ class Plan:
 
 
 def make_plan(
-    items: Sequence[pystac.Item],
+    scenes: Mapping[str, Sequence[Scene]],
     *,
     zoom: int,
     area: BaseGeometry | None = None,
-    rules: Rules | None = None,
     exclude: BaseGeometry | None = None,
     select: str = "intersects",
     min_valid: float | int = MIN_VALID,
 ) -> Plan:
-    """Search, keep the tiles that all sensors cover, choose the fewest scenes for them.
+    """Keep the tiles that all sensors cover, choose the fewest scenes for them.
 
     A sensor covers a tile if `min_valid` of it lies within the footprints of its scenes.
     """
-    sensors = (rules or Rules()).sensors
-    found = {name: search(items, name, rules, area) for name in sensors}
-    seen = {n: shapely.union_all([scene.footprint for scene in found[n]]) for n in sensors}
+    seen = {n: shapely.union_all([one.footprint for one in scenes[n]]) for n in scenes}
     common = shapely.intersection_all([*seen.values()])
     if common.is_empty:
-        listed = f"{', '.join(sensors[:-1])} and {sensors[-1]}"
-        raise ValueError(f"{listed} scenes must overlap, got none in the area")
+        *names, last = scenes
+        raise ValueError(f"{', '.join(names)} and {last} scenes must overlap, got none in the area")
     asked = tiles_of_area(
         shapely.box(*common.bounds) if area is None else area, zoom, select=select
     )
-    free = tiles_off(exclude, asked)
-    if asked and not free:
+    tiles = tiles_off(exclude, asked)
+    if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
-    asked = free
-    lacks = {
-        name: covered_fraction(ground, asked) < min_valid if asked else np.zeros(0, dtype=bool)
-        for name, ground in seen.items()
+    lacks = np.array([covered_fraction(ground, tiles) < min_valid for ground in seen.values()])
+    names = np.array([*scenes])
+    uncovered = {
+        tile: names[lacking].tolist()
+        for tile, lacking in zip(tiles, lacks.T, strict=True)
+        if lacking.any()
     }
-    bare = {
-        tile: [name for name in sensors if lacks[name][number]] for number, tile in enumerate(asked)
-    }
-    tiles = [tile for tile, lacking in bare.items() if not lacking]
-    if not tiles:
+    covered = tuple(tile for tile in tiles if tile not in uncovered)
+    if not covered:
         edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
         raise ValueError(
-            f"area must hold a tile of zoom {zoom} that all sensors cover, got none of {len(asked)}"
+            f"area must hold a tile of zoom {zoom} that all sensors cover, got none of {len(tiles)}"
             f": they cover about ({edges}); move the area, or raise zoom"
         )
-    scenes = {name: cover(found[name], tiles) for name in sensors}
-    for name in sensors:
-        check_files(scenes[name])
-    uncovered = {} if area is None else {tile: who for tile, who in bare.items() if who}
-    return Plan(zoom=zoom, tiles=tuple(tiles), scenes=scenes, uncovered=uncovered)
+    chosen = {name: cover(scenes[name], covered) for name in scenes}
+    check_files(scene for name in chosen for scene in chosen[name])
+    return Plan(
+        zoom=zoom, tiles=covered, scenes=chosen, uncovered={} if area is None else uncovered
+    )
 
 
 def make_blocks(
-    plan: Plan,
-    folder: Path,
-    *,
-    quant: str,
-    encoding: str = "png",
-    resampling: str = "smooth",
-    requester_pays: bool = False,
+    plan: Plan, folder: Path, rendering: Rendering, *, requester_pays: bool = False
 ) -> list[Block]:
     """The plan as units of work in Hilbert order, each with the scenes that meet it."""
     trees = {
@@ -100,16 +88,18 @@ def make_blocks(
         for name in plan.scenes
     }
     blocks = []
-    for parent, tiles in blocks_of(plan.tiles, BLOCK_LEVELS).items():
+    for parent, tiles in blocks_of(plan.tiles).items():
         ground = shapely.box(*tile_bounds(parent))
         scenes = {
             name: tuple(plan.scenes[name][n] for n in sorted(tree.query(ground, "intersects")))
             for name, tree in trees.items()
         }
-        path = folder / f"{parent.z}-{parent.x}-{parent.y}.arrow"
-        how = {"quant": quant, "encoding": encoding, "resampling": resampling}
         block = Block(
-            path=path, tiles=tuple(tiles), scenes=scenes, requester_pays=requester_pays, **how
+            path=folder / f"{parent.z}-{parent.x}-{parent.y}.arrow",
+            tiles=tuple(tiles),
+            scenes=scenes,
+            rendering=rendering,
+            requester_pays=requester_pays,
         )
         blocks.append(block)
     return blocks
@@ -131,16 +121,10 @@ def estimate_bytes(plan: Plan, sensor: str) -> int:
 
 
 def write_uncovered(path: Path, plan: Plan) -> None:
-    """Write the places that stay bare as GeoJSON, with the names of the sensors that lack there."""
-    features = [
-        {
-            "type": "Feature",
-            "geometry": shapely.geometry.mapping(shapely.box(*tile_bounds(tile))),
-            "properties": {"tile": "/".join(map(str, tile)), "lacks": sensors},
-        }
-        for tile, sensors in plan.uncovered.items()
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    """Write the tiles that stay bare as GeoJSON, with the names of the sensors that lack there."""
+    names = ["/".join(map(str, tile)) for tile in plan.uncovered]
+    about, boxes = {"tile": names, "lacks": plan.uncovered.values()}, tile_boxes([*plan.uncovered])
+    path.write_text(geopandas.GeoDataFrame(about, geometry=boxes).to_json(drop_id=True))
 
 
 def tell(plan: Plan, say: Callable[[str], object]) -> None:
@@ -155,8 +139,7 @@ def tell(plan: Plan, say: Callable[[str], object]) -> None:
 
 def check_bill(plan: Plan, requester_pays: bool, say: Callable[[str], object]) -> None:
     """Say what is billed to the caller, and refuse it unless it was asked for."""
-    for name in plan.scenes:
-        scenes = plan.scenes[name]
+    for name, scenes in plan.scenes.items():
         hrefs = payers([href for scene in scenes for href in scene.files])
         if not hrefs:
             continue

@@ -24,12 +24,11 @@ from salib.curate.output import (
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
-from salib.curate.rasters.mosaic import QUANTS, RESAMPLINGS
-from salib.curate.rasters.reader import close_files, keep_files
+from salib.curate.rasters.reader import close_files
 from salib.curate.rasters.remote import ReadError
 from salib.curate.search import sources
-from salib.curate.search.catalog import Rules, search
-from salib.curate.shards import commit, read_rows
+from salib.curate.search.catalog import Rules, search_all
+from salib.curate.shards import Rendering, commit, read_rows
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
@@ -42,10 +41,8 @@ from salib.files.artifact import (
     stamp,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
-from salib.tiles.codec import ENCODINGS
 
 ZOOMS = (8, 20)
-CHECKS = "radar.json"
 TILE_BYTES = 40_000
 """A low guess at an encoded tile; a sample has seven, each in a shard and in an archive."""
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -94,8 +91,8 @@ def curate(
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
         select: `intersects` takes every tile that meets the area, `within` those that lie in it.
         filters: which tiles become joint samples.
-        quant: `paper` or `released`, see `render.sar_to_8bit`.
-        resampling: `smooth`, or `nearest` as the released code, see `render.mosaic`.
+        quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
+        resampling: `smooth`, or `nearest` as the released code, see `mosaic.mosaic`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
         engine: where blocks of tiles are rendered, how often again, and how many may fail.
@@ -111,7 +108,9 @@ def curate(
             blocks than the engine allows.
         OSError: if the disk is full or another run writes to `out`.
     """
-    _check(zoom, quant, resampling, encoding)
+    if not ZOOMS[0] <= zoom <= ZOOMS[1]:
+        raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
+    rendering = Rendering(quant=quant, resampling=resampling, encoding=encoding)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
     filters, say = filters or Filters(), report or (lambda _: None)
     with only_writer(out):
@@ -119,14 +118,12 @@ def curate(
         banned = excluded_ground(exclude)
         key = {
             "zoom": zoom,
-            "area": None if ground is None else _digest(ground),
-            "exclude": None if banned is None else _digest(banned),
+            "area": _digest(ground),
+            "exclude": _digest(banned),
             "select": select,
             "rules": asdict(rules),
             "filters": asdict(filters),
-            "quant": quant,
-            "resampling": resampling,
-            "encoding": encoding,
+            **asdict(rendering),
             "recipe": RECIPES["curate"],
             SOURCE: source_digest("salib.curate"),
         }
@@ -141,20 +138,18 @@ def curate(
             say(f"kept: {out} was curated from the same inputs{code_remark(out, key)}")
             return out
         plan = make_plan(
-            items,
+            search_all(items, rules, ground),
             zoom=zoom,
             area=ground,
-            rules=rules,
             exclude=banned,
             select=select,
             min_valid=filters.min_valid,
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
-        if shards.is_dir() and not is_kept(shards, key):
+        if not is_kept(shards, key):
             shutil.rmtree(shards, ignore_errors=True)
-        how = {"quant": quant, "encoding": encoding, "resampling": resampling}
-        blocks = make_blocks(plan, shards, requester_pays=requester_pays, **how)
+        blocks = make_blocks(plan, shards, rendering, requester_pays=requester_pays)
         waiting = unfinished(blocks)
         if len(waiting) < len(blocks):
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
@@ -167,23 +162,19 @@ def curate(
                 sources.write_snapshot(out / SNAPSHOT, items, rules, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
-            options = {"retry": _may_pass, "start": keep_files, "quarantine": out / QUARANTINE}
-            try:
-                failed = run_jobs(commit, blocks, engine, unit="block", **options)
-            finally:
-                close_files()
+            options = {"retry": _may_pass, "quarantine": out / QUARANTINE}
+            failed = run_jobs(commit, blocks, engine, unit="block", **options)
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
-            # 40 MB of scipy: after the workers' end
-            from salib.curate.rasters.gcps import radar_checks
-
-            checks = radar_checks(plan.scenes["radar"], rows, shards / CHECKS, requester_pays)
-            write_output(out, plan, paths, rows, filters, {"radar": checks}, engine.workers)
+            finish = {"requester_pays": requester_pays, "workers": engine.workers}
+            write_output(out, plan, paths, rows, filters, **finish)
         except OSError as error:
             if error.errno not in FULL:
                 raise
             text = f"The disk of {out} is full. Finished blocks are kept: free space and run again"
             raise OSError(error.errno, text) from error
+        finally:
+            close_files()
         if failed:
             left = f"{len(failed)} of {len(blocks)} blocks are left out"
             say(f"{left}, see {out / QUARANTINE}: run again")
@@ -198,8 +189,8 @@ def _may_pass(error: ValueError) -> bool:
     return isinstance(error, ReadError) and error.again
 
 
-def _digest(ground: BaseGeometry) -> str:
-    return sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
+def _digest(ground: BaseGeometry | None) -> str | None:
+    return None if ground is None else sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
 
 
 def _items(
@@ -208,26 +199,13 @@ def _items(
     """Items of the catalogue; an API's answer is frozen beside the output and read from there."""
     if not sources.is_remote(catalog):
         return sources.find_items(catalog, rules, ground)
-    asked = {"catalog": str(catalog), "rules": asdict(rules)}
-    asked["area"] = None if ground is None else _digest(ground)
+    asked = {"catalog": str(catalog), "rules": asdict(rules), "area": _digest(ground)}
     query = json.dumps(asked, sort_keys=True)
     answered = sources.snapshot_query(out / SNAPSHOT)
     if answered != query:
         if answered is not None:
             check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
-        for name in rules.sensors:
-            search(items, name, rules, ground)
+        search_all(items, rules, ground)  # an answer without a scene is refused, not kept
         sources.write_snapshot(out / SNAPSHOT, items, rules, query)
     return sources.read_snapshot(out / SNAPSHOT)
-
-
-def _check(zoom: int, quant: str, resampling: str, encoding: str) -> None:
-    if not ZOOMS[0] <= zoom <= ZOOMS[1]:
-        raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
-    if quant not in QUANTS:
-        raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
-    if resampling not in RESAMPLINGS:
-        raise ValueError(f"resampling must be one of {', '.join(RESAMPLINGS)}, got {resampling!r}")
-    if encoding not in ENCODINGS:
-        raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")

@@ -4,20 +4,19 @@ import hashlib
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Int, Int16
 
 from salib.config import SENSORS
-from salib.curate.rasters.mosaic import mosaic
+from salib.curate.rasters.mosaic import QUANTS, RESAMPLINGS, mosaic
 from salib.curate.rasters.reader import Span
 from salib.curate.rasters.remote import reading
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
-from salib.tiles.codec import encode
+from salib.tiles.codec import ENCODINGS, encode
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
 
 _SCHEMA = pa.schema(
@@ -42,15 +41,28 @@ ROW = [name for name in _SCHEMA.names if name != "data"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Rendering:
+    """How scenes become tiles: see `mosaic` and `encode`."""
+
+    quant: str = "paper"
+    resampling: str = "smooth"
+    encoding: str = "png"
+
+    def __post_init__(self) -> None:
+        choices = {"quant": QUANTS, "resampling": RESAMPLINGS, "encoding": ENCODINGS}
+        for name, values in choices.items():
+            if (value := getattr(self, name)) not in values:
+                raise ValueError(f"{name} must be one of {', '.join(values)}, got {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """A job: tiles within one parent, and the scenes of each sensor that meet it."""
 
     path: Path
     tiles: tuple[TileId, ...]
     scenes: dict[str, tuple[Scene, ...]]
-    quant: str
-    encoding: str
-    resampling: str = "smooth"
+    rendering: Rendering = field(default_factory=Rendering)
     requester_pays: bool = False
 
     @property
@@ -81,10 +93,9 @@ def _groups(block: Block) -> list[list[dict]]:
     for sensor in block.scenes:
         tiles = [*block.tiles]
         for _ in range(SENSORS[sensor].levels_down):
-            quarters = blocks_of(tiles, levels=1).values()
-            finer = [[child for tile in each for child in tile.children()] for each in quarters]
-            groups.append([row for each in finer for row in _rendered(block, sensor, each)])
-            tiles = [tile for each in finer for tile in each]
+            spans = blocks_of([child for tile in tiles for child in tile.children()]).values()
+            groups.append([row for each in spans for row in _rendered(block, sensor, each)])
+            tiles = [tile for each in spans for tile in each]
     return groups
 
 
@@ -121,19 +132,21 @@ def _mapped(path: Path) -> Iterator[list[pa.RecordBatch]]:
 
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
     scenes, span = block.scenes[sensor], Span.around([*tiles])
-    image = mosaic(scenes, span, quant=block.quant, resampling=block.resampling)
+    how = block.rendering
+    image = mosaic(scenes, span, quant=how.quant, resampling=how.resampling)
     rows = []
     for tile in tiles:
         top, left = (tile.y - span.y) * TILE_PX, (tile.x - span.x) * TILE_PX
         here = np.s_[top : top + TILE_PX, left : left + TILE_PX]
-        shares = _shares(image.source[here], len(scenes))
+        # pixels of each scene; 0 counts those of none
+        shares = np.bincount(image.source[here].ravel() + 1, minlength=len(scenes) + 1)[1:]
         if not shares.any():
             continue
         most, used = int(shares.argmax()), np.flatnonzero(shares).tolist()
         cloud = math.nan
         if image.cloud is not None and all(scenes[number].scl for number in used):
             cloud = float(image.cloud[here].sum() / shares.sum())
-        data = encode(image.image[here], block.encoding)
+        data = encode(image.image[here], how.encoding)
         row = {
             "sensor": sensor,
             "valid_frac": float(shares.sum()) / TILE_PX**2,
@@ -148,8 +161,3 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
         }
         rows.append(tile._asdict() | row)
     return rows
-
-
-def _shares(source: Int16[np.ndarray, "height width"], scenes: int) -> Int[np.ndarray, " scenes"]:
-    """Pixels of each scene."""
-    return np.bincount(source.ravel() + 1, minlength=scenes + 1)[1:]

@@ -94,7 +94,6 @@ def run_jobs(
     *,
     unit: str,
     retry: Callable[[ValueError], bool] | None = None,
-    start: Callable[[], object] | None = None,
     quarantine: Path | None = None,
 ) -> list[Outcome]:
     """Run the unfinished jobs, with a progress bar that counts the finished ones as well.
@@ -105,7 +104,6 @@ def run_jobs(
         engine: where they run.
         unit: what a job is called in messages.
         retry: whether a failed job may succeed later; by default never.
-        start: called in each worker, or here, before its first job.
         quarantine: CSV file that lists the failed jobs, absent if there are none. Without it the
             first failure ends the run.
 
@@ -121,7 +119,7 @@ def run_jobs(
     done, allowed = len(jobs) - len(waiting), engine.max_failed * len(jobs)
     with (
         tqdm(None, unit, len(jobs), initial=done, unit=unit, disable=None) as bar,
-        closing(_outcomes(attempt, waiting, engine, start, unit)) as outcomes,
+        closing(_outcomes(attempt, waiting, engine, unit)) as outcomes,
     ):
         for outcome in outcomes:
             bar.update()
@@ -179,15 +177,12 @@ def _outcomes(
     attempt: Callable[[Job], Outcome],
     jobs: Sequence[Job],
     engine: Engine,
-    start: Callable[[], object] | None,
     unit: str,
 ) -> Generator[Outcome, None, None]:
     if engine.name != "dask" and (engine.workers == 1 or len(jobs) < 2):
-        if start is not None:
-            start()
         yield from map(attempt, jobs)
         return
-    with _executor(engine, start) as (executor, killed):
+    with _executor(engine) as (executor, killed):
         waiting, suspects = {executor.submit(attempt, job): job for job in jobs}, []
         try:
             for done in as_completed(waiting):
@@ -212,14 +207,14 @@ def _outcomes(
 
 @contextmanager
 def _executor(
-    engine: Engine, start: Callable[[], object] | None
+    engine: Engine,
 ) -> Iterator[tuple[Executor, type[Exception] | tuple[()]]]:
     """Workers, and the error that tells of a job that killed several of them."""
     with ExitStack() as stack:
         if engine.name == "threads":
-            yield stack.enter_context(ThreadPoolExecutor(engine.workers, initializer=start)), ()
+            yield stack.enter_context(ThreadPoolExecutor(engine.workers)), ()
         elif engine.name == "processes":
-            how = get_context("spawn"), _start_process, (start,)
+            how = get_context("spawn"), _start_process
             yield stack.enter_context(ProcessPoolExecutor(engine.workers, *how)), ()
         else:
             try:
@@ -239,14 +234,12 @@ def _executor(
             yield client.get_executor(pure=False), KilledWorker
 
 
-def _start_process(start: Callable[[], object] | None) -> None:
+def _start_process() -> None:
     """Prepare a worker process: one thread of OpenCV, and no life after the parent's."""
     cv2.setNumThreads(1)
     parent = parent_process()
     if parent is not None:
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
-    if start is not None:
-        start()
 
 
 def _follow(sentinel: int) -> None:

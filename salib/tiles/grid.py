@@ -109,12 +109,19 @@ def tiles_of_bbox(bbox: Sequence[float | int], zoom: int) -> list[TileId]:
     check_zoom(zoom)
     tiles = set()
     for west, south, east, north in split_bbox(bbox):
-        left, top = _fractional(west, north, zoom)
-        right, bottom = _fractional(east, south, zoom)
-        cols = range(_floor(left, zoom), _ceil(right, zoom))
-        rows = range(_floor(top, zoom), _ceil(bottom, zoom))
+        left, top = to_mercator(west, min(north, MAX_LAT))
+        right, bottom = to_mercator(east, max(south, -MAX_LAT))
+        cols = _between(left + HALF_WORLD_M, right + HALF_WORLD_M, zoom)
+        rows = _between(HALF_WORLD_M - top, HALF_WORLD_M - bottom, zoom)
         tiles |= {TileId(zoom, x, y) for x in cols for y in rows}
     return sorted(tiles, key=lambda tile: tile.hilbert)
+
+
+def _between(first_m: float, last_m: float, zoom: int) -> range:
+    """Columns or rows; an edge that is a tile's own up to rounding counts as that edge."""
+    side, tile_m = 1 << zoom, 2 * HALF_WORLD_M / (1 << zoom)
+    low, high = math.floor(first_m / tile_m + 1e-7), math.ceil(last_m / tile_m - 1e-7)
+    return range(min(side - 1, max(0, low)), min(side, max(1, high)))
 
 
 def blocks_of(tiles: Sequence[TileId], levels: int = 2) -> dict[TileId, list[TileId]]:
@@ -164,18 +171,3 @@ def _turn(half: int, x: np.ndarray, y: np.ndarray, right: np.ndarray, low: np.nd
     x, y = np.where(flip, half - 1 - x, x), np.where(flip, half - 1 - y, y)
     swap = low == 0
     return np.where(swap, y, x), np.where(swap, x, y)
-
-
-def _fractional(lon: float, lat: float, zoom: int) -> tuple[float, float]:
-    x_m, y_m = to_mercator(lon, max(-MAX_LAT, min(MAX_LAT, lat)))
-    side = (1 << zoom) / (2 * HALF_WORLD_M)
-    return (x_m + HALF_WORLD_M) * side, (HALF_WORLD_M - y_m) * side
-
-
-def _floor(value: float, zoom: int) -> int:
-    """Rounded down, but an edge that is a tile's own up to rounding counts as that edge."""
-    return min((1 << zoom) - 1, max(0, math.floor(value + 1e-7)))
-
-
-def _ceil(value: float, zoom: int) -> int:
-    return min(1 << zoom, max(1, math.ceil(value - 1e-7)))

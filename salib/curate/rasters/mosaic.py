@@ -4,12 +4,13 @@
 give their bands, and 0 where there is no value.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float32, Int16, Shaped, UInt8, UInt16
+from jaxtyping import Bool, Int16, Shaped, UInt8
 
 from salib.config import SENSORS
 from salib.curate.rasters.reader import BlockReader, Span
@@ -49,12 +50,7 @@ def sar_to_8bit(
         dn: digital numbers of a GRD product, or what `amplitude` makes of another.
         quant: `paper` saturates at 255; `released` wraps 256 to 0 as the released code does, so
             that the brightest pixels are black.
-
-    Raises:
-        ValueError: for another quant.
     """
-    if quant not in QUANTS:
-        raise ValueError(f"quant must be one of {', '.join(QUANTS)}, got {quant!r}")
     levels = np.minimum(np.arange(1 << 16) * 256 // FULL_SCALE_DN, 256)
     table = np.minimum(levels, 255) if quant == "paper" else levels % 256
     if dn.dtype != np.uint16:
@@ -62,14 +58,17 @@ def sar_to_8bit(
     return np.take(table.astype(np.uint8), dn)
 
 
-def amplitude(power: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Float32[np.ndarray, "*shape"]:
-    """What a GRD product would hold for this backscatter, so that one stretch serves both.
+def amplitude(pixels: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Shaped[np.ndarray, "*shape"]:
+    """What a GRD product would hold for gamma0, so that one stretch serves both.
 
     Args:
-        power: gamma0, as power or in decibels.
+        pixels: backscatter, as power or in decibels; integers are digital numbers already.
         in_db: whether it is in decibels.
     """
-    linear = 10 ** (power.astype(np.float32) / 10) if in_db else power.astype(np.float32)
+    if pixels.dtype.kind != "f":
+        return pixels
+    power = pixels.astype(np.float32)
+    linear = 10 ** (power / 10) if in_db else power
     return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)
 
 
@@ -96,6 +95,8 @@ def mosaic(
     for number, scene in enumerate(scenes):
         values, fresh, gsd[number] = _layer(scene, span, quant, resampling)
         fresh &= bare
+        if not fresh.any():
+            continue
         cv2.copyTo(values, fresh.view(np.uint8), image)
         cv2.copyTo(np.full(shape, number, np.int16), fresh.view(np.uint8), source)
         bare ^= fresh
@@ -109,49 +110,35 @@ def _layer(
 ) -> tuple[Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], float]:
     """A scene's pixels as a tile has them, where it has any, and its metres per pixel."""
     sensor = SENSORS[scene.sensor]
-    if sensor.dtype != "uint8":
-        return _bands(scene, span, resampling)
-    reader = BlockReader(
-        scene.hrefs,
-        bands=len(sensor.bands),
-        how=sensor.interpolation if resampling == "smooth" else resampling,
-        nodata=sensor.nodata,
-        every=sensor.radar,
-        opaque=sensor.interpolation == "linear",
-        prepare=_to_dn(scene) if sensor.radar else None,
-    )
-    values, valid = reader.read(span)
+    eight_bit = sensor.dtype == "uint8"
+    grids = (
+        [scene.hrefs] if eight_bit else [(href,) for href in scene.hrefs]
+    )  # which differ in size
+    readers = [
+        BlockReader(
+            hrefs,
+            bands=len(sensor.bands) // len(grids),
+            how=sensor.interpolation if resampling == "smooth" else resampling,
+            nodata=sensor.nodata,
+            every=sensor.radar,
+            opaque=sensor.interpolation == "linear",
+            prepare=partial(amplitude, in_db=scene.in_db) if sensor.radar else None,
+        )
+        for hrefs in grids
+    ]
+    parts, valid = zip(*(reader.read(span) for reader in readers), strict=True)
+    everywhere = np.logical_and.reduce(valid)
+    values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
     if sensor.radar:
         values = sar_to_8bit(values, quant=quant)
-    elif values.dtype != np.uint8:
-        raise ValueError(f"{scene.sensor} scene must be 8-bit, got {values.dtype} in {scene.id}")
-    return _rgba(values), valid, scene.native_gsd_m or reader.native_gsd_m(span)
-
-
-def _bands(
-    scene: Scene, span: Span, resampling: str
-) -> tuple[UInt16[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"], float]:
-    """Bands of one file each, which may differ in size; valid where every band is."""
-    sensor = SENSORS[scene.sensor]
-    how = sensor.interpolation if resampling == "smooth" else resampling
-    readers = [BlockReader((href,), bands=1, how=how, nodata=sensor.nodata) for href in scene.hrefs]
-    bands, valid = zip(*(reader.read(span) for reader in readers), strict=True)
-    everywhere = np.logical_and.reduce(valid)
-    if any(band.dtype != np.uint16 for band in bands if everywhere.any()):
-        raise ValueError(f"{scene.sensor} scene must be 16-bit, got {bands[0].dtype} in {scene.id}")
-    values = np.concatenate(bands, axis=2).astype(np.int32) + scene.offset_dn
-    values = np.clip(values, 1, sensor.max_value).astype(np.uint16)
-    finest = min(reader.native_gsd_m(span) for reader in readers)
-    return values, everywhere, scene.native_gsd_m or finest
-
-
-def _to_dn(scene: Scene) -> Callable[[np.ndarray], np.ndarray]:
-    """Digital numbers as they are; floating-point backscatter as the amplitude of a GRD product."""
-
-    def to_dn(pixels: np.ndarray) -> np.ndarray:
-        return amplitude(pixels, in_db=scene.in_db) if pixels.dtype.kind == "f" else pixels
-
-    return to_dn
+    elif (eight_bit or everywhere.any()) and any(part.dtype != sensor.dtype for part in parts):
+        depth = "8-bit" if eight_bit else "16-bit"
+        got = ", ".join(dict.fromkeys(str(part.dtype) for part in parts))
+        raise ValueError(f"{scene.sensor} scene must be {depth}, got {got} in {scene.id}")
+    if not eight_bit:
+        values = np.clip(values.astype(np.int32) + scene.offset_dn, 1, sensor.max_value)
+    gsd_m = scene.native_gsd_m or min(reader.native_gsd_m(span) for reader in readers)
+    return _rgba(values) if eight_bit else values.astype(np.uint16), everywhere, gsd_m
 
 
 def _cloud(

@@ -8,7 +8,6 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import reduce
 from typing import NamedTuple
 
 import cv2
@@ -16,7 +15,6 @@ import numpy as np
 import rasterio
 from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioIOError
-from rasterio.windows import Window
 
 from salib.curate.rasters.georeference import Points, scene_model
 from salib.curate.rasters.remote import FRESH, as_read_errors, failure, location
@@ -30,8 +28,6 @@ FINER_THAN = 1.1
 """The coarsest overview is read that is at most this many times coarser than what is asked."""
 
 INTERPOLATION = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
-Nodes = tuple[np.ndarray, np.ndarray]
-"""Column and row of every 16th pixel of a span."""
 
 
 class Span(NamedTuple):
@@ -102,8 +98,8 @@ class BlockReader:
         shape = span.rows * TILE_PX, span.cols * TILE_PX
         col, row = self.model(*node_lonlat(span))
         level = _level(self.overviews, _pixels_per_step(col, row))
-        pixels, (col, row) = self._window(level, (col, row))
-        if pixels is None:
+        pixels, col, row = self._window(level, col, row)
+        if not pixels.size:
             empty = np.zeros((*shape, self.bands + self.opaque), dtype=np.uint8)
             return empty, np.zeros(shape, dtype=bool)
         good = self._valid(pixels)
@@ -133,46 +129,37 @@ class BlockReader:
         step = _pixels_per_step(*self.model(lon, lat))
         return gsd_m(float(np.median(lat)), span.z) / step
 
-    def _window(self, level: int, nodes: Nodes) -> tuple[np.ndarray | None, Nodes]:
-        """Bands of an overview where the nodes are, and where within them the nodes lie."""
-        window = None, nodes
-        for number in range(len(self.hrefs)):
-            window = self._take(number, level, nodes, window[0])
-        return window
-
-    def _take(
-        self, number: int, level: int, nodes: Nodes, pixels: np.ndarray | None
-    ) -> tuple[np.ndarray | None, Nodes]:
-        """Read one file's bands into `pixels`, which the first file makes."""
-        (col, row), href = nodes, self.hrefs[number]
-        with as_read_errors(href), _opened(level, href) as dataset:
-            across, down = dataset.width / self.width, dataset.height / self.height
-            left, right = _clip(col * across, dataset.width)
-            top, bottom = _clip(row * down, dataset.height)
-            if right <= left or bottom <= top:
-                return None, nodes
-            each = self.bands // len(self.hrefs)
-            if pixels is None:
-                shape = self.bands, bottom - top, right - left
-                pixels = np.empty(shape, dataset.dtypes[0])
-            elif pixels.dtype != dataset.dtypes[0]:
-                raise ValueError(
-                    f"{self.hrefs[number]} must hold {pixels.dtype}, got {dataset.dtypes[0]}"
-                )
-            part = pixels[number * each : (number + 1) * each]
-            window = Window(left, top, right - left, bottom - top)  # pyright: ignore[reportCallIssue]
-            dataset.read(list(range(1, each + 1)), out=part, window=window)
-        return pixels, (col * across - 0.5 - left, row * down - 0.5 - top)
+    def _window(self, level: int, col: Points, row: Points) -> tuple[np.ndarray, Points, Points]:
+        """Bands of an overview where the nodes are (empty if elsewhere), and the nodes in it."""
+        pixels, each = np.empty((0, 0, 0)), self.bands // len(self.hrefs)
+        x, y = col, row
+        for number, href in enumerate(self.hrefs):
+            with as_read_errors(href), _opened(level, href) as dataset:
+                across, down = dataset.width / self.width, dataset.height / self.height
+                left, right = _clip(col * across, dataset.width)
+                top, bottom = _clip(row * down, dataset.height)
+                if right <= left or bottom <= top:
+                    break
+                if number == 0:
+                    shape = self.bands, bottom - top, right - left
+                    pixels = np.empty(shape, dataset.dtypes[0])
+                    x, y = col * across - 0.5 - left, row * down - 0.5 - top
+                elif pixels.dtype != dataset.dtypes[0]:
+                    raise ValueError(f"{href} must hold {pixels.dtype}, got {dataset.dtypes[0]}")
+                part = pixels[number * each : (number + 1) * each]
+                window = (top, bottom), (left, right)
+                dataset.read(list(range(1, each + 1)), out=part, window=window)
+        return pixels, x, y
 
     def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
         """Pixels with values, neither NaN nor nodata; None where all have."""
         nodata, floats = self.nodata, pixels.dtype.kind == "f"
         if nodata is None and not floats:
             return None
-        good = [band != (np.nan if nodata is None else nodata) for band in pixels]
+        good = pixels != (np.nan if nodata is None else nodata)
         if floats:
-            good = [one & np.isfinite(band) for one, band in zip(good, pixels, strict=True)]
-        valid = reduce(np.logical_and if self.every else np.logical_or, good)
+            good &= np.isfinite(pixels)
+        valid = (np.logical_and if self.every else np.logical_or).reduce(good)
         return None if valid.all() else valid
 
 
@@ -207,36 +194,29 @@ def _overviews(href: str, width: int) -> list[int]:
 
 
 class _OpenFiles(threading.local):
-    files: "OrderedDict[tuple[str, int], rasterio.DatasetReader] | None" = None
+    def __init__(self) -> None:
+        self.files: OrderedDict[tuple[str, int], rasterio.DatasetReader] = OrderedDict()
 
 
 _open = _OpenFiles()
 
 
-def keep_files() -> None:
-    """From now on this thread leaves the files that it reads open, the latest `FILES`.
-
-    GDAL keeps decoded blocks of open files only, and neighbouring spans have blocks in common.
-    """
-    _open.files = _open.files or OrderedDict()
-
-
 def close_files() -> None:
-    """Close the files that this thread has left open, and leave no more."""
-    for file in (_open.files or {}).values():
-        file.close()
-    _open.files = None
+    """Close the files that this thread has left open."""
+    while _open.files:
+        _open.files.popitem()[1].close()
 
 
 @contextmanager
 def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
-    """A file at full size (-1) or at one of its overviews; one that fails is not kept open.
+    """A file at full size (-1) or at one of its overviews; the latest `FILES` stay open.
 
-    With the option GDAL reads on opening where all images of the file are. Else later calls do so,
+    GDAL keeps decoded blocks of open files only, and neighbouring spans have blocks in common.
+    With the option it reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    place, files = location(href), _open.files
-    file = None if files is None else files.pop((place, level), None)
+    place = location(href)
+    file = _open.files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
     try:
@@ -244,12 +224,9 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     except BaseException:
         file.close()
         raise
-    if files is None:
-        file.close()
-    else:
-        files[place, level] = file
-        if len(files) > FILES:
-            files.popitem(last=False)[1].close()
+    _open.files[place, level] = file
+    if len(_open.files) > FILES:
+        _open.files.popitem(last=False)[1].close()
 
 
 def _level(overviews: list[int], step: float) -> int:

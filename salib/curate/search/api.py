@@ -1,5 +1,7 @@
 """A search in a STAC API, which must give every item that it counts."""
 
+from collections.abc import Sequence
+
 import pystac
 import pystac_client
 import requests
@@ -32,14 +34,8 @@ def ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pysta
             return list(client.get_items(recursive=True))
         if area is None:
             raise ValueError(f"area must say where to search {address}, got none")
-        # Sensors of one collection are asked for once.
-        asked = {rules.collections(name): name for name in reversed(rules.sensors)}
-        return [
-            item
-            for name in rules.sensors
-            if name in asked.values()
-            for item in _asked(client, rules, name, area)
-        ]
+        queries = dict.fromkeys((rules.collections(n), rules.dates_of(n)) for n in rules.sensors)
+        return [item for query in queries for item in _asked(client, *query, area)]
     except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:
         raise ValueError(
             f"catalog must be a STAC API or catalogue that can be reached, got {address} "
@@ -48,37 +44,30 @@ def ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pysta
 
 
 def _asked(
-    client: pystac_client.Client, rules: Rules, sensor: str, area: BaseGeometry
+    client: pystac_client.Client, collections: Sequence[str], dates: str | None, area: BaseGeometry
 ) -> list[pystac.Item]:
-    """Every item of a sensor in the area; the API's own count is held against what came."""
-    named = offered = [*rules.collections(sensor)]
+    """Every item of the collections in the area; the API's own count is held against what came."""
+    named = offered = [*collections]
     if client.conforms_to("COLLECTIONS"):
         offered = [collection.id for collection in client.get_collections()]
         named = [name for name in named if name in offered]
     if not named:
         raise ValueError(
-            f"catalog must hold the collection {rules.collections(sensor)[0]}, got "
+            f"catalog must hold the collection {collections[0]}, got "
             f"{client.get_self_href()} with {', '.join(offered) or 'none'}"
         )
-    found = client.search(
+    ends = [end or ".." for end in (dates or "..").split("/")]
+    search = client.search(
         collections=named,
         intersects=shapely.geometry.mapping(area),
-        datetime=_rfc3339(rules.dates_of(sensor)),
+        datetime=None if {*ends} == {".."} else "/".join(ends),
         limit=PAGE,
     )
-    items = {item.id: item for item in found.items()}
-    counted = found.matched()
+    items = {item.id: item for item in search.items()}
+    counted = search.matched()
     if counted is not None and len(items) < counted:
         raise ValueError(
             f"catalog must give every item, got {len(items)} of {counted} of {named[0]} from "
             f"{client.get_self_href()}: run again"
         )
     return list(items.values())
-
-
-def _rfc3339(dates: str | None) -> str | None:
-    """The interval as an API takes it: whole days, an open end as `..`."""
-    if dates is None or dates in ("../..", "/"):
-        return None
-    first, _, last = dates.partition("/")
-    return f"{first or '..'}/{last or '..'}" if "/" in dates else first

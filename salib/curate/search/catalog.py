@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -102,26 +102,6 @@ class Scene:
         return f"{said}; terrain corrected, CC-BY-4.0" if self.rtc else said
 
 
-def choose_assets(item: pystac.Item, sensor: str) -> tuple[str, ...]:
-    """Files of an item that `sensor` is rendered from: one, or one per band.
-
-    Raises:
-        ValueError: if the item has none of the known assets, such as a radar scene in HH only.
-    """
-    return tuple(asset_href(item.assets[key]) for key in asset_keys(item, sensor))
-
-
-def asset_keys(item: pystac.Item, sensor: str) -> tuple[str, ...]:
-    """Keys of the assets that `choose_assets` takes."""
-    if sensor not in SENSORS:
-        raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
-    for keys in SENSORS[sensor].assets:
-        if all(key in item.assets for key in keys):
-            return keys
-    known = " or ".join(" and ".join(keys) for keys in SENSORS[sensor].assets)
-    raise ValueError(f"{sensor} item must have assets {known}, got {item.id}: {[*item.assets]}")
-
-
 def search(
     items: Iterable[pystac.Item],
     sensor: str,
@@ -144,50 +124,54 @@ def search(
     dates, wanted = rules.dates_of(sensor), rules.collections(sensor)
     first, last = parse_dates(dates)
     unique = {item.id: item for item in items if item.collection_id in wanted}
-    found = [scene for item in unique.values() if (scene := scene_of(item, sensor, rules))]
-    inside = [scene for scene in found if area is None or scene.footprint.intersects(area)]
+    usable = [scene for item in unique.values() if (scene := scene_of(item, sensor, rules))]
+    inside = [scene for scene in usable if area is None or scene.footprint.intersects(area)]
     timely = [scene for scene in inside if first <= scene.datetime <= last]
     clear = [scene for scene in timely if scene.cloud <= rules.max_cloud]
     if not clear:
-        if found and not inside:
-            why = SENSORS[sensor].absent if SENSORS[sensor].rare else "move the area"
+        row = SENSORS[sensor]
+        if not usable:
+            why = f"{row.absent}, or not then: widen the area or the dates"
+        elif not inside:
+            why = row.absent if row.rare else "move the area"
         else:
             why = "widen the one that takes them away"
-            why = (
-                why
-                if found
-                else f"{SENSORS[sensor].absent}, or not then: widen the area or the dates"
-            )
         raise ValueError(
             f"{' or '.join(wanted)} search must find a scene: the catalogue has {len(unique)}, "
-            f"{len(found)} of them usable, {len(inside)} of those in the area, {len(timely)} of "
+            f"{len(usable)} of them usable, {len(inside)} of those in the area, {len(timely)} of "
             f"those in dates {dates}, none with at most {rules.max_cloud} % cloud; {why}"
         )
     return sorted(clear, key=lambda scene: _rank(scene, rules))
 
 
+def search_all(
+    items: Sequence[pystac.Item], rules: Rules | None = None, area: BaseGeometry | None = None
+) -> dict[str, list[Scene]]:
+    """Usable scenes of each sensor, see `search`."""
+    rules = rules or Rules()
+    return {sensor: search(items, sensor, rules, area) for sensor in rules.sensors}
+
+
 def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
     """The item as a scene, or None if it is not usable."""
-    mode = item.properties.get("sar:instrument_mode", rules.instrument_mode)
+    said, row = item.properties, SENSORS[sensor]
+    mode = said.get("sar:instrument_mode", rules.instrument_mode)
     ground = _footprint(item)
-    row = SENSORS[sensor]
-    if ground is None or (row.radar and mode != rules.instrument_mode):
+    keys = next((keys for keys in row.assets if {*keys} <= item.assets.keys()), None)
+    if ground is None or keys is None or (row.radar and mode != rules.instrument_mode):
         return None
-    try:
-        keys = asset_keys(item, sensor)
-    except ValueError:
-        return None
-    asset, said = item.assets[keys[0]], item.properties
+    asset = item.assets[keys[0]]
     classes = [item.assets[key] for key in SCL if key in item.assets]
     spacing = said.get("gsd", said.get("sar:pixel_spacing_range"))
     gsd = asset.extra_fields.get("gsd", spacing)
-    cloud, unstated = said.get("eo:cloud_cover"), math.inf if row.classified else 0.0
+    cloud = said.get("eo:cloud_cover")
+    cloud = cloud if cloud is not None else math.inf if row.classified else 0.0
     bands = asset.extra_fields.get("raster:bands") or asset.extra_fields.get("bands") or [{}]
     return Scene(
         id=item.id,
         sensor=sensor,
         datetime=_when(item),
-        cloud=float(unstated if cloud is None else cloud),
+        cloud=float(cloud),
         footprint=ground,
         hrefs=tuple(asset_href(item.assets[key]) for key in keys),
         procedural=said.get("platform") == "procedural",
@@ -263,17 +247,20 @@ def _when(item: pystac.Item) -> datetime:
     moment = item.datetime or item.common_metadata.start_datetime
     if moment is None:
         raise ValueError(f"item must have a datetime, got none in {item.id}")
+    return _utc(moment)
+
+
+def _utc(moment: datetime) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def _period(text: str) -> tuple[datetime, datetime]:
     """First and last moment of a year, a month, a day or a moment; of all time for `..`."""
     if text in ("", ".."):
-        return datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    if re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
-        period: Any = pd.Period(text)
-        first, last = (period.to_timestamp(how=how).floor("us") for how in ("start", "end"))
-        return first.to_pydatetime().replace(tzinfo=UTC), last.to_pydatetime().replace(tzinfo=UTC)
-    moment = datetime.fromisoformat(text)
-    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return moment, moment
+        return _utc(datetime.min), _utc(datetime.max)
+    if not re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
+        moment = _utc(datetime.fromisoformat(text))
+        return moment, moment
+    period: Any = pd.Period(text)
+    ends = period.start_time, period.end_time.floor("us")
+    return _utc(ends[0].to_pydatetime()), _utc(ends[1].to_pydatetime())

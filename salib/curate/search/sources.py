@@ -10,7 +10,7 @@ import pystac
 import stac_geoparquet.arrow
 from shapely.geometry.base import BaseGeometry
 
-from salib.curate.search.catalog import SCL, Rules, asset_href, asset_keys, scene_of
+from salib.curate.search.catalog import Rules, asset_href, scene_of
 from salib.files.artifact import atomic_file
 
 APIS = {
@@ -43,28 +43,22 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
         ValueError: if there is no such catalogue, it is no STAC, it cannot be reached, or the API
             gave fewer items than it counts.
     """
-    if not is_remote(where):
-        return read_snapshot(where) if str(where).endswith(".parquet") else _walk(Path(where))
-    address = APIS.get(str(where), str(where))
-    from salib.curate.search.api import ask_api  # pystac_client takes a second to import
+    if is_remote(where):
+        from salib.curate.search.api import ask_api  # pystac_client takes a second to import
 
-    return ask_api(address, rules, area)
+        return ask_api(APIS.get(str(where), str(where)), rules, area)
+    return read_snapshot(where) if str(where).endswith(".parquet") else _read_catalog(Path(where))
 
 
-def open_catalog(path: str | Path) -> pystac.Catalog:
-    """A static STAC catalogue or collection by the path of its JSON, or of the folder of one.
-
-    Raises:
-        ValueError: if there is no such file, or it is no STAC catalogue.
-    """
-    path = Path(path)
+def _read_catalog(path: Path) -> list[pystac.Item]:
     path = path / "catalog.json" if path.is_dir() else path
     if not path.is_file():
         raise ValueError(f"catalog must be a catalog.json on disk, got {path}: write the scenes")
     try:
-        return pystac.Catalog.from_file(str(path.resolve()))
+        catalog = pystac.Catalog.from_file(str(path.resolve()))
     except (pystac.STACTypeError, pystac.STACError, KeyError, ValueError) as error:
         raise ValueError(f"catalog must be STAC JSON, got {path} ({error})") from error
+    return list(catalog.get_items(recursive=True))
 
 
 def write_snapshot(
@@ -96,11 +90,11 @@ def read_snapshot(path: str | Path) -> list[pystac.Item]:
     if not Path(path).is_file():
         raise ValueError(f"catalog must exist, got no file {path}")
     try:
-        found = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)))
-        for item in found:
-            item["assets"] = {k: _stated(v) for k, v in item["assets"].items() if v}
-            item["properties"] = _stated(item["properties"])
-        return [pystac.Item.from_dict(item) for item in found]
+        records = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)))
+        for record in records:  # a column of the table has a cell in every row
+            record["assets"] = {k: _stated(v) for k, v in record["assets"].items() if v}
+            record["properties"] = _stated(record["properties"])
+        return [pystac.Item.from_dict(record) for record in records]
     except (KeyError, ValueError, TypeError, OSError, pystac.STACError) as error:
         raise ValueError(f"catalog must be stac-geoparquet, got {path} ({error})") from error
 
@@ -136,21 +130,17 @@ def items_digest(items: Sequence[pystac.Item]) -> str:
     return total.hexdigest()
 
 
-def _walk(path: Path) -> list[pystac.Item]:
-    return list(open_catalog(path).get_items(recursive=True))
-
-
 def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
     sensors = [name for name in rules.sensors if item.collection_id in rules.collections(name)]
-    scenes = {name: scene for name in sensors if (scene := scene_of(item, name, rules))}
+    scenes = [scene for name in sensors if (scene := scene_of(item, name, rules))]
     if not scenes:
         return None
-    keys = [*(key for name in scenes for key in asset_keys(item, name)), *SCL]
+    by_href = {asset_href(asset): key for key, asset in item.assets.items()}
+    keys = dict.fromkeys(by_href[href] for scene in scenes for href in scene.files)
     properties = {k: item.properties[k] for k in KEPT if item.properties.get(k) is not None}
     for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range"):
         if name in properties:
             properties[name] = float(properties[name])
-    scene = next(iter(scenes.values()))
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -158,10 +148,10 @@ def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
         "id": item.id,
         "collection": item.collection_id,
         "geometry": item.geometry,
-        "bbox": list(map(float, scene.footprint.bounds)),
-        "properties": properties | {"datetime": scene.datetime.isoformat()},
+        "bbox": list(map(float, scenes[0].footprint.bounds)),
+        "properties": properties | {"datetime": scenes[0].datetime.isoformat()},
         "links": [],
-        "assets": {key: _asset(item.assets[key]) for key in keys if key in item.assets},
+        "assets": {key: _asset(item.assets[key]) for key in keys},
     }
 
 
@@ -173,7 +163,6 @@ def _asset(asset: pystac.Asset) -> dict:
 
 
 def _stated(values: dict) -> dict:
-    """What is not null; a column of the table has a cell in every row."""
     return {key: value for key, value in values.items() if value is not None}
 
 

@@ -1,1 +1,0 @@
-"""The tile archives that the paper's authors released: download and index."""
