@@ -206,10 +206,6 @@ def test_scores_without_a_positive_label_or_a_labelled_pixel_are_refused_or_zero
     unlabelled = metrics.of_sums(np.zeros((5, 2, 2), np.int64), metrics.mean_iou)
     with pytest.raises(ValueError, match="every bootstrap sample"):
         statistics.bootstrap(unlabelled, statistics.resample(5, 7, np.random.default_rng(0)))
-    with pytest.raises(ValueError, match="classes below 2"):
-        metrics.mask_counts(np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), 2), 2)
-    with pytest.raises(ValueError, match="at least one item"):
-        statistics.accuracy_interval(np.zeros(0, bool))
 
 
 def test_seed_interval_is_student_s_and_one_seed_has_none():
@@ -235,8 +231,6 @@ def test_holm_equals_its_definition_and_keeps_nan():
     np.testing.assert_array_equal(gaps[~np.isnan(gaps)], adjusted)
     assert np.flatnonzero(np.isnan(gaps)).tolist() == [0, 6]
     assert multiple.comparisons(np.full(3, np.nan)).compared == 0
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        multiple.comparisons(np.array([0.1, 1.1]))
 
 
 def test_where_no_model_differs_holm_finds_any_difference_one_time_in_twenty(monkeypatch):
@@ -360,8 +354,6 @@ def test_percentages_of_the_paper_are_cut_not_rounded():
     assert percent(352 / 993, truncate=False) == "35.45"
     for number in range(1001):
         assert percent(number / 1000, truncate=True) == f"{number / 10:.2f}"
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        percent(1.01, truncate=True)
 
 
 def test_every_assumption_that_names_a_field_shows_what_the_protocols_hold():

@@ -56,16 +56,14 @@ class Candidate:
     sensors: tuple[str, ...] = SENSOR_NAMES
 
     def __post_init__(self) -> None:
-        """Check the sensor and the side.
+        """Check the sensor.
 
         Raises:
-            ValueError: if there is no such sensor, or `upsample` is below one.
+            ValueError: if there is no such sensor.
         """
         if self.sensor not in (*SENSORS, "joint"):
             known = ", ".join(SENSORS)
             raise ValueError(f"sensor must be {known} or joint, got {self.sensor!r}")
-        if self.upsample < 1:
-            raise ValueError(f"upsample must be at least 1, got {self.upsample}")
 
     @property
     def kind(self) -> str:
