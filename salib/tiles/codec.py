@@ -4,7 +4,7 @@ import io
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped, UInt16
+from jaxtyping import Shaped
 from PIL import Image
 
 ENCODINGS = ("png", "webp")
@@ -29,15 +29,20 @@ def image_format(data: bytes) -> str | None:
 def encode(image: Shaped[np.ndarray, "height width bands"], encoding: str) -> bytes:
     """Lossless bytes of an image; "webp" is a quarter smaller, "png" opens everywhere.
 
-    Images of 16 bits are PNG in either case, see `encode_bands`.
+    Images of 16 bits are PNG in grey in either case, bands one below the other.
 
     Raises:
-        ValueError: for another encoding, or a number of bands that it does not hold.
+        ValueError: for another encoding, a number of bands that it does not hold, or an image of 16
+            bits that is not square, so that the number of bands could not be read back.
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
     if image.dtype == np.uint16:
-        return encode_bands(image)
+        height, width, _ = image.shape
+        if height != width:
+            raise ValueError(f"image of 16 bits must be square, got {height} x {width} px")
+        stacked = np.ascontiguousarray(image.transpose(2, 0, 1)).reshape(-1, width)
+        return cv2.imencode(".png", stacked)[1].tobytes()
     if image.shape[2] not in _TO_CV2:
         raise ValueError(f"image must have 3 or 4 bands, got {image.shape[2]}")
     if encoding == "png":
@@ -49,27 +54,14 @@ def encode(image: Shaped[np.ndarray, "height width bands"], encoding: str) -> by
     return buffer.getvalue()
 
 
-def encode_bands(image: UInt16[np.ndarray, "height width bands"]) -> bytes:
-    """Lossless PNG in 16-bit grey of any number of bands, one below the other.
-
-    Raises:
-        ValueError: if the image is not square, so that the number of bands could not be read back.
-    """
-    height, width, _ = image.shape
-    if height != width:
-        raise ValueError(f"image of 16 bits must be square, got {height} x {width} px")
-    stacked = np.ascontiguousarray(image.transpose(2, 0, 1)).reshape(-1, width)
-    return cv2.imencode(".png", stacked)[1].tobytes()
-
-
 def decode(data: bytes) -> Shaped[np.ndarray, "height width bands"]:
     """Pixel values of an encoded image, whatever the archive says it holds.
 
-    Of 8 bits in RGB(A) order; of 16 bits the bands that `encode_bands` was given.
+    Of 8 bits in RGB(A) order; of 16 bits the bands that `encode` was given.
 
     Raises:
-        ValueError: if the bytes are no whole PNG, JPEG or WebP image of 8 bits, or what
-            `encode_bands` makes.
+        ValueError: if the bytes are no whole PNG, JPEG or WebP image of 8 bits, or what `encode`
+            makes of 16.
     """
     kind = image_format(data)
     if kind is None:
