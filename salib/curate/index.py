@@ -78,7 +78,7 @@ def joint_samples(
         ValueError: if no sample is left.
     """
     filters = filters or Filters()
-    parts = {name: _whole(tiles, name, zoom, filters.min_valid) for name in sensors}
+    parts = {name: whole_tiles(tiles, name, zoom, filters.min_valid) for name in sensors}
     joint = pd.concat(parts, axis=1, join="inner")
     if joint.empty:
         raise ValueError(
@@ -103,7 +103,7 @@ def joint_samples(
     return geopandas.GeoDataFrame(rows, geometry=tile_boxes([*splits]), crs="EPSG:4326")
 
 
-def _whole(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> pd.DataFrame:
+def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> pd.DataFrame:
     """A sensor's tiles of `zoom`, by x and y, that it sees with all finer ones within."""
     seen = tiles.query("sensor == @sensor and valid_frac >= @least")
     base = seen.query("z == @zoom").set_index(["x", "y"])

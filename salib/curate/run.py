@@ -147,7 +147,7 @@ def curate(
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
-        if not is_kept(shards, key):
+        if shards.is_dir() and not is_kept(shards, key):
             shutil.rmtree(shards, ignore_errors=True)
         blocks = make_blocks(plan, shards, rendering, requester_pays=requester_pays)
         waiting = unfinished(blocks)

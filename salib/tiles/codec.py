@@ -10,8 +10,8 @@ from PIL import Image
 ENCODINGS = ("png", "webp")
 
 _ENDS = {"png": b"IEND", "jpeg": b"\xff\xd9"}
-_TO_CV2 = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-_FROM_CV2 = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+_SWAP = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+"""Of red and blue, there and back."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -43,10 +43,10 @@ def encode(image: Shaped[np.ndarray, "height width bands"], encoding: str) -> by
             raise ValueError(f"image of 16 bits must be square, got {height} x {width} px")
         stacked = np.ascontiguousarray(image.transpose(2, 0, 1)).reshape(-1, width)
         return cv2.imencode(".png", stacked)[1].tobytes()
-    if image.shape[2] not in _TO_CV2:
+    if image.shape[2] not in _SWAP:
         raise ValueError(f"image must have 3 or 4 bands, got {image.shape[2]}")
     if encoding == "png":
-        return cv2.imencode(".png", cv2.cvtColor(image, _TO_CV2[image.shape[2]]))[1].tobytes()
+        return cv2.imencode(".png", cv2.cvtColor(image, _SWAP[image.shape[2]]))[1].tobytes()
     buffer = io.BytesIO()
     # `exact` keeps the colour of transparent pixels, `method` 0 and `quality` 0 are the fastest.
     options = {"lossless": True, "method": 0, "quality": 0, "exact": True}
@@ -80,4 +80,4 @@ def decode(data: bytes) -> Shaped[np.ndarray, "height width bands"]:
         )
     if pixels.ndim == 2:
         return pixels[..., None]
-    return cv2.cvtColor(pixels, _FROM_CV2[pixels.shape[2]])
+    return cv2.cvtColor(pixels, _SWAP[pixels.shape[2]])
