@@ -3,9 +3,10 @@
     python benchmarks/heads.py --scale 0.05
     python benchmarks/heads.py
 
-Features are Gaussian classes drawn anew for each task and column: no image is read and no accuracy
-here means anything. Items are those of GEO-Bench's splits times --scale. Rows, the seconds of each
-task, column and stage, go to results/performance/heads.csv; the slowest stage is named at the end.
+Features are z-scored Gaussian classes drawn anew for each task and column: no image is read and no
+accuracy here means anything. Items are those of GEO-Bench's splits times --scale. Rows, the seconds
+of each task, column and stage, go to results/performance/heads.csv; the slowest stage is named at
+the end.
 """
 
 import argparse
@@ -17,8 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from salib.evaluate.columns import Split, stream
-from salib.evaluate.probes.predict import Splits, run_probe
+from salib.evaluate.columns import named_seed
+from salib.evaluate.probes.data import ProbeData, Setting, standardise
+from salib.evaluate.probes.table import PROBES
 from salib.evaluate.protocol import PROTOCOLS
 
 # Classes, and items of train, valid and test, of GEO-Bench v1.0.
@@ -36,40 +38,36 @@ TABLE_2 = ("knn", "kmeans", "kmeans_umap", "neural")
 LINEAR = "linear"  # not in Table 2
 
 
-def made_up(task: str, scale: float) -> Splits:
-    """Gaussian classes that overlap, as an encoder's do: heads are right more often than chance."""
+def made_up(task: str, scale: float) -> tuple[dict[str, ProbeData], np.ndarray]:
+    """Gaussian classes that overlap, as an encoder's do, by column; and the test labels."""
     classes, sizes = TASKS[task]
-    rng = np.random.default_rng(stream(0, task))
+    rng = np.random.default_rng(named_seed(0, task))
     labels = [rng.integers(classes, size=max(60, round(scale * size))) for size in sizes]
-    features: list[dict] = [{} for _ in sizes]
     # Few directions hold most of the variance, as in an encoder's features.
     spread = np.arange(1, DIM + 1) ** -0.5
+    columns = {}
     for column in COLUMNS:
         centres = APART * rng.normal(size=(classes, DIM))
-        for part, split_labels in zip(features, labels, strict=True):
-            noise = rng.normal(size=(len(split_labels), DIM))
-            part[column] = ((centres[split_labels] + noise) * spread).astype(np.float32)
-    return Splits(*(Split(f, y, {}, {}) for f, y in zip(features, labels, strict=True)))
-
-
-def run(stage: str, splits: Splits, column: str, classes: int, seed: int) -> np.ndarray:
-    """Predictions of one stage for one column."""
-    options = {"n_classes": classes, "protocol": PROTOCOLS["default"], "seed": seed}
-    return run_probe(stage, splits, column, **options).predicted
+        parts = [(centres[of] + rng.normal(size=(len(of), DIM))) * spread for of in labels]
+        train, valid, test = standardise(*(part.astype(np.float32) for part in parts))
+        known = {"train_labels": labels[0], "valid_labels": labels[1], "n_classes": classes}
+        columns[column] = ProbeData(train=train, valid=valid, test=test, **known)
+    return columns, labels[2]
 
 
 def timed(task: str, stages: list[str], scale: float) -> list[dict]:
     """Rows of one task."""
-    splits, classes = made_up(task, scale), TASKS[task][0]
+    columns, truth = made_up(task, scale)
     rows = []
-    for column in COLUMNS:
+    for column, data in columns.items():
         for stage in stages:
             wall, cpu = time.perf_counter(), time.process_time()
-            predicted = run(stage, splits, column, classes, stream(0, task, column, stage))
+            setting = Setting(PROTOCOLS["default"], named_seed(0, task, column, stage))
+            predicted = PROBES[stage].run(data, setting).classes
             spent = {"wall_s": time.perf_counter() - wall, "cpu_s": time.process_time() - cpu}
-            accuracy = (predicted == splits.test.labels).mean()
+            accuracy = (predicted == truth).mean()
             rows.append({"task": task, "column": column, "stage": stage, **spent})
-            rows[-1] |= {"n_train": len(splits.train.labels), "accuracy_made_up": accuracy}
+            rows[-1] |= {"n_train": len(data.train), "accuracy_made_up": accuracy}
             print(f"{task:14s}{column:9s}{stage:24s}{spent['wall_s']:8.2f} s", flush=True)
     return rows
 

@@ -21,7 +21,8 @@ from salib import TRAINING, preset
 from salib.curate import Engine, curate
 from salib.evaluate import encoders_of, geobench_tasks, real_tasks
 from salib.evaluate.columns import embed_split
-from salib.evaluate.probes import neighbours as probes
+from salib.evaluate.probes.data import standardise
+from salib.evaluate.probes.neighbours import votes
 from salib.files.artifact import atomic_file, keep
 from salib.training.train import pretrain
 
@@ -54,8 +55,9 @@ def one_seed(folder: Path, seed: int, test: int) -> pd.DataFrame:
             for split in ("train", "test")
         )
         for column, features in train.features.items():
-            known, _, asked = probes.standardise(features, features[:1], held.features[column])
-            guess = probes.knn(known, train.labels, asked, k=20, metric="cosine")
+            known, asked = standardise(features, held.features[column])
+            one_hot = np.eye(task.n_classes, dtype=np.float32)[train.labels]
+            guess = votes(known, one_hot, asked, k=20, metric="cosine").argmax(1)
             right = (guess == held.labels).astype(int)
             rows.append({"seed": seed, "task": task.name, "column": column, "right": right})
     return pd.DataFrame(rows)

@@ -1,7 +1,7 @@
 """Sentinel-2-like bands from red, green, blue and near infrared."""
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float
 
 # Surface reflectance of a band as red, green, blue and near infrared shares; documented stand-ins
 # for a spectral library, in the units of the 8-bit colours.
@@ -24,7 +24,7 @@ BAND_NAMES = ("01", "02", "03", "04", "05", "06", "07", "08", "8A", "09", "10", 
 
 
 def mixed(
-    colours: Float32[np.ndarray, "4 rows cols"], names: tuple[str, ...]
-) -> Float32[np.ndarray, "bands rows cols"]:
+    colours: Float[np.ndarray, "4 rows cols"], names: tuple[str, ...]
+) -> Float[np.ndarray, "bands rows cols"]:
     """Bands by name from red, green, blue and near infrared, in the same units."""
     return np.tensordot(np.array([SHARES[name] for name in names], np.float32), colours, 1)

@@ -128,9 +128,9 @@ class Ledger:
             data: what images it was made from.
         """
         if callable(figure) and not hasattr(figure, "savefig"):
-            drawn = {theme: _themed_svg(figure, key, theme) for theme in INK}
+            drawn = {theme: _svg(figure, key, theme) for theme in INK}
         else:
-            drawn = {"light": _svg(figure, key, transparent=False)}
+            drawn = {"light": _svg(lambda: figure, key, None)}
         files = {theme: f"{key}.{theme}.svg" for theme in drawn}
         sums = {theme: hashlib.sha256(drawn[theme]).hexdigest() for theme in drawn}
         entry = {"kind": "figure", "files": files, "sha256": sums, "caption": caption, "data": data}
@@ -219,27 +219,21 @@ def _base64(content: Any) -> str:
     return base64.b64encode(content).decode()
 
 
-def _svg(figure: Any, key: str, *, transparent: bool) -> bytes:
+def _svg(draw: Callable[[], Any], key: str, theme: str | None) -> bytes:
+    """A drawing in the ink of a theme, without a ground; or, without a theme, as it is."""
     from matplotlib import pyplot, rc_context
 
-    out = io.BytesIO()
-    with rc_context({"svg.hashsalt": key, "svg.fonttype": "path"}):
-        figure.savefig(
-            out, format="svg", bbox_inches="tight", transparent=transparent, metadata={"Date": None}
-        )
+    style: Any = {}
+    if theme is not None:
+        inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
+        style = dict.fromkeys((*inked, "patch.edgecolor", "hatch.color"), INK[theme])
+        style |= {"figure.facecolor": "none", "axes.facecolor": "none", "legend.framealpha": 0.0}
+    out, options = io.BytesIO(), {"format": "svg", "bbox_inches": "tight"}
+    with rc_context(style | {"svg.hashsalt": key, "svg.fonttype": "path"}):
+        figure = draw()
+        figure.savefig(out, transparent=theme is not None, metadata={"Date": None}, **options)
     pyplot.close(figure)
     return out.getvalue()
-
-
-def _themed_svg(draw: Callable[[], Any], key: str, theme: str) -> bytes:
-    from matplotlib import rc_context
-
-    ink = INK[theme]
-    inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
-    style: Any = dict.fromkeys((*inked, "patch.edgecolor", "hatch.color"), ink)
-    style |= {"figure.facecolor": "none", "axes.facecolor": "none", "legend.framealpha": 0.0}
-    with rc_context(style):
-        return _svg(draw(), key, transparent=True)
 
 
 def _caption(caption: str, data: Data) -> str:

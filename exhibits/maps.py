@@ -24,28 +24,27 @@ _DEGREE_DIGITS = 6
 
 
 def cover_rows(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scenes that a curated folder's search found, and the places of its samples.
+    """Scenes that a curated folder's search found, and the tiles of its samples.
 
     Returns:
-        One row a ring of a scene: sensor, id, used (whether the cover took it), ring; and one row a
-        sample: split, ring.
+        One row per ring of a scene: sensor, id, used (whether the cover took it), ring; and one row
+        per sample: split, ring.
 
     Raises:
         ValueError: if the folder lacks its snapshot, index or an archive: curate it again.
     """
-    folder = Path(folder)
-    rows = [
+    scenes = [
         {"sensor": scene.sensor, "id": scene.id, "used": used, "ring": ring}
-        for scene, used in _scenes(folder)
+        for scene, used in _scenes(Path(folder))
         for ring in _rings(scene.footprint)
     ]
-    index = geopandas.read_parquet(folder / "index.parquet")
-    places = [
+    index = geopandas.read_parquet(Path(folder) / "index.parquet")
+    samples = [
         {"split": split, "ring": ring}
-        for split, place in zip(index["split"], index.geometry, strict=True)
-        for ring in _rings(place)
+        for split, tile in zip(index["split"], index.geometry, strict=True)
+        for ring in _rings(tile)
     ]
-    return pd.DataFrame(rows), pd.DataFrame(places)
+    return pd.DataFrame(scenes), pd.DataFrame(samples)
 
 
 def map_layers(
@@ -59,8 +58,8 @@ def map_layers(
         max_samples: of more than these, as many are taken at even steps along the Hilbert curve.
 
     Returns:
-        By sensor `tiles` (a PMTiles archive) and `attribution`; as GeoJSON `scenes` (one feature a
-        scene that was found) and `samples`; `splits`, how many samples of each there are in all;
+        By sensor `tiles` (a PMTiles archive) and `attribution`; as GeoJSON `scenes` (one feature
+        per scene that was found) and `samples`; `splits`, how many samples of each there are;
         `bounds` of the samples: west, south, east, north in degrees.
 
     Raises:
@@ -73,10 +72,10 @@ def map_layers(
     index = geopandas.read_parquet(folder / "index.parquet")
     steps = np.linspace(0, len(index) - 1, min(len(index), max_samples)).astype(int)
     rows = index.iloc[steps].to_dict(orient="records")
-    said = {name: Archive(path).metadata["attribution"] for name, path in paths.items()}
+    attribution = {name: Archive(path).metadata["attribution"] for name, path in paths.items()}
     return {
         "tiles": overviews(paths, max_bytes=max_bytes),
-        "attribution": said,
+        "attribution": attribution,
         "scenes": {"type": "FeatureCollection", "features": scenes},
         "samples": {"type": "FeatureCollection", "features": [_sample_feature(r) for r in rows]},
         "splits": index["split"].value_counts().sort_index().to_dict(),

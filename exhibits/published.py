@@ -32,17 +32,11 @@ def published_triple(data: str | Path) -> dict[str, UInt8[np.ndarray, "height wi
     Raises:
         ValueError: if a file is missing.
     """
-    found = {}
+    images = {}
     for part, bands in PARTS.items():
         path = Path(data) / TRIPLE / f"{part}.tif"
         if not path.is_file():
             raise ValueError(f"data must hold {TRIPLE}/{part}.tif, got {data} without it")
         with rasterio.open(path) as image:
-            found[part] = image.read()[:bands].transpose(1, 2, 0)
-    return {
-        "radar": found["radar"],
-        "lores": found["lores"],
-        "hires": found["hires"],
-        "hires4x": found["hir4x"],
-        "title": TITLE,
-    }
+            images[part] = image.read()[:bands].transpose(1, 2, 0)
+    return {"hires4x": images.pop("hir4x"), **images, "title": TITLE}

@@ -1,26 +1,19 @@
 """What accuracy raw cluster ids have by chance: the k-means rows of the paper's Table 2 (D15)."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from salib.evaluate.fetch.published_tasks import COUNTS
 
 TABLE2_CLASSES = {"m-pv4ger": 2, "m-forestnet": 12, "m-eurosat": 10, "m-brick-kiln": 2}
 
 
-class Chance(NamedTuple):
-    """Simulated accuracies, and their mean and standard deviation in theory."""
-
-    accuracy: Float64[np.ndarray, " draws"]
-    mean: float
-    deviation: float
-
-
-def raw_id_accuracy(n_classes: int, n: int, *, matched: float, draws: int, seed: int) -> Chance:
+def raw_id_accuracy(
+    n_classes: int, n: int, *, matched: float, draws: int, seed: int
+) -> Float64[np.ndarray, " draws"]:
     """Accuracy of raw cluster ids on n test items of balanced classes, over runs of k-means.
 
     Each cluster holds a share `matched` of one class and the rest spread evenly; which number a
@@ -44,12 +37,10 @@ def raw_id_accuracy(n_classes: int, n: int, *, matched: float, draws: int, seed:
         raise ValueError(f"matched must lie in {1 / n_classes:.3g}..1, got {matched}")
     rng = np.random.default_rng(seed)
     other = (1 - matched) / (n_classes - 1)
-    fixed = (_permutations(n_classes, draws, rng) == np.arange(n_classes)).sum(1)
+    numbering = rng.permuted(np.tile(np.arange(n_classes), (draws, 1)), axis=1)
+    fixed = (numbering == np.arange(n_classes)).sum(1)
     expected = (fixed * matched + (n_classes - fixed) * other) / n_classes
-    accuracy = rng.binomial(n, np.clip(expected, 0, 1)) / n
-    mean, numbering = 1 / n_classes, ((matched - other) / n_classes) ** 2
-    sampling = (mean - mean**2 - numbering) / n
-    return Chance(accuracy, mean, float(np.sqrt(numbering + sampling)))
+    return rng.binomial(n, np.clip(expected, 0, 1)) / n
 
 
 def paper_kmeans(known: Sequence[float], *, draws: int, seed: int) -> pd.DataFrame:
@@ -69,17 +60,10 @@ def paper_kmeans(known: Sequence[float], *, draws: int, seed: int) -> pd.DataFra
     parts = []
     for task, classes in TABLE2_CLASSES.items():
         for share in known:
-            own = np.random.SeedSequence([seed, len(parts)]).generate_state(1)[0]
+            drawn_from = np.random.SeedSequence([seed, len(parts)]).generate_state(1)[0]
             matched = min(1.0, 1 / classes + share * (1 - 1 / classes))
-            drawn = raw_id_accuracy(
-                classes, COUNTS[task][2], matched=matched, draws=draws, seed=int(own)
-            ).accuracy
+            options = {"matched": matched, "draws": draws, "seed": int(drawn_from)}
+            accuracy = raw_id_accuracy(classes, COUNTS[task][2], **options)
             facts = {"task": task, "known": float(share), "classes": classes}
-            parts.append(pd.DataFrame({**facts, "accuracy": drawn}))
+            parts.append(pd.DataFrame({**facts, "accuracy": accuracy}))
     return pd.concat(parts, ignore_index=True)
-
-
-def _permutations(
-    n_classes: int, draws: int, rng: np.random.Generator
-) -> Int64[np.ndarray, "draws classes"]:
-    return rng.permuted(np.tile(np.arange(n_classes), (draws, 1)), axis=1)

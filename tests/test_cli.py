@@ -159,7 +159,10 @@ def test_a_jpeg_that_was_cut_is_refused(picture, tmp_path):
         (["fetch", "small", "--offline", "--out", "tiles"], "`salib fetch small --out tiles` with"),
         (["fetch", "geobench", "--out", "data"], "tasks must be of m-bigearthnet"),
         (["fetch", "geobench", "m-euronet", "--out", "data"], "or all, got ['m-euronet']"),
-        (["fetch", "geobench", "all", "--offline", "--out", "data"], "data must hold classific"),
+        (
+            ["fetch", "geobench", "all", "--offline", "--out", "data"],
+            "in data must be there to work offline",
+        ),
         (["fetch", "eurosat", "--offline", "--out", "data"], "data/EuroSAT_RGB.zip must be there"),
         (["pretrain", "none", "--preset", "tiny", "--out", "model"], "none"),
         (["pretrain", "none", "--precision", "fp8", "--out", "model"], "precision must be"),

@@ -527,7 +527,7 @@ def test_a_file_without_coordinates_is_told_so(folder, tmp_path):
         write(tmp_path / "bare.tif", PLAIN)
     with pytest.raises(ValueError, match=r"georeferenced, got no CRS .*write to a \.parquet"):
         embed(tmp_path / "bare.tif", folder, tmp_path / "map.tif")
-    with pytest.raises(ValueError, match=r"readable raster, got .*none\.tif"):
+    with pytest.raises(ValueError, match=r"Could not read .*none\.tif"):
         embed(tmp_path / "none.tif", folder, tmp_path / "map.tif")
 
 

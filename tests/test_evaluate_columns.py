@@ -13,13 +13,15 @@ from salib import build_model, preset
 from salib.config import SENSORS, Levels, plain_levels
 from salib.evaluate import PROTOCOLS, Candidate, columns, evaluate, find_tasks
 from salib.evaluate.columns import embed_split
-from salib.evaluate.croma import PublishedCroma, train_colours, with_task_colours
+from salib.evaluate.croma import PublishedCroma, train_stats, with_task_stats
 from salib.evaluate.features import embed
+from salib.evaluate.probes.data import Prediction, standardise
+from salib.evaluate.probes.table import PROBES
 from salib.evaluate.tasks.inputs import to_input
 from salib.evaluate.tasks.task import iter_split
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
-CROMA = replace(SMALL, sensors=("radar", "lores"), position="patches")
+CROMA = replace(SMALL, sensors=("radar", "s2"), position="patches")
 QUICK = replace(
     PROTOCOLS["default"],
     probes=("knn", "linear", "neural", "kmeans"),
@@ -101,6 +103,26 @@ def test_views_of_an_item_and_its_label_stay_together_from_the_file_on(task, mon
     assert SENSORS["radar"].bands == ("VV", "VH")
 
 
+def test_probes_are_given_z_scored_features_and_no_label_of_a_test_item(task, monkeypatch):
+    given = []
+
+    def spy(data, setting):
+        given.append(data)
+        return Prediction(np.zeros((len(data.test), data.n_classes), np.float32))
+
+    monkeypatch.setattr("salib.evaluate.run.PROBES", {"knn": PROBES["knn"]._replace(run=spy)})
+    one = {"CROMA": Candidate(model=Means(), sensor="lores", trained=False)}
+    options = {"image_px": 32, "seed": 0}
+    evaluate(one, [task], protocol=QUICK, **options)
+    splits = [embed_split(task, split, one, **options) for split in SIZES]
+    for data, column in zip(given, splits[0].features, strict=True):
+        features = standardise(*(split.features[column] for split in splits))
+        for ours, expected in zip((data.train, data.valid, data.test), features, strict=True):
+            np.testing.assert_array_equal(ours, expected)
+        np.testing.assert_array_equal(data.train_labels, splits[0].labels)
+        np.testing.assert_array_equal(data.valid_labels, splits[1].labels)
+
+
 def shown(task):
     """Test images by sensor, 16 px a side and 32 of hires, and their metres a pixel."""
     images, gsd_m = {}, {}
@@ -134,13 +156,13 @@ def test_published_weights_see_the_colours_of_the_tasks_train_split_alone(task):
     pixels = np.concatenate(
         [image.reshape(-1, 3) for image, _ in iter_split(task, "train")]
     ).astype(np.float64)
-    colours = train_colours(task)
+    colours = train_stats(task, "lores")
     np.testing.assert_allclose(colours.mean, pixels.mean(0), rtol=1e-9)
     np.testing.assert_allclose(colours.std, pixels.std(0), rtol=1e-9)
     encoder = Candidate(model=published(), sensor="lores")
-    fitted = with_task_colours({"one": encoder}, task)["one"].model
-    assert fitted.colours == colours
-    assert encoder.model.colours != colours  # what was given is left as it was
+    fitted = with_task_stats({"one": encoder}, task)["one"].model
+    assert fitted.stats["lores"] == colours
+    assert encoder.model.stats["lores"] != colours  # what was given is left as it was
 
 
 def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
@@ -152,7 +174,9 @@ def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
     ends = mean + torch.tensor([[-2.0], [-1.0], [0.0], [2.0], [5.0]]) * std
     colours = Levels(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
     images = ends[:, :, None, None].expand(-1, -1, 8, 8)
-    seen = PublishedCroma(Bands(), colours).embed(images, sensor="lores", gsd_m=torch.ones(5))
+    seen = PublishedCroma(Bands(), {"lores": colours}).embed(
+        images, sensor="lores", gsd_m=torch.ones(5)
+    )
     expected = torch.tensor([0.0, 0.25, 0.5, 1.0, 1.0])[:, None].expand(-1, 3)
     torch.testing.assert_close(seen[:, [3, 2, 1], 0, 0], expected)
 
@@ -174,7 +198,7 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
     options = {"image_px": 16, "seed": 2}
     whole = {"protocol": QUICK, "device": "cpu", "against": "image statistics", **options}
     together = evaluate(every, [task], **whole)
-    features = embed_split(task, "test", with_task_colours(every, task), **options).features
+    features = embed_split(task, "test", with_task_stats(every, task), **options).features
     for name, encoder in every.items():
         own = name.removesuffix(" (b)")
         few = {own: encoder} | {"untrained": every["untrained"]}
@@ -185,7 +209,7 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
             *(rows.sort_values(order, ignore_index=True) for rows in (alone, beside)),
             check_exact=True,
         )
-        found = embed_split(task, "test", with_task_colours(few, task), **options).features[own]
+        found = embed_split(task, "test", with_task_stats(few, task), **options).features[own]
         np.testing.assert_array_equal(found, features[name])
 
 

@@ -13,7 +13,7 @@ import rasterio
 from labelled import read_split
 from PIL import Image
 
-from salib.evaluate import PROTOCOLS, Encoder, evaluate, folder_task
+from salib.evaluate import PROTOCOLS, Candidate, evaluate, folder_task
 from salib.evaluate.tasks import SPLITS
 from salib.evaluate.tasks.image_folder import SUFFIXES, digests, members, read_rgb
 from salib.evaluate.tasks.task import check_disjoint, iter_split
@@ -403,8 +403,8 @@ def test_evaluation_of_a_folder_scores_separable_classes_1_at_their_true_gsd(tmp
             Image.fromarray(values).save(path)
     task = folder_task(tmp_path, gsd_m=0.7, name="shades")
     encoders = {
-        "mine": Encoder(model=Colour(), sensor="lores"),
-        "untrained": Encoder(model=Colour(), sensor="lores", trained=False),
+        "mine": Candidate(model=Colour(), sensor="lores"),
+        "untrained": Candidate(model=Colour(), sensor="lores", trained=False),
     }
     protocol = replace(PROTOCOLS["default"], hidden=16, epochs=10, umap_neighbours=3)
     rows = evaluate(encoders, [task], protocol=protocol, image_px=8, seed=0, against="untrained")

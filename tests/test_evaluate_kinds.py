@@ -19,9 +19,9 @@ from salib.evaluate.croma import PublishedCroma
 from salib.evaluate.grids import embedded_grids, majority_masks, predicted_masks
 from salib.evaluate.probes import segmentation as segmentation_module
 from salib.evaluate.probes.segmentation import HEADS
-from salib.evaluate.run import COLUMNS
+from salib.evaluate.rows import COLUMNS
 from salib.evaluate.scores.metrics import mask_counts, mean_iou
-from salib.evaluate.tasks.inputs import InputRule
+from salib.evaluate.tasks.inputs import InputRule, centre_square
 from salib.evaluate.tasks.task import Task
 from salib.model import save_model
 from salib.model.precision import instructions
@@ -181,7 +181,7 @@ def painted(monkeypatch, shape=(32, 32)):
     names = {split: [str(n) for n in range(count)] for split, count in number.items()}
     monkeypatch.setattr(grids_module, "sample_names", lambda path: names)
 
-    def in_chunks(task, split):
+    def in_chunks(task, split, sides):
         images, masks = [], []
         for _ in range(number[split]):
             mask = np.zeros(shape, np.int64)
@@ -190,8 +190,9 @@ def painted(monkeypatch, shape=(32, 32)):
             paint = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [200, 200, 0]], np.uint8)
             images.append(paint[mask])
             masks.append(mask)
-        yield {"optical": images[:3]}, masks[:3]
-        yield {"optical": images[3:]}, masks[3:]
+        for part in (slice(3), slice(3, None)):
+            cut = np.stack([centre_square(image) for image in images[part]])
+            yield {("optical", 32): (cut, np.ones(len(cut)))}, masks[part]
 
     monkeypatch.setattr(grids_module, "in_chunks", in_chunks)
     return Task(

@@ -21,7 +21,7 @@ from geobench.task import TaskSpecifications, load_task_specs
 from labelled import HEIGHT, LAYOUTS, WIDTH, read_split, write_layout
 
 from earth import write_geobench
-from salib.evaluate import Encoder, evaluate, geobench_task, geobench_tasks, input_rules
+from salib.evaluate import Candidate, evaluate, geobench_task, geobench_tasks, input_rules
 from salib.evaluate.tasks.geobench_reader import STORED_AS, describe, raw_samples, sample_names
 from salib.evaluate.tasks.inputs import RADAR_RULES, RULES, to_pixel_values
 from salib.evaluate.tasks.task import iter_split
@@ -179,7 +179,7 @@ def test_tasks_of_both_folders_come_sorted_and_each_has_a_rule(bench):
 
 def test_a_model_without_tokens_is_refused_for_segmentation(bench):
     task = geobench_task(folder_of(bench, "m-nz-cattle"), procedural=True)
-    blank = Encoder(model=Blank(), sensor="lores", trained=False)
+    blank = Candidate(model=Blank(), sensor="lores", trained=False)
     with pytest.raises(ValueError, match="tokens=True, which Blank does not"):
         evaluate({"blank": blank}, [task], image_px=32, seed=0)
 

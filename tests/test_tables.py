@@ -92,6 +92,10 @@ def test_table2_html_is_the_same_each_time_and_says_na_without_rows():
     fewer = rows(0.1)
     fewer = fewer[fewer["probe"] != "kmeans_umap"]
     assert "n/a" in tables.table2(fewer, PAPER / "table2.csv").to_html()
+    without = rows(0.1).query("model != 'random convolution' and task == 'm-brick-kiln'")
+    cells = tables.table2(without, PAPER / "table2.csv").data
+    assert (cells["baselines, procedural", "random convolution"] == "n/a").all()
+    assert (cells["ours, procedural", "CROMA"] == "n/a").sum() == 12
 
 
 def test_a_cell_with_two_rows_is_refused():

@@ -17,6 +17,7 @@ PARCEL_SIDE = 1024
 EXPONENTS = (0.6, 1.0, 1.3, 1.6, 2.0, 2.4, 3.0)
 _STOCK_SEED = 20241113
 
+Rng = np.random.Generator
 Pyramid = list[Float32[np.ndarray, "_ _"]]
 
 
@@ -89,7 +90,7 @@ class Lay:
     v: float
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, texel_m: float) -> "Lay":
+    def draw(cls, rng: Rng, texel_m: float) -> "Lay":
         """Draw angle and offset."""
         angle, u, v = rng.random(3)
         return cls(texel_m=texel_m, angle=2 * np.pi * angle, u=1024 * u, v=1024 * v)
@@ -151,9 +152,7 @@ def leaves_pyramid(index: int) -> Pyramid:
 
 
 @cache
-def parcels(
-    index: int,
-) -> tuple[UInt16[np.ndarray, "side side"], Pyramid]:
+def parcels(index: int) -> tuple[UInt16[np.ndarray, "side side"], Pyramid]:
     """Parcel numbers, and distance to the parcel's edge in texels.
 
     Even indices are rectangles cut in two again and again, odd ones Voronoi cells.
@@ -182,24 +181,22 @@ def sample(pyramid: Pyramid, grid: Grid, lay: Lay) -> Float32[np.ndarray, "rows 
     )
 
 
-def noise(grid: Grid, rng: np.random.Generator, exponent: float, texel_m: float) -> np.ndarray:
+def noise(grid: Grid, rng: Rng, exponent: float, texel_m: float) -> np.ndarray:
     """Fractal noise of unit variance laid at random; `exponent` is one of EXPONENTS."""
     return sample(noise_pyramid(EXPONENTS.index(exponent)), grid, Lay.draw(rng, texel_m))
 
 
-def leaves(grid: Grid, rng: np.random.Generator, index: int, texel_m: float) -> np.ndarray:
+def leaves(grid: Grid, rng: Rng, index: int, texel_m: float) -> np.ndarray:
     """Crowns or boulders of unit variance laid at random."""
     return sample(leaves_pyramid(index), grid, Lay.draw(rng, texel_m))
 
 
-def relief(grid: Grid, rng: np.random.Generator, texel_m: float) -> np.ndarray:
+def relief(grid: Grid, rng: Rng, texel_m: float) -> np.ndarray:
     """Hillshade of unit variance laid at random."""
     return sample(relief_pyramid(), grid, Lay.draw(rng, texel_m))
 
 
-def stripes(
-    grid: Grid, rng: np.random.Generator, width_m: float, parcel: np.ndarray | None = None
-) -> np.ndarray:
+def stripes(grid: Grid, rng: Rng, width_m: float, parcel: np.ndarray | None = None) -> np.ndarray:
     """Sine furrows of a period `width_m`, faded where the pixel is too coarse to show them."""
     angle, phase = rng.random(2) * 2 * np.pi
     turn = rng.random(2048) < 0.5
@@ -211,7 +208,7 @@ def stripes(
 
 
 def parcel_map(
-    grid: Grid, rng: np.random.Generator, index: int, texel_m: float
+    grid: Grid, rng: Rng, index: int, texel_m: float
 ) -> tuple[Int32[np.ndarray, "rows cols"], Float32[np.ndarray, "rows cols"]]:
     """Parcels laid at random: their numbers, not interpolated, and metres to their edges."""
     (numbers, edge), lay = parcels(index), Lay.draw(rng, texel_m)
@@ -226,14 +223,14 @@ def parcel_map(
 
 
 def _pyramid(field: Float32[np.ndarray, "side side"]) -> Pyramid:
-    levels = [field]
-    while levels[-1].shape[0] > 32:
-        fine = levels[-1]
-        levels.append((fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4)
-    return levels
+    layers = [field]
+    while layers[-1].shape[0] > 32:
+        fine = layers[-1]
+        layers.append((fine[::2, ::2] + fine[1::2, ::2] + fine[::2, 1::2] + fine[1::2, 1::2]) / 4)
+    return layers
 
 
-def _cuts(rng: np.random.Generator, index: int) -> UInt16[np.ndarray, "side side"]:
+def _cuts(rng: Rng, index: int) -> UInt16[np.ndarray, "side side"]:
     ids = np.zeros((PARCEL_SIDE, PARCEL_SIDE), np.uint16)
     waiting, count = [(0, 0, PARCEL_SIDE, PARCEL_SIDE)], 0
     smallest, slender = ((40, 2.2), (26, 5.0), (64, 1.6), (34, 3.2))[index // 2 % 4]
@@ -260,7 +257,7 @@ def _cuts(rng: np.random.Generator, index: int) -> UInt16[np.ndarray, "side side
     return ids
 
 
-def _voronoi(rng: np.random.Generator, count: int) -> UInt16[np.ndarray, "side side"]:
+def _voronoi(rng: Rng, count: int) -> UInt16[np.ndarray, "side side"]:
     tree = KDTree(rng.random((count, 2)) * PARCEL_SIDE, boxsize=PARCEL_SIDE)
     rows, cols = np.indices((PARCEL_SIDE, PARCEL_SIDE)) + 0.5
     return np.asarray(tree.query(np.stack([rows, cols], -1))[1], np.uint16)

@@ -1,18 +1,17 @@
-"""Materials and painting: a ground window is six numbers a pixel.
+"""Materials and painting: a ground window is six numbers per pixel.
 
-A material is (red, green, blue) in 8-bit levels of a usual true-colour stretch, NDVI (water is
+A material is (red, green, blue) in 8 bits of a usual true-colour stretch, NDVI (water is
 negative), and VV and VH backscatter in dB. Near infrared follows from red and NDVI.
 """
 
 import numpy as np
 from jaxtyping import Float32
 
-from earth.landscape.fields import Grid
+from earth.landscape.fields import Grid, Rng
 
 Paint = Float32[np.ndarray, "6 rows cols"]
 Coverage = Float32[np.ndarray, "rows cols"]
 Material = Float32[np.ndarray, " 6"]
-Rng = np.random.Generator
 
 _TABLE = {
     "forest": (38, 63, 73, 0.82, -8.5, -13.5),

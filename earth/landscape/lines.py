@@ -1,6 +1,6 @@
 """Rivers, roads and motorways: smooth lines that cross the whole plane in two directions.
 
-A line is `across = base + sum of sines (along)`; the distance to it needs one subtraction a pixel.
+A line is `across = base + sum of sines (along)`; its distance needs one subtraction per pixel.
 """
 
 from dataclasses import dataclass

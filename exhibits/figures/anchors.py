@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import OTHER, SERIES, open_frame, panels
+from exhibits.figures.style import OTHER, SERIES, grid, legend, open_frame, panels
 
 SOURCES = {"the paper": (SERIES[1], "D"), "ours": (SERIES[2], "s")}
 MARKERS = {"k-Means": "o", "k-Means + UMAP": "^"}
@@ -28,15 +28,8 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     axis = axes[0, 0]
     published = points.query("source == 'torchgeo-bench'")
     count = len(set(published["model"]))
-    _row(
-        axis,
-        published,
-        tasks,
-        0.0,
-        color=OTHER,
-        alpha=0.4,
-        label=f"{count} published models, k = 5",
-    )
+    look = {"color": OTHER, "alpha": 0.4, "label": f"{count} published models, k = 5"}
+    _row(axis, published, tasks, 0.0, **look)
     for number, (model, label) in enumerate(named.items()):
         own = published.query(f"model == {model!r}")
         _row(axis, own, tasks, 0.0, color=SERIES[(0, 3, 4, 5)[number % 4]], label=f"{label}, k = 5")
@@ -49,7 +42,7 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     axis.set_ylim(len(tasks) - 0.4, -0.4)
     axis.set_xlabel("nearest neighbours, accuracy in %")
     axis.grid(axis="x", alpha=0.25)
-    figure.legend(fontsize=8, frameon=False, loc="outside lower center", ncols=3)
+    legend(figure, loc="outside lower center", ncols=3)
     open_frame(axis)
     return figure
 
@@ -67,9 +60,7 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     if simulated.empty:
         raise ValueError("simulated must hold one accuracy or more, got none")
     tasks, levels = (list(dict.fromkeys(simulated[column])) for column in ("task", "known"))
-    lines = -(-len(tasks) // 2)
-    height = (0.7 + 0.3 * len(levels)) * lines
-    figure, axes = panels(lines, min(2, len(tasks)), height_in=height, sharey=True)
+    figure, axes = grid(len(tasks), 2, row_in=0.7 + 0.3 * len(levels), sharey=True)
     for axis, task in zip(axes.flat, tasks, strict=False):
         own = simulated.query("task == @task")
         classes = int(next(iter(own["classes"])))
@@ -85,11 +76,9 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
         axis.set_ylim(len(levels) + 0.5, -0.9)
         axis.tick_params(labelsize=8)
         open_frame(axis)
-    for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
     for axis in axes[-1]:
         axis.set_xlabel("accuracy of raw cluster ids, %", fontsize=8)
-    axes[0, 0].legend(fontsize=7, frameon=False, loc="upper right")
+    legend(axes[0, 0], size=7, loc="upper right")
     return figure
 
 

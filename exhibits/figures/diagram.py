@@ -63,10 +63,8 @@ def _box(axis: Axes, centre: Point, text: str, colour: str, *, width: float) -> 
     corner = (centre[0] - width / 2, centre[1] - height / 2)
     style = "round,pad=0,rounding_size=0.12"
     for fill, alpha in ((True, 0.22), (False, 1.0)):
-        box = FancyBboxPatch(
-            corner, width, height, boxstyle=style, fill=fill, alpha=alpha, color=colour
-        )
-        axis.add_patch(box)
+        look = {"boxstyle": style, "fill": fill, "alpha": alpha, "color": colour}
+        axis.add_patch(FancyBboxPatch(corner, width, height, **look))
     axis.text(*centre, text, ha="center", va="center", fontsize=8, color=ink())
 
 

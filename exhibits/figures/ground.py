@@ -13,7 +13,17 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from exhibits.figures.style import OTHER, RAMP, SERIES, Array, no_frame, open_frame, panels
+from exhibits.figures.style import (
+    OTHER,
+    RAMP,
+    SERIES,
+    Array,
+    grid,
+    legend,
+    no_frame,
+    open_frame,
+    panels,
+)
 
 
 def figure2(
@@ -36,16 +46,16 @@ def figure2(
         raise ValueError(f"bias must be {expected} for these grids, got {tuple(bias.shape)}")
     bias = np.asarray(bias)
     figure, axes = panels(1, 3, height_in=2.0, width_ratios=(1, 1, 4.6))
-    for axis, name, grid in zip(axes[0], "sc", (source, context), strict=False):
-        _numbered(axis, name, grid)
+    for axis, name, sides in zip(axes[0], "sc", (source, context), strict=False):
+        _numbered(axis, name, sides)
     matrix = axes[0, 2]
     shown = matrix.imshow(bias, cmap=RAMP, aspect="auto")
     for (query, key), value in np.ndenumerate(bias):
         colour = _on_ramp(float(shown.norm(value)))
         text = f"{-value:.2f}"
         matrix.text(key, query, text, ha="center", va="center", fontsize=6, color=colour)
-    matrix.set_xticks(range(expected[1]), [str(key + 1) for key in range(expected[1])])
-    matrix.set_yticks(range(expected[0]), [str(query + 1) for query in range(expected[0])])
+    matrix.set_xticks(range(expected[1]), range(1, expected[1] + 1))
+    matrix.set_yticks(range(expected[0]), range(1, expected[0] + 1))
     matrix.tick_params(labelsize=7, length=0)
     matrix.set_xlabel("patch of c (key)", fontsize=8)
     matrix.set_ylabel("patch of s (query)", fontsize=8)
@@ -67,17 +77,13 @@ def bias_maps(
         side_m: side of the image on the ground.
     """
     bias = np.asarray(bias)
-    cols = min(4, len(bias))
-    rows = -(-len(bias) // cols)
-    figure, axes = panels(rows, cols, height_in=1.9 * rows + 0.3, sharex=True, sharey=True)
+    figure, axes = grid(len(bias), 4, row_in=1.9, more_in=0.3, sharex=True, sharey=True)
     norm = Normalize(float(bias.min()), 0)
     for axis, head, slope in zip(axes.flat, bias, slopes, strict=False):
         axis.imshow(head, cmap=RAMP, norm=norm, extent=(0, side_m, side_m, 0))
         axis.plot(*query_xy, "+", color=SERIES[1], markersize=9)
         axis.set_title(f"m(h) = {slope:.3g}", fontsize=9)
         axis.tick_params(labelsize=7)
-    for axis in axes.flat[len(bias) :]:
-        axis.set_visible(False)
     for axis in axes[-1]:
         axis.set_xlabel("m east", fontsize=8)
     axes[0, 0].set_ylabel("m south", fontsize=8)
@@ -101,7 +107,7 @@ def slopes_and_reach(slopes: Mapping[str, Float[Array, " heads"]], reference_m: 
         axis.set(yscale="log", xlabel="head", ylabel=label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
         open_frame(axis)
-    axes[0, 0].legend(fontsize=8, frameon=False)
+    legend(axes[0, 0])
     return figure
 
 
@@ -129,9 +135,7 @@ def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
         open_frame(axis)
     axes[0, 0].set_ylabel("effective tokens")
     axes[0, 1].set_ylabel("mean attended distance, m")
-    axes[0, 1].legend(
-        title="m(h)", fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5)
-    )
+    legend(axes[0, 1], title="m(h)", beside=True)
     return figure
 
 
@@ -149,7 +153,7 @@ def attended_keys(keys: Mapping[str, Float[Array, " queries"]], total: int) -> F
         axis.hist(np.asarray(values), bins=edges, color=colour, alpha=0.75, label=name)
     axis.set(xscale="log", xlim=(0.95, total), xlabel=f"keys attended of {total}", ylabel="queries")
     open_frame(axis)
-    axis.legend(fontsize=8, frameon=False)
+    legend(axis)
     return figure
 
 
@@ -164,18 +168,17 @@ def against_distance(
     """
     figure, axes = panels(1, len(bias), height_in=2.6, width_in=5.4, sharex=True)
     for axis, colour, (name, values) in zip(axes[0], cycle(SERIES), bias.items(), strict=False):
-        axis.scatter(
-            np.ravel(distance_m), np.ravel(values), s=5, color=colour, alpha=0.4, linewidths=0
-        )
+        pairs = np.ravel(distance_m), np.ravel(values)
+        axis.scatter(*pairs, s=5, color=colour, alpha=0.4, linewidths=0)
         axis.set(title=name, xlabel="ground distance, m")
         open_frame(axis)
     axes[0, 0].set_ylabel("bias")
     return figure
 
 
-def _numbered(axis: Axes, name: str, grid: tuple[int, int]) -> None:
+def _numbered(axis: Axes, name: str, sides: tuple[int, int]) -> None:
     """A small picture of an image cut into numbered patches."""
-    rows, cols = grid
+    rows, cols = sides
     steps = np.arange(rows * cols).reshape(rows, cols)
     axis.imshow(steps % 2 == (steps // cols) % 2, cmap="Greys", vmin=-3, vmax=4, alpha=0.5)
     for number, (row, col) in enumerate(np.ndindex(rows, cols), start=1):

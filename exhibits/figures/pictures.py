@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, UInt8
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import RAMP, WIDTH_IN, Array, no_frame, panels
+from exhibits.figures.style import RAMP, WIDTH_IN, Array, grid, no_frame, panels
 
 COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
 GREY = 140
@@ -116,12 +116,8 @@ def montage(
     most = [max(map(len, half), default=0) for half in (made, real)]
     halves = 2 if real else 1
     chip = (WIDTH_IN - 1.4) / max(1, sum(most[:halves]))
-    figure, axes = panels(
-        len(rows),
-        halves,
-        height_in=min(chip, 0.9) * len(rows) + 0.4,
-        width_ratios=most[:halves],
-    )
+    height_in = min(chip, 0.9) * len(rows) + 0.4
+    figure, axes = panels(len(rows), halves, height_in=height_in, width_ratios=most[:halves])
     for strip, (label, *chips) in zip(axes, rows, strict=True):
         for axis, images in zip(strip, chips, strict=False):
             no_frame(axis)
@@ -145,9 +141,8 @@ def gallery(pictures: Mapping[str, Array], *, cols: int = 4) -> Figure:
     """
     if not pictures:
         raise ValueError("pictures must hold one or more, got none")
-    cols = min(cols, len(pictures))
-    rows = -(-len(pictures) // cols)
-    figure, axes = panels(rows, cols, height_in=rows * (WIDTH_IN / max(3, cols) + 0.15))
+    row_in = WIDTH_IN / max(3, min(cols, len(pictures))) + 0.15
+    figure, axes = grid(len(pictures), cols, row_in=row_in)
     for axis, (name, shown) in zip(axes.flat, pictures.items(), strict=False):
         if shown.ndim == 3:
             axis.imshow(shown)
@@ -155,18 +150,12 @@ def gallery(pictures: Mapping[str, Array], *, cols: int = 4) -> Figure:
             axis.imshow(np.asarray(shown), cmap=MASK, vmin=0, vmax=1, interpolation="nearest")
         axis.set_title(name, fontsize=8)
         no_frame(axis)
-    for axis in axes.flat[len(pictures) :]:
-        axis.set_visible(False)
     return figure
 
 
 def _strip(chips: np.ndarray) -> UInt8[np.ndarray, "height width 4"]:
     """Chips in a row with a transparent gap between them."""
-    count, height, width, _ = chips.shape
-    gap = max(1, width // 16)
-    strip = np.zeros((height, count * (width + gap) - gap, 4), np.uint8)
-    for i, chip in enumerate(chips):
-        left = i * (width + gap)
-        strip[:, left : left + width, :3] = chip
-        strip[:, left : left + width, 3] = 255
-    return strip
+    gap = max(1, chips.shape[2] // 16)
+    opaque = np.pad(chips, ((0, 0),) * 3 + ((0, 1),), constant_values=255)
+    apart = np.pad(opaque, ((0, 0), (0, 0), (0, gap), (0, 0)))
+    return np.hstack([*apart])[:, :-gap]

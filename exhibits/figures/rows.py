@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from itertools import cycle
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import OTHER, SENSOR_COLOURS, SERIES, open_frame, panels
+from exhibits.figures.style import OTHER, SENSOR_COLOURS, SERIES, grid, legend, open_frame, panels
 from salib.config import SENSOR_NAMES
 
 LOSSES = {"contrastive": "contrastive, Eq. (3)", "reconstruction": "reconstruction, Eq. (4)"}
@@ -30,7 +31,7 @@ def distributions(index: pd.DataFrame) -> Figure:
             label = f"{split} ({len(chosen):,})"
             ground.hist(chosen, bins=edges, color=colour, alpha=0.7, label=label)
     ground.set(xlabel="gsd_m of lores, m/px", ylabel="samples")
-    ground.legend(fontsize=7, frameon=False)
+    legend(ground, size=7)
     ground.ticklabel_format(axis="x", useOffset=False)
     for row, name in enumerate(SENSOR_NAMES):
         _points(valid, 100 * index[f"valid_frac_{name}"].to_numpy(), row, SENSOR_COLOURS[name])
@@ -78,7 +79,7 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure
                 axis.plot(valid["step"], valid[f"valid_{loss}"], color=colour, label=label, **dots)
         axis.set(title=title, xlabel="step")
         open_frame(axis)
-    axes[0, 0].legend(fontsize=8, frameon=False)
+    legend(axes[0, 0])
     return figure
 
 
@@ -97,20 +98,14 @@ def table2_intervals(rows: pd.DataFrame, *, probe: str = "knn") -> Figure:
     if shown.empty:
         raise ValueError(f"probe must be one of {sorted(set(rows['probe']))}, got {probe!r}")
     tasks, models = (list(dict.fromkeys(shown[column])) for column in ("task", "model"))
-    height = 0.7 + 0.22 * len(models)
-    cols = min(2, len(tasks))
-    lines = -(-len(tasks) // cols)
-    figure, axes = panels(lines, cols, height_in=height * lines, sharey=True)
+    figure, axes = grid(len(tasks), 2, row_in=0.7 + 0.22 * len(models), sharey=True)
     for axis, task in zip(axes.flat, tasks, strict=False):
-        own = shown.query("task == @task").set_index("model")
-        _intervals(axis, own, models)
-        chance = rows[(rows["task"] == task) & (rows["probe"] == "none")]
-        for value in chance["value"]:
+        scores: Any = shown.query("task == @task").set_index("model")
+        _intervals(axis, 100 * scores[["value", "ci_low", "ci_high"]], models)
+        for value in rows.query("task == @task and probe == 'none'")["value"]:
             axis.axvline(100 * value, color=OTHER, linestyle=":", linewidth=1)
-        made = " (procedural)" if bool(own["procedural"].iloc[0]) else ""
+        made = " (procedural)" if bool(scores["procedural"].iloc[0]) else ""
         axis.set_title(f"{task}{made}", fontsize=9)
-    for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
     for axis in axes[-1]:
         axis.set_xlabel(f"{probe} accuracy, %")
     return figure
@@ -122,12 +117,10 @@ def _points(axis: Axes, values: np.ndarray, row: int, colour: str) -> None:
     axis.scatter(values, spread, s=5, color=colour, alpha=0.4, linewidths=0)
 
 
-def _intervals(axis: Axes, own: pd.DataFrame, models: list[str]) -> None:
+def _intervals(axis: Axes, scores: pd.DataFrame, models: list[str]) -> None:
     for row, model in enumerate(models):
-        if model in own.index:
-            value, low, high = (
-                100 * float(own.at[model, n]) for n in ("value", "ci_low", "ci_high")
-            )
+        if model in scores.index:
+            value, low, high = scores.loc[model].to_numpy(float)
             colour = SERIES[row % len(SERIES)]
             axis.plot([low, high], [row, row], color=colour, linewidth=2)
             axis.plot([value], [row], "o", color=colour, markersize=5)
@@ -148,9 +141,9 @@ def attention_cost(times: pd.DataFrame, memory: pd.DataFrame) -> Figure:
     names = list(dict.fromkeys([*times["case"], *memory["case"]]))
     colours = dict(zip(names, cycle(SERIES), strict=False))
     for axis, rows, y in ((axes[0, 0], times, "wall_s"), (axes[0, 1], memory, "peak_mib")):
-        for case, own in rows.groupby("case"):
-            own = own.sort_values("tokens")
-            axis.plot(own["tokens"], own[y], "o-", color=colours[case], markersize=4, label=case)
+        for case, sizes in rows.sort_values("tokens").groupby("case"):
+            line = {"color": colours[case], "markersize": 4, "label": case}
+            axis.plot(sizes["tokens"], sizes[y], "o-", **line)
         tokens = sorted(set(rows["tokens"]))
         axis.set(xscale="log", yscale="log", xlabel="tokens")
         axis.set_xticks(tokens, [f"{count:,}" for count in tokens])
@@ -158,5 +151,5 @@ def attention_cost(times: pd.DataFrame, memory: pd.DataFrame) -> Figure:
         open_frame(axis)
     axes[0, 0].set_ylabel("seconds, forward and backward")
     axes[0, 1].set_ylabel("peak MiB")
-    axes[0, 1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    legend(axes[0, 1], size=7, beside=True)
     return figure

@@ -22,19 +22,35 @@ def panels(
     return figure, figure.subplots(rows, cols, squeeze=False, **options)
 
 
+def grid(
+    count: int, cols: int, *, row_in: float, more_in: float = 0.0, **options
+) -> tuple[Figure, np.ndarray]:
+    """As `panels`, so many in all, row by row; what is left of the last row stays empty."""
+    rows = -(-count // cols)
+    figure, axes = panels(rows, min(cols, count), height_in=row_in * rows + more_in, **options)
+    for axis in axes.flat[count:]:
+        axis.set_visible(False)
+    return figure, axes
+
+
 def ink() -> str:
     """The colour of text on the page's present theme."""
     return mpl.rcParams["text.color"]
 
 
+def legend(of: Axes | Figure, *, size: int = 8, beside: bool = False, **options) -> None:
+    """A legend without a frame, within the plot or beside it."""
+    if beside:
+        options |= {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
+    of.legend(fontsize=size, frameon=False, **options)
+
+
 def open_frame(axes: Axes) -> None:
     """Leave only the left and lower edge of a plot."""
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    axes.spines[["top", "right"]].set_visible(False)
 
 
 def no_frame(axes: Axes) -> None:
     """Leave neither ticks nor edges, as around a picture."""
     axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)

@@ -75,7 +75,7 @@ def other_tasks(rows: Rows) -> Styler:
     names = PROBE_NAMES | {"none": "none"}
     tasks = dict.fromkeys(line[:2] for line in text.index)
     order = [(*task, probe) for task in tasks for probe in names if (*task, probe) in text.index]
-    text, values = text.loc[order].fillna("n/a"), values.loc[order]
+    text, values = text.loc[order].astype(object).fillna("n/a"), values.loc[order]
     bold = values.eq(values.max(axis=1), axis=0).to_numpy()
     text.columns.name = None
     text.index = pd.MultiIndex.from_tuples([(*at, names[p]) for *at, p in order], names=lines)
@@ -99,7 +99,12 @@ def real_table(rows: Rows) -> Styler:
     text = spread(under_each(table, ONE_CLASS), ["task", "model"], "probe", "cell")
     values = spread(probed, ["task", "model"], "probe", "value").reindex(order, columns=ONE_CLASS)
     bold = values.eq(values.groupby(level="task").transform("max")).to_numpy()
-    text = text.reindex(order, columns=ONE_CLASS).fillna("n/a").rename(columns=PROBE_NAMES)
+    text = (
+        text.reindex(order, columns=ONE_CLASS)
+        .astype(object)
+        .fillna("n/a")
+        .rename(columns=PROBE_NAMES)
+    )
     text.columns.name = None
     return _styled(text, bold, "real_table", "Accuracy in percent, real images.")
 
@@ -125,9 +130,9 @@ def cells_of_table2(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, 
     )
     values, theirs = values.reindex(columns=MODELS), printed[[*MODELS]]
     parts = {
-        f"ours, {origin}": text.reindex(columns=MODELS).fillna("n/a"),
+        f"ours, {origin}": text.reindex(columns=MODELS).astype(object).fillna("n/a"),
         "paper": theirs.map("{:.2f}".format).set_index(at),
-        f"baselines, {origin}": short.reindex(columns=BASELINES).fillna("n/a"),
+        f"baselines, {origin}": short.reindex(columns=BASELINES).astype(object).fillna("n/a"),
     }
     frame: Table = pd.concat(parts, axis=1)
     names = printed[["block", "printed_name"]].set_axis(["probe", "task"], axis=1)

@@ -18,7 +18,7 @@ def choices(assumptions: Iterable[Any]) -> pd.DataFrame:
     """Each choice under the default protocol and the paper's; what is known best comes first.
 
     Args:
-        assumptions: of `salib.evaluate.protocol.assumptions`.
+        assumptions: of `exhibits.assumptions`.
 
     Returns:
         Indexed by choice: "default", "paper", "of the paper", "differ" ("yes" or "").

@@ -57,7 +57,7 @@ def text_results(rows: Rows) -> str:
     text = []
     table = with_cells(read_rows(rows))
     for (task, metric), block in table.groupby(["task", "metric"], sort=False):
-        cells = spread(block, ["model"], "probe", "cell").fillna("")
+        cells = spread(block, ["model"], "probe", "cell").astype(object).fillna("")
         heads = ["model", *(PROBE_NAMES.get(probe, "no probe") for probe in cells)]
         lines = [
             [model, *line] for (model,), line in zip(cells.index, cells.to_numpy(), strict=True)

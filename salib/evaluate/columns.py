@@ -9,7 +9,7 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, UInt8
+from jaxtyping import Float32, Float64, Int64, Shaped
 
 from salib.config import SENSOR_NAMES, SENSORS, Precision
 from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
@@ -21,7 +21,7 @@ IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"
 CONVOLUTION = "random convolution"
 Side = tuple[Modality, int]
-Resized = tuple[UInt8[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
+Resized = tuple[Shaped[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
 logger = logging.getLogger(__name__)
 
 
@@ -30,8 +30,8 @@ class Candidate:
     """A model evaluated through one of its sensor encoders, or through several jointly.
 
     Args:
-        sensor: "lores" and "hires" see red, green, blue; "radar" VV and VH, and no task without
-            (`Task.sensors`); "joint" all of `sensors`, where a task has radar.
+        sensor: "lores" and "hires" see red, green, blue; "radar" VV and VH, "s2" twelve bands, and
+            no task without (`Task.sensors`); "joint" all of `sensors`, where a task has them.
         upsample: side of its images in units of `image_px`; the paper's hires encoder takes 2. Of
             "joint", hires images have twice the side whatever it is.
         trained: False for the same architecture as built, the baseline of every candidate.
@@ -101,14 +101,14 @@ def embed_split(
     start = time.perf_counter()
     able = {name: one for name, one in candidates.items() if set(one.views) <= set(task.sensors)}
     wanted = {name: one.sides(task, image_px) for name, one in able.items()}
-    sides = {("optical", image_px), *(side for of in wanted.values() for side in of.values())}
+    sides: set[Side] = {("optical", image_px)}
+    sides.update(side for views in wanted.values() for side in views.values())
     features: dict[str, list] = {name: [] for name in (*able, STATISTICS, CONVOLUTION)}
     attention: dict[str, set[str]] = {name: set() for name in able}
     gsds: dict[int, list] = {side: [] for modality, side in sides if modality == "optical"}
     labels: list[Label] = []
-    for images, chunk_labels in in_chunks(task, split, tuple({side[0] for side in sides})):
+    for shown, chunk_labels in in_chunks(task, split, sides):
         labels += chunk_labels
-        shown = {side: resized(task, side, images[side[0]]) for side in sides}
         for name, one in able.items():
             views = {sensor: shown[side] for sensor, side in wanted[name].items()}
             features[name].append(_vectors(one, views, precision, attention[name]))
@@ -146,17 +146,18 @@ def named_seed(seed: int, *names: str) -> int:
 
 
 def in_chunks(
-    task: Task, split: str, modalities: tuple[Modality, ...] = ("optical",)
-) -> Iterator[tuple[dict[Modality, list[np.ndarray]], list[Label]]]:
-    """Images by modality, item by item side by side, and labels: some hundreds at a time."""
+    task: Task, split: str, sides: set[Side]
+) -> Iterator[tuple[dict[Side, Resized], list[Label]]]:
+    """Images by modality and side, with the metres per pixel of each, and labels, in chunks."""
+    modalities: set[Modality] = {modality for modality, _ in sides}
     items = zip(*(iter_split(task, split, modality=one) for one in modalities), strict=True)
     while chunk := list(islice(items, IMAGES_AT_ONCE)):
         images = {one: [item[n][0] for item in chunk] for n, one in enumerate(modalities)}
-        yield images, [item[0][1] for item in chunk]
+        shown = {side: _resized(task, side, images[side[0]]) for side in sides}
+        yield shown, [item[0][1] for item in chunk]
 
 
-def resized(task: Task, side: Side, images: list[np.ndarray]) -> Resized:
-    """Images of one modality at one side, and the metres per pixel of each."""
+def _resized(task: Task, side: Side, images: list[np.ndarray]) -> Resized:
     native_gsd_m = task.rule_of(side[0]).native_gsd_m
     pairs = [to_input(image, native_gsd_m=native_gsd_m, image_px=side[1]) for image in images]
     return np.stack([pixels for pixels, _ in pairs]), np.array([gsd_m for _, gsd_m in pairs])

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -39,7 +40,7 @@ NAMES = {
         "joint": "SA-joint",
     },
     "croma": {"lores": "CROMA", "radar": "CROMA-radar", "joint": "CROMA-joint"},
-    PUBLISHED: {"lores": PUBLISHED},
+    PUBLISHED: {"s2": f"{PUBLISHED}, 12 bands", "lores": PUBLISHED},
 }
 """Columns of each kind of model, by what they look through."""
 
@@ -49,8 +50,9 @@ def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Candida
 
     A folder of Scale-ALiBi gives SA-high, SA-low and, where a task has radar, SA-radar and
     SA-joint, its three sensors together; one of CROMA gives CROMA, CROMA-radar and CROMA-joint; a
-    file of CROMA's published weights gives "CROMA published". Of several models of one kind the
-    later ones' columns bear their path.
+    file of CROMA's published weights gives "CROMA published", which sees red, green and blue
+    alone, and "CROMA published, 12 bands" for tasks that have them. Of several models of one kind
+    the later ones' columns bear their path.
 
     Raises:
         ValueError: if there is no model, or a path is not one.
@@ -167,7 +169,7 @@ def compare(
     tasks = find_tasks(geobench=geobench, procedural=procedural, real=real)
     tasks = [task for task in tasks if task.kind in chosen.kinds]
     placed = resolve_device(device)
-    options = {"image_px": image_px, "seed": seed}
+    options: dict[str, Any] = {"image_px": image_px, "seed": seed}
     options["precision"] = resolve_precision(precision, placed)
     models = [Path(scale_alibi), Path(croma)]
     key = options | {

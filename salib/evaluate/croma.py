@@ -1,5 +1,6 @@
-"""CROMA's published weights as one more column: red, green and blue in their places."""
+"""CROMA's published weights as columns: of twelve bands, and of red, green and blue alone."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -7,33 +8,34 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from salib.config import Levels
+from salib.config import SENSORS, Levels
 from salib.evaluate.columns import Candidate
 from salib.evaluate.tasks.task import Task, iter_split
 
-OPTICAL_BANDS, RED_GREEN_BLUE = 12, (3, 2, 1)
-"""Sentinel-2 bands in the order 1 to 8, 8A, 9, 11, 12."""
-FULL_RANGE = Levels(mean=(127.5,) * 3, std=(63.75,) * 3)
+FULL_RANGE = {
+    "lores": Levels(mean=(127.5,) * 3, std=(63.75,) * 3),
+    "s2": Levels(mean=(5000.0,) * 12, std=(2500.0,) * 12),
+}
 
 
 class PublishedCroma(nn.Module):
-    """Published CROMA looking at 8-bit red, green and blue, as our own columns do.
+    """Published CROMA looking at images of other data sets than its own.
 
-    As its training did with a data set, each colour's mean -+ 2 standard deviations is mapped to
-    0..1 and clipped; the nine bands that are not there are 0.5, their mean. With all twelve bands
-    it does better than such a row shows.
+    As its training did with a data set, each band's mean -+ 2 standard deviations is mapped to
+    0..1 and clipped. It was made for the twelve bands of "s2"; of "lores" it is given red, green
+    and blue in their places, and the nine bands that are not there are 0.5, their mean.
     """
 
-    def __init__(self, model: nn.Module, colours: Levels = FULL_RANGE) -> None:
+    def __init__(self, model: nn.Module, stats: Mapping[str, Levels] = FULL_RANGE) -> None:
         """Wrap weights read by `load_croma`.
 
         Args:
-            colours: mean and deviation of the red, green, blue levels of the images' data set (see
-                `with_task_colours`); by default 0..255 becomes 0..1.
+            stats: mean and deviation of the bands of the images' data set by sensor (see
+                `with_task_stats`); by default the whole range of pixel values becomes 0..1.
         """
         super().__init__()
         self.model: Any = model
-        self.colours = colours
+        self.stats = stats
 
     @property
     def attention_used(self) -> set[str]:
@@ -41,43 +43,46 @@ class PublishedCroma(nn.Module):
         return self.model.attention_used
 
     def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor, **options: bool) -> Tensor:
-        """Embed (batch 3 height width) levels; sides must be multiples of 8.
+        """Embed (batch bands height width) of "lores" or "s2"; sides must be multiples of 8.
 
         Raises:
-            ValueError: if the images are not of three bands, or the model refuses them.
+            ValueError: if the images are not of the sensor's bands, or the model refuses them.
         """
-        if images.shape[1] != len(RED_GREEN_BLUE):
-            raise ValueError(f"images must be red, green, blue, got {images.shape[1]} bands")
-        mean, std = images.new_tensor(
-            [self.colours.mean, self.colours.std], dtype=torch.float32
-        ).view(2, 1, 3, 1, 1)
-        colours = ((images.float() - mean + 2 * std) / (4 * std)).clamp(0, 1)
-        bands = colours.new_full((len(images), OPTICAL_BANDS, *images.shape[2:]), 0.5)
-        bands[:, RED_GREEN_BLUE] = colours
-        return self.model.embed(bands, sensor, gsd_m, **options)
+        stats = self.stats[sensor]
+        if images.shape[1] != len(stats.mean):
+            wanted = ", ".join(SENSORS[sensor].bands)
+            raise ValueError(f"images must be {wanted}, got {images.shape[1]} bands")
+        table = images.new_tensor([stats.mean, stats.std], dtype=torch.float32)
+        mean, std = table.view(2, 1, -1, 1, 1)
+        bands = ((images.float() - mean + 2 * std) / (4 * std)).clamp(0, 1)
+        if sensor == "lores":
+            colours, s2 = bands, SENSORS["s2"]
+            bands = colours.new_full((len(images), len(s2.bands), *images.shape[2:]), 0.5)
+            bands[:, s2.shown] = colours
+        return self.model.embed(bands, "s2", gsd_m, **options)
 
 
-def with_task_colours(candidates: dict[str, Candidate], task: Task) -> dict[str, Candidate]:
-    """The same columns, those of published weights with the colours of the task's train split."""
-    if not any(isinstance(one.model, PublishedCroma) for one in candidates.values()):
-        return candidates
-    colours = train_colours(task)
-    return {
-        name: replace(one, model=PublishedCroma(one.model.model, colours))
-        if isinstance(one.model, PublishedCroma)
-        else one
-        for name, one in candidates.items()
+def with_task_stats(candidates: dict[str, Candidate], task: Task) -> dict[str, Candidate]:
+    """The same columns, those of published weights with statistics of the task's train split."""
+    mine = {name: one for name, one in candidates.items() if isinstance(one.model, PublishedCroma)}
+    sensors = {one.sensor for one in mine.values()} & {*task.sensors}
+    stats = {**FULL_RANGE, **{name: train_stats(task, name) for name in sorted(sensors)}}
+    wrapped = {
+        name: replace(one, model=PublishedCroma(one.model.model, stats))  # pyright: ignore
+        for name, one in mine.items()
     }
+    return candidates | wrapped
 
 
-def train_colours(task: Task) -> Levels:
-    """Mean and deviation of each colour over all pixels of a task's train images, as stored.
+def train_stats(task: Task, sensor: str) -> Levels:
+    """Mean and deviation of each band over all pixels of a task's train images, as stored.
 
-    The deviation of a constant colour is 1.
+    The deviation of a constant band is 1.
     """
-    count, sums, squares = 0, np.zeros(3, np.int64), np.zeros(3, np.int64)
-    for image, _ in iter_split(task, "train"):
-        pixels = image.reshape(-1, 3).astype(np.int64)
+    bands = len(SENSORS[sensor].bands)
+    count, sums, squares = 0, np.zeros(bands, np.int64), np.zeros(bands, np.int64)
+    for image, _ in iter_split(task, "train", modality=task.modality_of(sensor)):
+        pixels = image.reshape(-1, bands).astype(np.int64)
         count += len(pixels)
         sums += pixels.sum(0)
         squares += (pixels**2).sum(0)

@@ -1,20 +1,19 @@
 """Images to vectors: an encoder's mean tokens, and the baselines beside it."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float32, Float64, UInt8
+from jaxtyping import Float32, Float64, Shaped
 from torch import Tensor, nn
 
 from salib.config import Precision
 from salib.model.precision import autocast
 
 FILTER_PX, BATCH = 5, 64
-Images = UInt8[np.ndarray, "items height width bands"]
+Images = Shaped[np.ndarray, "items height width bands"]
 Metres = Float64[np.ndarray, " items"]
 
 
@@ -28,7 +27,7 @@ class Embedder(Protocol):
     """
 
     def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor) -> Tensor:
-        """Embed (batch bands height width) pixel values 0..255 with their metres per pixel."""
+        """Embed (batch bands height width) pixel values with their metres per pixel."""
         ...
 
 
@@ -60,47 +59,41 @@ def embed(
         ValueError: if there is no image, or the model returns values that are not finite.
     """
     joint = isinstance(images, Mapping)
-    views = images if joint else {sensor: images}
-    metres = gsd_m if isinstance(gsd_m, Mapping) else {sensor: gsd_m}
+    views: Any = images if joint else {sensor: images}
+    metres: Any = gsd_m if isinstance(gsd_m, Mapping) else {sensor: gsd_m}
     if not max(map(len, views.values())):
         raise ValueError("images must hold at least one image, got none")
-    device, options = device_of(model), {"tokens": True} if tokens else {}
+    device = device_of(model)
+    options: dict[str, Any] = {} if joint else {"sensor": sensor}
+    options |= {"tokens": True} if tokens else {}
     stacks = [torch.from_numpy(view).permute(0, 3, 1, 2).split(batch) for view in views.values()]
     stacks += [torch.from_numpy(metres[name]).float().split(batch) for name in views]
-    noted = noting_attention(model, set() if used is None else used)
     parts = []
-    with torch.inference_mode(), _evaluating(model), noted, autocast(precision, device):
+    was_training = isinstance(model, nn.Module) and model.training
+    if isinstance(model, nn.Module):
+        model.eval()
+    record = getattr(model, "attention_used", {"unknown"})
+    earlier = set(record) - {"unknown"}
+    record -= earlier
+    with torch.inference_mode(), autocast(precision, device):
         for stack in zip(*stacks, strict=True):
             placed = [part.to(device) for part in stack]
             shown: Any = dict(zip(views, placed, strict=False))
             gsds: Any = dict(zip(views, placed[len(views) :], strict=True))
-            if joint:
-                parts.append(model.embed(shown, gsd_m=gsds, **options))
-            else:
-                parts.append(
-                    model.embed(shown[sensor], sensor=sensor, gsd_m=gsds[sensor], **options)
-                )
+            if not joint:
+                shown, gsds = shown[sensor], gsds[sensor]
+            parts.append(model.embed(shown, gsd_m=gsds, **options))
+    if isinstance(model, nn.Module):
+        model.train(was_training)
+    if used is not None:
+        used |= record
+    record |= earlier
     features = torch.cat(parts).float().cpu().numpy()
     if not np.isfinite(features).all():
         raise ValueError(
             f"embeddings of {'+'.join(map(str, views))} must be finite, got NaN or infinity"
         )
     return features
-
-
-@contextmanager
-def noting_attention(model: Embedder, used: set[str]) -> Iterator[None]:
-    """Add to `used` which implementations of attention the model runs within the block."""
-    record = getattr(model, "attention_used", None)
-    if record is None:
-        yield
-        used.add("unknown")
-        return
-    earlier = set(record)
-    record.clear()
-    yield
-    used |= record
-    record |= earlier
 
 
 def image_statistics(images: Images) -> Float32[np.ndarray, "items four_bands"]:
@@ -128,20 +121,6 @@ def random_convolution(
             halves = torch.cat([response.clamp(min=0), (-response).clamp(min=0)], dim=1)
             parts.append(halves.mean((2, 3)))
     return torch.cat(parts).numpy()
-
-
-@contextmanager
-def _evaluating(model: Embedder) -> Iterator[None]:
-    """Put a module into evaluation mode for the block, as it was afterwards."""
-    if not isinstance(model, nn.Module):
-        yield
-        return
-    was_training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(was_training)
 
 
 def device_of(model: Embedder) -> torch.device:

@@ -12,14 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, UInt8
 
 from salib.config import Precision
-from salib.evaluate.columns import (
-    CONVOLUTION,
-    STATISTICS,
-    Candidate,
-    in_chunks,
-    named_seed,
-    resized,
-)
+from salib.evaluate.columns import CONVOLUTION, STATISTICS, Candidate, in_chunks, named_seed
 from salib.evaluate.features import embed, image_statistics, random_convolution
 from salib.evaluate.probes.fitting import Examples
 from salib.evaluate.probes.segmentation import fit_segmentation, segment
@@ -128,8 +121,8 @@ def _split(
     number, start = len(sample_names(task.path)[split]), 0
     grids = masks = None
     gsds: list[Float64[np.ndarray, " items"]] = []
-    for images, labels in in_chunks(task, split):
-        pixels, gsd_m = resized(task, ("optical", side), images["optical"])
+    for shown, labels in in_chunks(task, split, {("optical", side)}):
+        pixels, gsd_m = shown["optical", side]
         made, truth = tokens(pixels, gsd_m), [centre_square(np.asarray(label)) for label in labels]
         sizes = {mask.shape for mask in truth} | ({masks.shape[1:]} if masks is not None else set())
         if len(sizes) > 1:

@@ -3,10 +3,8 @@
 import inspect
 import logging
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,58 +13,21 @@ from torch import nn
 from tqdm import tqdm
 
 from salib.config import Precision
-from salib.evaluate.columns import CONVOLUTION, STATISTICS, Candidate, embed_split, named_seed
-from salib.evaluate.croma import with_task_colours
+from salib.evaluate.columns import CONVOLUTION, STATISTICS, Candidate, embed_split
+from salib.evaluate.croma import with_task_stats
 from salib.evaluate.grids import embedded_grids, majority_masks, predicted_masks
-from salib.evaluate.probes.data import Prediction, ProbeData, Setting, standardise
+from salib.evaluate.probes.data import Prediction, ProbeData, standardise
 from salib.evaluate.probes.segmentation import HEADS
 from salib.evaluate.probes.table import PROBES
 from salib.evaluate.protocol import Protocol, protocol_named
-from salib.evaluate.scores.metrics import Score, class_scores, label_scores, mask_scores
-from salib.evaluate.scores.statistics import difference_of, interval_of, resample
+from salib.evaluate.rows import COLUMNS, Cell, Run, rows_of
+from salib.evaluate.scores.metrics import class_scores, label_scores, mask_scores
 from salib.evaluate.tasks.task import SPLITS, Task, check_disjoint
 from salib.files.artifact import atomic_file
 from salib.model.precision import instructions, resolve_device, resolve_precision
 
 MAJORITY, AGAINST = "majority class", "CROMA"
-COLUMNS = (
-    *("task", "source", "procedural", "model", "kind", "sensor", "probe", "protocol", "metric"),
-    *("value", "ci_low", "ci_high", "against", "difference", "difference_low", "difference_high"),
-    *("p_value", "ari", "nmi", "n_train", "n_valid", "n_test", "gsd_m", "image_px", "precision"),
-    *("attention", "instructions", "seed"),
-)
 logger = logging.getLogger(__name__)
-
-
-class Cell(NamedTuple):
-    """One column under one probe: its scores, and what else its rows hold."""
-
-    column: str
-    probe: str
-    scores: tuple[Score, ...]
-    facts: Mapping[str, float | str]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """What stays the same over the tasks of one call of `evaluate`."""
-
-    candidates: dict[str, Candidate]
-    protocol: Protocol
-    image_px: int
-    seed: int
-    precision: Precision
-    device: str
-    against: str
-
-    @property
-    def view(self) -> dict[str, Any]:
-        """How images are embedded."""
-        return {"image_px": self.image_px, "seed": self.seed, "precision": self.precision}
-
-    def setting(self, task: Task, probe: str) -> Setting:
-        """How a probe is run: its seed is the task's and its own, whatever stands beside."""
-        return Setting(self.protocol, named_seed(self.seed, task.name, probe), self.device)
 
 
 def evaluate(
@@ -116,7 +77,7 @@ def evaluate(
     rows = []
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         run = Run(
-            candidates=with_task_colours(models, task),
+            candidates=with_task_stats(models, task),
             protocol=chosen,
             image_px=image_px,
             seed=seed,
@@ -125,7 +86,7 @@ def evaluate(
             against=against,
         )
         probed = _segmented if task.kind == "segmentation" else _probed
-        rows += _rows(task, list(probed(task, run)), run, instructions(placed))
+        rows += rows_of(task, list(probed(task, run)), run, instructions(placed))
         if out is not None:
             frame = pd.DataFrame(rows, columns=list(COLUMNS))
             with atomic_file(out) as part:
@@ -229,8 +190,13 @@ def _agreement(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
 def _segmented(task: Task, run: Run) -> Iterator[Cell]:
     """Cells of a segmentation task; one column's tokens are on disk at a time."""
     optical = [name for name, one in run.candidates.items() if one.sensor in ("lores", "hires")]
-    for name in optical:
-        _check_tokens(run.candidates[name], task)
+    for model in (run.candidates[name].model for name in optical):
+        takes = inspect.signature(model.embed).parameters.values()
+        if not any(one.name == "tokens" or one.kind is one.VAR_KEYWORD for one in takes):
+            raise ValueError(
+                f"models must embed with tokens=True, which {type(model).__name__} does not, got "
+                f"{task.name} ({task.kind}): leave one of them out"
+            )
     columns, classes = (STATISTICS, CONVOLUTION, *optical), task.n_classes
     for column in tqdm(columns, desc=task.name, unit="column", leave=False, disable=None):
         used: set[str] = set()
@@ -249,59 +215,3 @@ def _segmented(task: Task, run: Run) -> Iterator[Cell]:
                 yield Cell(column, name, mask_scores(found, masks, classes), facts)
                 spent = time.perf_counter() - start
                 logger.info("%s %s %s: %.2f s", task.name, column, name, spent)
-
-
-def _check_tokens(candidate: Candidate, task: Task) -> None:
-    takes = inspect.signature(candidate.model.embed).parameters.values()
-    if not any(one.name == "tokens" or one.kind is one.VAR_KEYWORD for one in takes):
-        raise ValueError(
-            f"models must embed with tokens=True, which {type(candidate.model).__name__} does not, "
-            f"got {task.name} ({task.kind}): leave one of them out"
-        )
-
-
-def _rows(task: Task, cells: list[Cell], run: Run, multiplied: str) -> list[dict]:
-    rng = np.random.default_rng(named_seed(run.seed, task.name, "bootstrap"))
-    indices = resample(int(cells[0].facts["n_test"]), run.protocol.resamples, rng)
-    shared = {
-        "task": task.name,
-        "source": task.source,
-        "procedural": task.procedural,
-        "protocol": run.protocol.name,
-        "against": run.against,
-        "instructions": multiplied,
-        "seed": run.seed,
-    }
-    others = {
-        (cell.probe, score.metric): score
-        for cell in cells
-        for score in cell.scores
-        if cell.column == run.against
-    }
-    confidence, rows = run.protocol.confidence, []
-    for cell in cells:
-        about = shared | _identity(cell.column, run) | {"probe": cell.probe, **cell.facts}
-        for score in cell.scores:
-            value, low, high = interval_of(score, indices, confidence)
-            row = about | {"metric": score.metric, "value": value, "ci_low": low, "ci_high": high}
-            other = others.get((cell.probe, score.metric))
-            if other is not None and cell.column != run.against:
-                interval, p_value = difference_of(score, other, indices, confidence)
-                names = ("difference", "difference_low", "difference_high")
-                row |= dict(zip(names, interval, strict=True)) | {"p_value": p_value}
-            rows.append(row)
-    return rows
-
-
-def _identity(column: str, run: Run) -> dict[str, Any]:
-    candidate = run.candidates.get(column)
-    if candidate is None:
-        about = {"kind": "baseline", "sensor": "none", "precision": "float32"}
-        return {"model": column, "image_px": run.image_px, **about}
-    return {
-        "model": column,
-        "kind": "trained" if candidate.trained else "untrained",
-        "sensor": candidate.sensor,
-        "precision": run.precision,
-        "image_px": run.image_px * candidate.upsample,
-    }

@@ -3,6 +3,7 @@
 import warnings
 
 import numpy as np
+import torch
 from jaxtyping import Float32, Int64
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
@@ -74,9 +75,12 @@ def umap_reduce(
         # Imported here: it takes seconds to compile, and tells that tensorflow is absent.
         warnings.simplefilter("ignore", ImportWarning)
         from umap import UMAP
+    threads = torch.get_num_threads()
     reducer = UMAP(n_components=dim, n_neighbors=neighbours, random_state=seed, n_jobs=1)
     reduced_train = np.asarray(reducer.fit_transform(train), np.float32)
-    return reduced_train, np.asarray(reducer.transform(test), np.float32)
+    reduced_test = np.asarray(reducer.transform(test), np.float32)
+    torch.set_num_threads(threads)  # UMAP gives torch all cores; later heads would differ in bits
+    return reduced_train, reduced_test
 
 
 def match_clusters(

@@ -38,23 +38,20 @@ class ProbeData:
                 outside the task, or no valid item of a multi-label task has a label.
         """
         splits = {"train": self.train, "valid": self.valid, "test": self.test}
-        if len({features.shape[1] for features in splits.values()}) > 1:
-            widths = {name: features.shape[1] for name, features in splits.items()}
-            raise ValueError(f"splits must have one feature width, got {widths}")
         for name, features in splits.items():
-            if not features.size:
-                raise ValueError(f"{name} must hold items with features, got {features.shape}")
+            if not features.size or features.shape[1] != self.train.shape[1]:
+                width = self.train.shape[1]
+                raise ValueError(f"{name} must hold items of {width} features: {features.shape}")
             if broken := np.count_nonzero(~np.isfinite(features).all(axis=1)):
                 raise ValueError(
                     f"{name} features must be finite, got NaN or infinity in {broken} of "
                     f"{len(features)} items: leave these items out or look at the encoder"
                 )
+        top = 1 if self.is_multilabel else self.n_classes - 1
         for name, labels in (("train", self.train_labels), ("valid", self.valid_labels)):
-            top = 1 if labels.ndim == 2 else self.n_classes - 1
-            if labels.min() < 0 or labels.max() > top or labels.shape[1:] not in self._shapes:
+            if labels.min() < 0 or labels.max() > top:
                 raise ValueError(
-                    f"{name} labels must lie in 0..{top}, got {labels.min()}..{labels.max()}, "
-                    f"shape {labels.shape}, for {self.n_classes} classes"
+                    f"{name} labels must lie in 0..{top}, got {labels.min()}..{labels.max()}"
                 )
         if self.is_multilabel and not self.valid_labels.any():
             raise ValueError("valid labels must hold at least one positive, got none")
@@ -63,10 +60,6 @@ class ProbeData:
     def is_multilabel(self) -> bool:
         """Whether an item has 0 or 1 of each class in place of one class."""
         return self.train_labels.ndim == 2
-
-    @property
-    def _shapes(self) -> tuple[tuple[int, ...], ...]:
-        return ((), (self.n_classes,))
 
     def one_hot(self) -> Float32[np.ndarray, "train classes"]:
         """Train labels as 0 or 1 per item and class."""

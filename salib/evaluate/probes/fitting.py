@@ -1,38 +1,19 @@
-"""The one loop that fits torch heads: AdamW, the epoch and the rate that do best on valid."""
+"""The one loop that fits torch heads: AdamW, which is Adam where the weight decay is 0."""
 
 import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from dataclasses import dataclass
 from itertools import product
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from salib.evaluate.protocol import Protocol
+
 Loss = Callable[[Tensor, Tensor], tuple[Tensor, int]]
 """Of outputs and targets: the loss summed over labelled items or pixels, and their number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Schedule:
-    """How a head is fitted.
-
-    Args:
-        learning_rates: candidates of AdamW, which is Adam where the weight decay is 0.
-        epochs: at most.
-        patience: epochs without a better valid loss before a candidate stops.
-        batch: items per step; also bounds memory in prediction.
-        keep: weights of the epoch of "best" valid loss, or the "last".
-    """
-
-    learning_rates: tuple[float, ...]
-    weight_decays: tuple[float, ...] = (1e-2,)
-    epochs: int = 20
-    patience: int = 2
-    batch: int
-    keep: Literal["best", "last"] = "best"
 
 
 class Examples(NamedTuple):
@@ -49,7 +30,7 @@ def fit_best(
     *,
     loss: Loss,
     score: Callable[[nn.Module], float],
-    schedule: Schedule,
+    protocol: Protocol,
     seed: int,
     device: str = "cpu",
 ) -> nn.Module:
@@ -60,22 +41,23 @@ def fit_best(
 
     Args:
         build: makes the head; its parameters are drawn from the seed.
+        protocol: its rates, weight decays, epochs, patience and batch, and which epoch it keeps.
         score: of a fitted head on the valid split.
 
     Raises:
         ValueError: if every candidate diverges.
     """
     candidates = []
-    for rate, decay in product(schedule.learning_rates, schedule.weight_decays):
+    for rate, decay in product(protocol.learning_rates, protocol.weight_decays):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = build().to(device)
-            reached = _fit(head, train, valid, loss, schedule, rate, decay)
+            reached = _fit(head, train, valid, loss, protocol, rate, decay)
         if reached is not None:
             candidates.append((score(head), -reached, head))
     if not candidates:
         raise ValueError(
-            f"learning_rates must hold one that converges, got {schedule.learning_rates}: "
+            f"learning_rates must hold one that converges, got {protocol.learning_rates}: "
             "add lower ones or standardise the features"
         )
     return max(candidates, key=lambda candidate: candidate[:2])[2]
@@ -93,7 +75,7 @@ def _fit(
     train: Examples,
     valid: Examples,
     loss: Loss,
-    schedule: Schedule,
+    protocol: Protocol,
     rate: float,
     decay: float,
 ) -> float | None:
@@ -102,22 +84,22 @@ def _fit(
         head.parameters(), lr=rate, weight_decay=decay, foreach=False, fused=True
     )
     best, weights, waited = math.inf, None, 0
-    for _ in range(schedule.epochs):
-        for items in torch.randperm(len(train.inputs)).split(schedule.batch):
+    for _ in range(protocol.epochs):
+        for items in torch.randperm(len(train.inputs)).split(protocol.batch):
             rows = items.sort().values.numpy()  # sorted: a memory map is read in its order
             optimiser.zero_grad()
             made = head(_tensor(train.inputs[rows], head))
             total, count = loss(made, _tensor(train.targets[rows], head))
             (total / max(count, 1)).backward()
             optimiser.step()
-        reached = _mean_loss(head, valid, loss, schedule.batch)
+        reached = _mean_loss(head, valid, loss, protocol.batch)
         waited += 1
         if not math.isfinite(reached):
-            weights = weights if schedule.keep == "best" else None
+            weights = weights if protocol.keep == "best" else None
             break
-        if weights is None or schedule.keep == "last" or reached < best:
+        if weights is None or protocol.keep == "last" or reached < best:
             best, weights, waited = reached, deepcopy(head.state_dict()), 0
-        if waited >= schedule.patience:
+        if waited >= protocol.patience:
             break
     if weights is None:
         return None
@@ -134,4 +116,5 @@ def _mean_loss(head: nn.Module, examples: Examples, loss: Loss, batch: int) -> f
 
 
 def _tensor(values: np.ndarray, head: nn.Module) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values)).to(next(head.parameters()).device)
+    # A copy: torch aligns it, and products of aligned arrays give the same bits each time.
+    return torch.tensor(values, device=next(head.parameters()).device)

@@ -1,5 +1,6 @@
 """The linear probe: scikit-learn's logistic regression, its penalty chosen on the valid split."""
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -32,7 +33,9 @@ class Regression:
 
     def fit(self, features: Features, c: float) -> "Regression":
         """Fit with the inverse strength c of the penalty."""
-        with threadpool_limits(limits=1):  # the same bits for any number of threads, and faster
+        # One thread gives the same bits for any number of threads, and is faster.
+        with threadpool_limits(limits=1), warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # as many classes as half the items
             for model, target in zip(self.models, self.targets, strict=True):
                 if isinstance(model, LogisticRegression):
                     model.set_params(C=c)

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from salib.evaluate.probes.data import Features, Prediction, ProbeData, Setting, score
-from salib.evaluate.probes.fitting import Examples, Schedule, fit_best, outputs
+from salib.evaluate.probes.fitting import Examples, fit_best, outputs
 
 ACTIVATIONS = {"gelu": nn.GELU, "relu": nn.ReLU}
 
@@ -27,25 +27,15 @@ def neural(data: ProbeData, setting: Setting) -> Prediction:
 
     def probabilities(network: nn.Module, features: Features) -> Features:
         logits = torch.cat(list(outputs(network, features, protocol.batch)))
-        squash = torch.sigmoid if data.is_multilabel else torch.softmax
-        options = {} if data.is_multilabel else {"dim": 1}
-        return squash(logits, **options).cpu().numpy()
+        return (logits.sigmoid() if data.is_multilabel else logits.softmax(1)).cpu().numpy()
 
-    schedule = Schedule(
-        learning_rates=protocol.learning_rates,
-        weight_decays=protocol.weight_decays,
-        epochs=protocol.epochs,
-        patience=protocol.patience,
-        batch=protocol.batch,
-        keep=protocol.keep,
-    )
     network = fit_best(
         build,
         Examples(data.train, data.train_labels),
         Examples(data.valid, data.valid_labels),
         loss=_label_loss if data.is_multilabel else _class_loss,
         score=lambda network: score(probabilities(network, data.valid), data.valid_labels),
-        schedule=schedule,
+        protocol=protocol,
         seed=setting.seed,
         device=setting.device,
     )

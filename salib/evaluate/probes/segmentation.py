@@ -1,6 +1,7 @@
 """Segmentation heads on a grid of tokens: one linear layer, or a small convolutional decoder."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -9,11 +10,12 @@ from jaxtyping import Float, Float32, Int64, UInt8
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-from salib.evaluate.probes.fitting import Examples, Schedule, fit_best, outputs
+from salib.evaluate.probes.fitting import Examples, fit_best, outputs
+from salib.evaluate.protocol import PROTOCOLS, Protocol
 from salib.evaluate.scores.metrics import mask_counts, mean_iou
 
 UNLABELLED = -1
-SCHEDULE = Schedule(learning_rates=(1e-3, 1e-2), batch=16)
+SCHEDULE = replace(PROTOCOLS["default"], learning_rates=(1e-3, 1e-2), batch=16)
 WIDTH, GROUPS = 128, 8
 """Channels of the decoder, and groups in which they are normalised."""
 Grids = Float32[np.ndarray, "_ _ _ _"]  # images, rows, cols, dim
@@ -53,8 +55,8 @@ class Standardise(nn.Module):
         scaler = StandardScaler()
         for grid in tokens:
             scaler.partial_fit(grid.reshape(-1, grid.shape[-1]).astype(np.float64))
-        self.register_buffer("mean", torch.tensor(scaler.mean_, dtype=torch.float32))
-        self.register_buffer("scale", torch.tensor(scaler.scale_, dtype=torch.float32))
+        self.mean = nn.Buffer(torch.tensor(scaler.mean_, dtype=torch.float32))
+        self.scale = nn.Buffer(torch.tensor(scaler.scale_, dtype=torch.float32))
 
     def forward(
         self, tokens: Float[Tensor, "batch rows cols dim"]
@@ -70,7 +72,7 @@ def fit_segmentation(
     kind: str,
     n_classes: int,
     seed: int,
-    schedule: Schedule | None = None,
+    schedule: Protocol | None = None,
     device: str = "cpu",
 ) -> nn.Module:
     """Fit a head that tells the class of each pixel from the tokens; one of `HEADS`.
@@ -80,17 +82,14 @@ def fit_segmentation(
     bounded by batches. One seed gives one head, on one machine with one number of threads.
 
     Raises:
-        ValueError: if there is no such head, a split is empty, tokens are not finite, shapes
-            disagree, a mask's class is not below n_classes, no pixel is labelled, or every
-            candidate diverges.
+        ValueError: if there is no such head, no pixel of a split is labelled, or every candidate
+            diverges.
     """
     if kind not in HEADS:
         raise ValueError(f"kind must be one of {tuple(HEADS)}, got {kind!r}")
-    _check("train", train, n_classes)
-    _check("valid", valid, n_classes)
-    shapes = [examples.inputs.shape[1:] for examples in (train, valid)]
-    if shapes[0] != shapes[1]:
-        raise ValueError(f"grids must have one shape, got {shapes[0]} and {shapes[1]}")
+    for split, (_, masks) in {"train": train, "valid": valid}.items():
+        if max(int(mask.max()) for mask in masks) < 0:
+            raise ValueError(f"{split} masks must hold a labelled pixel, got none")
     standardised = Standardise(train.inputs)
 
     def score(head: nn.Module) -> float:
@@ -98,25 +97,19 @@ def fit_segmentation(
         return mean_iou(mask_counts(predicted, valid.targets, n_classes).sum(0)).item()
 
     return fit_best(
-        lambda: nn.Sequential(standardised, HEADS[kind](shapes[0][-1], n_classes)),
+        lambda: nn.Sequential(standardised, HEADS[kind](train.inputs.shape[-1], n_classes)),
         train,
         valid,
         loss=_pixel_loss,
         score=score,
-        schedule=schedule or SCHEDULE,
+        protocol=schedule or SCHEDULE,
         seed=seed,
         device=device,
     )
 
 
 def segment(head: nn.Module, grids: Grids, size: tuple[int, ...]) -> UInt8[np.ndarray, "items _ _"]:
-    """Class of each pixel of masks of `size` (height, width).
-
-    Raises:
-        ValueError: if a token is not finite.
-    """
-    if not all(np.isfinite(grid).all() for grid in grids):
-        raise ValueError("test tokens must be finite, got NaN or infinity")
+    """Class of each pixel of masks of `size` (height, width)."""
     parts = [
         _spread(coarse, size).argmax(1).to(torch.uint8).cpu().numpy()
         for coarse in outputs(head, grids, SCHEDULE.batch)
@@ -133,19 +126,3 @@ def _pixel_loss(coarse: Tensor, masks: Tensor) -> tuple[Tensor, int]:
 
 def _spread(coarse: Tensor, size: tuple[int, ...]) -> Tensor:
     return F.interpolate(coarse, size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _check(split: str, examples: Examples, n_classes: int) -> None:
-    grids, masks = examples
-    if not grids.size or not masks.size:
-        raise ValueError(f"{split} must hold images, got grids {grids.shape}, masks {masks.shape}")
-    if len(grids) != len(masks):
-        raise ValueError(f"{split} must have one mask per grid, got {len(grids)} and {len(masks)}")
-    if not all(np.isfinite(grid).all() for grid in grids):
-        raise ValueError(f"{split} tokens must be finite, got NaN or infinity")
-    top = max(int(mask.max()) for mask in masks)
-    if not 0 <= top < n_classes:
-        raise ValueError(
-            f"{split} masks must hold classes below {n_classes} and a labelled pixel, got at most "
-            f"{top}"
-        )

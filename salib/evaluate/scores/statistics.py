@@ -1,6 +1,6 @@
 """Intervals: over test items, of a difference on the same items, over seeds."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int64
@@ -120,7 +120,8 @@ def difference_of(
 def accuracy_p_value(ours: Bool[np.ndarray, " n"], theirs: Bool[np.ndarray, " n"]) -> float:
     """Two-sided exact p-value of equal accuracy on the same items (McNemar); 1 if none differs."""
     won, lost = int((ours & ~theirs).sum()), int((theirs & ~ours).sum())
-    return float(mcnemar([[0, won], [lost, 0]], exact=True).pvalue)
+    result: Any = mcnemar([[0, won], [lost, 0]], exact=True)
+    return float(result.pvalue)
 
 
 def difference_p_value(difference: Interval, confidence: float = 0.95) -> float:

@@ -1,9 +1,9 @@
 """GEO-Bench folders: what a task says of itself, its splits, and its samples one at a time.
 
-Specifications and partitions are read through geobench's own classes. Its loader of samples reads
-every band and builds an object of each; here the bands that are wanted are read alone, which is
-several times faster (`benchmarks/reading.py`). Every path is given: `GEO_BENCH_DIR`, which geobench
-reads once when it is imported, has no part in it.
+Specifications are read through geobench's own classes. Its loader of samples reads every band and
+builds an object of each; here the bands that are wanted are read alone, which is more than twice as
+fast (`benchmarks/reading.py`). Every path is given: `GEO_BENCH_DIR`, which geobench reads once when
+it is imported, has no part in it.
 """
 
 import ast

@@ -6,27 +6,33 @@ from typing import Literal
 import cv2
 import numpy as np
 import pandas as pd
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped
+
+from salib.config import SENSORS
+from salib.files.images import resize_bands
 
 RGB = ("red", "green", "blue")
-Modality = Literal["optical", "radar"]
+Modality = Literal["optical", "radar", "multispectral"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class InputRule:
-    """How raw values become 8-bit pixel values, and how much ground a native pixel covers.
+    """How raw values become pixel values of a sensor, and how much ground a native pixel covers.
 
     Args:
         bands: the bands read, in the order of the channels.
         level_255: raw value that becomes 255; 0 stays 0, values outside are clipped. Of radar,
-            the square root of the raw value, which is an intensity.
+            the square root of the raw value, which is an intensity. Not of "multispectral" images.
+        full_scale: raw value of reflectance 1, of "multispectral" images.
         native_gsd_m: metres per pixel of the task as published.
         why: where `level_255` comes from, and `native_gsd_m` where the task states another.
-        modality: "optical" images go to encoders for lores and hires, "radar" images to radar's.
+        modality: "optical" images go to encoders for lores and hires, "radar" images to radar's,
+            "multispectral" ones, Sentinel-2's twelve bands, to that of s2.
     """
 
     bands: tuple[str, ...] = RGB
     level_255: float = 255.0
+    full_scale: float = 10_000.0
     native_gsd_m: float
     why: str
     modality: Modality = "optical"
@@ -86,6 +92,26 @@ RADAR_RULES = {
 }
 
 
+TWELVE = (
+    *("01 - Coastal aerosol", "02 - Blue", "03 - Green", "04 - Red"),
+    *(f"0{number} - Vegetation Red Edge" for number in (5, 6, 7)),
+    *("08 - NIR", "08A - Vegetation Red Edge", "09 - Water vapour", "11 - SWIR", "12 - SWIR"),
+)
+"""GEO-Bench's names of the bands of s2, in its order."""
+TWELVE_BAND_RULES = {
+    task: InputRule(
+        bands=TWELVE, full_scale=full_scale, native_gsd_m=10.0, why=why, modality="multispectral"
+    )
+    for task, full_scale, why in (
+        ("m-bigearthnet", 10_000.0, "Sentinel-2 L2A: reflectance x 10,000"),
+        ("m-eurosat", 10_000.0, "Sentinel-2 L1C: reflectance x 10,000"),
+        ("m-cashew-plant", 10_000.0, "Sentinel-2 L2A: reflectance x 10,000"),
+        ("m-SA-crop-type", 255.0, "Sentinel-2 L2A, stored as reflectance x 255"),
+    )
+}
+"""Tasks that publish all twelve; m-brick-kiln names thirteen and holds ten."""
+
+
 def rules_of(task: str) -> tuple[InputRule, ...]:
     """The input rules of a published task, the optical one first.
 
@@ -94,13 +120,15 @@ def rules_of(task: str) -> tuple[InputRule, ...]:
     """
     if task not in RULES:
         raise ValueError(f"task must be one of {', '.join(RULES)}, got {task!r}")
-    return tuple(rules[task] for rules in (RULES, RADAR_RULES) if task in rules)
+    return tuple(rules[task] for rules in (RULES, RADAR_RULES, TWELVE_BAND_RULES) if task in rules)
 
 
 def to_pixel_values(
     raw: Shaped[np.ndarray, "height width bands"], rule: InputRule
-) -> UInt8[np.ndarray, "height width bands"]:
+) -> Shaped[np.ndarray, "height width bands"]:
     """Raw values to 8 bits: rounded if optical; amplitude, rounded down, if radar (D12).
+
+    Of twelve bands reflectance x 10,000 in 16 bits, where the least value is 1, as in tiles of s2.
 
     Raises:
         ValueError: if a raw value is not finite, or a radar intensity is negative.
@@ -115,6 +143,9 @@ def to_pixel_values(
             raise ValueError(f"radar intensity must not be negative, got {values.min()}")
         dn = DN_OF_SIGMA0 * np.sqrt(values)
         return np.minimum(np.floor(dn * (256 / FULL_SCALE_DN)), 255).astype(np.uint8)
+    if rule.modality == "multispectral":
+        scale = (SENSORS["s2"].full_scale or 1.0) / rule.full_scale
+        return np.rint(np.clip(values * scale, 1, SENSORS["s2"].max_value)).astype(np.uint16)
     return np.rint(np.clip(values * (255.0 / rule.level_255), 0, 255)).astype(np.uint8)
 
 
@@ -132,8 +163,8 @@ def centre_square(
 
 
 def to_input(
-    image: UInt8[np.ndarray, "height width bands"], *, native_gsd_m: float, image_px: int
-) -> tuple[UInt8[np.ndarray, "image_px image_px bands"], float]:
+    image: Shaped[np.ndarray, "height width bands"], *, native_gsd_m: float, image_px: int
+) -> tuple[Shaped[np.ndarray, "image_px image_px bands"], float]:
     """Resize an image to a square of `image_px`, and its true metres per pixel afterwards.
 
     `centre_square` is kept, so that a pixel stays square on the ground. Shrinking averages over
@@ -150,12 +181,13 @@ def to_input(
     if side == image_px:
         return square, gsd_m
     how = cv2.INTER_AREA if side > image_px else cv2.INTER_CUBIC
-    return cv2.resize(square, (image_px, image_px), interpolation=how).astype(np.uint8), gsd_m
+    return resize_bands(square, image_px, how), gsd_m
 
 
 def input_rules() -> pd.DataFrame:
     """The rules as a table, one row per task and modality."""
     named = RULES | {f"{task}, radar": rule for task, rule in RADAR_RULES.items()}
+    named |= {f"{task}, 12 bands": rule for task, rule in TWELVE_BAND_RULES.items()}
     table = pd.DataFrame([{"task": name, **asdict(rule)} for name, rule in named.items()])
     bands = table["bands"].map(", ".join)
     return table.assign(bands=bands).drop(columns="modality").set_index("task")

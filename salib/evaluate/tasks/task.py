@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped
 
+from salib.config import SENSORS
 from salib.evaluate.tasks import SPLITS, chip_zips, geobench_reader, image_folder
 from salib.evaluate.tasks.geobench_reader import Label, LabelKind
 from salib.evaluate.tasks.inputs import RULES, InputRule, Modality, rules_of, to_pixel_values
@@ -49,9 +50,8 @@ class Task:
 
     @property
     def sensors(self) -> tuple[str, ...]:
-        """Sensors whose encoders it has images for: "lores" and "hires" RGB, "radar" if any."""
-        radar = any(rule.modality == "radar" for rule in self.rules)
-        return ("radar", "lores", "hires") if radar else ("lores", "hires")
+        """Sensors whose encoders it has images for: "lores" and "hires" RGB, others if any."""
+        return tuple(name for name in SENSORS if any(_serves(rule, name) for rule in self.rules))
 
     def modality_of(self, sensor: str) -> Modality:
         """What `iter_split` is to read for an encoder of a sensor.
@@ -61,7 +61,7 @@ class Task:
         """
         if sensor not in self.sensors:
             raise ValueError(f"sensor must be one of {self.sensors} for {self.name}, got {sensor}")
-        return "radar" if sensor == "radar" else "optical"
+        return next(rule.modality for rule in self.rules if _serves(rule, sensor))
 
     def rule_of(self, modality: Modality = "optical") -> InputRule:
         """How the raw values of a modality become pixel values.
@@ -74,6 +74,13 @@ class Task:
                 return rule
         known = " or ".join(repr(rule.modality) for rule in self.rules)
         raise ValueError(f"modality must be {known} for {self.name}, got {modality!r}")
+
+
+def _serves(rule: InputRule, sensor: str) -> bool:
+    """Whether images of a modality go to the encoder of a sensor."""
+    row = SENSORS[sensor]
+    kind = "radar" if row.radar else "multispectral" if row.full_scale else "optical"
+    return rule.modality == kind
 
 
 def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
@@ -188,11 +195,12 @@ def folder_task(
 
 def iter_split(
     task: Task, split: str, *, modality: Modality = "optical"
-) -> Iterator[tuple[UInt8[np.ndarray, "_ _ bands"], Label]]:
+) -> Iterator[tuple[Shaped[np.ndarray, "_ _ bands"], Label]]:
     """Pixel values at native size and the label of each item of a split, one at a time.
 
     Args:
-        modality: "optical" gives red, green, blue; "radar" VV and VH, of m-so2sat alone.
+        modality: "optical" gives red, green, blue; "radar" VV and VH, of m-so2sat alone;
+            "multispectral" the twelve bands of s2, of the tasks that have them.
 
     Yields:
         The image, and its label: a class number; for a multi-label task 0/1 of each class; for
