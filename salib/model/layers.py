@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salib.attention import Geometry, attend_with
+from salib.attention import Geometry, attend
 from salib.config import Levels, ModelConfig
 
 
@@ -34,7 +34,7 @@ class Attention(nn.Module):
             rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
             for tokens in (self.queries(x), *self.keys_values(context).chunk(2, dim=-1))
         )
-        mixed = attend_with(q, k.to(q.dtype), v.to(q.dtype), geometry)
+        mixed = attend(q, k.to(q.dtype), v.to(q.dtype), geometry)
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
