@@ -27,6 +27,11 @@ class Batch:
     images: Mapping[str, Float[Tensor, "batch bands height width"]]
     gsd_m: Mapping[str, Float[Tensor, " batch"]]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        parts = (self.images, self.gsd_m)
+        return Batch(*({name: value.to(device) for name, value in part.items()} for part in parts))
+
 
 @dataclass(frozen=True)
 class Crop:
