@@ -39,16 +39,12 @@ SAVE_EVERY_S = 600.0
 
 
 class StoppedRun(KeyboardInterrupt):
-    """A run that a signal stopped between two steps, after its state was saved.
+    """A run that signal number `signal` stopped between two steps, after its state was saved."""
 
-    Attributes:
-        signal: number of the signal.
-    """
-
-    def __init__(self, text: str, number: int) -> None:
+    def __init__(self, text: str, signal: int) -> None:
         """Say at which step it stopped and by which signal."""
         super().__init__(text)
-        self.signal = number
+        self.signal = signal
 
 
 @contextmanager
@@ -115,10 +111,14 @@ class Checkpoint:
         """Time spent so far; what an interrupted run lost does not count."""
         return time.perf_counter() - self._began
 
-    def keep_best(self) -> None:
-        """Remember the weights as those of the least validation loss."""
-        weights = self._model.state_dict()
-        self.best = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+    def add_validation(self, losses: dict[str, float]) -> None:
+        """Add losses to the last row; store the weights if their sum is the least so far."""
+        values = {f"valid_{name}": value for name, value in losses.items()}
+        earlier = [sum(row[name] for name in values) for row in self.rows if {*values} <= {*row}]
+        self.rows[-1].update(values)
+        if sum(losses.values()) < min(earlier, default=float("inf")):
+            weights = self._model.state_dict()
+            self.best = {name: w.detach().to("cpu", copy=True) for name, w in weights.items()}
 
     def save_if_due(self) -> None:
         """Save, unless that was done within the last SAVE_EVERY_S; see `save`."""
@@ -131,7 +131,7 @@ class Checkpoint:
         Raises:
             OSError: if the disk has too little space; what was saved before is kept.
         """
-        check_disk_space(self._path.parent, self._state_bytes)
+        check_disk_space(self._path.parent, self._state_bytes())
         state = {
             "key": json.dumps(self._key),
             "ran_on": self._ran_on,
@@ -155,9 +155,8 @@ class Checkpoint:
         """
         clear_parts(self._path.parent, STATE)
         there = self._path.stat().st_size if self._path.is_file() else 0
-        check_disk_space(self._path.parent, max(0, 2 * self._state_bytes - there))
+        check_disk_space(self._path.parent, max(0, 2 * self._state_bytes() - there))
 
-    @property
     def _state_bytes(self) -> int:
         """Each weight, AdamW's two moments of it, and the best one."""
         copies = 3 + (self.best is not None)

@@ -200,9 +200,8 @@ def _learn_all(
     draw = partial(draw_batch, samples, config, sensors=model.config.sensors, **share)
     steps = range(begin, run.steps)
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    with closing(
-        _ahead(lambda i: draw(step=i).to(device), steps, drawing_threads(device))
-    ) as batches:
+    drawn = _ahead(lambda i: draw(step=i).to(device), steps, drawing_threads(device))
+    with closing(drawn) as batches:
         bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
         for step, batch in enumerate(bar, begin):
             masks = step_masks(model, config, device, step=step, **share)
@@ -217,7 +216,7 @@ def _learn_all(
             bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
             done = step + 1
             if validation and (done % validation.every == 0 or done == run.steps):
-                _log_validation(validation.losses(run, model), checkpoint)
+                checkpoint.add_validation(validation.losses(run, model))
             if run.rank == 0:
                 checkpoint.save_if_due()
             if stopping and done < run.steps:
@@ -225,15 +224,6 @@ def _learn_all(
                     checkpoint.save()
                 text = f"stopped at step {done} of {run.steps}; resume with the same command"
                 raise StoppedRun(text, stops[0] if stops else signal.SIGTERM)
-
-
-def _log_validation(losses: list[float], checkpoint: Checkpoint) -> None:
-    """Add the losses to the last row; keep the weights if their sum is the least so far."""
-    names = [f"valid_{name}" for name in LOSSES]
-    earlier = [sum(row[n] for n in names) for row in checkpoint.rows if names[0] in row]
-    checkpoint.rows[-1].update(zip(names, losses, strict=True))
-    if sum(losses) < min(earlier, default=float("inf")):
-        checkpoint.keep_best()
 
 
 def _write(

@@ -43,7 +43,7 @@ class Validation:
         ]
         return cls(drawn, count, max(1, run.steps // MEASUREMENTS))
 
-    def losses(self, run: Run, model: ScaleAlibi) -> list[float]:
+    def losses(self, run: Run, model: ScaleAlibi) -> dict[str, float]:
         """Both losses, a mean over the batches of all ranks; changes no weight."""
         device, joint = rank_device(), model.config.joint_target
         sums = torch.zeros(len(LOSSES), dtype=torch.float64, device=device)
@@ -54,4 +54,5 @@ class Validation:
                     step_losses(model, batch.to(device), masks, joint_target=joint, all_ranks=False)
                 )
         model.train()
-        return (mean_over_ranks(sums, run.ranks) * run.ranks / self.of_all_ranks).tolist()
+        means = mean_over_ranks(sums, run.ranks) * run.ranks / self.of_all_ranks
+        return dict(zip(LOSSES, means.tolist(), strict=True))
