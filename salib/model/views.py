@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,6 +14,15 @@ from salib.config import ModelConfig
 ACTIVATION_BYTES = 2**30
 BYTES_PER_VALUE = 96
 """What a number of a token takes while a layer runs: 4 bytes, widened, in several copies."""
+
+
+class Options(TypedDict, total=False):
+    """What else `ScaleAlibi.embed` takes, by keyword."""
+
+    tokens: bool
+    pooled: bool
+    batch: int | None
+    device: str | torch.device | None
 
 
 @dataclass(frozen=True)
