@@ -45,5 +45,5 @@ def band_views(
 
 def accuracy_by_sensor(rows: pd.DataFrame) -> pd.DataFrame:
     """Value and interval in percent of each column under nearest neighbours."""
-    shown = rows.set_index("model")[["value", "ci_low", "ci_high"]].dropna() * 100
-    return shown.round(1).rename(columns={"value": "accuracy", "ci_low": "low", "ci_high": "high"})
+    shown = rows.set_index("model")[["value", "ci_low", "ci_high"]].dropna()
+    return (shown * 100).round(1).set_axis(["accuracy", "low", "high"], axis=1)
