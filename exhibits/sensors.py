@@ -45,5 +45,6 @@ def band_views(
 
 def accuracy_by_sensor(rows: pd.DataFrame) -> pd.DataFrame:
     """Value and interval in percent of each column under nearest neighbours."""
-    shown = rows.set_index("model")[["value", "ci_low", "ci_high"]].dropna()
-    return (shown * 100).round(1).set_axis(["accuracy", "low", "high"], axis=1)
+    names = {"value": "accuracy", "ci_low": "low", "ci_high": "high"}
+    percent = {new: (rows[old] * 100).round(1) for old, new in names.items()}
+    return pd.DataFrame(percent).set_index(rows["model"]).dropna()
