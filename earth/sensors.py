@@ -67,7 +67,7 @@ def optical(paint: Paint, weather: Weather) -> Float32[np.ndarray, "3 rows cols"
     return weather.apply(paint[:3])
 
 
-def near_infrared(paint: Paint) -> Coverage:
+def near_infrared(paint: Float32[np.ndarray, "parts rows cols"]) -> Coverage:
     """Near infrared from NDVI = (nir - red) / (nir + red), on the scale of red."""
     ndvi = np.clip(paint[3], -0.6, 0.88)
     return paint[0] * (1 + ndvi) / (1 - ndvi)

@@ -9,8 +9,8 @@ import pytest
 from scipy.stats import binom
 
 from exhibits import figures, tables
-from exhibits.assumptions import assumptions
-from exhibits.simulate import paper_kmeans
+from exhibits.tables import paper_kmeans
+from exhibits.tables.protocol import CHOICES
 from salib.evaluate import PROTOCOLS
 from salib.evaluate.fetch.published_tasks import COUNTS
 
@@ -198,11 +198,10 @@ def test_not_run_names_the_papers_tasks_without_real_rows():
 
 def test_the_paper_prints_24_kmeans_entries_and_nine_are_below_chance():
     entries = tables.kmeans_entries(TABLE2)
-    runs = paper_kmeans((0.0,), draws=3, seed=0)
     assert len(entries) == 24
-    assert tables.entries_below(runs, entries) == 9
+    assert tables.entries_below(entries) == 9
     # The furthest two-class entry from a half is 45.40 %, SA-low on m-brick-kiln after UMAP.
-    assert tables.best_of_two_classes(runs, entries) == pytest.approx(1 - 0.4540)
+    assert tables.best_of_two_classes(entries) == pytest.approx(1 - 0.4540)
 
 
 def test_clusters_that_know_nothing_score_as_a_binomial_does():
@@ -253,35 +252,18 @@ def test_entries_inside_are_those_between_the_quantiles():
     assert table.index.tolist() == ["0%", "50%"]
 
 
-def test_chance_needs_every_task_and_some_entries():
-    entries = tables.kmeans_entries(TABLE2)
-    for count in (tables.entries_inside, tables.entries_below, tables.chance):
-        with pytest.raises(ValueError, match="simulated must hold every task"):
-            count(simulated([0.5]), entries)
+def test_chance_needs_some_entries():
     with pytest.raises(ValueError, match="paper must have rows"):
         tables.kmeans_entries(pd.read_csv(TABLE2).query("probe == 'knn'"))
-    many = entries[entries["task"] == "m-eurosat"]
-    with pytest.raises(ValueError, match="two classes"):
-        tables.best_of_two_classes(simulated([0.1], "m-eurosat", 10), many)
 
 
 def test_choices_come_from_text_to_assumed_and_lose_none():
-    table = tables.choices(assumptions())
-    assert len(table) == len(assumptions())
-    order = list(dict.fromkeys(table["of the paper"]))
-    assert order == ["the text says so", "inferred from Table 2", "assumed"]
-    known = [choice.known for choice in assumptions()]
-    assert (table["of the paper"] == order[0]).sum() == known.count("text")
-    for choice in assumptions():
-        line = table.loc[choice.choice]
-        assert (line["default"], line["paper"]) == (choice.default, choice.paper)
-        assert line["differ"] == ("yes" if choice.default != choice.paper else "")
-
-
-def test_a_choice_known_in_no_named_way_is_refused():
-    choice = assumptions()[0]._replace(known="rumoured")
-    with pytest.raises(ValueError, match="known must be one of"):
-        tables.choices([choice])
+    table = tables.choices()
+    assert len(table) == len(CHOICES) == table.index.nunique()
+    assert list(dict.fromkeys(table["of the paper"])) == list(tables.KNOWN.values())
+    for choice, known, _ in CHOICES:
+        assert table.loc[choice, "of the paper"] == tables.KNOWN[known]
+    assert ((table["default"] != table["paper"]) == (table["differ"] == "yes")).all()
 
 
 def test_anchor_points_draw_every_number_once_more_where_it_is_named():

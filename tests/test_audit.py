@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from exhibits import audit
+from exhibits.audit.attention import effective_tokens
 from salib import losses
-from salib.bias import effective_tokens
 
 
 def seeded(seed=3):

@@ -1,29 +1,41 @@
 """Built ground: houses, halls and streets, all with physical sizes."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32
 
-from earth.landscape.fields import Grid, Lay, noise, parcels, sample, stripes
+from earth.landscape.fields import Coverage, Grid, Lay, Rng, noise, parcels, sample, stripes
 from earth.landscape.ground import (
-    Coverage,
     Paint,
-    Rng,
+    box,
     flat,
+    fold,
     inside,
     material,
     mix,
     palette,
+    patches,
     shade,
     smooth,
     tinted,
 )
-from earth.landscape.land import mosaic
+from earth.landscape.land import around, mosaic
 
 SUN = (-0.5, -0.85)
 _RADAR_LOOK = 0.2
+_HOUSES = (
+    ("red_roof", "red_roof", "tan_roof", "dark_roof"),
+    ("dark_roof", "grey_roof", "red_roof"),
+    ("tan_roof", "white_roof", "grey_roof", "red_roof"),
+    ("red_roof", "white_roof", "grey_roof"),
+    ("grey_roof", "dark_roof", "white_roof"),
+)
+_HALLS = (
+    ("white_roof", "grey_roof", "dark_roof", "grey_roof"),
+    ("grey_roof", "white_roof", "red_roof", "blue_roof"),
+    ("white_roof", "tan_roof", "grey_roof", "dark_roof", "white_roof"),
+    ("dark_roof", "grey_roof", "red_roof"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,49 +66,30 @@ def cells(grid: Grid, lattice: Lattice) -> tuple[np.ndarray, np.ndarray, np.ndar
     return along, across, number
 
 
-class Roofs(NamedTuple):
-    """The 4,096 buildings of a lattice: half sizes and offsets in metres, and materials."""
-
-    half: Float32[np.ndarray, "2 4096"]
-    off: Float32[np.ndarray, "2 4096"]
-    table: Float32[np.ndarray, "6 4096"]
-
-    @classmethod
-    def draw(cls, rng: Rng, lattice: Lattice) -> "Roofs":
-        """Draw them; an empty cell has a half size far below zero."""
-        cell = 0.5 * np.array([[lattice.cell_u], [lattice.cell_v]])
-        half = cell * rng.uniform(lattice.smallest, lattice.largest, (2, 4096))
-        off = rng.uniform(-0.8, 0.8, (2, 4096)) * (cell - half)
-        half[0, rng.random(4096) > lattice.fill] = -1e4
-        table = palette(rng, lattice.roofs, 4096, gain=0.16, hue=0.03)
-        table[4] += 8 * np.cos(2 * (lattice.angle - _RADAR_LOOK)) ** 4 - 1
-        return cls(half.astype(np.float32), off.astype(np.float32), table)
-
-
 def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Coverage | None) -> None:
     """Shadows, then roofs lit from one side; `keep` removes buildings where it is 0."""
-    roofs = Roofs.draw(rng, lattice)
+    cell = 0.5 * np.array([[lattice.cell_u], [lattice.cell_v]])
+    half = cell * rng.uniform(lattice.smallest, lattice.largest, (2, 4096))
+    off = (rng.uniform(-0.8, 0.8, (2, 4096)) * (cell - half)).astype(np.float32)
+    half = half.astype(np.float32)
+    half[0, rng.random(4096) > lattice.fill] = -1e4
+    table = palette(rng, lattice.roofs, 4096, gain=0.16, hue=0.03)
+    table[4] += 8 * np.cos(2 * (lattice.angle - _RADAR_LOOK)) ** 4 - 1
+
+    def footprint(u: Coverage, v: Coverage, number: np.ndarray) -> Coverage:
+        return box(u - off[0][number], v - off[1][number], *half[:, number], grid.gsd_m)
+
     along, across, number = cells(grid, lattice)
-    body = _footprint(along, across, number, roofs, grid.gsd_m)
-    step = grid.shifted(lattice.height_m * SUN[0], lattice.height_m * SUN[1])
-    shadow = _footprint(*cells(step, lattice), roofs, grid.gsd_m)
+    body = footprint(along, across, number)
+    shadow = footprint(*cells(grid.shifted(*(lattice.height_m * np.array(SUN))), lattice))
     if keep is not None:
         body *= keep
         shadow *= keep
     mix(paint, material("shade"), 0.75 * shadow * (1 - body))
-    ridge = across - roofs.off[1][number]
-    lit = np.float32(1) + np.float32(0.10) * np.clip(ridge / np.float32(2.0), -1, 1)
-    roof = roofs.table[:, number]
-    shade(roof, lit)
+    ridge = across - off[1][number]
+    roof = table[:, number]
+    shade(roof, np.float32(1) + np.float32(0.10) * np.clip(ridge / np.float32(2.0), -1, 1))
     mix(paint, roof, body)
-
-
-def _footprint(
-    along: np.ndarray, across: np.ndarray, number: np.ndarray, roofs: Roofs, gsd_m: float
-) -> Coverage:
-    du = roofs.half[0][number] - np.abs(along - roofs.off[0][number])
-    dv = roofs.half[1][number] - np.abs(across - roofs.off[1][number])
-    return inside(du, gsd_m) * inside(dv, gsd_m)
 
 
 def streets(
@@ -107,8 +100,7 @@ def streets(
     width = rng.uniform(6, 11)
     out = np.ones((grid.rows, grid.cols), np.float32)
     for place, period in ((along, every[0] * lattice.cell_u), (across, every[1] * lattice.cell_v)):
-        near = np.abs(place - np.rint(place / np.float32(period)) * np.float32(period))
-        out *= 1 - inside(width / 2 - near, grid.gsd_m)
+        out *= 1 - inside(width / 2 - fold(place, period), grid.gsd_m)
     mix(paint, tinted(rng, "asphalt", "asphalt", "concrete"), 1 - out)
     return out
 
@@ -120,14 +112,8 @@ def residential(grid: Grid, rng: Rng) -> Paint:
     amount = rng.uniform(-0.6, 1.4)
     mix(paint, tinted(rng, "forest", "maquis", "grass"), smooth(green, amount, 0.7))
     shade(paint, 1 + 0.06 * noise(grid, rng, 0.6, 5.0))
-    roofs = (
-        ("red_roof", "red_roof", "tan_roof", "dark_roof"),
-        ("dark_roof", "grey_roof", "red_roof"),
-        ("tan_roof", "white_roof", "grey_roof", "red_roof"),
-        ("red_roof", "white_roof", "grey_roof"),
-        ("grey_roof", "dark_roof", "white_roof"),
-    )[rng.integers(5)]
-    size = float(np.exp(rng.normal(np.log(21), 0.3)))
+    roofs = _HOUSES[rng.integers(len(_HOUSES))]
+    size = around(rng, 21, 0.3)
     lattice = Lattice(
         angle=rng.uniform(0, np.pi),
         cell_u=size,
@@ -142,7 +128,7 @@ def residential(grid: Grid, rng: Rng) -> Paint:
     keep = streets(paint, grid, rng, lattice, every)
     _avenues(paint, grid, rng, keep)
     keep *= 1 - smooth(green, max(amount, 0.2) + 0.5, 0.3)
-    park = smooth(noise(grid, rng, 2.0, 8.0), rng.uniform(0.9, 2.6), 0.2)
+    park = patches(grid, rng, 2.0, 8.0, (0.9, 2.6), 0.2)
     buildings(paint, grid, rng, lattice, keep * (1 - park))
     mix(paint, tinted(rng, "grass", "forest"), park * 0.9)
     return paint
@@ -164,12 +150,7 @@ def industrial(grid: Grid, rng: Rng) -> Paint:
     paint, _, edge = mosaic(grid, rng, int(rng.choice([0, 4])), rng.uniform(1.3, 3), table)
     shade(paint, 1 + 0.08 * noise(grid, rng, 0.6, 4.0) + 0.06 * noise(grid, rng, 1.3, 5.0))
     road = inside(rng.uniform(4, 8) - edge, grid.gsd_m)
-    roofs = (
-        ("white_roof", "grey_roof", "dark_roof", "grey_roof"),
-        ("grey_roof", "white_roof", "red_roof", "blue_roof"),
-        ("white_roof", "tan_roof", "grey_roof", "dark_roof", "white_roof"),
-        ("dark_roof", "grey_roof", "red_roof"),
-    )[rng.integers(4)]
+    roofs = _HALLS[rng.integers(len(_HALLS))]
     angle = rng.uniform(0, np.pi)
     for size, fill in ((rng.uniform(75, 130), rng.uniform(0.4, 0.85)), (rng.uniform(26, 50), 0.3)):
         lattice = Lattice(
@@ -185,6 +166,6 @@ def industrial(grid: Grid, rng: Rng) -> Paint:
         buildings(paint, grid, rng, lattice, 1 - road)
     shade(paint, 1 + 0.05 * stripes(grid, rng, rng.uniform(10, 26)))
     mix(paint, tinted(rng, "asphalt"), road)
-    green = smooth(noise(grid, rng, 1.3, 5.0), rng.uniform(0.8, 2.2), 0.4)
+    green = patches(grid, rng, 1.3, 5.0, (0.8, 2.2), 0.4)
     mix(paint, tinted(rng, "grass", "forest"), green)
     return paint

@@ -4,8 +4,10 @@ The stock is fixed; a seed enters only through where, at which scale and at whic
 is laid on the ground. Each texture is a pyramid, so coarse pixels see area averages.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import product
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -18,6 +20,7 @@ EXPONENTS = (0.6, 1.0, 1.3, 1.6, 2.0, 2.4, 3.0)
 _STOCK_SEED = 20241113
 
 Rng = np.random.Generator
+Coverage = Float32[np.ndarray, "rows cols"]
 Pyramid = list[Float32[np.ndarray, "_ _"]]
 
 
@@ -33,23 +36,12 @@ class Grid:
 
     def box(self, top: int, bottom: int, left: int, right: int) -> "Grid":
         """Return the window of some rows and columns of this one."""
-        return Grid(
-            x_m=self.x_m + left * self.gsd_m,
-            y_m=self.y_m + top * self.gsd_m,
-            gsd_m=self.gsd_m,
-            rows=bottom - top,
-            cols=right - left,
-        )
+        x_m, y_m = self.x_m + left * self.gsd_m, self.y_m + top * self.gsd_m
+        return replace(self, x_m=x_m, y_m=y_m, rows=bottom - top, cols=right - left)
 
     def shifted(self, x_m: float, y_m: float) -> "Grid":
         """Return this window seen from the origin (x_m, y_m)."""
-        return Grid(
-            x_m=self.x_m - x_m,
-            y_m=self.y_m - y_m,
-            gsd_m=self.gsd_m,
-            rows=self.rows,
-            cols=self.cols,
-        )
+        return replace(self, x_m=self.x_m - x_m, y_m=self.y_m - y_m)
 
     @property
     def east(self) -> Float64[np.ndarray, " cols"]:
@@ -61,28 +53,20 @@ class Grid:
         """Metres south of the pixel centres, exact far from the origin."""
         return self.y_m + (np.arange(self.rows) + 0.5) * self.gsd_m
 
-    @property
-    def xs(self) -> Float32[np.ndarray, " cols"]:
-        """Metres east of the pixel centres; for windows near their origin."""
-        return self.east.astype(np.float32)
-
-    @property
-    def ys(self) -> Float32[np.ndarray, " rows"]:
-        """Metres south of the pixel centres; for windows near their origin."""
-        return self.south.astype(np.float32)
-
-    def turned(
-        self, angle: float
-    ) -> tuple[Float32[np.ndarray, "rows cols"], Float32[np.ndarray, "rows cols"]]:
-        """Metres along two axes turned by `angle` radians."""
+    def turned(self, angle: float) -> tuple[Coverage, Coverage]:
+        """Metres along two axes turned by `angle` radians, for windows near their origin."""
         cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-        xs, ys = self.xs[None], self.ys[:, None]
+        xs, ys = self.east.astype(np.float32)[None], self.south.astype(np.float32)[:, None]
         return cos * xs + sin * ys, cos * ys - sin * xs
 
+    def distance(self, x_m: float = 0.0, y_m: float = 0.0) -> Coverage:
+        """Metres of each pixel from a point, for windows near their origin."""
+        xs, ys = self.turned(0.0)
+        return np.hypot(xs - np.float32(x_m), ys - np.float32(y_m))
 
-@dataclass(frozen=True, kw_only=True)
-class Lay:
-    """How a texture lies on the ground: metres a texel, angle, and offset in texels."""
+
+class Lay(NamedTuple):
+    """How a texture lies on the ground: metres per texel, angle, and offset in texels."""
 
     texel_m: float
     angle: float
@@ -93,40 +77,38 @@ class Lay:
     def draw(cls, rng: Rng, texel_m: float) -> "Lay":
         """Draw angle and offset."""
         angle, u, v = rng.random(3)
-        return cls(texel_m=texel_m, angle=2 * np.pi * angle, u=1024 * u, v=1024 * v)
+        return cls(texel_m, 2 * np.pi * angle, 1024 * u, 1024 * v)
 
-    def matrix(self, grid: Grid, shrink: float, side: int) -> Float32[np.ndarray, "2 3"]:
-        """Affine map from pixel indices to texels of a pyramid level."""
-        unit = 1 / (self.texel_m * shrink)
+    def warp(self, field: np.ndarray, grid: Grid, shrink: float, method: int) -> np.ndarray:
+        """Field at the pixels of a window, repeated without end; a value is `shrink` texels."""
+        step, side, unit = grid.gsd_m, len(field), 1 / (self.texel_m * shrink)
         cos, sin = np.cos(self.angle) * unit, np.sin(self.angle) * unit
-        x, y = grid.x_m + grid.gsd_m / 2, grid.y_m + grid.gsd_m / 2
+        x, y = grid.x_m + step / 2, grid.y_m + step / 2
         u = (cos * x + sin * y + self.u / shrink) % side
         v = (cos * y - sin * x + self.v / shrink) % side
-        step = grid.gsd_m
         rows = [[cos * step, sin * step, u - 0.5], [-sin * step, cos * step, v - 0.5]]
-        return np.array(rows, np.float32)
+        size, flags = (grid.cols, grid.rows), method | cv2.WARP_INVERSE_MAP
+        matrix = np.array(rows, np.float32)
+        return cv2.warpAffine(field, matrix, size, flags=flags, borderMode=cv2.BORDER_WRAP)
 
 
 @cache
-def noise_pyramid(index: int) -> Pyramid:
-    """Fractal noise of unit variance with amplitude spectrum k^-EXPONENTS[index]."""
-    rng = np.random.default_rng([_STOCK_SEED, index])
-    spectrum = np.fft.rfft2(rng.standard_normal((TEXTURE_SIDE, TEXTURE_SIDE)))
-    wave = (
-        np.hypot(np.fft.fftfreq(TEXTURE_SIDE)[:, None], np.fft.rfftfreq(TEXTURE_SIDE)[None])
-        * TEXTURE_SIDE
-    )
+def noise_pyramid(exponent: float) -> Pyramid:
+    """Fractal noise of unit variance with amplitude spectrum k^-exponent, one of EXPONENTS."""
+    rng = np.random.default_rng([_STOCK_SEED, EXPONENTS.index(exponent)])
+    shape = (TEXTURE_SIDE, TEXTURE_SIDE)
+    spectrum = np.fft.rfft2(rng.standard_normal(shape))
+    rows, cols = np.fft.fftfreq(TEXTURE_SIDE)[:, None], np.fft.rfftfreq(TEXTURE_SIDE)[None]
+    wave = np.hypot(rows, cols) * TEXTURE_SIDE
     wave[0, 0] = np.inf
-    field = np.fft.irfft2(
-        spectrum * np.maximum(wave, 3.0) ** -EXPONENTS[index], (TEXTURE_SIDE, TEXTURE_SIDE)
-    )
+    field = np.fft.irfft2(spectrum * np.maximum(wave, 3.0) ** -exponent, shape)
     return _pyramid((field / field.std()).astype(np.float32))
 
 
 @cache
 def relief_pyramid() -> Pyramid:
     """Hillshade of unit variance of a fractal terrain lit along the texture's first axis."""
-    terrain = noise_pyramid(EXPONENTS.index(2.0))[0].astype(np.float64)
+    terrain = noise_pyramid(2.0)[0].astype(np.float64)
     ridged = terrain - 0.7 * np.abs(terrain)
     slope = np.roll(ridged, 1, 1) - np.roll(ridged, -1, 1)
     return _pyramid((slope / slope.std()).astype(np.float32))
@@ -138,17 +120,16 @@ def leaves_pyramid(index: int) -> Pyramid:
     rng = np.random.default_rng([_STOCK_SEED, 100 + index])
     field = np.zeros((TEXTURE_SIDE, TEXTURE_SIDE), np.float32)
     radii = np.exp(rng.normal(np.log(3.0 + 1.5 * index), 0.35, 9000))
+    half = TEXTURE_SIDE / 2
     for radius in radii:
         x, y = rng.random(2) * TEXTURE_SIDE
         level = float(rng.normal())
-        for dx in (0, TEXTURE_SIDE):
-            for dy in (0, TEXTURE_SIDE):
-                at = (int(16 * (x + dx - TEXTURE_SIDE / 2)), int(16 * (y + dy - TEXTURE_SIDE / 2)))
-                lit = (int(at[0] + 5 * radius), int(at[1] + 5 * radius))
-                cv2.circle(field, at, int(16 * radius), level - 0.7, -1, cv2.LINE_8, 4)
-                cv2.circle(field, lit, int(10 * radius), level + 0.7, -1, cv2.LINE_8, 4)
-    field = (field - field.mean()) / field.std()
-    return _pyramid(field)
+        for dx, dy in product((-half, half), repeat=2):
+            at = (int(16 * (x + dx)), int(16 * (y + dy)))
+            lit = (int(at[0] + 5 * radius), int(at[1] + 5 * radius))
+            cv2.circle(field, at, int(16 * radius), level - 0.7, -1, cv2.LINE_8, 4)
+            cv2.circle(field, lit, int(10 * radius), level + 0.7, -1, cv2.LINE_8, 4)
+    return _pyramid((field - field.mean()) / field.std())
 
 
 @cache
@@ -168,30 +149,23 @@ def parcels(index: int) -> tuple[UInt16[np.ndarray, "side side"], Pyramid]:
     return ids, _pyramid(np.ascontiguousarray(distance))
 
 
-def sample(pyramid: Pyramid, grid: Grid, lay: Lay) -> Float32[np.ndarray, "rows cols"]:
+def sample(pyramid: Pyramid, grid: Grid, lay: Lay) -> Coverage:
     """Texture at the pixels of a window."""
     level = int(np.clip(np.log2(max(grid.gsd_m / lay.texel_m, 1.0)) + 0.25, 0, len(pyramid) - 1))
-    field = pyramid[level]
-    return cv2.warpAffine(
-        field,
-        lay.matrix(grid, 2.0**level, field.shape[0]),
-        (grid.cols, grid.rows),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_WRAP,
-    )
+    return lay.warp(pyramid[level], grid, 2.0**level, cv2.INTER_LINEAR)
 
 
-def noise(grid: Grid, rng: Rng, exponent: float, texel_m: float) -> np.ndarray:
+def noise(grid: Grid, rng: Rng, exponent: float, texel_m: float) -> Coverage:
     """Fractal noise of unit variance laid at random; `exponent` is one of EXPONENTS."""
-    return sample(noise_pyramid(EXPONENTS.index(exponent)), grid, Lay.draw(rng, texel_m))
+    return sample(noise_pyramid(exponent), grid, Lay.draw(rng, texel_m))
 
 
-def leaves(grid: Grid, rng: Rng, index: int, texel_m: float) -> np.ndarray:
+def leaves(grid: Grid, rng: Rng, index: int, texel_m: float) -> Coverage:
     """Crowns or boulders of unit variance laid at random."""
     return sample(leaves_pyramid(index), grid, Lay.draw(rng, texel_m))
 
 
-def relief(grid: Grid, rng: Rng, texel_m: float) -> np.ndarray:
+def relief(grid: Grid, rng: Rng, texel_m: float) -> Coverage:
     """Hillshade of unit variance laid at random."""
     return sample(relief_pyramid(), grid, Lay.draw(rng, texel_m))
 
@@ -209,16 +183,10 @@ def stripes(grid: Grid, rng: Rng, width_m: float, parcel: np.ndarray | None = No
 
 def parcel_map(
     grid: Grid, rng: Rng, index: int, texel_m: float
-) -> tuple[Int32[np.ndarray, "rows cols"], Float32[np.ndarray, "rows cols"]]:
+) -> tuple[Int32[np.ndarray, "rows cols"], Coverage]:
     """Parcels laid at random: their numbers, not interpolated, and metres to their edges."""
     (numbers, edge), lay = parcels(index), Lay.draw(rng, texel_m)
-    ids = cv2.warpAffine(
-        numbers,
-        lay.matrix(grid, 1.0, PARCEL_SIDE),
-        (grid.cols, grid.rows),
-        flags=cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_WRAP,
-    )
+    ids = lay.warp(numbers, grid, 1.0, cv2.INTER_NEAREST)
     return ids.astype(np.int32), sample(edge, grid, lay) * np.float32(texel_m)
 
 

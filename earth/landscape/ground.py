@@ -4,13 +4,14 @@ A material is (red, green, blue) in 8 bits of a usual true-colour stretch, NDVI 
 negative), and VV and VH backscatter in dB. Near infrared follows from red and NDVI.
 """
 
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32
 
-from earth.landscape.fields import Grid, Rng
+from earth.landscape.fields import Coverage, Grid, Rng, noise
 
 Paint = Float32[np.ndarray, "6 rows cols"]
-Coverage = Float32[np.ndarray, "rows cols"]
 Material = Float32[np.ndarray, " 6"]
 
 _TABLE = {
@@ -90,9 +91,7 @@ def palette(
 
 def flat(grid: Grid, colour: Material) -> Paint:
     """Window of one material."""
-    out = np.empty((6, grid.rows, grid.cols), np.float32)
-    out[:] = colour[:, None, None]
-    return out
+    return np.tile(colour[:, None, None], (1, grid.rows, grid.cols))
 
 
 def mix(paint: Paint, colour: np.ndarray, mask: np.ndarray) -> None:
@@ -118,3 +117,22 @@ def smooth(field: np.ndarray, low: float, width: float) -> Coverage:
     """Ramp from 0 at `low` to 1 at `low + width`."""
     out = (np.asarray(field, np.float32) - np.float32(low)) * np.float32(1 / width)
     return np.clip(out, 0, 1, out=out)
+
+
+def patches(
+    grid: Grid, rng: Rng, exponent: float, texel_m: float, low: tuple[float, float], width: float
+) -> Coverage:
+    """Spots of noise above a level drawn between two, with soft edges."""
+    field = noise(grid, rng, exponent, texel_m)
+    return smooth(field, rng.uniform(*low), width)
+
+
+def box(u: np.ndarray, v: np.ndarray, half_u: Any, half_v: Any, gsd_m: float) -> Coverage:
+    """Rectangle of half sides in metres around 0 of two axes."""
+    along, across = half_u - np.abs(u), half_v - np.abs(v)
+    return inside(along, gsd_m) * inside(across, gsd_m)
+
+
+def fold(place: np.ndarray, period: float) -> np.ndarray:
+    """Metres to the nearest multiple of a period."""
+    return np.abs(place - np.rint(place / np.float32(period)) * np.float32(period))

@@ -15,6 +15,7 @@ from earth.landscape.ground import (
     material,
     mix,
     palette,
+    patches,
     shade,
     smooth,
     tinted,
@@ -29,6 +30,11 @@ _SOILS = (
     ("tan_soil", "straw", "young_crop"),
     ("purple_soil", "teal_crop", "brown_soil"),
 )
+_COVERS = (
+    *(("shrub", "heath"), ("maquis", "tan_soil"), ("shrub", "rock"), ("pale_soil", "shrub")),
+    *(("maquis", "red_soil"), ("heath", "purple_soil"), ("shrub", "dry_grass")),
+    ("meadow", "maquis"),
+)
 _CROPS = ("crop", "dark_crop", "teal_crop", "young_crop", "grass")
 
 
@@ -40,14 +46,18 @@ def mosaic(
     return np.take(table, ids, axis=1, mode="wrap"), ids, edge
 
 
+def around(rng: Rng, typical: float, spread: float) -> float:
+    """A length drawn around a typical one, with the standard deviation of its logarithm."""
+    return float(np.exp(rng.normal(np.log(typical), spread)))
+
+
 def arable(grid: Grid, rng: Rng) -> Paint:
     """Large fields of one or two soils with some crops, drill lines and farm tracks."""
     soils = _SOILS[rng.integers(len(_SOILS))]
     crops = tuple(rng.choice(_CROPS, 2))[: int(rng.integers(1, 3))]
     kind = int(rng.choice([0, 0, 1, 2, 4]))
     table = palette(rng, soils + soils[:2] + crops, 1024, gain=0.10, hue=0.022)
-    texel = float(np.exp(rng.normal(np.log(4.4), 0.35)))
-    paint, ids, edge = mosaic(grid, rng, kind, texel, table)
+    paint, ids, edge = mosaic(grid, rng, kind, around(rng, 4.4, 0.35), table)
     rough = noise(grid, rng, 1.3, 6.0) * (0.02 + 0.05 * rng.random())
     patchy = noise(grid, rng, 2.4, 3.0) * (0.02 + 0.07 * rng.random())
     lines = stripes(grid, rng, rng.uniform(14, 70), ids) * (0.05 * rng.random())
@@ -61,7 +71,7 @@ def _margins(paint: Paint, grid: Grid, rng: Rng, edge: np.ndarray) -> None:
     """Tracks, ditches and broken hedges between parcels."""
     name = rng.choice(["gravel", "grass", "forest", "dry_grass", "brown_soil", "pale_soil"])
     width = rng.uniform(1.5, 6.0)
-    broken = smooth(noise(grid, rng, 1.6, 8.0), rng.uniform(-1.0, 1.0), 0.4)
+    broken = patches(grid, rng, 1.6, 8.0, (-1.0, 1.0), 0.4)
     mix(paint, tinted(rng, name), inside(width - edge, grid.gsd_m) * broken)
 
 
@@ -71,7 +81,7 @@ def _pivot(paint: Paint, grid: Grid, rng: Rng) -> None:
     colour = tinted(rng, *_CROPS)
     if share > 0.12:
         return
-    distance = np.hypot(grid.xs[None] - np.float32(x), grid.ys[:, None] - np.float32(y))
+    distance = grid.distance(x, y)
     mix(paint, colour, inside(np.float32(radius) - distance, grid.gsd_m))
     ring = 1 + 0.04 * np.sin(distance * np.float32(2 * np.pi / 45))
     shade(paint, np.where(distance < radius, ring, np.float32(1)).astype(np.float32))
@@ -83,8 +93,7 @@ def orchard(grid: Grid, rng: Rng) -> Paint:
     extra = tuple(rng.choice(["shrub", "maquis", "dry_grass", "young_crop", "crop"], 3))
     kind = int(rng.choice([0, 2, 2, 4, 1]))
     table = palette(rng, soils + extra, 1024, gain=0.10, hue=0.018, unity=0.5)
-    texel = float(np.exp(rng.normal(np.log(1.5), 0.35)))
-    paint, ids, edge = mosaic(grid, rng, kind, texel, table)
+    paint, ids, edge = mosaic(grid, rng, kind, around(rng, 1.5, 0.35), table)
     tree = tinted(rng, "maquis", "forest", "shrub")
     rows = stripes(grid, rng, rng.uniform(6, 13), ids)
     broad = stripes(grid, rng, rng.uniform(16, 34), ids)
@@ -95,8 +104,7 @@ def orchard(grid: Grid, rng: Rng) -> Paint:
     lift = noise(grid, rng, 1.0, 7.0) * (0.04 + 0.05 * rng.random())
     shade(paint, 1 + lift + (0.03 + 0.04 * rng.random()) * broad * planted)
     _margins(paint, grid, rng, edge)
-    clumps = smooth(noise(grid, rng, 1.3, 6.0), rng.uniform(1.2, 2.2), 0.4)
-    mix(paint, tree, clumps)
+    mix(paint, tree, patches(grid, rng, 1.3, 6.0, (1.2, 2.2), 0.4))
     return paint
 
 
@@ -106,15 +114,13 @@ def pasture(grid: Grid, rng: Rng) -> Paint:
     picked = names[rng.integers(len(names))]
     table = palette(rng, picked * 2 + ("crop",), 1024, gain=0.07, hue=0.015, unity=0.4)
     kind = int(rng.choice([0, 1, 1, 4, 1]))
-    texel = float(np.exp(rng.normal(np.log(3.4), 0.4)))
-    paint, _, edge = mosaic(grid, rng, kind, texel, table)
+    paint, _, edge = mosaic(grid, rng, kind, around(rng, 3.4, 0.4), table)
     shade(paint, 1 + noise(grid, rng, 2.0, 5.0) * (0.02 + 0.06 * rng.random()))
     shade(paint, 1 + noise(grid, rng, 1.0, 8.0) * 0.03)
     tree = tinted(rng, "forest", "conifer", "maquis")
-    broken = smooth(noise(grid, rng, 1.3, 8.0), rng.uniform(-1.4, 1.0), 0.5)
+    broken = patches(grid, rng, 1.3, 8.0, (-1.4, 1.0), 0.5)
     mix(paint, tree, inside(rng.uniform(2, 7) - edge, grid.gsd_m) * broken)
-    copse = smooth(noise(grid, rng, 1.6, 6.0), rng.uniform(1.5, 2.8), 0.3)
-    mix(paint, tree, copse)
+    mix(paint, tree, patches(grid, rng, 1.6, 6.0, (1.5, 2.8), 0.3))
     return paint
 
 
@@ -122,8 +128,7 @@ def forest(grid: Grid, rng: Rng) -> Paint:
     """Two greens mixed by noise, crowns, hillshade; rides cut through it in places."""
     paint = flat(grid, tinted(rng, "forest", gain=0.12, hue=0.035))
     other = tinted(rng, "conifer", "forest", gain=0.24, hue=0.03)
-    stands = noise(grid, rng, float(rng.choice([1.6, 2.0, 2.4])), 5.0)
-    mix(paint, other, smooth(stands, rng.uniform(-1, 0.6), 0.7))
+    mix(paint, other, patches(grid, rng, rng.choice([1.6, 2.0, 2.4]), 5.0, (-1, 0.6), 0.7))
     crowns = leaves(grid, rng, int(rng.integers(2)), 1.1)
     grain = noise(grid, rng, 0.6, 5.0)
     hills = relief(grid, rng, rng.uniform(9, 25))
@@ -138,20 +143,11 @@ def forest(grid: Grid, rng: Rng) -> Paint:
 
 def shrub(grid: Grid, rng: Rng) -> Paint:
     """Herbaceous and shrubby slopes: two covers, hillshade, gullies and paths."""
-    names = (
-        ("shrub", "heath"),
-        ("maquis", "tan_soil"),
-        ("shrub", "rock"),
-        ("pale_soil", "shrub"),
-        ("maquis", "red_soil"),
-        ("heath", "purple_soil"),
-        ("shrub", "dry_grass"),
-        ("meadow", "maquis"),
-    )[rng.integers(8)]
-    paint = flat(grid, tinted(rng, names[0], gain=0.24, hue=0.03))
+    first, second = _COVERS[rng.integers(len(_COVERS))]
+    paint = flat(grid, tinted(rng, first, gain=0.24, hue=0.03))
     cover = noise(grid, rng, float(rng.choice([1.0, 1.3, 1.6, 2.0])), rng.uniform(3, 9))
-    second = tinted(rng, names[1], gain=0.24, hue=0.03)
-    mix(paint, second, smooth(cover, rng.uniform(-0.8, 1.2), 1.2))
+    other = tinted(rng, second, gain=0.24, hue=0.03)
+    mix(paint, other, smooth(cover, rng.uniform(-0.8, 1.2), 1.2))
     hills = relief(grid, rng, rng.uniform(5, 20))
     steep = 0.03 + 0.22 * rng.random() ** 2
     tufts = leaves(grid, rng, 0, 1.3)
@@ -159,7 +155,7 @@ def shrub(grid: Grid, rng: Rng) -> Paint:
     grained = 0.05 * tufts + (0.02 + 0.05 * rng.random()) * grain
     shade(paint, np.maximum(1 + steep * hills + grained, 0.25))
     paint[4:] += 10 * steep * hills
-    trees = smooth(noise(grid, rng, 1.0, 6.0), rng.uniform(1.0, 2.6), 0.6)
+    trees = patches(grid, rng, 1.0, 6.0, (1.0, 2.6), 0.6)
     mix(paint, tinted(rng, "maquis"), trees)
     gully = np.abs(noise(grid, rng, 2.0, 9.0))
     name = rng.choice(["pale_soil", "rock", "forest", "tan_soil", "heath"])
@@ -184,7 +180,7 @@ def bare(grid: Grid, rng: Rng) -> Paint:
     """Bare, quarried or eroded ground, with terraces and dumps."""
     paint = flat(grid, tinted(rng, "sand", "rock", "pale_soil", "red_soil"))
     other = tinted(rng, "gravel", "rock", "dry_grass", "tan_soil")
-    mix(paint, other, smooth(noise(grid, rng, 1.6, 6.0), rng.uniform(-0.5, 0.8), 0.8))
+    mix(paint, other, patches(grid, rng, 1.6, 6.0, (-0.5, 0.8), 0.8))
     hills = relief(grid, rng, rng.uniform(3, 9))
     height = noise(grid, rng, 2.4, 5.0)
     benches = np.sin(height * np.float32(rng.uniform(4, 14)))

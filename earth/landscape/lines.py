@@ -10,8 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from earth.landscape.fields import Grid
-from earth.landscape.ground import Coverage, Material, Paint, inside, mix, tinted
+from earth.landscape.fields import Coverage, Grid
+from earth.landscape.ground import Material, Paint, inside, mix, tinted
 
 ALONG_X, ALONG_Y = 0, 1
 

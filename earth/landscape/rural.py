@@ -3,8 +3,8 @@
 import numpy as np
 
 from earth.landscape.built import Lattice, buildings, cells
-from earth.landscape.fields import Grid, leaves, noise, stripes
-from earth.landscape.ground import Paint, Rng, flat, inside, mix, palette, shade, smooth, tinted
+from earth.landscape.fields import Grid, Rng, leaves, noise, stripes
+from earth.landscape.ground import Paint, flat, inside, mix, palette, patches, shade, smooth, tinted
 from earth.landscape.land import arable, bare, mosaic, pasture
 
 
@@ -19,7 +19,7 @@ def village(grid: Grid, rng: Rng) -> Paint:
         height_m=6.0,
         roofs=("red_roof", "dark_roof", "tan_roof", "white_roof"),
     )
-    place = smooth(noise(grid, rng, 2.0, 6.0), rng.uniform(0.6, 1.4), 0.05)
+    place = patches(grid, rng, 2.0, 6.0, (0.6, 1.4), 0.05)
     mix(paint, tinted(rng, "yard"), 0.7 * place)
     buildings(paint, grid, rng, lattice, place)
     return paint

@@ -126,9 +126,8 @@ def _owners(seed: int, grid: Grid, sites: list[Region]) -> Int32[np.ndarray, "ro
     if len(sites) == 1:
         return np.zeros((grid.rows, grid.cols), np.int32)
     rng = np.random.default_rng([seed, 3])
-    warp = [np.clip(noise(grid, rng, 2.0, 14.0), -3, 3) * 110 for _ in range(2)]
-    local = grid.shifted(sites[0].x_m, sites[0].y_m)
-    x, y = local.xs[None] + warp[0], local.ys[:, None] + warp[1]
+    east, south = grid.shifted(sites[0].x_m, sites[0].y_m).turned(0.0)
+    x, y = (metres + np.clip(noise(grid, rng, 2.0, 14.0), -3, 3) * 110 for metres in (east, south))
     best = np.full((grid.rows, grid.cols), np.inf, np.float32)
     owner = np.zeros((grid.rows, grid.cols), np.int32)
     for number, site in enumerate(sites):

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from earth import sensors
-from earth.landscape.fields import EXPONENTS, Grid, Lay, noise_pyramid, sample
+from earth.landscape.fields import Grid, Lay, noise_pyramid, sample
 from earth.scenes import spectral as spectral_bands
 from earth.scenes import stac
 from earth.scenes.aerial import LORES_M
@@ -82,7 +82,7 @@ def _observed(
         strip = ground[:4, top : top + _STRIP].astype(np.float32)
         high = strip.shape[1]
         grid = Grid(x_m=0.0, y_m=top * LORES_M, gsd_m=LORES_M, rows=high, cols=cols)
-        field = sample(noise_pyramid(EXPONENTS.index(1.6)), grid, lay)
+        field = sample(noise_pyramid(1.6), grid, lay)
         cover = np.clip((field + np.float32(amount)) / np.float32(0.8), 0, 1)
         rgb = weather.apply(strip[:3])
         if bands:

@@ -93,7 +93,7 @@ def loss_site(grid: Grid, rng: Rng, label: int) -> Paint:
     """Forest lost in the middle and what replaced it; ground outside the loss is faded to white."""
     paint = land.forest(grid, rng)
     after = _AFTER[DRIVERS[label]](grid, rng)
-    radius = np.hypot(grid.xs[None], grid.ys[:, None])
+    radius = grid.distance()
     size, ragged = rng.uniform(900, 2000), rng.uniform(200, 500)
     lost = smooth(
         np.float32(size) - radius + noise(grid, rng, 1.6, 30.0) * np.float32(ragged), 0.0, 15.0

@@ -10,11 +10,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salib.bias import effective_tokens, ground_distance, patch_centres, scale_alibi_bias
+from salib.bias import ground_distance, patch_centres, scale_alibi_bias
 from salib.config import PRESETS
 from salib.model import build_model
 
 GSDS_M = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 30.0, 50.0)
+
+
+def effective_tokens(
+    logits: Float[Tensor, "*batch queries keys"],
+) -> Float[Tensor, "*batch queries"]:
+    """How many keys each query attends to: the exponential of the entropy of its softmax.
+
+    It is the number of keys when all logits of a row are equal, and 1 when one of them swamps the
+    others. Given a bias, it is what a head sees by distance alone.
+    """
+    log_weights = logits.log_softmax(dim=-1)
+    return (-(log_weights.exp() * log_weights).sum(dim=-1)).exp()
 
 
 def d1_attended_keys(

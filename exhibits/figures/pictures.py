@@ -10,9 +10,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from exhibits.figures.style import RAMP, WIDTH_IN, Array, grid, no_frame, panels
+from salib.config import SENSOR_NAMES, SENSORS
 
-COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
+COLUMNS = {name: SENSORS[name].label for name in SENSOR_NAMES} | {"hires4x": "hi 4x"}
+"""Of Fig. 3: the last is hires with twice the pixels."""
 GREY = 140
+S2, WHITE = SENSORS["s2"], 3000
+"""Pixel value of s2 that is drawn white: a reflectance of 0.3."""
 MASK = ListedColormap(["#d9dce1", "#4c86c6"])
 
 
@@ -29,10 +33,13 @@ def picture(
     """A picture of one sensor's levels, radar in false colour, hidden patches grey.
 
     Args:
-        levels: 0..255, two bands (VV, VH) or three (red, green, blue).
+        levels: two bands (VV, VH) or three (red, green, blue), 0..255; or the twelve of s2.
         hidden: which patches of a grid over the image are painted over.
     """
-    image = np.ascontiguousarray(np.asarray(levels).transpose(1, 2, 0)).round().astype(np.uint8)
+    shown = np.asarray(levels)
+    if len(shown) == len(S2.bands):
+        shown = (shown[[*S2.shown]] * (255 / WHITE)).clip(0, 255)
+    image = np.ascontiguousarray(shown.transpose(1, 2, 0)).round().astype(np.uint8)
     image = false_colour(image) if image.shape[-1] == 2 else image
     if hidden is not None:
         grid = np.asarray(hidden)
@@ -86,7 +93,7 @@ def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
     for row, triple in zip(axes, triples, strict=True):
         for axis, (name, heading) in zip(row, COLUMNS.items(), strict=True):
             image = triple[name]
-            axis.imshow(false_colour(image) if name == "radar" else image)
+            axis.imshow(false_colour(image) if image.shape[2] == 2 else image)
             axis.set_xlabel(f"{image.shape[1]} px", fontsize=7, labelpad=2)
             no_frame(axis)
             if axis in axes[0]:

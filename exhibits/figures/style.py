@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 Array = np.ndarray | Tensor
-SENSOR_COLOURS = {"radar": "#c2703d", "lores": "#3f9270", "hires": "#4c86c6"}
 OTHER = "#8b8f97"
 SERIES = ("#4c86c6", "#c2703d", "#3f9270", "#9a6fb8", "#b8983a", "#c45c6e", "#4aa3a8", OTHER)
 RAMP = "viridis"

@@ -13,7 +13,7 @@ class Protocol:
 
     The fields of "paper" are what its Table 2 and text allow us to infer; what cannot be
     inferred is assumed, and the assumption is the value that stands here.
-    `exhibits.assumptions` says which is which.
+    `exhibits.tables.protocol` says which is which.
 
     Args:
         kinds: of tasks that it says how to score.
