@@ -45,12 +45,12 @@ def render_triple(
     if not 0.2 <= lores_gsd_m <= 60:
         raise ValueError(f"lores_gsd_m must lie in 0.2..60 m, got {lores_gsd_m}")
     fine_m, side, edge = lores_gsd_m / 2, 2 * (lores_px + _MARGIN_PX), _MARGIN_PX
-    grid = Grid(
-        x_m=x_m - edge * fine_m, y_m=y_m - edge * fine_m, gsd_m=fine_m, rows=side, cols=side
-    )
-    rng = np.random.default_rng([seed, 11, _key(x_m), _key(y_m), _key(lores_gsd_m)])
+    west, north = x_m - edge * fine_m, y_m - edge * fine_m
+    grid = Grid(x_m=west, y_m=north, gsd_m=fine_m, rows=side, cols=side)
+    key = [round(value * 1000) + 2**40 for value in (x_m, y_m, lores_gsd_m)]
+    rng = np.random.default_rng([seed, 11, *key])
     ground = paint(seed, grid)
-    hires = sensors.optical(ground, sensors.Weather.draw(rng, strength=0.8))
+    hires = sensors.Weather.draw(rng, strength=0.8).apply(ground[:3])
     hires = sensors.grained(rng, hires[:, edge:-edge, edge:-edge], rng.uniform(0.5, 2.0))
     seen = np.concatenate([ground[:3], sensors.backscatter(ground)])
     coarse = sensors.average(sensors.spread(seen, 2 * rng.uniform(0.3, 0.6)), lores_px + edge)
@@ -58,8 +58,8 @@ def render_triple(
     lores = sensors.Weather.draw(rng).apply(_cloud(rng, coarse[:3]))
     lores = sensors.grained(rng, lores, rng.uniform(0.3, 1.4))
     dn = sensors.amplitude(rng, coarse[3:] * np.float32(np.exp(0.14 * rng.normal())))
-    radar = np.ascontiguousarray(sensors.radar_uint8(dn).transpose(1, 2, 0))
-    return Triple(radar=radar, lores=sensors.to_uint8(lores), hires=sensors.to_uint8(hires))
+    images = sensors.radar_uint8(dn), *(sensors.rounded(rgb, least=0) for rgb in (lores, hires))
+    return Triple(*(np.ascontiguousarray(image.transpose(1, 2, 0)) for image in images))
 
 
 def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "count rows cols 3"]]:
@@ -70,25 +70,18 @@ def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "cou
     """
     if per_theme <= 0:
         raise ValueError(f"per_theme must be positive, got {per_theme}")
-    names = (*THEMES, "river", "motorway")
     return {
         name: np.stack([render_triple(seed, *spot).lores for spot in places(seed, name, per_theme)])
-        for name in names
+        for name in (*THEMES, "river", "motorway")
     }
 
 
 def places(
     seed: int, theme: str, count: int, *, side_m: float = 640.0, salt: int = 0
 ) -> list[tuple[float, float]]:
-    """North-west corners of squares that show a theme, or a "river" or "motorway".
-
-    Raises:
-        ValueError: if the theme is unknown.
-    """
-    if theme not in (*THEMES, "river", "motorway"):
-        raise ValueError(f"theme must be one of {(*THEMES, 'river', 'motorway')}, got {theme!r}")
+    """North-west corners of squares that show a theme, or a "river" or "motorway"."""
     rng = np.random.default_rng([seed, 13, *theme.encode(), salt])
-    corners: list[tuple[float, float]] = []
+    corners = []
     while len(corners) < count:
         i, j = (int(value) for value in rng.integers(-2000, 2000, 2))
         off = rng.uniform(-0.25, 0.25, 2) * side_m
@@ -100,8 +93,7 @@ def places(
         else:
             kind = next(kind for kind in KINDS if kind.name == theme)
             line = line_of(seed, kind, int(i % 2), j)
-            along = i * 1000.0
-            x, y = along, float(line.across(np.array([along]))[0, 0])
+            x, y = i * 1000.0, float(line.across(np.array([i * 1000.0]))[0, 0])
             x, y = (x, y) if line.axis == ALONG_X else (y, x)
             spot = Grid(x_m=x, y_m=y, gsd_m=1.0, rows=1, cols=1)
             if THEMES[int(theme_numbers(seed, spot)[0, 0])] == "water":
@@ -119,7 +111,3 @@ def _cloud(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
     away = ((rows[:, None] - y) ** 2 + (cols[None] - x) ** 2) / (0.02 + 0.2 * width) ** 2
     veil = np.float32(0.85) * np.exp(-away).astype(np.float32)
     return rgb + veil * (235 - rgb)
-
-
-def _key(value: float) -> int:
-    return round(value * 1000) + 2**40

@@ -77,7 +77,7 @@ def buildings(paint: Paint, grid: Grid, rng: Rng, lattice: Lattice, keep: Covera
     table[4] += 8 * np.cos(2 * (lattice.angle - _RADAR_LOOK)) ** 4 - 1
 
     def footprint(u: Coverage, v: Coverage, number: np.ndarray) -> Coverage:
-        return box(u - off[0][number], v - off[1][number], *half[:, number], grid.gsd_m)
+        return box(u - off[0][number], v - off[1][number], half[:, number], grid.gsd_m)
 
     along, across, number = cells(grid, lattice)
     body = footprint(along, across, number)

@@ -44,6 +44,11 @@ class Grid:
         return replace(self, x_m=self.x_m - x_m, y_m=self.y_m - y_m)
 
     @property
+    def swapped(self) -> "Grid":
+        """This window with its two axes exchanged."""
+        return Grid(x_m=self.y_m, y_m=self.x_m, gsd_m=self.gsd_m, rows=self.cols, cols=self.rows)
+
+    @property
     def east(self) -> Float64[np.ndarray, " cols"]:
         """Metres east of the pixel centres, exact far from the origin."""
         return self.x_m + (np.arange(self.cols) + 0.5) * self.gsd_m

@@ -127,10 +127,9 @@ def patches(
     return smooth(field, rng.uniform(*low), width)
 
 
-def box(u: np.ndarray, v: np.ndarray, half_u: Any, half_v: Any, gsd_m: float) -> Coverage:
-    """Rectangle of half sides in metres around 0 of two axes."""
-    along, across = half_u - np.abs(u), half_v - np.abs(v)
-    return inside(along, gsd_m) * inside(across, gsd_m)
+def box(u: Coverage, v: Coverage, half: Any, gsd_m: float) -> Coverage:
+    """Rectangle around 0 of two axes, by its half sides in metres."""
+    return inside(half[0] - np.abs(u), gsd_m) * inside(half[1] - np.abs(v), gsd_m)
 
 
 def fold(place: np.ndarray, period: float) -> np.ndarray:

@@ -3,6 +3,7 @@
 A line is `across = base + sum of sines (along)`; its distance needs one subtraction per pixel.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
@@ -88,35 +89,43 @@ def line_of(seed: int, kind: LineKind, axis: int, index: int) -> Line:
     )
 
 
-def lines_near(seed: int, grid: Grid, kind: LineKind, axis: int) -> list[Line]:
-    """Lines of a family that may touch a window."""
-    start, side = ((grid.x_m, grid.cols), (grid.y_m, grid.rows))[axis]
-    low, deep = ((grid.y_m, grid.rows), (grid.x_m, grid.cols))[axis]
-    high = low + deep * grid.gsd_m
+def lines_near(seed: int, grid: Grid) -> list[Line]:
+    """Lines of all families that may touch a window."""
+    return [
+        line
+        for kind in KINDS
+        for axis, view in ((ALONG_X, grid), (ALONG_Y, grid.swapped))
+        for line in _family_near(seed, view, kind, axis)
+    ]
+
+
+def _family_near(seed: int, view: Grid, kind: LineKind, axis: int) -> Iterator[Line]:
+    """Lines of a family and direction that may touch a window whose columns run along them."""
+    low, high = view.y_m, view.y_m + view.rows * view.gsd_m
+    length = view.cols * view.gsd_m
     swing = 1.25 * sum(size for size, _ in kind.bends) + kind.reach_m
     first = int(np.floor((low - swing) / kind.spacing_m - 0.85))
     last = int(np.ceil((high + swing) / kind.spacing_m - 0.15))
-    along = np.linspace(start, start + side * grid.gsd_m, 9)
-    margin = kind.reach_m + 0.1 * side * grid.gsd_m
-    lines = []
+    along = np.linspace(view.x_m, view.x_m + length, 9)
+    margin = kind.reach_m + 0.1 * view.cols * view.gsd_m
     for index in range(first, last + 1):
         line = line_of(seed, kind, axis, index)
         place = line.across(along)[0]
         if place.max() + margin > low and place.min() - margin < high:
-            lines.append(line)
-    return lines
+            yield line
 
 
 def overlay(paint: Paint, grid: Grid, seed: int, dry: Coverage) -> None:
     """Paint every line that touches the window; roads stop where `dry` is 0."""
-    for kind in KINDS:
-        for axis in (ALONG_X, ALONG_Y):
-            for line in lines_near(seed, grid, kind, axis):
-                _draw(paint, grid, line, dry)
+    for line in lines_near(seed, grid):
+        if line.axis == ALONG_X:
+            _draw(paint, grid, line, dry)
+        else:
+            _draw(paint.swapaxes(1, 2), grid.swapped, line, dry.T)
 
 
 def _draw(paint: Paint, grid: Grid, line: Line, dry: Coverage) -> None:
-    along, lower = (grid.east, grid.south) if line.axis == ALONG_X else (grid.south, grid.east)
+    along, lower = grid.east, grid.south
     place, slope = line.across(along)
     squeeze = 1 / np.hypot(1, slope)
     reach = line.kind.reach_m / squeeze.min()
@@ -124,12 +133,11 @@ def _draw(paint: Paint, grid: Grid, line: Line, dry: Coverage) -> None:
     if near.size == 0:
         return
     top, bottom = int(near[0]), int(near[-1]) + 1
-    view, wet = (paint, dry) if line.axis == ALONG_X else (paint.swapaxes(1, 2), dry.T)
     middle = place.mean()
     offset = (lower[top:bottom, None] - middle).astype(np.float32)
     offset = (offset - (place - middle)[None].astype(np.float32)) * squeeze[None].astype(np.float32)
-    view = _View(view[:, top:bottom], wet[top:bottom], grid.gsd_m, line, along, offset)
-    _PAINTERS[line.kind.name](view)
+    strip = paint[:, top:bottom]
+    _PAINTERS[line.kind.name](_View(strip, dry[top:bottom], grid.gsd_m, line, along, offset))
 
 
 class _View(NamedTuple):

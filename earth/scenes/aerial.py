@@ -1,6 +1,7 @@
 """Aerial images of an area, and the ground they saw averaged to 10 m."""
 
 import math
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -34,18 +35,23 @@ def quads(area: UtmArea) -> list[Quad]:
 
 def write_quad(part: Path, area: UtmArea, seed: int, gsd_m: float, quad: Quad) -> np.ndarray:
     """Write one aerial image block by block; return its ground averaged to 10 m."""
-    item = stac.naip_item(area, quad, gsd_m)
-    folder = stac.folder(part, item)
+    west, north = area.west_m + quad.left_m, area.north_m - quad.top_m
+    name = f"m_procedural_{quad.name}_{area.epsg % 100}_{round(gsd_m * 100):03d}_20230703"
+    corners = stac.box(west, north, quad.width_m, quad.height_m)
+    when = datetime(2023, 7, 3, 16, 0, tzinfo=UTC)
+    properties = {"gsd": gsd_m, "naip:year": "2023", "eo:cloud_cover": 0}
+    item = stac.new_item(name, "naip", when, area, corners, properties)
+    stac.add(item, "image", "image.tif")
     rng = np.random.default_rng([seed, 17, *quad.name.encode()])
     weather = sensors.Weather.draw(rng, strength=0.6)
     grain = rng.standard_normal((4, 1024, 1024), np.float32) * np.float32(rng.uniform(0.6, 1.4))
     rows, cols = round(quad.height_m / gsd_m), round(quad.width_m / gsd_m)
     shape = (6, round(quad.height_m / LORES_M), round(quad.width_m / LORES_M))
     coarse = np.empty(shape, np.float16)
-    west, north = area.west_m + quad.left_m, area.north_m - quad.top_m
     profile = {"count": 4, "height": rows, "width": cols, "dtype": "uint8"}
     place = on_map(area.epsg, west, north, gsd_m)
-    with cog(folder / "image.tif", options=JPEG, **profile, **place) as file:
+    path = stac.folder(part, item) / "image.tif"
+    with cog(path, options=JPEG, **profile, **place) as file:
         for top_m in np.arange(0, quad.height_m, BLOCK_M):
             for left_m in np.arange(0, quad.width_m, BLOCK_M):
                 grid = _block(area, quad, float(top_m), float(left_m), gsd_m)
@@ -53,13 +59,16 @@ def write_quad(part: Path, area: UtmArea, seed: int, gsd_m: float, quad: Quad) -
                 row, col = round(top_m / gsd_m), round(left_m / gsd_m)
                 window = ((row, row + grid.rows), (col, col + grid.cols))
                 file.write(_rgbn(seen, weather, grain), window=window)
-                seen[4:] = sensors.backscatter(seen)
-                small = sensors.average(seen, round(grid.cols * gsd_m / LORES_M))
-                small[4:] = 10 * np.log10(small[4:])
-                top, left = round(top_m / LORES_M), round(left_m / LORES_M)
-                coarse[:, top : top + small.shape[1], left : left + small.shape[2]] = small
+                small = sensors.coarsened(seen, round(grid.cols * gsd_m / LORES_M))
+                paste(coarse, small, top_m, left_m)
     stac.save(part, item)
     return coarse
+
+
+def paste(ground: np.ndarray, part: np.ndarray, top_m: float, left_m: float) -> None:
+    """Put a part into ground of 10 m."""
+    top, left = round(top_m / LORES_M), round(left_m / LORES_M)
+    ground[:, top : top + part.shape[1], left : left + part.shape[2]] = part
 
 
 def _block(area: UtmArea, quad: Quad, top_m: float, left_m: float, gsd_m: float) -> Grid:
@@ -78,8 +87,7 @@ def _rgbn(
 ) -> UInt8[np.ndarray, "4 rows cols"]:
     """Aerial image with film grain; near infrared is halved so that it fits 8 bits."""
     nir = np.minimum(0.5 * sensors.near_infrared(seen), 250)
-    bands = np.concatenate([sensors.optical(seen, weather), nir[None]])
+    bands = np.concatenate([weather.apply(seen[:3]), nir[None]])
     rows, cols = bands.shape[1:]
-    repeat = (1, -(-rows // grain.shape[1]), -(-cols // grain.shape[2]))
-    bands += (np.tile(grain, repeat) if max(repeat) > 1 else grain)[:, :rows, :cols]
-    return np.clip(bands + 0.5, 1, 255).astype(np.uint8)
+    bands += grain[:, np.arange(rows)[:, None] % 1024, np.arange(cols) % 1024]
+    return sensors.rounded(bands)

@@ -35,12 +35,9 @@ class UtmArea:
 
     def ring(self, corners: Float[np.ndarray, "n 2"]) -> list[list[float]]:
         """Closed ring in longitude and latitude, each side in four pieces."""
-        sides = [
-            corners[i] + (np.roll(corners, -1, 0)[i] - corners[i]) * share
-            for i in range(len(corners))
-            for share in (0.0, 0.25, 0.5, 0.75)
-        ]
-        ring = self.lonlat(np.array([*sides, sides[0]]))
+        quarters = np.arange(4)[:, None] / 4
+        sides = corners[:, None] + (np.roll(corners, -1, 0) - corners)[:, None] * quarters
+        ring = self.lonlat(np.concatenate([sides.reshape(-1, 2), corners[:1]]))
         return [[round(float(lon), 7), round(float(lat), 7)] for lon, lat in ring]
 
 

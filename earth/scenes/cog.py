@@ -9,7 +9,6 @@ import rasterio
 import rasterio.shutil
 from jaxtyping import UInt
 from numpy import ndarray
-from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.io import DatasetWriter
 from rasterio.transform import from_origin
@@ -60,8 +59,3 @@ def write_cog(
 def on_map(epsg: int, west_m: float, north_m: float, gsd_m: float) -> dict:
     """Georeference by the north-west corner on a map grid."""
     return {"crs": CRS.from_epsg(epsg), "transform": from_origin(west_m, north_m, gsd_m, gsd_m)}
-
-
-def on_points(points: list[GroundControlPoint]) -> dict:
-    """Georeference by control points in longitude and latitude."""
-    return {"crs": CRS.from_epsg(4326), "gcps": points}

@@ -10,7 +10,6 @@ from earth import sensors
 from earth.scenes import stac
 from earth.scenes.area import UtmArea
 from earth.scenes.cog import on_map, write_cog
-from earth.spectrum import mixed
 from salib.config import S2_BANDS
 
 DN_PER_LEVEL = 2000 / 255
@@ -44,15 +43,13 @@ def put(
         top: row of 10 m at which the strip begins.
     """
     infrared = sensors.near_infrared(np.concatenate([rgb, ndvi[None]]))
-    colours = np.concatenate([rgb, infrared[None]])
-    colours += cover * (np.float32(238) - colours)
-    for band, values in zip(
-        S2_BANDS, mixed(colours, tuple(name[1:] for name in S2_BANDS)), strict=True
-    ):
+    colours = sensors.clouded(np.concatenate([rgb, infrared[None]]), cover)
+    seen = sensors.mixed(colours, [name[1:] for name in S2_BANDS])
+    for band, values in zip(S2_BANDS, seen, strict=True):
         step = resolution_m(band) // 10
-        seen = sensors.average(values[None], values.shape[1] // step)[0]
-        dn = np.clip(seen * np.float32(DN_PER_LEVEL) + OFFSET_DN + 0.5, 1, 65535)
-        bands[band][top // step : top // step + len(dn)] = dn.astype(np.uint16)
+        small = sensors.average(values[None], values.shape[1] // step)[0]
+        dn = sensors.rounded(small * np.float32(DN_PER_LEVEL) + OFFSET_DN, "uint16")
+        bands[band][top // step : top // step + len(dn)] = dn
 
 
 def write_bands(
@@ -64,4 +61,4 @@ def write_bands(
         gsd_m = resolution_m(band)
         place = on_map(area.epsg, west_m, area.north_m, float(gsd_m))
         write_cog(folder / f"{band}.tif", values[None], place)
-        stac.add(item, band, f"{band}.tif", {"gsd": gsd_m})
+        stac.add(item, band, f"{band}.tif", gsd=gsd_m)

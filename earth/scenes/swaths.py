@@ -12,8 +12,8 @@ from earth.scenes import spectral as spectral_bands
 from earth.scenes import stac
 from earth.scenes.aerial import LORES_M
 from earth.scenes.area import UtmArea
-from earth.scenes.cog import on_map, on_points, write_cog
-from earth.scenes.slant import two_scenes
+from earth.scenes.cog import on_map, write_cog
+from earth.scenes.slant import SPACING_M, two_scenes
 
 SCL_M = 20.0
 VEGETATION, NOT_VEGETATED, WATER, CLOUD_MEDIUM, CLOUD_HIGH = 4, 5, 6, 8, 9
@@ -23,23 +23,32 @@ _STRIP = 300
 def write_radar(part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int) -> None:
     """Write one of two radar scenes: VV and VH amplitude on ground control points."""
     slant = two_scenes(area)[number]
-    item = stac.radar_item(slant, number)
-    folder, points = stac.folder(part, item), on_points(slant.points())
+    when = datetime(2023, 6, 13, 0, 31, 7 + 25 * number, tzinfo=UTC)
+    name = f"S1P_IW_GRDH_1SDV_{when:%Y%m%dT%H%M%S}_procedural"
+    properties = {
+        "constellation": "sentinel-1",
+        "sar:instrument_mode": "IW",
+        "sar:polarizations": ["VV", "VH"],
+        "sar:pixel_spacing_range": SPACING_M,
+    }
+    item = stac.new_item(name, "sentinel-1-grd", when, area, slant.footprint(), properties)
+    place = {"crs": "EPSG:4326", "gcps": slant.points()}
     rng = np.random.default_rng([seed, 19, number])
-    power = np.exp(ground[4:].astype(np.float32) * np.float32(np.log(10) / 10))
+    power = sensors.backscatter(ground.astype(np.float32))
     empty = 0.5 * power.min()
     seen = slant.sampled(power, LORES_M)
     dn = np.zeros(seen.shape, np.uint16)
     for top in range(0, slant.rows, _STRIP):
         strip = seen[:, top : top + _STRIP]
         dn[:, top : top + _STRIP] = sensors.amplitude(rng, strip) * (strip.min(0) > empty)
-    for name, band in zip(("vv", "vh"), dn, strict=True):
-        write_cog(folder / f"{name}.tif", band[None], points)
+    for key, band in zip(("vv", "vh"), dn, strict=True):
+        write_cog(stac.folder(part, item) / f"{key}.tif", band[None], place)
+        stac.add(item, key, f"{key}.tif")
     stac.save(part, item)
 
 
 def write_lores(
-    part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int, *, spectral: bool = False
+    part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int, spectral: bool
 ) -> None:
     """Write one lores scene: west part (ends at the swath's edge), east part, or a cloudy whole.
 
@@ -54,15 +63,21 @@ def write_lores(
     if number == 0:
         for band in (*image, classes, *bands.values()):
             band[_beyond(*band.shape)] = 0
-    west = area.west_m + cols[0] * LORES_M
+    west, width = area.west_m + cols[0] * LORES_M, image.shape[2] * LORES_M
+    corners = stac.box(west, area.north_m, width, image.shape[1] * LORES_M)
+    if number == 0:
+        corners[1:3, 0] = west + np.array([0.85, 0.97]) * width
     cloudy = float(100 * np.isin(classes, (CLOUD_MEDIUM, CLOUD_HIGH)).sum() / (classes > 0).sum())
     when = datetime(2023, 6, (12, 14, 19)[number], 17, 24, 31, tzinfo=UTC)
-    item = stac.lores_item(area, west, image.shape[1:], number, when, cloudy, classes)
+    name = f"S2P_{area.epsg % 100}PRC_{when:%Y%m%d}_{number}_L2A"
+    properties = {"constellation": "sentinel-2", "gsd": 10, "eo:cloud_cover": round(cloudy, 4)}
+    item = stac.new_item(name, "sentinel-2-l2a", when, area, corners, properties)
     folder = stac.folder(part, item)
-    place = on_map(area.epsg, west, area.north_m, LORES_M)
-    write_cog(folder / "TCI.tif", image, place)
+    write_cog(folder / "TCI.tif", image, on_map(area.epsg, west, area.north_m, LORES_M))
+    stac.add(item, "visual", "TCI.tif", gsd=10)
     place = on_map(area.epsg, west, area.north_m, SCL_M)
     write_cog(folder / "SCL.tif", classes[None], place, overviews="MODE")
+    stac.add(item, "scl", "SCL.tif", gsd=20)
     if spectral:
         spectral_bands.write_bands(folder, item, bands, area, west)
     stac.save(part, item)
@@ -87,9 +102,8 @@ def _observed(
         rgb = weather.apply(strip[:3])
         if bands:
             spectral_bands.put(bands, rgb, strip[3], cover, top)
-        rgb += cover * (np.float32(238) - rgb)
-        rgb = sensors.grained(rng, rgb, sigma)
-        image[:, top : top + high] = np.clip(rgb + 0.5, 1, 255).astype(np.uint8)
+        rgb = sensors.grained(rng, sensors.clouded(rgb, cover), sigma)
+        image[:, top : top + high] = sensors.rounded(rgb)
         classes[top // 2 : (top + high) // 2] = _classes(strip[3], cover)
     return image, classes
 

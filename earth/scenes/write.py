@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from earth.scenes import stac
-from earth.scenes.aerial import LORES_M, quads, write_quad
+from earth.scenes.aerial import LORES_M, paste, quads, write_quad
 from earth.scenes.area import SNAP_M, UtmArea, area_of_tiles
 from earth.scenes.swaths import write_lores, write_radar
 from earth.workers import results
@@ -59,11 +59,8 @@ def write_scenes(
     area = area_of_tiles(lon, lat, zoom, tiles)
     with atomic_dir(out) as part:
         ground = _aerial(part, area, seed, hires_native_gsd_m, processes)
-        jobs = [partial(write_radar, part, area, seed, ground, number) for number in range(2)]
-        options = {"spectral": spectral}
-        jobs += [
-            partial(write_lores, part, area, seed, ground, number, **options) for number in range(3)
-        ]
+        jobs = [partial(write_radar, part, area, seed, ground, n) for n in range(2)]
+        jobs += [partial(write_lores, part, area, seed, ground, n, spectral) for n in range(3)]
         for job in tqdm(jobs, "radar and lores scenes", disable=None):
             job()
         stac.write_catalog(part, seed)
@@ -77,6 +74,5 @@ def _aerial(part: Path, area: UtmArea, seed: int, gsd_m: float, processes: int) 
     rows, cols = round(area.height_m / LORES_M), round(area.width_m / LORES_M)
     ground = np.zeros((6, rows, cols), np.float16)
     for quad, seen in zip(parts, results(job, parts, processes, "hires scenes"), strict=True):
-        top, left = round(quad.top_m / LORES_M), round(quad.left_m / LORES_M)
-        ground[:, top : top + seen.shape[1], left : left + seen.shape[2]] = seen
+        paste(ground, seen, quad.top_m, quad.left_m)
     return ground

@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 from geobench.dataset import Band, Partition, Sample, SegmentationClasses, compute_stats
-from geobench.label import Classification, MultiLabelClassification
 from geobench.task import TaskSpecifications
 
-from earth.tasks.chips import Chip, PaintedTask
+from earth.tasks.chips import PaintedTask
 from earth.tasks.table import PAINTED_TASKS
 from earth.workers import results
 from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable, stamp
 
-LabelType = Classification | MultiLabelClassification | SegmentationClasses
 _EVERY = 7
 """One pixel of so many is counted in the statistics of bands."""
 
@@ -76,15 +74,15 @@ def _write_task(
     names = {split: [f"{split}_{n:05d}" for n in range(size)] for split, size in sizes.items()}
     every = [name for split in names.values() for name in split]
     rng = np.random.default_rng([seed, 41, *task.name.encode()])
-    count = task.strata or len(task.classes)
+    count = task.strata or task.label.n_classes
     strata = np.concatenate([rng.permutation(np.arange(n) % count) for n in sizes.values()])
     chunks = np.array_split(np.arange(len(every)), min(4 * processes, len(every)))
     job = partial(_write_samples, folder, task.name, seed, every, strata)
     pixels = np.concatenate(list(results(job, chunks, processes, task.name)), axis=1)
     Partition(names).save(str(folder), "default")
+    infos = task.bands.infos
     stats = {
-        info.name: compute_stats(band).to_dict()
-        for info, band in zip(task.bands, pixels, strict=True)
+        info.name: compute_stats(band).to_dict() for info, band in zip(infos, pixels, strict=True)
     }
     (folder / "band_stats.json").write_text(json.dumps(stats, indent=2))
     TaskSpecifications(
@@ -92,19 +90,10 @@ def _write_task(
         benchmark_name=task.benchmark,
         patch_size=(task.side_px, task.side_px),
         n_time_steps=1,
-        bands_info=list(task.bands),
-        label_type=_label_type(task),
-        spatial_resolution=task.spec_gsd_m,
+        bands_info=list(infos),
+        label_type=task.label,
+        spatial_resolution=task.stated_gsd_m,
     ).save(str(folder))
-
-
-def _label_type(task: PaintedTask) -> LabelType:
-    count, names = len(task.classes), list(task.classes) if task.named else None
-    if task.kind == "classification":
-        return Classification(count, names)
-    if task.kind == "multilabel":
-        return MultiLabelClassification(count, names)
-    return SegmentationClasses("label", task.spec_gsd_m, count, names)
 
 
 def _write_samples(
@@ -112,22 +101,18 @@ def _write_samples(
 ) -> np.ndarray:
     """Write some samples; return a few pixels of each band of those to train on."""
     task = PAINTED_TASKS[name]
-    pixels = [np.empty((len(task.bands), 0))]
+    infos, gsd_m, label_type = task.bands.infos, task.stated_gsd_m, task.label
+    pixels = [np.empty((len(infos), 0))]
     for number in chosen.tolist():
         chip = task.chip(seed, int(strata[number]), number)
-        _sample(task, chip, names[number]).write(str(folder))
+        when = task.dates[number % len(task.dates)] if task.dates else None
+        bands = [
+            Band(band, info, gsd_m, date=when) for band, info in zip(chip.bands, infos, strict=True)
+        ]
+        label: Any = chip.label
+        if isinstance(label_type, SegmentationClasses):
+            label = Band(label, label_type, gsd_m)
+        Sample(bands, label, names[number]).write(str(folder))
         if names[number].startswith("train"):
-            pixels.append(np.stack([band.ravel()[::_EVERY] for band in chip.bands]))
+            pixels.append(chip.bands.reshape(len(infos), -1)[:, ::_EVERY])
     return np.concatenate(pixels, axis=1)
-
-
-def _sample(task: PaintedTask, chip: Chip, name: str) -> Sample:
-    bands = [
-        Band(np.ascontiguousarray(band), info, task.spec_gsd_m, date=chip.when)
-        for band, info in zip(chip.bands, task.bands, strict=True)
-    ]
-    label: Any = chip.label
-    label_type = _label_type(task)
-    if isinstance(label_type, SegmentationClasses):
-        label = Band(label, label_type, task.spec_gsd_m)
-    return Sample(bands, label, name)

@@ -87,7 +87,4 @@ def draw_zone(task: PaintedTask, seed: int, rng: Rng, label: int, number: int) -
         fine = _settled(grid, rng, _BUILT[label])
     else:
         fine = _OPEN[ZONES[label]](grid, rng)
-    fine[4:] = sensors.backscatter(fine)
-    ground = sensors.average(fine, task.side_px)
-    ground[4:] = 10 * np.log10(ground[4:])
-    return Painted(ground, label)
+    return Painted(sensors.coarsened(fine, task.side_px), label)
