@@ -152,8 +152,8 @@ def test_picture_paints_over_hidden_patches_and_leaves_the_rest():
             else:
                 assert found[row, col].tolist() == levels[:, row, col].tolist()
     assert not figures.picture(levels[:2])[..., 0].any()
-    twelve = np.arange(12, dtype=np.uint16)[:, None, None] * 300 * np.ones((12, 2, 5), np.uint16)
-    red_green_blue = [round(255 * band * 300 / 3000) for band in (3, 2, 1)]
+    twelve = np.arange(12, dtype=np.uint16)[:, None, None] * 200 * np.ones((12, 2, 5), np.uint16)
+    red_green_blue = [17 * band for band in (3, 2, 1)]
     assert (figures.picture(twelve) == red_green_blue).all()
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Shaped, UInt8
 from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
@@ -28,7 +28,7 @@ def false_colour(
 
 
 def picture(
-    levels: Float[Array, "bands height width"], hidden: Bool[Array, "rows cols"] | None = None
+    levels: Shaped[Array, "bands height width"], hidden: Bool[Array, "rows cols"] | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
     """A picture of one sensor's levels, radar in false colour, hidden patches grey.
 

@@ -31,7 +31,7 @@ def embed(
     lores: Annotated[Texts, Option(help="Low-resolution image of the same ground.")] = None,
     hires: Annotated[Texts, Option(help="High-resolution image of the same ground.")] = None,
     sensor: Annotated[
-        Text, Option(help="Of the images: radar (VV, VH), lores (default) or hires (RGB).")
+        Text, Option(help="Of the images: radar, lores (default), hires, or s2 of a map.")
     ] = None,
     gsd_m: Annotated[
         Texts,
