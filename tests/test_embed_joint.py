@@ -200,7 +200,7 @@ def test_scenes_on_other_grids_land_on_their_ground(name, sensor, tmp_path):
     paths = {"radar": write(tmp_path / "r.tif", picture("radar", 0, HIGH, WIDE), grid())}
     for each in ("lores", "hires"):
         paths[each] = write(tmp_path / f"{each}.tif", *ramps(*GRIDS[name]), crs)
-    _, views = on_one_grid(opened(paths), SENSORS)
+    views = on_one_grid(opened(paths), SENSORS)
     view, n = views[SENSORS.index(sensor)], FACTOR[sensor]
     left, top, width, height = 3, 2, 16, 9
     levels, valid = view.read(left, top, width, height)
@@ -221,7 +221,7 @@ def test_a_hole_takes_the_nearest_pixels_and_dims_none_beside_it(tmp_path):
     pixels[:, 10:17, 20:31] = 0
     off = grid(east=0.37 * GSD, south=-0.41 * GSD)
     paths["lores"] = write(tmp_path / "l.tif", pixels, off, nodata=0)
-    _, (_, view) = on_one_grid(opened(paths), SENSORS)
+    _, view = on_one_grid(opened(paths), SENSORS)
     levels, valid = view.read(5, 5, 37, 29)
     expected = np.ones((29, 37), bool)
     expected[5:12, 15:26] = False
@@ -234,7 +234,7 @@ def test_ground_beyond_a_scene_has_no_data(tmp_path):
     paths = {"radar": write(tmp_path / "r.tif", picture("radar", 0), grid())}
     half = picture("lores", 1)[:, : 5 * PATCH, : 6 * PATCH]
     paths["lores"] = write(tmp_path / "l.tif", half, grid(east=10 * GSD, south=-3 * GSD))
-    _, (_, view) = on_one_grid(opened(paths), SENSORS)
+    _, view = on_one_grid(opened(paths), SENSORS)
     levels, valid = view.read(0, 0, COLS * PATCH, ROWS * PATCH)
     expected = np.zeros((ROWS * PATCH, COLS * PATCH), bool)
     expected[: 5 * PATCH - 3, 10 : 10 + 6 * PATCH] = True

@@ -82,12 +82,7 @@ def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         triples: one mapping a sample: 8-bit images `radar` (VV, VH), `lores`, `hires`, `hires4x`
             (red, green, blue) and `title`.
-
-    Raises:
-        ValueError: if there is no sample.
     """
-    if not triples:
-        raise ValueError("triples must hold one sample or more, got none")
     height = (WIDTH_IN - 0.6) / len(COLUMNS)
     figure, axes = panels(len(triples), len(COLUMNS), height_in=height * len(triples) + 0.5)
     for row, triple in zip(axes, triples, strict=True):
@@ -102,22 +97,12 @@ def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def montage(
-    rows: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
-    *,
-    heads: tuple[str, str] = ("procedural", "real"),
-) -> Figure:
+def montage(rows: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> Figure:
     """Chips of each theme: made ones on the left, real ones, where there are any, on the right.
 
     Args:
         rows: label, made chips (count, height, width, 3), and real chips or None.
-        heads: what stands above the two halves.
-
-    Raises:
-        ValueError: if there is no row.
     """
-    if not rows:
-        raise ValueError("rows must hold one theme or more, got none")
     made = [chips for _, chips, _ in rows]
     real = [chips for _, _, chips in rows if chips is not None]
     most = [max(map(len, half), default=0) for half in (made, real)]
@@ -131,7 +116,7 @@ def montage(
             if images is not None:
                 axis.imshow(_strip(images))
         strip[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-    for axis, head in zip(axes[0], heads, strict=False):
+    for axis, head in zip(axes[0], ("procedural", "real"), strict=False):
         axis.set_title(head, fontsize=9)
     return figure
 
@@ -142,12 +127,7 @@ def gallery(pictures: Mapping[str, Array], *, cols: int = 4) -> Figure:
     Args:
         pictures: 8-bit images (height, width, 3), or masks (rows, cols) whose True is filled.
         cols: pictures in a row.
-
-    Raises:
-        ValueError: if there is no picture.
     """
-    if not pictures:
-        raise ValueError("pictures must hold one or more, got none")
     row_in = WIDTH_IN / max(3, min(cols, len(pictures))) + 0.15
     figure, axes = grid(len(pictures), cols, row_in=row_in)
     for axis, (name, shown) in zip(axes.flat, pictures.items(), strict=False):

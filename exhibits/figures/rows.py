@@ -60,12 +60,7 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure
         logs: by model, the columns step, contrastive and reconstruction; valid_contrastive and
             valid_reconstruction where these were measured.
         window: logged rows that are averaged, half on each side.
-
-    Raises:
-        ValueError: if there is no log.
     """
-    if not logs:
-        raise ValueError("logs must hold one run or more, got none")
     figure, axes = panels(1, len(LOSSES), height_in=2.8)
     for axis, (loss, title) in zip(axes[0], LOSSES.items(), strict=True):
         for colour, (name, log) in zip(cycle(SERIES), logs.items(), strict=False):

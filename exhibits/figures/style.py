@@ -16,7 +16,13 @@ WIDTH_IN = 7.2
 def panels(
     rows: int, cols: int, *, height_in: float, width_in: float = WIDTH_IN, **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a grid of axes, always two-dimensional; no state of pyplot is touched."""
+    """A figure with a grid of axes, always two-dimensional; no state of pyplot is touched.
+
+    Raises:
+        ValueError: if there is nothing to draw.
+    """
+    if rows < 1 or cols < 1:
+        raise ValueError(f"rows and cols must hold one drawing or more, got {rows} by {cols}")
     figure = Figure(figsize=(width_in, height_in), layout="constrained", dpi=144)
     return figure, figure.subplots(rows, cols, squeeze=False, **options)
 

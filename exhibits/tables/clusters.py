@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, read_rows
+from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, Table, read_rows
 from salib.evaluate.fetch.published_tasks import COUNTS
 
 TABLE2_CLASSES = {"m-pv4ger": 2, "m-forestnet": 12, "m-eurosat": 10, "m-brick-kiln": 2}
@@ -105,12 +105,12 @@ def entries_inside(simulated: pd.DataFrame, entries: pd.DataFrame) -> dict[float
     return counts
 
 
-def entries_below(entries: pd.DataFrame) -> int:
+def entries_below(entries: Table) -> int:
     """How many entries lie below one over the number of classes, as no best match can."""
     return int((entries["value"] < 1 / entries["task"].map(TABLE2_CLASSES)).sum())
 
 
-def best_of_two_classes(entries: pd.DataFrame) -> float:
+def best_of_two_classes(entries: Table) -> float:
     """Highest accuracy of any entry of a two-class task under the better numbering.
 
     Two clusters have two numberings, and the accuracies under them add up to one.

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from salib.files.artifact import atomic_file
-from salib.mapping.raster import AlignedRaster, Raster
+from salib.mapping.raster import Raster
 from salib.mapping.vectors import embed_window, model_of
 from salib.mapping.windows import Stretch
 from salib.model.precision import instructions
@@ -27,7 +27,7 @@ class Job:
     """
 
     path: Path
-    views: tuple[Raster | AlignedRaster, ...]
+    views: tuple[Raster, ...]
     model: str
     digest: str
     device: str

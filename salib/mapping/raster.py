@@ -13,6 +13,7 @@ from jaxtyping import Bool, Shaped
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
+from rasterio.transform import xy
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
@@ -73,7 +74,7 @@ class Raster:
 
     def lonlat_at(self, col: float | int, row: float | int) -> tuple[float, float]:
         """Longitude and latitude of a position in degrees."""
-        x, y = Affine(*self.transform) * (col, row)
+        x, y = xy(Affine(*self.transform), row, col, offset="ul")
         lon, lat = to_lonlat(self.crs, [x], [y])
         return float(lon[0]), float(lat[0])
 
@@ -133,24 +134,14 @@ class Raster:
 
 
 @dataclass(frozen=True, kw_only=True)
-class AlignedRaster:
-    """A raster resampled to the grid of another, times its sensor's factor.
+class AlignedRaster(Raster):
+    """A raster that is read on the grid of another, or on one its sensor's factor as fine.
 
-    Pixels are averaged where the grid is much coarser than the raster, else interpolated (cubic);
+    Pixels are averaged where that grid is much coarser than the file, else interpolated (cubic);
     whether there is data is that of the nearest pixel.
-
-    Attributes:
-        raster: what is read.
-        grid: the raster whose grid it is.
     """
 
-    raster: Raster
     grid: Raster
-
-    @property
-    def sensor(self) -> str:
-        """The sensor whose values are read."""
-        return self.raster.sensor
 
     def read(self, left: int, top: int, width: int, height: int) -> Pixels:
         """Values of a window given in pixels of `grid`, and where there is data.
@@ -158,7 +149,7 @@ class AlignedRaster:
         Raises:
             ReadError: if the file cannot be read.
         """
-        factor, bands = SENSORS[self.sensor].factor, list(self.raster.bands)
+        factor, bands = SENSORS[self.sensor].factor, list(self.bands)
         rows, cols = height * factor, width * factor
         corner = Affine(*self.grid.transform) * Affine.translation(left, top)
         place = corner * Affine.scale(1 / factor)
@@ -176,13 +167,13 @@ class AlignedRaster:
             ):
                 return pixels.read(bands), nearest.read_masks(bands)
 
-        return self.raster.values_of(take)
+        return self.values_of(take)
 
     def _pixels_per_pixel(self, place: Affine, row: float, col: float) -> float:
-        """How many pixels of the raster lie along one of a grid, by the root of the area."""
-        x, y = zip(*(place * at for at in ((col, row), (col + 1, row), (col, row + 1))))
-        crs = CRS.from_wkt(self.grid.crs), CRS.from_wkt(self.raster.crs)
-        corners = np.array(~Affine(*self.raster.transform) * np.array(transform(*crs, x, y)))
+        """How many pixels of the file lie along one of a grid, by the root of the area."""
+        x, y = np.transpose([place * at for at in ((col, row), (col + 1, row), (col, row + 1))])
+        crs = CRS.from_wkt(self.grid.crs), CRS.from_wkt(self.crs)
+        corners = np.array(~Affine(*self.transform) * np.array(transform(*crs, x, y)))
         return abs(np.linalg.det(corners[:, 1:] - corners[:, :1])) ** 0.5
 
 

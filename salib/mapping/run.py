@@ -25,7 +25,7 @@ from salib.files.artifact import (
 from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.mapping.geotiff import DTYPES, WindowFiles, write_geotiff
 from salib.mapping.jobs import Job, embed_job, what_ran
-from salib.mapping.raster import AlignedRaster, Raster
+from salib.mapping.raster import Raster
 from salib.mapping.scene import on_one_grid
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
@@ -94,7 +94,8 @@ def embed_scene(
         model_digest(model),
     )
     config = model_of(folder, digest, placed.type).config
-    grid, views = on_one_grid(scenes, config.sensors)
+    views = on_one_grid(scenes, config.sensors)
+    grid = views[0]
     scenes = {name: scenes[name] for name in config.sensors if name in scenes}
     side = config.patch_px
     _check(out, dtype, engine, grid, side)
@@ -116,7 +117,7 @@ def embed_scene(
     work_dir = out.parent / f".{out.name}.parts"
     rows, cols = (stretches(n // side, window, overlap) for n in (grid.height, grid.width))
     files = WindowFiles(folder=work_dir / key[:16], rows=rows, cols=cols, dim=config.dim)
-    jobs = _jobs(files, grid, views, folder, settings)
+    jobs = _jobs(files, views, folder, settings)
     with only_writer(work_dir):
         _embed(jobs, engine, files, say)
         _check_data(jobs, files, scenes, say)
@@ -188,8 +189,7 @@ def _embed(
 
 def _jobs(
     files: WindowFiles,
-    grid: Raster,
-    views: tuple[Raster | AlignedRaster, ...],
+    views: tuple[Raster, ...],
     model: str,
     settings: dict[str, Any],
 ) -> list[Job]:
@@ -200,7 +200,7 @@ def _jobs(
     for (down, rows), (across, cols) in product(enumerate(files.rows), enumerate(files.cols)):
         middle = (cols.start + cols.stop) * side / 2, (rows.start + rows.stop) * side / 2
         place = {"path": files.path(down, across), "rows": rows, "cols": cols}
-        jobs.append(Job(**place, gsd_m=grid.gsd_at(*middle), **common))
+        jobs.append(Job(**place, gsd_m=views[0].gsd_at(*middle), **common))
     return jobs
 
 

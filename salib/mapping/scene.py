@@ -1,4 +1,4 @@
-"""Rasters that are to be embedded: whether they have a place, bands and values, and fit together."""
+"""Rasters to be embedded: whether they have a place, bands and values, and go together."""
 
 import json
 import math
@@ -84,10 +84,8 @@ def open_scene(
         )
 
 
-def on_one_grid(
-    scenes: Mapping[str, Raster], order: Sequence[str]
-) -> tuple[Raster, tuple[Raster | AlignedRaster, ...]]:
-    """The scene whose grid counts, and all of them on it, in the order in which they are fused.
+def on_one_grid(scenes: Mapping[str, Raster], order: Sequence[str]) -> tuple[Raster, ...]:
+    """Scenes on the grid of the first, in the order in which they are fused.
 
     Args:
         scenes: by sensor.
@@ -121,7 +119,7 @@ def on_one_grid(
                 f"scenes must overlap, got {scene.sensor} {scene.href} on other ground than "
                 f"{grid.sensor} {grid.href}: choose scenes of one area"
             )
-    return grid, (grid, *(AlignedRaster(raster=scene, grid=grid) for scene in others))
+    return grid, *(AlignedRaster(**vars(scene), grid=grid) for scene in others)
 
 
 def _overlap(scene: Raster, grid: Raster) -> bool:
