@@ -77,7 +77,7 @@ def spread(bands: Float32[np.ndarray, "bands rows cols"], sigma_px: float) -> np
     return np.stack([cv2.GaussianBlur(band, (0, 0), sigma_px) for band in bands])
 
 
-def near_infrared(paint: Paint) -> Coverage:
+def near_infrared(paint: Float32[np.ndarray, "_ rows cols"]) -> Coverage:
     """Near infrared from NDVI = (nir - red) / (nir + red), on the scale of red."""
     ndvi = np.clip(paint[3], -0.6, 0.88)
     return paint[0] * (1 + ndvi) / (1 - ndvi)
@@ -114,7 +114,7 @@ def backscatter(paint: Paint) -> Float32[np.ndarray, "2 rows cols"]:
     return np.exp(paint[4:] * np.float32(np.log(10) / 10))
 
 
-def coarsened(paint: Paint, cols: int) -> Paint:
+def coarsened(paint: Paint, cols: int) -> np.ndarray:
     """Ground averaged onto `cols` columns, its backscatter as power."""
     out = average(np.concatenate([paint[:4], backscatter(paint)]), cols)
     out[4:] = 10 * np.log10(out[4:])

@@ -113,7 +113,7 @@ def residential(grid: Grid, rng: Rng) -> Paint:
     mix(paint, tinted(rng, "forest", "maquis", "grass"), smooth(green, amount, 0.7))
     shade(paint, 1 + 0.06 * noise(grid, rng, 0.6, 5.0))
     roofs = _HOUSES[rng.integers(len(_HOUSES))]
-    size = around(rng, 21, 0.3)
+    size = around(rng, 21.0, 0.3)
     lattice = Lattice(
         angle=rng.uniform(0, np.pi),
         cell_u=size,

@@ -128,7 +128,7 @@ def forest(grid: Grid, rng: Rng) -> Paint:
     """Two greens mixed by noise, crowns, hillshade; rides cut through it in places."""
     paint = flat(grid, tinted(rng, "forest", gain=0.12, hue=0.035))
     other = tinted(rng, "conifer", "forest", gain=0.24, hue=0.03)
-    mix(paint, other, patches(grid, rng, rng.choice([1.6, 2.0, 2.4]), 5.0, (-1, 0.6), 0.7))
+    mix(paint, other, patches(grid, rng, rng.choice([1.6, 2.0, 2.4]), 5.0, (-1.0, 0.6), 0.7))
     crowns = leaves(grid, rng, int(rng.integers(2)), 1.1)
     grain = noise(grid, rng, 0.6, 5.0)
     hills = relief(grid, rng, rng.uniform(9, 25))
