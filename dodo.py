@@ -40,6 +40,7 @@ NOTEBOOKS = {
     "07_performance": [],
     "08_anchors": [RESULTS / "evaluation" / "rows.csv"],
     "09_maps": [RUNS / "models" / "scale_alibi" / artifact.MADE_FROM],
+    "10_sensors": [],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

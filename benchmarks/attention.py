@@ -21,7 +21,7 @@ import measure
 import pandas as pd
 import torch
 
-from salib.attention import Geometry, attend_with
+from salib.attention import Geometry, attend
 from salib.bias import alibi_slopes, patch_centres
 
 HEADS, DIM, PATCH_M, REFERENCE_M = 16, 48, 16.0, 64.0
@@ -53,7 +53,7 @@ def case(name: str, tokens: int, device: str) -> Callable[[], object]:
 
     def run() -> None:
         if bias is None:
-            mixed = attend_with(q, k, v, Geometry(xy, xy, slopes, REFERENCE_M, impl=impl))
+            mixed = attend(q, k, v, Geometry(xy, xy, slopes, REFERENCE_M, impl=impl))
         else:
             mixed = (q @ k.mT * DIM**-0.5 + bias).softmax(-1) @ v
         mixed.backward(grad)

@@ -20,7 +20,7 @@ from earth import write_geobench, write_scenes
 from salib import TRAINING, preset
 from salib.curate import Engine, curate
 from salib.evaluate import encoders_of, geobench_tasks, real_tasks
-from salib.evaluate.columns import embed_split
+from salib.evaluate.columns import baselines, embed_split
 from salib.evaluate.probes.data import standardise
 from salib.evaluate.probes.neighbours import votes
 from salib.files.artifact import atomic_file, keep
@@ -42,7 +42,7 @@ def one_seed(folder: Path, seed: int, test: int) -> pd.DataFrame:
         config = preset(PRESET, kind=kind)
         out = folder / "models" / kind
         models.append(pretrain(config, TRAINING[PRESET], tiles=tiles, out=out, seed=seed))
-    encoders = encoders_of(models, seed=seed)
+    columns = encoders_of(models, seed=seed) | baselines(seed)
     sizes = {"train": 400, "valid": 1, "test": test}
     bench = keep(folder / "geobench", write_geobench, seed=seed, processes=2, **sizes)
     tasks = geobench_tasks(bench, procedural=True)
@@ -51,7 +51,7 @@ def one_seed(folder: Path, seed: int, test: int) -> pd.DataFrame:
     rows = []
     for task in tasks:
         train, held = (
-            embed_split(task, split, encoders, image_px=TRAINING[PRESET].image_px, seed=seed)
+            embed_split(task, split, columns, image_px=TRAINING[PRESET].image_px)
             for split in ("train", "test")
         )
         for column, features in train.features.items():

@@ -77,7 +77,7 @@ def spread(bands: Float32[np.ndarray, "bands rows cols"], sigma_px: float) -> np
     return np.stack([cv2.GaussianBlur(band, (0, 0), sigma_px) for band in bands])
 
 
-def near_infrared(paint: Float32[np.ndarray, "_ rows cols"]) -> Coverage:
+def near_infrared(paint: Float32[np.ndarray, "parts rows cols"]) -> Coverage:
     """Near infrared from NDVI = (nir - red) / (nir + red), on the scale of red."""
     ndvi = np.clip(paint[3], -0.6, 0.88)
     return paint[0] * (1 + ndvi) / (1 - ndvi)

@@ -1,28 +1,29 @@
-"""Real chips to look at, where a data folder holds them."""
+"""Real pictures to look at, where a data folder holds them."""
 
 from pathlib import Path
 
 import numpy as np
+import rasterio
 from jaxtyping import UInt8
 
-from salib.evaluate.tasks.chip_zips import CHIP_ZIPS, ChipSource, chips, members
+from salib.evaluate.tasks.chip_zips import CHIP_ZIPS, chips, members
 from salib.evaluate.tasks.task import geobench_task, iter_split
 
 SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
+TRIPLE = Path("aligned/scale_alibi_nb/15_8654_13124_p8")
+PARTS = {"radar": 2, "lores": 3, "hires": 3, "hir4x": 3}
+"""Images of the one published sample of the paper's own data set, and their bands."""
 
 
 def chips_by_class(
-    folder: str | Path, *, count: int, source: ChipSource = "eurosat"
+    folder: str | Path, *, count: int
 ) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
-    """The first chips of each class of an archive, for pictures; empty if it is not there."""
-    layout = CHIP_ZIPS[source]
-    path = Path(folder) / layout.file
-    if not path.is_file():
-        return {}
-    chosen = members(path)
+    """The first EuroSAT chips of each class, for pictures; empty if the archive is not there."""
+    path = Path(folder) / CHIP_ZIPS["eurosat"].file
+    chosen = members(path) if path.is_file() else {}
     return {
-        name: np.stack([image for image, _ in chips(path, [(m, 0) for m in found])])
-        for name, found in ((name, found[:count]) for name, found in chosen.items())
+        name: np.stack([image for image, _ in chips(path, [(m, 0) for m in files[:count]])])
+        for name, files in chosen.items()
     }
 
 
@@ -41,3 +42,35 @@ def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height w
     task = geobench_task(Path(folder) / SAMPLES, procedural=False)
     images = enumerate(iter_split(task, "test"), start=1)
     return {f"{n}. {task.class_names[label]}": image for n, (image, label) in images}
+
+
+def missing_triple(folder: str | Path | None) -> str | None:
+    """What is lacking of the published sample and where it comes from, or None if it is there."""
+    if folder and all((Path(folder) / TRIPLE / f"{part}.tif").is_file() for part in PARTS):
+        return None
+    return (
+        f"the paper's own sample skipped: put {TRIPLE}/ (a triple cut from the notebooks of "
+        "github.com/pkage/scale-alibi) into the folder named by SALIB_DATA_DIR"
+    )
+
+
+def published_triple(
+    folder: str | Path,
+) -> dict[str, UInt8[np.ndarray, "height width bands"] | str]:
+    """Radar (VV, VH), lores, hires and hires4x of tile 15/8654/13124, near Atlanta, and its title.
+
+    Pixels are the released ones at half size; radar has the wrap of D12.
+
+    Args:
+        folder: of real data, such as SALIB_DATA_DIR names.
+
+    Raises:
+        ValueError: if a file is missing.
+    """
+    if absent := missing_triple(folder):
+        raise ValueError(absent)
+    images = {}
+    for part, bands in PARTS.items():
+        with rasterio.open(Path(folder) / TRIPLE / f"{part}.tif") as image:
+            images[part] = image.read()[:bands].transpose(1, 2, 0)
+    return {"hires4x": images.pop("hir4x"), **images, "title": "tile 15/8654/13124"}

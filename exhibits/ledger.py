@@ -13,9 +13,10 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+from IPython.display import HTML
 
 from exhibits.provenance import machine, run_facts
 from salib.files.artifact import atomic_file
@@ -27,16 +28,6 @@ KEY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
 BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
 MAP_ABSENT = '<p class="sa-missing">In the book, where scripts may run, a map stands here.</p>'
 INK = {"light": "#1f2328", "dark": "#e6edf3"}
-
-
-@dataclass(frozen=True)
-class Shown:
-    """HTML that a notebook displays as the output of a cell."""
-
-    html: str
-
-    def _repr_html_(self) -> str:
-        return self.html
 
 
 class Ledger:
@@ -98,7 +89,7 @@ class Ledger:
             self._ran_on[key] = facts
         return text
 
-    def table(self, key: str, table: Any, caption: str = "", *, data: Data = "procedural") -> Shown:
+    def table(self, key: str, table: Any, caption: str = "", *, data: Data = "procedural") -> HTML:
         """Record a table and return it for display.
 
         Args:
@@ -113,9 +104,9 @@ class Ledger:
             markup = table if isinstance(table, str) else table.to_html(border=0)
         self._add(key, {"kind": "table", "html": markup, "caption": caption, "data": data})
         text = f'<p class="sa-caption">{_caption(caption, data)}</p>'
-        return Shown(f'{text}<div class="sa-table">{markup}</div>')
+        return HTML(f'{text}<div class="sa-table">{markup}</div>')
 
-    def figure(self, key: str, figure: Any, caption: str, *, data: Data = "procedural") -> Shown:
+    def figure(self, key: str, figure: Any, caption: str, *, data: Data = "procedural") -> HTML:
         """Record a figure as SVG, the same bytes for the same drawing, and return it for display.
 
         Args:
@@ -127,7 +118,7 @@ class Ledger:
             caption: one or two sentences, in the book's Markdown.
             data: what images it was made from.
         """
-        if callable(figure) and not hasattr(figure, "savefig"):
+        if callable(figure):
             drawn = {theme: _svg(figure, key, theme) for theme in INK}
         else:
             drawn = {"light": _svg(lambda: figure, key, None)}
@@ -136,11 +127,11 @@ class Ledger:
         entry = {"kind": "figure", "files": files, "sha256": sums, "caption": caption, "data": data}
         self._add(key, entry)
         self._files.update({files[theme]: drawn[theme] for theme in drawn})
-        return Shown(_figure_html(drawn, caption, data))
+        return HTML(_figure_html(drawn, caption, data))
 
     def map(
         self, key: str, layers: dict[str, Any], caption: str, *, data: Data = "procedural"
-    ) -> Shown:
+    ) -> HTML:
         """Record an interactive map as a script for the book's page, and return its place there.
 
         Args:
@@ -158,12 +149,12 @@ class Ledger:
         self._files[file] = script
         place = f'<div class="sa-map" data-map="{key}" data-sum="{digest[:12]}">{MAP_ABSENT}</div>'
         below = f"<figcaption>{_caption(caption, data)}</figcaption>"
-        return Shown(f'<figure class="sa-figure">{place}{below}</figure>')
+        return HTML(f'<figure class="sa-figure">{place}{below}</figure>')
 
-    def missing(self, key: str, reason: str) -> Shown:
+    def missing(self, key: str, reason: str) -> HTML:
         """Record that an entry could not be made, and why; the book says so in its place."""
         self._add(key, {"kind": "missing", "reason": reason})
-        return Shown(f'<p class="sa-missing">Not computed: {html.escape(reason)}</p>')
+        return HTML(f'<p class="sa-missing">Not computed: {html.escape(reason)}</p>')
 
     def close(self) -> Path:
         """Write figures and maps, then the page, and return the page's path."""

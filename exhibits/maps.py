@@ -39,12 +39,8 @@ def cover_rows(folder: str | Path) -> tuple[pd.DataFrame, pd.DataFrame]:
         for ring in _rings(scene.footprint)
     ]
     index = geopandas.read_parquet(Path(folder) / "index.parquet")
-    samples = [
-        {"split": split, "ring": ring}
-        for split, tile in zip(index["split"], index.geometry, strict=True)
-        for ring in _rings(tile)
-    ]
-    return pd.DataFrame(scenes), pd.DataFrame(samples)
+    rings = [next(_rings(tile)) for tile in index.geometry]
+    return pd.DataFrame(scenes), pd.DataFrame({"split": index["split"], "ring": rings})
 
 
 def map_layers(

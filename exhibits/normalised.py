@@ -12,6 +12,7 @@ from scipy.stats import trim_mean
 from salib.evaluate.scores.statistics import Interval
 
 Range = tuple[float, float]
+RESAMPLES = 1000
 METRICS = {"classification": ("accuracy", "micro F1"), "segmentation": ("mIoU",)}
 RANGES: dict[str, dict[str, Range]] = {
     # normalizer.json of classification_v1.0 as published in the data set recursix/geo-bench-1.0:
@@ -62,10 +63,9 @@ def geobench_score(
     for benchmark, metrics in METRICS.items():
         counted = real.loc[real["metric"].isin(metrics)]
         ranges = normaliser(benchmark, folder)
-        for probe, model in counted[["probe", "model"]].drop_duplicates().to_numpy().tolist():
-            cells = counted.query("probe == @probe and model == @model")
-            values = cells.groupby("task", sort=False)["value"].agg(np.array).to_dict()
-            scores = {str(task): normalise(str(task), v, ranges) for task, v in values.items()}
+        for (probe, model), cells in counted.groupby(["probe", "model"], sort=False):
+            tasks = cells.groupby("task", sort=False)["value"]
+            scores = {str(t): normalise(str(t), v.to_numpy(), ranges) for t, v in tasks}
             score = interquartile_mean(scores, np.random.default_rng(seed))
             about = {"benchmark": benchmark, "probe": probe, "model": model, **score._asdict()}
             lines.append(about | {"tasks": len(scores), "seeds": cells["seed"].nunique()})
@@ -110,19 +110,15 @@ def normalise(
 def interquartile_mean(
     scores: Mapping[str, Float64[np.ndarray, " _"]],
     rng: np.random.Generator,
-    *,
-    resamples: int = 1000,
-    confidence: float = 0.95,
 ) -> Interval:
-    """Mean of the middle half of all (task, seed) scores, with its stratified interval.
+    """Mean of the middle half of all (task, seed) scores, with its stratified 95 % interval.
 
     As GEO-Bench does: normalised scores of all tasks and seeds are pooled, a quarter of them cut
     off at each end; the bootstrap draws seeds anew within each task. Tasks are taken as given, so
     the interval is one of seeds, and of no width with one seed per task.
     """
     parts = list(scores.values())
-    drawn = [values[rng.integers(len(values), size=(resamples, len(values)))] for values in parts]
+    drawn = [values[rng.integers(len(values), size=(RESAMPLES, len(values)))] for values in parts]
     means = trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
-    tail = 50 * (1 - confidence)
-    low, high = np.percentile(means, [tail, 100 - tail])
+    low, high = np.percentile(means, [2.5, 97.5])
     return Interval(float(trim_mean(np.concatenate(parts), 0.25)), float(low), float(high))

@@ -20,7 +20,7 @@ def patch_centres(
     Args:
         rows: patches from north to south.
         cols: patches from west to east; tokens run along a row first.
-        patch_m: side of a patch in metres, one value an image.
+        patch_m: side of a patch in metres, one value per image.
     """
     south, east = torch.meshgrid(
         torch.arange(rows, device=patch_m.device, dtype=patch_m.dtype),
@@ -53,44 +53,10 @@ def ground_distance(
 ) -> Float[Tensor, "*batch queries keys"]:
     """Euclidean distance in metres between patch centres: the distance of Eq. (2), read as D2.
 
-    Places are data: no gradient reaches them.
+    Positions are data: no gradient reaches them.
     """
     east, south = (query_xy[..., :, None, i] - key_xy[..., None, :, i] for i in (0, 1))
     return torch.hypot(east, south)
-
-
-def scaled_distance(
-    query_xy: Float[Tensor, "*#batch queries 2"],
-    key_xy: Float[Tensor, "*#batch keys 2"],
-    reference_m: float,
-    distance: Distance | None = None,
-) -> Float[Tensor, "*batch queries keys"]:
-    """Distance in units of `reference_m` metres: g(i, j) of Eq. (2).
-
-    Args:
-        query_xy: patch centres in metres, from the same origin as key_xy.
-        key_xy: patch centres in metres.
-        reference_m: distance that counts as one.
-        distance: of two lists of positions, with any leading axes; by default `ground_distance`.
-
-    Raises:
-        ValueError: if reference_m is not positive, or `distance` returns another shape, a negative
-            distance or one that is not finite.
-    """
-    if reference_m <= 0:
-        raise ValueError(f"reference_m must be positive, got {reference_m}")
-    if distance is None or distance is ground_distance:
-        return ground_distance(query_xy, key_xy) / reference_m
-    with torch.no_grad():
-        metres = distance(query_xy, key_xy)
-    shape = (*torch.broadcast_shapes(query_xy.shape[:-2], key_xy.shape[:-2]),)
-    expected = (*shape, query_xy.shape[-2], key_xy.shape[-2])
-    if not isinstance(metres, Tensor) or metres.shape != expected:
-        found = tuple(metres.shape) if isinstance(metres, Tensor) else type(metres).__name__
-        raise ValueError(f"position must return distances of shape {expected}, got {found}")
-    if not bool((metres.isfinite() & (metres >= 0)).all()):
-        raise ValueError("position must return finite distances of at least 0, got others")
-    return metres / reference_m
 
 
 def scale_alibi_bias(
@@ -110,13 +76,19 @@ def scale_alibi_bias(
         key_xy: patch centres in metres.
         slopes: m(h), positive.
         reference_m: ground distance that counts as one step.
-        distance: in place of `ground_distance`, see `scaled_distance`.
+        distance: of two lists of positions, with any leading axes; by default `ground_distance`.
 
     Raises:
-        ValueError: as `scaled_distance`.
+        ValueError: if reference_m is not positive, or `distance` returns another shape, a negative
+            distance or one that is not finite.
     """
-    steps = scaled_distance(query_xy, key_xy, reference_m, distance)
-    return -slopes[:, None, None] * steps.unsqueeze(-3)
+    if reference_m <= 0:
+        raise ValueError(f"reference_m must be positive, got {reference_m}")
+    with torch.no_grad():
+        metres = (distance or ground_distance)(query_xy, key_xy)
+    if distance is not None and distance is not ground_distance:
+        _check_distances(metres, query_xy, key_xy)
+    return -slopes[:, None, None] * (metres / reference_m).unsqueeze(-3)
 
 
 def is_euclidean(distance: Distance) -> bool:
@@ -128,20 +100,19 @@ def is_euclidean(distance: Distance) -> bool:
     return any(distance is known for known in EUCLIDEAN)
 
 
-def effective_tokens(
-    logits: Float[Tensor, "*batch queries keys"],
-) -> Float[Tensor, "*batch queries"]:
-    """How many keys each query attends to: the exponential of the entropy of its softmax.
-
-    It is the number of keys when all logits of a row are equal, and 1 when one of them swamps the
-    others. Given a bias, it is what a head sees by distance alone.
-    """
-    shares = logits.log_softmax(dim=-1)
-    return (-(shares.exp() * shares).sum(dim=-1)).exp()
-
-
 def _geometric(heads: int) -> list[float]:
     return [2 ** (-8 * (head + 1) / heads) for head in range(heads)]
+
+
+def _check_distances(metres: object, query_xy: Tensor, key_xy: Tensor) -> None:
+    """Refuse what a user's function returns where it is no distance."""
+    shape = torch.broadcast_shapes(query_xy.shape[:-2], key_xy.shape[:-2])
+    shape = (*shape, query_xy.shape[-2], key_xy.shape[-2])
+    if not isinstance(metres, Tensor) or metres.shape != shape:
+        got = tuple(metres.shape) if isinstance(metres, Tensor) else type(metres).__name__
+        raise ValueError(f"position must return distances of shape {shape}, got {got}")
+    if not bool((metres.isfinite() & (metres >= 0)).all()):
+        raise ValueError("position must return finite distances of at least 0, got others")
 
 
 def _gives_euclid(distance: Distance) -> bool:

@@ -19,11 +19,11 @@ def contrastive_loss(
 ) -> Float[Tensor, ""]:
     """Eq. (3) as read in D3: InfoNCE over every unordered pair of sensors, in both directions.
 
-    The negatives of a place are the other places of the batch, on all ranks, with gradients. With
+    The negatives of a sample are the other samples of the batch, on all ranks, with gradients. With
     two sensors this is CROMA's loss; with equal logits it is ln(batch).
 
     Args:
-        projections: one vector a place from each sensor; normalised here.
+        projections: one vector per sample from each sensor; normalised here.
         temperature: sigma of Eq. (3), positive.
         all_ranks: take negatives from all ranks; otherwise this one has the whole batch.
 
@@ -79,7 +79,7 @@ def sensor_error(
     """R(t) / M of Eqs. (4)-(5) as read in D4: mean squared error over one sensor's hidden patches.
 
     Args:
-        predicted: decoded values of the sensor's channels, one row a patch.
+        predicted: decoded values of the sensor's channels, one row per patch.
         target: normalised patches.
         hidden: True where the encoder did not see the patch; the others do not count.
 

@@ -12,7 +12,7 @@ from torch._subclasses import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from salib.attention import Geometry, attend, attend_with, resolve
+from salib.attention import Geometry, attend, resolve
 from salib.attention import flex as flex_module
 from salib.attention import fused as fused_module
 from salib.attention import sdpa as sdpa_module
@@ -21,6 +21,10 @@ from salib.bias import alibi_slopes, patch_centres, scale_alibi_bias
 BATCH, HEADS, DIM = 2, 3, 5
 FAST = ("sdpa",)
 ORACLE_HEADS = [1, 2, 3, 4, 5, 6, 8, 12, 16, 24]  # the counts of the slopes oracle in test_bias
+
+
+def attend_at(q, k, v, q_xy, k_xy, slopes, reference_m, **options):
+    return attend(q, k, v, Geometry(q_xy, k_xy, slopes, reference_m, **options))
 
 
 def case(dtype=torch.float32, seed=0):
@@ -37,7 +41,7 @@ def case(dtype=torch.float32, seed=0):
 @pytest.mark.parametrize("impl", ["reference", *FAST])
 def test_equals_eq_1_by_loops(impl):
     q, k, v, q_xy, k_xy, slopes, reference_m = case()
-    mixed = attend(q, k, v, q_xy, k_xy, slopes, reference_m, impl=impl)
+    mixed = attend_at(q, k, v, q_xy, k_xy, slopes, reference_m, impl=impl)
     for b in range(BATCH):
         for h in range(HEADS):
             for i in range(7):
@@ -57,7 +61,7 @@ def test_equals_torchs_own_kernel_with_gradients():
         q, k, v, q_xy, k_xy, slopes, reference_m = case(torch.float64, seed=1)
         leaves = [tensor.requires_grad_() for tensor in (q, k, v)]
         if own:
-            mixed = attend(q, k, v, q_xy, k_xy, slopes, reference_m, impl="reference")
+            mixed = attend_at(q, k, v, q_xy, k_xy, slopes, reference_m, impl="reference")
         else:
             bias = scale_alibi_bias(q_xy, k_xy, slopes, reference_m)
             mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
@@ -74,16 +78,16 @@ def test_gradients_equal_finite_differences(impl):
     leaves = [tensor.requires_grad_() for tensor in (q, k, v)]
 
     def run(*tensors):
-        return attend(*tensors, q_xy, k_xy, slopes, reference_m, impl=impl)
+        return attend_at(*tensors, q_xy, k_xy, slopes, reference_m, impl=impl)
 
     assert torch.autograd.gradcheck(run, leaves)
 
 
 def test_shuffling_tokens_with_their_places_shuffles_the_output():
     q, k, v, q_xy, k_xy, slopes, reference_m = case(seed=3)
-    mixed = attend(q, k, v, q_xy, k_xy, slopes, reference_m)
+    mixed = attend_at(q, k, v, q_xy, k_xy, slopes, reference_m)
     queries, keys = torch.randperm(7), torch.randperm(11)
-    shuffled = attend(
+    shuffled = attend_at(
         q[:, :, queries],
         k[:, :, keys],
         v[:, :, keys],
@@ -97,19 +101,19 @@ def test_shuffling_tokens_with_their_places_shuffles_the_output():
 
 def test_places_may_be_shared_by_the_batch():
     q, k, v, q_xy, k_xy, slopes, reference_m = case(seed=4)
-    one = attend(q, k, v, q_xy[0], k_xy[0], slopes, reference_m)
-    each = attend(
+    one = attend_at(q, k, v, q_xy[0], k_xy[0], slopes, reference_m)
+    each = attend_at(
         q, k, v, q_xy[:1].expand(2, -1, -1), k_xy[:1].expand(2, -1, -1), slopes, reference_m
     )
     torch.testing.assert_close(one, each)
 
 
 def test_bfloat16_stays_near_float64():
-    exact = attend(*case(torch.float64, seed=5), impl="reference")
+    exact = attend_at(*case(torch.float64, seed=5), impl="reference")
     q, k, v, q_xy, k_xy, slopes, reference_m = case(seed=5)
     q, k, v = (t.copy_(s) for t, s in zip((q, k, v), case(torch.float64, seed=5)[:3], strict=True))
     for impl in ("reference", "sdpa"):
-        half = attend(
+        half = attend_at(
             q.bfloat16(), k.bfloat16(), v.bfloat16(), q_xy, k_xy, slopes, reference_m, impl=impl
         )
         assert (half.double() - exact).norm() / exact.norm() < 1e-2
@@ -183,7 +187,7 @@ def values_and_gradients(tensors, q_xy, k_xy, slopes, *, impl, sink=False, learn
     leaves = [t.detach().clone().requires_grad_() for t in (q, k, v)]
     slopes = slopes.to(kind).clone().requires_grad_(learn)
     places = (q_xy.to(kind), k_xy.to(kind), slopes, 64.0)
-    mixed = attend(*leaves, *places, impl=impl, sink=sink)
+    mixed = attend_at(*leaves, *places, impl=impl, sink=sink)
     mixed.backward(grad.to(mixed.dtype))
     found = [mixed.detach(), *(leaf.grad for leaf in leaves)]
     return found + ([slopes.grad] if learn else [])
@@ -230,7 +234,7 @@ def test_gradients_with_slopes_and_sink_equal_finite_differences(impl):
     leaves = [t[..., :2].clone().requires_grad_() for t in (q, k, v, slopes)]
 
     def run(q, k, v, slopes):
-        return attend(q, k, v, q_xy, k_xy, slopes, 64.0, impl=impl, sink=True)
+        return attend_at(q, k, v, q_xy, k_xy, slopes, 64.0, impl=impl, sink=True)
 
     assert torch.autograd.gradcheck(run, leaves)
 
@@ -265,8 +269,8 @@ def test_flex_equals_the_definition(name, sink):
     with warnings.catch_warnings():
         # Uncompiled it is slow, which is what this warning says; the arithmetic is the same.
         warnings.filterwarnings("ignore", message="flex_attention called without torch.compile")
-        found = attend(q, k, v, *places, 64.0, impl="flex", sink=sink)
-    expected = attend(q, k, v, *places, 64.0, impl="reference", sink=sink)
+        found = attend_at(q, k, v, *places, 64.0, impl="flex", sink=sink)
+    expected = attend_at(q, k, v, *places, 64.0, impl="reference", sink=sink)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
@@ -301,7 +305,7 @@ def test_flex_serves_as_many_kinds_of_call_as_one_process_makes(monkeypatch):
         with mode():
             q = torch.ones(batch, 2, 3, width, dtype=dtype)
             xy = torch.zeros(3, 2)
-            mixed = attend(q, q, q, xy, xy, torch.ones(2), 64.0, impl="flex")
+            mixed = attend_at(q, q, q, xy, xy, torch.ones(2), 64.0, impl="flex")
             torch.testing.assert_close(mixed, q)
 
 
@@ -324,18 +328,18 @@ def test_sides_are_the_places_of_every_sample_and_outlive_inference(sink):
 def test_flex_refuses_gradients_that_it_has_not():
     (q, k, v, _), *places = problem("self")
     with pytest.raises(ValueError, match=r"no backward pass on a CPU.*q \(3, 5, 35, 7\)"):
-        attend(q.requires_grad_(), k, v, *places, 64.0, impl="flex")
+        attend_at(q.requires_grad_(), k, v, *places, 64.0, impl="flex")
 
 
 def test_a_sink_leaves_attention_that_depends_on_ground_distance():
     q = torch.zeros(2, 1, 4, 3)
     v = torch.ones(2, 1, 4, 3)
     xy = patch_centres(2, 2, torch.tensor([8.0, 80.0]))
-    mixed = attend(q, q, v, xy, xy, torch.ones(1), 64.0, sink=True)[:, 0, :, 0]
+    mixed = attend_at(q, q, v, xy, xy, torch.ones(1), 64.0, sink=True)[:, 0, :, 0]
     for sample, side in enumerate((8.0, 80.0)):
         mass = sum(math.exp(-d / 64) for d in (0.0, side, side, side * math.sqrt(2)))
         torch.testing.assert_close(mixed[sample], torch.full((4,), mass / (1 + mass)))
-    plain = attend(q, q, v, xy, xy, torch.ones(1), 64.0)
+    plain = attend_at(q, q, v, xy, xy, torch.ones(1), 64.0)
     torch.testing.assert_close(plain, torch.ones_like(plain))
 
 
@@ -349,18 +353,18 @@ def test_places_and_slopes_that_do_not_belong_are_refused_with_the_shapes():
         ),
         ((xy, xy[:5], slopes), r"k_xy must be \(7, 2\)"),
         ((xy.expand(2, -1, -1), xy, slopes), r"q_xy must be .* got \(2, 7, 2\)"),
-        ((xy, xy, torch.ones(3)), r"slopes must be one a head, got 3 for 2 heads"),
+        ((xy, xy, torch.ones(3)), r"slopes must be one per head, got 3 for 2 heads"),
     ):
         with pytest.raises(ValueError, match=message):
-            attend_with(q, q, q, Geometry(*places, 64.0))
+            attend(q, q, q, Geometry(*places, 64.0))
     with pytest.raises(ValueError, match=r"of one batch.*\(1, 2, 7, 5\)"):
-        attend_with(q, q[:1], q[:1], Geometry(xy, xy, slopes, 64.0))
+        attend(q, q[:1], q[:1], Geometry(xy, xy, slopes, 64.0))
     none = q[:, :, :0]
     with pytest.raises(ValueError, match=r"k must hold a token.*\(3, 2, 0, 5\)"):
-        attend_with(q, none, none, Geometry(xy, xy[:0], slopes, 64.0))
+        attend(q, none, none, Geometry(xy, xy[:0], slopes, 64.0))
     for k, v in ((q[..., :3], q), (q, q[..., :3]), (q.double(), q)):
-        with pytest.raises(ValueError, match="one width and dtype"):
-            attend_with(q, k, v, Geometry(xy, xy, slopes, 64.0))
+        with pytest.raises(ValueError, match="of one batch, width and dtype"):
+            attend(q, k, v, Geometry(xy, xy, slopes, 64.0))
 
 
 @pytest.mark.parametrize("reference_m", [0.0, -64.0, math.nan, math.inf])
@@ -390,7 +394,7 @@ def test_no_tensor_of_queries_by_keys_by_heads_is_made(monkeypatch, impl):
         q = torch.randn(1, 4, tokens, 3, requires_grad=True)
         xy = patch_centres(1, tokens, torch.tensor([8.0]))
         with Largest() as seen:
-            attend(q, q, q, xy, xy, torch.ones(4), 64.0, impl=impl).sum().backward()
+            attend_at(q, q, q, xy, xy, torch.ones(4), 64.0, impl=impl).sum().backward()
         largest[tokens] = seen.bytes
     assert largest[1024] <= max(2**16, 4 * largest[256])
     assert largest[1024] < 4 * 1024**2
@@ -443,7 +447,7 @@ def test_tensors_that_lie_otherwise_in_memory_give_the_same(impl, which):
     expected = values_and_gradients(tensors, *places, impl="reference")
     tensors[which] = tensors[which].mT.contiguous().mT
     places = [t.double() for t in places]
-    mixed = attend(*tensors[:3], *places, 64.0, impl=impl)
+    mixed = attend_at(*tensors[:3], *places, 64.0, impl=impl)
     torch.testing.assert_close(mixed, expected[0])
 
 
@@ -529,7 +533,7 @@ def test_fused_hides_no_value_that_is_not_finite(which, wrong, dtype):
     tensors[which][0, 1, 7, 5] = wrong
     xy, slopes = patch_centres(15, 20, torch.tensor([16.0])), alibi_slopes(2)
     exact, found = (
-        attend(*(t.to(kind) for t in tensors), xy, xy, slopes, 64.0, impl=impl)
+        attend_at(*(t.to(kind) for t in tensors), xy, xy, slopes, 64.0, impl=impl)
         for impl, kind in (("reference", torch.float32), ("fused", dtype))
     )
     assert torch.equal(found.isfinite().all(-1), exact.isfinite().all(-1))
@@ -588,7 +592,7 @@ def test_without_its_kernel_auto_takes_the_next_best(monkeypatch, tmp_path, faul
     geometry = Geometry(xy, xy, slopes, 64.0)
     assert resolve("auto", half, half, half, geometry) == "sdpa"
     assert resolve("auto", *[half.float()] * 3, geometry) == "sdpa"
-    reason = "found none of" if fault == "no compiler" else "could not be compiled"
+    reason = "got none of" if fault == "no compiler" else "could not be compiled"
     with pytest.raises(ValueError, match=reason):
         resolve("fused", half, half, half, geometry)
     assert not list(cache.rglob("*.so")) if cache.is_dir() else True
@@ -599,19 +603,19 @@ def test_a_geometry_used_without_gradients_first_still_gives_slopes_theirs():
     slopes = slopes.clone().requires_grad_()
     geometry = Geometry(q_xy, k_xy, slopes, 64.0, impl="sdpa")
     with torch.no_grad():
-        attend_with(*tensors[:3], geometry)
+        attend(*tensors[:3], geometry)
     for _ in range(2):
-        attend_with(*tensors[:3], geometry).sum().backward()
+        attend(*tensors[:3], geometry).sum().backward()
     assert (slopes.grad != 0).all()
     with torch.inference_mode():
         shared = Geometry(q_xy, k_xy, slopes.detach(), 64.0, impl="sdpa")
-        attend_with(*tensors[:3], shared)
+        attend(*tensors[:3], shared)
 
 
 def test_an_empty_batch_gives_an_empty_answer():
     q = torch.zeros(0, 2, 200, 5, dtype=torch.bfloat16)
     xy = torch.zeros(200, 2)
-    assert attend(q, q, q, xy, xy, torch.ones(2), 64.0).shape == q.shape
+    assert attend_at(q, q, q, xy, xy, torch.ones(2), 64.0).shape == q.shape
 
 
 @needs_fused
@@ -641,8 +645,8 @@ def test_fused_is_as_exact_far_from_the_origin():
     q, k, v = (torch.randn(1, 2, 200, 8, generator=generator) for _ in "qkv")
     xy = patch_centres(10, 20, torch.tensor([16.0])).double() + 5.4e6
     slopes = alibi_slopes(2)
-    found = attend(q, k, v, xy, xy, slopes, 10.0, impl="fused")
-    exact = attend(*(t.double() for t in (q, k, v)), xy, xy, slopes, 10.0, impl="reference")
+    found = attend_at(q, k, v, xy, xy, slopes, 10.0, impl="fused")
+    exact = attend_at(*(t.double() for t in (q, k, v)), xy, xy, slopes, 10.0, impl="reference")
     assert (found - exact).norm() <= 1e-5 * exact.norm()
 
 
@@ -651,13 +655,13 @@ def test_fused_refuses_what_it_would_get_wrong():
     q = torch.randn(1, 2, 200, 8, requires_grad=True)
     xy, slopes = patch_centres(10, 20, torch.tensor([16.0])), alibi_slopes(2)
     (slope,) = torch.autograd.grad(
-        attend(q, q, q, xy, xy, slopes, 64.0, impl="fused").square().sum(), q, create_graph=True
+        attend_at(q, q, q, xy, xy, slopes, 64.0, impl="fused").square().sum(), q, create_graph=True
     )
     with pytest.raises(RuntimeError, match="once_differentiable"):
         slope.square().sum().backward()
     nowhere = torch.empty(1, 2, 200, 8, device="meta")
     with pytest.raises(ValueError, match="one device"):
-        attend(q, nowhere, nowhere, xy, xy, slopes, 64.0)
+        attend_at(q, nowhere, nowhere, xy, xy, slopes, 64.0)
 
 
 @needs_fused
@@ -665,4 +669,4 @@ def test_a_fault_inside_the_kernel_is_an_error_and_not_the_end_of_the_process():
     """Matrices without columns are not multiplied by oneDNN."""
     thin, xy = torch.zeros(1, 2, 200, 0), patch_centres(10, 20, torch.tensor([16.0]))
     with pytest.raises(RuntimeError, match="kernel failed"):
-        attend(thin, thin, thin, xy, xy, alibi_slopes(2), 64.0, impl="fused")
+        attend_at(thin, thin, thin, xy, xy, alibi_slopes(2), 64.0, impl="fused")

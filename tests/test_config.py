@@ -59,7 +59,7 @@ def test_json_brings_every_field_back():
         ({"slopes": (1.0,)}, "slopes must be 4"),
         ({"slopes": (1.0, -1.0, 1.0, 1.0)}, "slopes must be 4"),
         ({"hires_target": "every second"}, "hires_target must be"),
-        ({"levels": (Levels(mean=(0.0,), std=(1.0,)),)}, "levels must be one a sensor"),
+        ({"levels": (Levels(mean=(0.0,), std=(1.0,)),)}, "levels must be one per sensor"),
     ],
 )
 def test_impossible_models_are_refused(change, message):

@@ -15,7 +15,7 @@ from affine import Affine
 from curate_scenes import texture
 from embed_models import DIM, PATCH, small_model
 
-from salib import build_model, load_model
+from salib import build_model, config, load_model
 from salib.cli.app import main
 from salib.config import KINDS
 from salib.curate import Engine
@@ -23,7 +23,7 @@ from salib.files.artifact import RECIPES
 from salib.mapping import embed_images, embed_scene, open_scene
 from salib.mapping import jobs as jobs_module
 from salib.mapping import run as run_module
-from salib.mapping.align import on_one_grid
+from salib.mapping.scene import on_one_grid
 from salib.mapping.vectors import embed_window
 from salib.model import save_model
 from salib.model.precision import instructions
@@ -200,7 +200,7 @@ def test_scenes_on_other_grids_land_on_their_ground(name, sensor, tmp_path):
     paths = {"radar": write(tmp_path / "r.tif", picture("radar", 0, HIGH, WIDE), grid())}
     for each in ("lores", "hires"):
         paths[each] = write(tmp_path / f"{each}.tif", *ramps(*GRIDS[name]), crs)
-    _, views = on_one_grid(opened(paths), SENSORS)
+    views = on_one_grid(opened(paths), SENSORS)
     view, n = views[SENSORS.index(sensor)], FACTOR[sensor]
     left, top, width, height = 3, 2, 16, 9
     levels, valid = view.read(left, top, width, height)
@@ -221,7 +221,7 @@ def test_a_hole_takes_the_nearest_pixels_and_dims_none_beside_it(tmp_path):
     pixels[:, 10:17, 20:31] = 0
     off = grid(east=0.37 * GSD, south=-0.41 * GSD)
     paths["lores"] = write(tmp_path / "l.tif", pixels, off, nodata=0)
-    _, (_, view) = on_one_grid(opened(paths), SENSORS)
+    _, view = on_one_grid(opened(paths), SENSORS)
     levels, valid = view.read(5, 5, 37, 29)
     expected = np.ones((29, 37), bool)
     expected[5:12, 15:26] = False
@@ -234,7 +234,7 @@ def test_ground_beyond_a_scene_has_no_data(tmp_path):
     paths = {"radar": write(tmp_path / "r.tif", picture("radar", 0), grid())}
     half = picture("lores", 1)[:, : 5 * PATCH, : 6 * PATCH]
     paths["lores"] = write(tmp_path / "l.tif", half, grid(east=10 * GSD, south=-3 * GSD))
-    _, (_, view) = on_one_grid(opened(paths), SENSORS)
+    _, view = on_one_grid(opened(paths), SENSORS)
     levels, valid = view.read(0, 0, COLS * PATCH, ROWS * PATCH)
     expected = np.zeros((ROWS * PATCH, COLS * PATCH), bool)
     expected[: 5 * PATCH - 3, 10 : 10 + 6 * PATCH] = True
@@ -392,6 +392,50 @@ def test_scenes_that_share_ground_but_no_data_are_told(paths, folder, tmp_path):
     blank = write(tmp_path / "blank.tif", 0 * picture("lores", 0), grid(), nodata=0)
     with pytest.raises(ValueError, match=r"patch with data, got none in .*radar.tif with .*blank"):
         embed({"radar": paths["radar"], "lores": blank}, folder, tmp_path / "map.tif")
+
+
+def test_twelve_bands_of_16_bits_are_embedded_as_they_are(images, model, tmp_path):
+    """Alone and with radar: values go in untouched, and 0 in any band is no data."""
+    bands, size = len(config.S2_BANDS), (ROWS * PATCH, COLS * PATCH)
+    pixels = np.random.default_rng(7).integers(1, 12_000, (bands, *size), dtype=np.uint16)
+    pixels[5, 2 * PATCH : 4 * PATCH, 3 * PATCH : 5 * PATCH] = 0
+    levels = tuple(
+        config.Levels(mean=(mean,) * count, std=(mean / 2,) * count)
+        for mean, count in ((120.0, 2), (6000.0, bands))
+    )
+    made = replace(model.config, sensors=("radar", "s2"), levels=levels)
+    twelve = build_model(made, 3).eval()
+    folder = save_model(twelve, tmp_path / "twelve")
+    paths = {"s2": write(tmp_path / "s2.tif", pixels, grid())}
+    alone = values(embed(paths, folder, tmp_path / "s2_map.tif", reading={"s2": {"gsd_m": GSD}}))
+    blank = np.zeros((ROWS, COLS), bool)
+    blank[2:4, 3:5] = True
+    np.testing.assert_array_equal(np.isnan(alone).any(axis=2), blank)
+    view = {"s2": (pixels, pixels.all(axis=0))}
+    expected = embed_window(twelve, view, {"s2": GSD})
+    np.testing.assert_allclose(alone, expected, atol=1e-6)
+    paths["radar"] = write(tmp_path / "radar.tif", images["radar"], grid())
+    joint = values(embed(paths, folder, tmp_path / "joint.tif"))
+    both = {"radar": (images["radar"], np.ones(size, bool))} | view
+    expected = embed_window(twelve, both, {"radar": GSD, "s2": GSD})
+    np.testing.assert_allclose(joint, expected, atol=1e-6)
+    half = open_scene(paths["s2"], "s2").reduced(ROWS, COLS)
+    assert (half.shape, half.dtype) == ((bands, ROWS, COLS), np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "reading", "says"),
+    [
+        (np.ones((12, 8, 8), np.float32), {}, "uint16, reflectance x 10,000, .*got float32"),
+        (np.ones((12, 8, 8), np.uint8), {}, "must hold uint16"),
+        (np.ones((11, 8, 8), np.uint16), {}, "must have 12 bands .*got 11"),
+        (np.ones((12, 8, 8), np.uint16), {"level_255": 9.0}, "level_255 must not be given for s2"),
+    ],
+)
+def test_other_values_than_reflectance_of_16_bits_are_refused(pixels, reading, says, tmp_path):
+    path = write(tmp_path / "s2.tif", pixels, grid())
+    with pytest.raises(ValueError, match=says):
+        open_scene(path, "s2", **reading)
 
 
 @pytest.mark.gpu

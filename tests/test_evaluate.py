@@ -91,6 +91,12 @@ def test_embedding_restores_the_mode_and_does_not_depend_on_the_batch():
     assert model.training
 
 
+def test_embeddings_that_are_not_finite_are_refused():
+    images = np.zeros((3, 5, 7, 3), np.uint8)
+    with pytest.raises(ValueError, match="embeddings of lores must be finite"):
+        features.embed(Colour(np.inf), images, sensor="lores", gsd_m=np.ones(3))
+
+
 def test_bfloat16_embeddings_are_those_of_float32_within_their_rounding():
     model = build_model(preset("tiny"), seed=0).eval()
     images = np.random.default_rng(0).integers(0, 256, (5, 24, 40, 3)).astype(np.uint8)

@@ -12,13 +12,13 @@ from earth import write_geobench
 from salib import build_model, preset
 from salib.config import SENSORS, Levels, plain_levels
 from salib.evaluate import PROTOCOLS, Candidate, columns, evaluate, find_tasks
-from salib.evaluate.columns import embed_split
+from salib.evaluate.columns import baselines, embed_split
 from salib.evaluate.croma import PublishedCroma, train_stats, with_task_stats
 from salib.evaluate.features import embed
 from salib.evaluate.probes.data import Prediction, standardise
 from salib.evaluate.probes.table import PROBES
 from salib.evaluate.tasks.inputs import to_input
-from salib.evaluate.tasks.task import iter_split
+from salib.evaluate.tasks.task import iter_split, modality_of
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 CROMA = replace(SMALL, sensors=("radar", "s2"), position="patches")
@@ -84,7 +84,7 @@ def test_views_of_an_item_and_its_label_stay_together_from_the_file_on(task, mon
     joint = Candidate(model=Means(), sensor="joint")
     apart = {name: Candidate(model=Means(), sensor=name) for name in ("radar", "lores")}
     for split, count in SIZES.items():
-        found = embed_split(task, split, {"joint": joint, **apart}, image_px=32, seed=0)
+        found = embed_split(task, split, {"joint": joint, **apart}, image_px=32)
         expected, labels = zip(*stored(task, split), strict=True)
         means = np.array(expected)
         assert found.labels.tolist() == list(labels)
@@ -98,7 +98,7 @@ def test_views_of_an_item_and_its_label_stay_together_from_the_file_on(task, mon
         assert (sides == [32, 10, 32, 10, 64, 5]).all()
         np.testing.assert_array_equal(found.features["radar"], vectors[:, :4])
         np.testing.assert_array_equal(found.features["lores"], vectors[:, 4:9])
-        assert found.gsd_m == {32: 10.0, 64: 5.0}
+        assert found.gsd_m == dict.fromkeys(("joint", "radar", "lores"), 10.0)
     assert means[:, 0].mean() > 2 * means[:, 1].mean()  # VV is the brighter of the two
     assert SENSORS["radar"].bands == ("VV", "VH")
 
@@ -112,9 +112,8 @@ def test_probes_are_given_z_scored_features_and_no_label_of_a_test_item(task, mo
 
     monkeypatch.setattr("salib.evaluate.run.PROBES", {"knn": PROBES["knn"]._replace(run=spy)})
     one = {"CROMA": Candidate(model=Means(), sensor="lores", trained=False)}
-    options = {"image_px": 32, "seed": 0}
-    evaluate(one, [task], protocol=QUICK, **options)
-    splits = [embed_split(task, split, one, **options) for split in SIZES]
+    evaluate(one, [task], protocol=QUICK, image_px=32, seed=0)
+    splits = [embed_split(task, split, one | baselines(0), image_px=32) for split in SIZES]
     for data, column in zip(given, splits[0].features, strict=True):
         features = standardise(*(split.features[column] for split in splits))
         for ours, expected in zip((data.train, data.valid, data.test), features, strict=True):
@@ -127,7 +126,7 @@ def shown(task):
     """Test images by sensor, 16 px a side and 32 of hires, and their metres a pixel."""
     images, gsd_m = {}, {}
     for name, side in (("radar", 16), ("lores", 16), ("hires", 32)):
-        levels = (image for image, _ in iter_split(task, "test", modality=task.modality_of(name)))
+        levels = (image for image, _ in iter_split(task, "test", modality=modality_of(name)))
         pairs = [to_input(image, native_gsd_m=10.0, image_px=side) for image in levels]
         images[name] = np.stack([image for image, _ in pairs])
         gsd_m[name] = np.full(len(pairs), 320 / side)
@@ -136,7 +135,7 @@ def shown(task):
 
 def test_a_joint_vector_is_the_models_own_of_the_three_views_of_its_item(task, model):
     encoder = Candidate(model=model, sensor="joint")
-    found = embed_split(task, "test", {"SA-joint": encoder}, image_px=16, seed=0)
+    found = embed_split(task, "test", {"SA-joint": encoder}, image_px=16)
     images, gsd_m = shown(task)
     for number, vector in enumerate(found.features["SA-joint"]):
         views = {n: torch.from_numpy(v[[number]]).permute(0, 3, 1, 2) for n, v in images.items()}
@@ -195,8 +194,8 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
         "SA-joint (b)": Candidate(model=build_model(SMALL, 1).eval(), sensor="joint"),
         "untrained": Candidate(model=build_model(SMALL, 4).eval(), sensor="radar", trained=False),
     }
-    options = {"image_px": 16, "seed": 2}
-    whole = {"protocol": QUICK, "device": "cpu", "against": "image statistics", **options}
+    options = {"image_px": 16}
+    whole = {"protocol": QUICK, "device": "cpu", "against": "image statistics", "seed": 2} | options
     together = evaluate(every, [task], **whole)
     features = embed_split(task, "test", with_task_stats(every, task), **options).features
     for name, encoder in every.items():
@@ -221,7 +220,7 @@ def test_a_model_that_does_not_say_what_it_ran_is_unknown_and_keeps_what_it_note
         "small": Candidate(model=model, sensor="lores"),
         "large": Candidate(model=model, sensor="hires", upsample=6),
     }
-    found = embed_split(task, "valid", encoders, image_px=16, seed=0)
+    found = embed_split(task, "valid", encoders, image_px=16)
     assert found.attention["means"] == {"unknown"}
     assert found.attention["small"] == {"sdpa"}
     assert found.attention["large"] <= {"sdpa", "fused"}  # 144 keys: fused where it is built
@@ -246,11 +245,11 @@ def test_a_gpu_embeds_and_scores_as_the_cpu_does(task):
         ),
         "CROMA published": Candidate(model=published(), sensor="lores"),
     }
-    options = {"image_px": 16, "seed": 0}
+    options = {"image_px": 16}
     rows, vectors = {}, {}
     for device in ("cpu", "cuda"):
         rows[device] = evaluate(
-            encoders, [task], protocol=QUICK, precision="float32", device=device, **options
+            encoders, [task], protocol=QUICK, seed=0, precision="float32", device=device, **options
         )
         vectors[device] = embed_split(task, "test", encoders, **options).features
     for name, expected in vectors["cpu"].items():

@@ -283,31 +283,10 @@ def test_multilabel_heads_beat_the_shares_of_classes_and_score_chance_when_shuff
             assert (value > test[1].mean() + 0.2) != shuffle, name
 
 
-def test_features_that_are_not_finite_and_empty_splits_are_refused():
-    train, valid, test = splits()
-    broken = test[0].copy()
-    broken[3, 4] = np.nan
-    with pytest.raises(ValueError, match="in 1 of 127 items"):
-        data(train, valid, (broken, None))
-    with pytest.raises(ValueError, match="test must hold items of 17 features"):
-        data(train, valid, (broken[:, :5], None))
-    none = (np.zeros((0, 17), np.float32), np.zeros(0, np.int64))
-    for empty in ((none, valid, test), (train, none, test), (train, valid, none)):
-        with pytest.raises(ValueError, match="must hold items"):
-            data(*empty)
-
-
-def test_labels_outside_the_task_are_refused():
-    train, valid, test = splits()
-    with pytest.raises(ValueError, match=r"train labels must lie in 0\.\.1, got 0\.\.2"):
-        data(train, valid, test, 2)
-    with pytest.raises(ValueError, match=r"valid labels must lie in 0\.\.2"):
-        data(train, (valid[0], valid[1] - 1), test)
-    labels = [np.stack([y] * 2, 1) for _, y in (train, valid)]
-    with pytest.raises(ValueError, match=r"train labels must lie in 0\.\.1"):
-        data((train[0], labels[0]), (valid[0], labels[1]), test, 2)
+def test_a_valid_split_without_a_label_is_refused():
+    (x, y), (x_valid, y_valid), test = several(0), several(1, 101), several(2, 89)
     with pytest.raises(ValueError, match="at least one positive"):
-        data((train[0], 0 * labels[0]), (valid[0], 0 * labels[1]), test, 2)
+        data((x, y), (x_valid, 0 * y_valid), test, 5)
 
 
 def test_constant_features_give_the_majority_class():
@@ -346,18 +325,12 @@ def test_a_class_absent_from_train_or_test_or_valid_is_a_result_not_an_error():
     assert not found.scores[:, 0].any()
 
 
-def test_one_sample_per_class_is_fitted_and_too_many_neighbours_are_refused():
+def test_one_sample_per_class_is_fitted():
     train, valid, test = splits(spread=0.05)
     first = np.array([np.flatnonzero(train[1] == label)[0] for label in range(3)])
     few = (train[0][first], train[1][first])
     for name, predicted in heads(few, valid, test, knn_k=1, epochs=60).items():
         assert (predicted == test[1]).all(), name
-    with pytest.raises(ValueError, match="knn_k must be at most 3"):
-        run("knn", data(few, valid, test), knn_k=4)
-    with pytest.raises(ValueError, match="more than 15 items"):
-        umap_reduce(train[0][:15], test[0], QUICK, seed=0)
-    with pytest.raises(ValueError, match="3 items, one per cluster"):
-        run("kmeans", data((few[0][:2], few[1][:2]), valid, test))
 
 
 def test_a_candidate_that_diverges_is_dropped_and_all_of_them_refused():
@@ -469,14 +442,10 @@ def test_segmentation_of_a_memory_map_holds_batches_not_the_split(tmp_path):
     assert peak < tokens.nbytes / 4
 
 
-def test_bad_segmentation_input_is_refused():
+def test_segmentation_that_diverges_is_refused_and_constant_tokens_give_one_class():
     (x, masks), valid = scenes(0, 7), scenes(1, 5)
-    with pytest.raises(ValueError, match="train masks must hold a labelled pixel"):
-        fit(Examples(x, np.full_like(masks, -1)), valid)
     with pytest.raises(ValueError, match="one that converges"):
         fit(Examples(x, masks), valid, schedule=replace(SCHEDULE, learning_rates=(1e38,)))
-    with pytest.raises(ValueError, match="kind must be one of"):
-        fit(Examples(x, masks), valid, kind="tree")
     same = np.full_like(x, 3.0)
     constant = segmentation.segment(fit(Examples(same, masks), valid), same, (20, 28))
     assert (constant == constant[0, 0, 0]).all()

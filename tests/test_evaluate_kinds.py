@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,14 +15,17 @@ from earth import write_geobench
 from salib import build_model, preset
 from salib.config import KINDS as MODEL_KINDS
 from salib.evaluate import PROTOCOLS, Candidate, encoders_of, evaluate, find_tasks, geobench_tasks
-from salib.evaluate import grids as grids_module
+from salib.evaluate import columns as columns_module
+from salib.evaluate import run as run_module
+from salib.evaluate.columns import baselines, embed_split
 from salib.evaluate.croma import PublishedCroma
-from salib.evaluate.grids import embedded_grids, majority_masks, predicted_masks
 from salib.evaluate.probes import segmentation as segmentation_module
-from salib.evaluate.probes.segmentation import HEADS
+from salib.evaluate.probes.fitting import Examples
+from salib.evaluate.probes.segmentation import HEADS, fit_segmentation, segment
 from salib.evaluate.rows import COLUMNS
-from salib.evaluate.scores.metrics import mask_counts, mean_iou
-from salib.evaluate.tasks.inputs import InputRule, centre_square
+from salib.evaluate.scores.metrics import mask_counts, mask_scores, mean_iou
+from salib.evaluate.tasks import SPLITS
+from salib.evaluate.tasks.inputs import InputRule
 from salib.evaluate.tasks.task import Task
 from salib.model import save_model
 from salib.model.precision import instructions
@@ -174,27 +178,24 @@ class Colours(torch.nn.Module):
 COLOURS = Candidate(model=Colours(), sensor="lores")
 
 
-def painted(monkeypatch, shape=(32, 32)):
-    """A task whose images are painted by class: above, then left of a line, of its own each."""
+def painted(monkeypatch, shape=(32, 32), shift=0):
+    """Images painted by class: above, then left of a line; test masks tell other classes."""
     rng = np.random.default_rng(0)
     number = {"train": 24, "valid": 8, "test": 8}
     names = {split: [str(n) for n in range(count)] for split, count in number.items()}
-    monkeypatch.setattr(grids_module, "sample_names", lambda path: names)
+    monkeypatch.setattr(columns_module, "sample_names", lambda path: names)
+    monkeypatch.setattr(columns_module, "IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr(run_module, "check_disjoint", lambda task: None)
 
-    def in_chunks(task, split, sides):
-        images, masks = [], []
+    def iter_split(task, split, *, modality):
         for _ in range(number[split]):
             mask = np.zeros(shape, np.int64)
             mask[: 8 * rng.integers(1, shape[0] // 8)] = 1
             mask[:, : 8 * rng.integers(1, shape[1] // 8)] += 2
             paint = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250], [200, 200, 0]], np.uint8)
-            images.append(paint[mask])
-            masks.append(mask)
-        for part in (slice(3), slice(3, None)):
-            cut = np.stack([centre_square(image) for image in images[part]])
-            yield {("optical", 32): (cut, np.ones(len(cut)))}, masks[part]
+            yield paint[mask], (mask + (shift if split == "test" else 0)) % 4
 
-    monkeypatch.setattr(grids_module, "in_chunks", in_chunks)
+    monkeypatch.setattr(columns_module, "iter_split", iter_split)
     return Task(
         name="painted",
         source="geobench",
@@ -208,39 +209,50 @@ def painted(monkeypatch, shape=(32, 32)):
 
 @pytest.mark.parametrize("shape", [(32, 32), (32, 64)])
 @pytest.mark.parametrize("column", ["colours", "image statistics"])
-def test_tokens_and_masks_of_one_place_belong_together(monkeypatch, column, shape):
+def test_tokens_and_masks_of_one_place_belong_together(monkeypatch, tmp_path, column, shape):
     task = painted(monkeypatch, shape)
-    encoder = COLOURS if column == "colours" else None
-    with embedded_grids(task, column, encoder, image_px=32, seed=0) as found:
-        assert found.train.grids.shape[:3] == (24, 4, 4)
-        assert found.test.masks.shape == (8, 32, 32)
-        masks = found.test.masks
-        told = predicted_masks("linear", found, n_classes=4, seed=0)
-        assert mean_iou(mask_counts(told, masks, 4).sum(0)) > 0.75
-        assert mean_iou(mask_counts(majority_masks(found, 4), masks, 4).sum(0)) < 0.3
-        folder = found.train.grids.filename.parent
-    assert not folder.exists()
+    one = {column: COLOURS if column == "colours" else baselines(0)[column]}
+    train, valid, test = (
+        embed_split(task, split, one, image_px=32, folder=tmp_path) for split in SPLITS
+    )
+    assert train.features[column].shape[:3] == (24, 4, 4)
+    assert train.features[column].filename.parent == tmp_path
+    assert test.labels.shape == (8, 32, 32)
+    examples = (Examples(part.features[column], part.labels) for part in (train, valid))
+    head = fit_segmentation(*examples, kind="linear", n_classes=4, seed=0)
+    told = segment(head, test.features[column], (32, 32))
+    assert mean_iou(mask_counts(told, test.labels, 4).sum(0)) > 0.75
+    common = run_module.majority(task, train.labels, test.labels)
+    assert mean_iou(mask_counts(common, test.labels, 4).sum(0)) < 0.3
 
 
-@pytest.mark.parametrize("head", HEADS)
-def test_masks_of_test_images_do_not_reach_a_head_or_the_majority(monkeypatch, head):
-    with embedded_grids(painted(monkeypatch), "colours", COLOURS, image_px=32, seed=0) as found:
-        other = found._replace(test=found.test._replace(masks=(found.test.masks + 1) % 4))
+def test_masks_of_test_images_do_not_reach_a_head_or_the_majority(monkeypatch, tmp_path):
+    given = []
+
+    def spy(predicted, masks, n_classes):
+        given[-1].append(predicted)
+        return mask_scores(predicted, masks, n_classes)
+
+    monkeypatch.setattr(run_module, "mask_scores", spy)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    colours = {"CROMA": replace(COLOURS, trained=False)}
+    for shift in (0, 1):
+        task = painted(monkeypatch, shift=shift)
+        given.append([])
         with few_steps():
-            masks = [predicted_masks(head, g, n_classes=4, seed=0) for g in (found, other)]
-        np.testing.assert_array_equal(*masks)
-        np.testing.assert_array_equal(*(majority_masks(grids, 4) for grids in (found, other)))
+            evaluate(colours, [task], protocol=QUICK, image_px=32, seed=0)
+    assert len(given[0]) == 1 + 3 * len(HEADS)
+    for one, other in zip(*given, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert not list(tmp_path.iterdir())
 
 
-def test_a_disk_without_room_for_tokens_is_named(monkeypatch):
+def test_a_disk_without_room_for_tokens_is_named(monkeypatch, tmp_path):
     task = painted(monkeypatch)
-    usage = grids_module.shutil.disk_usage("/")._replace(free=10)
-    monkeypatch.setattr(grids_module.shutil, "disk_usage", lambda path: usage)
-    with (
-        pytest.raises(ValueError, match="set TMPDIR"),
-        embedded_grids(task, "colours", COLOURS, image_px=32, seed=0),
-    ):
-        pass
+    usage = columns_module.shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(columns_module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(ValueError, match="set TMPDIR"):
+        embed_split(task, "train", {"colours": COLOURS}, image_px=32, folder=tmp_path)
 
 
 def test_models_become_columns_by_what_they_are(models, tmp_path):

@@ -23,7 +23,7 @@ from labelled import HEIGHT, LAYOUTS, WIDTH, read_split, write_layout
 from earth import write_geobench
 from salib.evaluate import Candidate, evaluate, geobench_task, geobench_tasks, input_rules
 from salib.evaluate.tasks.geobench_reader import STORED_AS, describe, raw_samples, sample_names
-from salib.evaluate.tasks.inputs import RADAR_RULES, RULES, to_pixel_values
+from salib.evaluate.tasks.inputs import RADAR_RULES, RULES, TWELVE_BAND_RULES, to_pixel_values
 from salib.evaluate.tasks.task import iter_split
 
 RGB = ("red", "green", "blue")
@@ -136,7 +136,6 @@ def test_the_stretch_of_eurosat_takes_its_reflectances_to_its_own_rgb_archive():
 def test_radar_is_vv_then_vh_by_the_rule_pixel_by_pixel(bench):
     task = geobench_task(folder_of(bench, "m-so2sat"), procedural=True)
     assert task.sensors == ("radar", "lores", "hires")
-    assert task.modality_of("radar") == "radar"
     theirs = by_geobench(task.path, "train", ("06 - VV.LEE Filtered", "05 - VH.LEE Filtered"))
     ours = iter_split(task, "train", modality="radar")
     for (image, label), (raw, their_label) in zip(ours, theirs, strict=True):
@@ -147,10 +146,10 @@ def test_radar_is_vv_then_vh_by_the_rule_pixel_by_pixel(bench):
                 dn = 597 * float(raw[(*place, band)]) ** 0.5
                 assert image[(*place, band)] == min(int(dn * 256 / 1000), 255)
     eurosat = geobench_task(folder_of(bench, "m-eurosat"), procedural=True)
-    with pytest.raises(ValueError, match="modality must be 'optical' for m-eurosat"):
+    with pytest.raises(
+        ValueError, match="modality must be 'optical' or 'multispectral' for m-eurosat"
+    ):
         next(iter_split(eurosat, "test", modality="radar"))
-    with pytest.raises(ValueError, match="sensor must be one of"):
-        eurosat.modality_of("radar")
 
 
 def test_radar_levels_saturate_and_refuse_negative_intensity():
@@ -169,7 +168,9 @@ def test_tasks_of_both_folders_come_sorted_and_each_has_a_rule(bench):
     masked = [name for name, layout in LAYOUTS.items() if layout.kind == "segmentation"]
     assert names == [*sorted(set(LAYOUTS) - set(masked)), *sorted(masked)]
     table = input_rules()
-    assert {*LAYOUTS, "eurosat", "ucmerced", "m-so2sat, radar"} == set(table.index)
+    others = {"eurosat", "ucmerced", "m-so2sat, radar"}
+    others |= {f"{name}, 12 bands" for name in TWELVE_BAND_RULES}
+    assert {*LAYOUTS, *others} == set(table.index)
     assert set(RULES) >= set(LAYOUTS)
     cashew = describe(folder_of(bench, "m-cashew-plant"))
     assert RULES["m-cashew-plant"].native_gsd_m == 10 != LAYOUTS["m-cashew-plant"].gsd_m

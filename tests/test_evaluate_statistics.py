@@ -10,8 +10,9 @@ from matplotlib import rc_context
 from scipy.stats import binom, trim_mean
 from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
-from exhibits import normalised, simulate
-from exhibits.assumptions import assumptions
+from exhibits import normalised, tables
+from exhibits.tables.clusters import raw_id_accuracy
+from exhibits.tables.protocol import CHOICES
 from salib.evaluate.protocol import PROTOCOLS, Protocol, percent
 from salib.evaluate.scores import metrics, multiple, statistics
 from salib.evaluate.scores.metrics import class_scores, label_scores, mask_scores
@@ -206,10 +207,6 @@ def test_scores_without_a_positive_label_or_a_labelled_pixel_are_refused_or_zero
     unlabelled = metrics.of_sums(np.zeros((5, 2, 2), np.int64), metrics.mean_iou)
     with pytest.raises(ValueError, match="every bootstrap sample"):
         statistics.bootstrap(unlabelled, statistics.resample(5, 7, np.random.default_rng(0)))
-    with pytest.raises(ValueError, match="classes below 2"):
-        metrics.mask_counts(np.zeros((1, 2, 2), np.uint8), np.full((1, 2, 2), 2), 2)
-    with pytest.raises(ValueError, match="at least one item"):
-        statistics.accuracy_interval(np.zeros(0, bool))
 
 
 def test_seed_interval_is_student_s_and_one_seed_has_none():
@@ -235,8 +232,6 @@ def test_holm_equals_its_definition_and_keeps_nan():
     np.testing.assert_array_equal(gaps[~np.isnan(gaps)], adjusted)
     assert np.flatnonzero(np.isnan(gaps)).tolist() == [0, 6]
     assert multiple.comparisons(np.full(3, np.nan)).compared == 0
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        multiple.comparisons(np.array([0.1, 1.1]))
 
 
 def test_where_no_model_differs_holm_finds_any_difference_one_time_in_twenty(monkeypatch):
@@ -290,7 +285,7 @@ def normal():
 def test_normalised_interquartile_mean_equals_the_reference_computation():
     low, high = RANGES["m-eurosat"]
     np.testing.assert_allclose(normal()["m-eurosat"], (SCORES["m-eurosat"] - low) / (high - low))
-    found = normalised.interquartile_mean(normal(), np.random.default_rng(0), resamples=4000)
+    found = normalised.interquartile_mean(normal(), np.random.default_rng(0))
     frame = pd.DataFrame(
         [(task, value) for task, values in normal().items() for value in values],
         columns=["dataset", "score"],
@@ -339,18 +334,12 @@ def test_a_normaliser_is_read_from_disk_and_a_wrong_one_refused(tmp_path):
 @pytest.mark.parametrize("matched", [None, 0.5, 1.0])
 def test_raw_cluster_ids_have_the_mean_and_spread_of_theory(n_classes, matched):
     matched, draws = matched or 1 / n_classes, 20000
-    accuracy = simulate.raw_id_accuracy(n_classes, 993, matched=matched, draws=draws, seed=1)
+    accuracy = raw_id_accuracy(n_classes, 993, matched=matched, draws=draws, seed=1)
     mean, other = 1 / n_classes, (1 - matched) / (n_classes - 1)
     numbering = ((matched - other) / n_classes) ** 2  # a permutation's fixed points vary by 1
     deviation = (numbering + (mean - mean**2 - numbering) / 993) ** 0.5
     assert accuracy.mean() == pytest.approx(mean, abs=5 * deviation / draws**0.5)
     assert accuracy.std() == pytest.approx(deviation, rel=0.05)
-
-
-def test_a_share_of_matches_below_chance_or_above_one_is_refused():
-    for bad in ({"matched": 0.1}, {"matched": 1.1}):
-        with pytest.raises(ValueError, match="matched"):
-            simulate.raw_id_accuracy(4, 10, draws=1, seed=0, **bad)
 
 
 def test_percentages_of_the_paper_are_cut_not_rounded():
@@ -360,18 +349,16 @@ def test_percentages_of_the_paper_are_cut_not_rounded():
     assert percent(352 / 993, truncate=False) == "35.45"
     for number in range(1001):
         assert percent(number / 1000, truncate=True) == f"{number / 10:.2f}"
-    with pytest.raises(ValueError, match=r"0\.\.1"):
-        percent(1.01, truncate=True)
 
 
 def test_every_assumption_that_names_a_field_shows_what_the_protocols_hold():
-    for found in assumptions():
-        for shown, protocol in ((found.default, "default"), (found.paper, "paper")):
-            if found.field:
-                value = getattr(PROTOCOLS[protocol], found.field)
-                values = value if isinstance(value, tuple) else (value,)
-                assert shown.split(", ") == [str(one) for one in values]
-    named = {found.field for found in assumptions()}
+    table, fields = tables.choices(), {c: does for c, _, does in CHOICES if isinstance(does, str)}
+    for choice, field in fields.items():
+        for protocol in ("default", "paper"):
+            value = getattr(PROTOCOLS[protocol], field)
+            values = value if isinstance(value, tuple) else (value,)
+            assert table.loc[choice, protocol].split(", ") == [str(one) for one in values]
+    named = set(fields.values())
     same = {"name", "patience", "knn_temperature", "cs", "resamples", "confidence"}
     assert set(Protocol.__dataclass_fields__) - named == same
 

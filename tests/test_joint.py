@@ -135,13 +135,13 @@ def test_published_croma_gives_its_own_encodings_and_pooled_vectors(size):
     tensors = oracle("croma_published_layout.safetensors")
     croma = from_published(weights_of(tensors), heads=16)
     expected = {n.split("/")[1]: v for n, v in tensors.items() if n.startswith(f"{size}px/")}
-    pictures = {"radar": expected["sar"], "lores": expected["optical"]}
-    for name, theirs in (("radar", "sar"), ("lores", "optical")):
+    pictures = {"radar": expected["sar"], "s2": expected["optical"]}
+    for name, theirs in (("radar", "sar"), ("s2", "optical")):
         tokens = croma.embed(pictures[name], name, 10.0, tokens=True)
         pooled = croma.embed(pictures[name], name, 10.0, pooled=True)
         torch.testing.assert_close(tokens, expected[f"{theirs}_encodings"], atol=1e-4, rtol=0)
         torch.testing.assert_close(pooled, expected[f"{theirs}_gap"], atol=1e-4, rtol=0)
-    metres = {"radar": 10.0, "lores": 10.0}
+    metres = {"radar": 10.0, "s2": 10.0}
     joint = croma.embed(pictures, gsd_m=metres, tokens=True)
     torch.testing.assert_close(joint.x, expected["joint_encodings"], atol=1e-4, rtol=0)
     pooled = croma.embed(pictures, gsd_m=metres, pooled=True)

@@ -148,7 +148,7 @@ def test_a_finished_figure_is_kept_on_its_own_ground_and_closed(tmp_path):
     ledger = Ledger("n", root=tmp_path, **plain)
     shown = ledger.figure("a", draw(), "A & B.")
     assert pyplot.get_fignums() == []
-    assert "A &amp; B." in shown.html
+    assert "A &amp; B." in shown.data
     ledger.close()
     assert [path.name for path in tmp_path.rglob("*.svg")] == ["a.light.svg"]
 
@@ -170,9 +170,9 @@ def test_a_map_is_a_script_that_holds_its_layers_and_says_what_it_is_made_from(t
     held = json.loads(content.rstrip(";\n"))
     assert {name: base64.b64decode(text) for name, text in held["tiles"].items()} == layers["tiles"]
     assert (held["bounds"], held["data"]) == (layers["bounds"], "procedural")
-    assert f'data-map="c.map" data-sum="{entry["sha256"][:12]}"' in shown.html
-    assert "A &lt; B." in shown.html
-    assert "procedural</span>" in shown.html
+    assert f'data-map="c.map" data-sum="{entry["sha256"][:12]}"' in shown.data
+    assert "A &lt; B." in shown.data
+    assert "procedural</span>" in shown.data
 
 
 def test_layers_that_no_page_can_hold_are_refused(tmp_path):

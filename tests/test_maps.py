@@ -9,9 +9,9 @@ import pytest
 import shapely
 from curate_scenes import write_small_world
 
-from exhibits.figures.style import OTHER, SENSOR_COLOURS, SERIES
+from exhibits.figures.style import OTHER, SERIES
 from exhibits.maps import map_layers
-from salib.config import SENSOR_NAMES
+from salib.config import SENSOR_NAMES, SENSORS
 from salib.curate import curate
 from salib.curate.search.sources import read_snapshot
 from salib.tiles.archive import Archive, write_archive
@@ -196,5 +196,6 @@ def test_of_too_many_samples_some_are_drawn_and_all_are_counted(folder, layers):
 def test_the_map_has_the_colours_of_the_figures():
     style = (ASSETS / "map.css").read_text()
     drawn = dict(re.findall(r"--sa-(\w+): (#\w+);", style.partition("}")[0]))
+    sensors = {name: SENSORS[name].colour for name in SENSOR_NAMES}
     splits = {"train": SERIES[0], "valid": SERIES[1]}
-    assert drawn.items() >= (SENSOR_COLOURS | splits | {"other": OTHER}).items()
+    assert drawn.items() >= (sensors | splits | {"other": OTHER}).items()

@@ -72,7 +72,7 @@ def test_published_croma_weights_give_published_outputs(size):
     gsd = torch.full((2,), 10.0)
     encoded = {}
     with torch.no_grad():
-        for sensor, theirs in (("radar", "sar"), ("lores", "optical")):
+        for sensor, theirs in (("radar", "sar"), ("s2", "optical")):
             tokens = model.tokenize(sensor, expected[theirs], gsd)
             encoded[sensor] = model.encode(sensor, tokens)
             torch.testing.assert_close(
@@ -88,15 +88,15 @@ def test_published_croma_weights_give_published_outputs(size):
 def test_croma_pretraining_pass_gives_published_losses():
     tensors = oracle("croma_pretrain_forward.safetensors")
     model = from_published(weights_of(tensors), heads=4)
-    pictures = {"radar": tensors["imgs"][:, 12:], "lores": tensors["imgs"][:, :12]}
+    pictures = {"radar": tensors["imgs"][:, 12:], "s2": tensors["imgs"][:, :12]}
     chosen = {
         ours: Mask(tensors[f"{theirs}_ids_keep"], tensors[f"{theirs}_hidden"].bool())
-        for ours, theirs in (("radar", "radar"), ("lores", "optical"))
+        for ours, theirs in (("radar", "radar"), ("s2", "optical"))
     }
     gsd = {name: torch.full((3,), 10.0) for name in pictures}
     with torch.no_grad():
         out = model(pictures, gsd, chosen)
-        for sensor, theirs in (("radar", "radar"), ("lores", "optical")):
+        for sensor, theirs in (("radar", "radar"), ("s2", "optical")):
             seen = model.tokenize(sensor, pictures[sensor], gsd[sensor]).take(chosen[sensor].keep)
             encoded = model.encode(sensor, seen)
             torch.testing.assert_close(encoded.x, tensors[f"{theirs}_encodings"], atol=1e-4, rtol=0)

@@ -8,7 +8,7 @@ import torch
 
 from salib import bias as definition
 from salib import load_model, preset
-from salib.attention import IMPLEMENTATIONS, Geometry, attend_with
+from salib.attention import IMPLEMENTATIONS, Geometry, attend
 from salib.model import build_model, draw_masks, save_model
 
 SMALL = replace(
@@ -78,7 +78,7 @@ def attended(impl: str, function=None, *, keys: int = 131, dtype=torch.float32, 
     slopes = torch.tensor([0.7, 0.1, 0.02])
     q, k, v, q_xy, k_xy, slopes = (t.to(dtype) for t in (q, k, v, q_xy, k_xy, slopes))
     geometry = Geometry(q_xy, k_xy, slopes, 64.0, impl=impl, function=function, sink=sink)
-    return attend_with(q, k, v, geometry), (q, k, v, q_xy, k_xy, slopes)
+    return attend(q, k, v, geometry), (q, k, v, q_xy, k_xy, slopes)
 
 
 def by_hand(q, k, v, q_xy, k_xy, slopes):

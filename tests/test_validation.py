@@ -28,7 +28,7 @@ def measured(tiles, model, *, config: TrainConfig = TRAIN, seed=2):
     run = Run(config=config, steps=config.steps, seed=seed, rank=0, ranks=1)
     validation = Validation.of(tiles, run, model)
     assert validation is not None
-    return validation.losses(run, model)
+    return list(validation.losses(run, model).values())
 
 
 def test_weights_are_the_same_with_and_without_validation(validated, tmp_path, monkeypatch):

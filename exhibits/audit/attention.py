@@ -10,11 +10,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from salib.bias import effective_tokens, ground_distance, patch_centres, scale_alibi_bias
+from salib.bias import ground_distance, patch_centres, scale_alibi_bias
 from salib.config import PRESETS
 from salib.model import build_model
 
 GSDS_M = (1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 20.0, 30.0, 50.0)
+
+
+def effective_tokens(
+    logits: Float[Tensor, "*batch queries keys"],
+) -> Float[Tensor, "*batch queries"]:
+    """How many keys each query attends to: the exponential of the entropy of its softmax.
+
+    It is the number of keys when all logits of a row are equal, and 1 when one of them swamps the
+    others. Given a bias, it is what a head sees by distance alone.
+    """
+    log_weights = logits.log_softmax(dim=-1)
+    return (-(log_weights.exp() * log_weights).sum(dim=-1)).exp()
 
 
 def d1_attended_keys(
@@ -81,8 +93,8 @@ def d8_nearest(
     bias: Float[Tensor, "queries keys"], distance_m: Float[Tensor, "queries keys"]
 ) -> int:
     """How many queries have their highest bias at a key that is nearest on the ground."""
-    found = distance_m.gather(1, bias.argmax(dim=1, keepdim=True))
-    return int((found <= distance_m.amin(dim=1, keepdim=True) + 1e-4).sum())
+    chosen = distance_m.gather(1, bias.argmax(dim=1, keepdim=True))
+    return int((chosen <= distance_m.amin(dim=1, keepdim=True) + 1e-4).sum())
 
 
 def correlation(a: Float[Tensor, "rows cols"], b: Float[Tensor, "rows cols"]) -> float:
@@ -96,16 +108,16 @@ def d9_released_diagonal(
     rows: int,
     cols: int,
     slope: float,
-    mask_ratio: float = 0.5,
     generator: torch.Generator,
 ) -> Float[Tensor, "batch kept"]:
     """Bias of each token to itself inside the released cross-encoder.
 
     Self-attention there takes the table from kept radar to kept lores patches, two draws that have
-    nothing to do with each other, where the distance of a token to itself is 0.
+    nothing to do with each other, where the distance of a token to itself is 0. Half are masked.
     """
-    kept = int(rows * cols * (1 - mask_ratio))
-    draws = torch.rand(2, batch, rows * cols, generator=generator).argsort(dim=-1)[..., :kept]
+    draws = torch.rand(2, batch, rows * cols, generator=generator).argsort(dim=-1)[
+        ..., : rows * cols // 2
+    ]
     radar, lores = patch_centres(rows, cols, torch.ones(1))[0][draws]
     return -slope * torch.linalg.vector_norm(radar - lores, dim=-1)
 
@@ -141,25 +153,19 @@ def d18_heads(
         distance_m = ground_distance(xy, xy)
         for slope in (*slopes.tolist(), 0.0):
             logits = -slope * distance_m / reference_m
-            found = {"gsd_m": gsd_m, "side": side, "slope": slope}
-            found["tokens"] = effective_tokens(logits).mean().item()
-            found["metres"] = (logits.softmax(-1) * distance_m).sum(-1).mean().item()
-            rows.append(found)
+            row = {"gsd_m": gsd_m, "side": side, "slope": slope}
+            row["tokens"] = effective_tokens(logits).mean().item()
+            row["metres"] = (logits.softmax(-1) * distance_m).sum(-1).mean().item()
+            rows.append(row)
     return pd.DataFrame(rows)
 
 
-def d18_heads_that_see_scale(
-    slopes: Float[Tensor, " heads"],
-    reference_m: float,
-    *,
-    between_m: tuple[float, float] = (3.0, 20.0),
-    factor: float = 1.5,
-) -> int:
-    """Heads whose effective tokens change by more than a factor between two GSDs."""
+def d18_heads_that_see_scale(slopes: Float[Tensor, " heads"], reference_m: float) -> int:
+    """Heads whose effective tokens change by more than half between GSDs of 3 and 20 m."""
     fine, coarse = (
-        d18_heads(slopes, reference_m, gsds_m=[gsd_m])["tokens"].to_numpy() for gsd_m in between_m
+        d18_heads(slopes, reference_m, gsds_m=[gsd_m])["tokens"].to_numpy() for gsd_m in (3.0, 20.0)
     )
-    return int((fine > factor * coarse).sum())  # slope 0 at the end never changes
+    return int((fine > 1.5 * coarse).sum())  # slope 0 at the end never changes
 
 
 def d18_moved(gsds_m: Sequence[float], seed: int, generator: torch.Generator) -> dict[str, float]:
@@ -176,7 +182,7 @@ def d18_moved(gsds_m: Sequence[float], seed: int, generator: torch.Generator) ->
     for (name, picture), sink in product(pictures.items(), (False, True)):
         encoder = build_model(replace(PRESETS["tiny"], sink=sink), seed).eval()
         gsds = torch.tensor(gsds_m)
-        found = encoder.embed(picture.expand(len(gsds), -1, -1, -1), "lores", gsds)
+        features = encoder.embed(picture.expand(len(gsds), -1, -1, -1), "lores", gsds)
         kind = "sink" if sink else "plain"
-        moved[f"{name}.{kind}"] = (found - found[:1]).abs().max().item()
+        moved[f"{name}.{kind}"] = (features - features[:1]).abs().max().item()
     return moved

@@ -17,12 +17,7 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     Args:
         points: task, source ("torchgeo-bench", "the paper", "ours"), model, value as a fraction.
         named: published models to tell from the others, and their labels.
-
-    Raises:
-        ValueError: if there is no point.
     """
-    if points.empty:
-        raise ValueError("points must hold one number or more, got none")
     tasks = list(dict.fromkeys(points["task"]))
     figure, axes = panels(1, 1, height_in=1.2 + 0.5 * len(tasks))
     axis = axes[0, 0]
@@ -53,12 +48,7 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     Args:
         simulated: task, known, classes, accuracy as a fraction.
         entries: task, probe, model, value as a fraction; drawn as points under the distributions.
-
-    Raises:
-        ValueError: if nothing was simulated.
     """
-    if simulated.empty:
-        raise ValueError("simulated must hold one accuracy or more, got none")
     tasks, levels = (list(dict.fromkeys(simulated[column])) for column in ("task", "known"))
     figure, axes = grid(len(tasks), 2, row_in=0.7 + 0.3 * len(levels), sharey=True)
     for axis, task in zip(axes.flat, tasks, strict=False):

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from exhibits.figures.style import OTHER, SENSOR_COLOURS, ink, no_frame, panels
+from exhibits.figures.style import OTHER, ink, no_frame, panels
+from salib.config import SENSOR_NAMES, SENSORS
 
 Point = tuple[float, float]
 LINES = {"radar": 4.4, "lores": 3.0, "hires": 1.6}
@@ -15,6 +16,7 @@ IMAGES = {
     "lores": "lores\nred, green, blue",
     "hires": "hires\n2x the pixels",
 }
+COLOURS = {name: SENSORS[name].colour for name in SENSOR_NAMES}
 FUSED = "#9a6fb8"
 LOSS = "#b8983a"
 
@@ -27,18 +29,18 @@ def figure1() -> Figure:
     no_frame(axis)
     _contrast(axis)
     for name, y in LINES.items():
-        colour = SENSOR_COLOURS[name]
+        colour = COLOURS[name]
         _box(axis, (1.15, y), IMAGES[name], colour, width=2.1)
         _box(axis, (3.1, y), "mask", OTHER, width=0.9)
         _box(axis, (4.75, y), rf"$E_{{\rm {name}}}$", colour, width=1.4)
         _arrow(axis, [(2.2, y), (2.65, y)], colour)
         _arrow(axis, [(3.55, y), (4.05, y)], colour)
     _box(axis, (8.1, 3.7), "cross-\nencoder 1", FUSED, width=1.6)
-    _arrow(axis, [(5.45, 4.4), (7.3, 4.0)], SENSOR_COLOURS["radar"], "queries")
-    _arrow(axis, [(5.45, 3.0), (7.3, 3.4)], SENSOR_COLOURS["lores"], "context", below=True)
+    _arrow(axis, [(5.45, 4.4), (7.3, 4.0)], COLOURS["radar"], "queries")
+    _arrow(axis, [(5.45, 3.0), (7.3, 3.4)], COLOURS["lores"], "context", below=True)
     _box(axis, (10.1, 2.7), "cross-\nencoder 2", FUSED, width=1.6)
     _arrow(axis, [(8.9, 3.7), (9.3, 3.0)], FUSED, "joint")
-    _arrow(axis, [(5.45, 1.6), (9.3, 2.4)], SENSOR_COLOURS["hires"], "context", below=True)
+    _arrow(axis, [(5.45, 1.6), (9.3, 2.4)], COLOURS["hires"], "context", below=True)
     _box(axis, (12.1, 2.7), "decoder", FUSED, width=1.3)
     _arrow(axis, [(10.9, 2.7), (11.45, 2.7)], FUSED)
     _box(axis, (12.1, 0.9), "reconstruction\nEqs. (4)-(5)", LOSS, width=2.2)
@@ -53,8 +55,8 @@ def _contrast(axis: Axes) -> None:
     _box(axis, (6.05, 5.8), "contrastive, three pairs, Eq. (3)", LOSS, width=4.4)
     for shift, (name, y) in zip((0.0, 0.28, 0.56), LINES.items(), strict=True):
         x = 5.65 + shift
-        axis.plot([5.45, x], [y, y], color=SENSOR_COLOURS[name], linewidth=1, linestyle=":")
-        _arrow(axis, [(x, y), (x, 5.4)], SENSOR_COLOURS[name], style=":")
+        axis.plot([5.45, x], [y, y], color=COLOURS[name], linewidth=1, linestyle=":")
+        _arrow(axis, [(x, y), (x, 5.4)], COLOURS[name], style=":")
     axis.text(6.4, 4.98, "mean token, projected", fontsize=7, va="center")
 
 

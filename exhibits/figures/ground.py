@@ -26,36 +26,26 @@ from exhibits.figures.style import (
 )
 
 
-def figure2(
-    bias: Float[Array, "queries keys"],
-    source: tuple[int, int] = (2, 2),
-    context: tuple[int, int] = (4, 4),
-) -> Figure:
+def figure2(bias: Float[Array, "queries keys"]) -> Figure:
     """Fig. 2: the distance of every source patch to every context patch, and the two pictures.
 
     Args:
-        bias: of one head with slope 1; its negative is printed in the cells.
-        source: rows and columns of patches of the source image s.
-        context: the same of the context image c.
-
-    Raises:
-        ValueError: if the bias does not have a row a source patch and a column a context patch.
+        bias: of one head with slope 1, of the 2 x 2 patches of the source image s to the 4 x 4 of
+            the context image c; its negative is printed in the cells.
     """
-    expected = (source[0] * source[1], context[0] * context[1])
-    if bias.shape != expected:
-        raise ValueError(f"bias must be {expected} for these grids, got {tuple(bias.shape)}")
     bias = np.asarray(bias)
     figure, axes = panels(1, 3, height_in=2.0, width_ratios=(1, 1, 4.6))
-    for axis, name, sides in zip(axes[0], "sc", (source, context), strict=False):
-        _numbered(axis, name, sides)
+    for axis, name, side in zip(axes[0], "sc", (2, 4), strict=False):
+        _numbered(axis, name, side)
     matrix = axes[0, 2]
     shown = matrix.imshow(bias, cmap=RAMP, aspect="auto")
     for (query, key), value in np.ndenumerate(bias):
-        colour = _on_ramp(float(shown.norm(value)))
+        colour = "#1f2328" if shown.norm(value) > 0.6 else "#f6f8fa"  # to be read on the ramp
         text = f"{-value:.2f}"
         matrix.text(key, query, text, ha="center", va="center", fontsize=6, color=colour)
-    matrix.set_xticks(range(expected[1]), range(1, expected[1] + 1))
-    matrix.set_yticks(range(expected[0]), range(1, expected[0] + 1))
+    queries, keys = bias.shape
+    matrix.set_xticks(range(keys), range(1, keys + 1))
+    matrix.set_yticks(range(queries), range(1, queries + 1))
     matrix.tick_params(labelsize=7, length=0)
     matrix.set_xlabel("patch of c (key)", fontsize=8)
     matrix.set_ylabel("patch of s (query)", fontsize=8)
@@ -176,17 +166,11 @@ def against_distance(
     return figure
 
 
-def _numbered(axis: Axes, name: str, sides: tuple[int, int]) -> None:
+def _numbered(axis: Axes, name: str, side: int) -> None:
     """A small picture of an image cut into numbered patches."""
-    rows, cols = sides
-    steps = np.arange(rows * cols).reshape(rows, cols)
-    axis.imshow(steps % 2 == (steps // cols) % 2, cmap="Greys", vmin=-3, vmax=4, alpha=0.5)
-    for number, (row, col) in enumerate(np.ndindex(rows, cols), start=1):
+    chequered = np.indices((side, side)).sum(axis=0) % 2 == 0
+    axis.imshow(chequered, cmap="Greys", vmin=-3, vmax=4, alpha=0.5)
+    for number, (row, col) in enumerate(np.ndindex(side, side), start=1):
         axis.text(col, row, str(number), ha="center", va="center", fontsize=8)
     axis.set_title(f"${name}$", fontsize=11)
     no_frame(axis)
-
-
-def _on_ramp(share: float) -> str:
-    """Text that can be read on the colour map at this height."""
-    return "#1f2328" if share > 0.6 else "#f6f8fa"

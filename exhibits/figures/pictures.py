@@ -10,9 +10,13 @@ from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 
 from exhibits.figures.style import RAMP, WIDTH_IN, Array, grid, no_frame, panels
+from salib.config import SENSOR_NAMES, SENSORS
 
-COLUMNS = {"radar": "sar", "lores": "low res", "hires": "hi res", "hires4x": "hi 4x"}
+COLUMNS = {name: SENSORS[name].label for name in SENSOR_NAMES} | {"hires4x": "hi 4x"}
+"""Of Fig. 3: the last is hires with twice the pixels."""
 GREY = 140
+S2, WHITE = SENSORS["s2"], 3000
+"""Pixel value of s2 that is drawn white: a reflectance of 0.3."""
 MASK = ListedColormap(["#d9dce1", "#4c86c6"])
 
 
@@ -29,10 +33,13 @@ def picture(
     """A picture of one sensor's levels, radar in false colour, hidden patches grey.
 
     Args:
-        levels: 0..255, two bands (VV, VH) or three (red, green, blue).
+        levels: two bands (VV, VH) or three (red, green, blue), 0..255; or the twelve of s2.
         hidden: which patches of a grid over the image are painted over.
     """
-    image = np.ascontiguousarray(np.asarray(levels).transpose(1, 2, 0)).round().astype(np.uint8)
+    shown = np.asarray(levels)
+    if len(shown) == len(S2.bands):
+        shown = (shown[[*S2.shown]] * (255 / WHITE)).clip(0, 255)
+    image = np.ascontiguousarray(shown.transpose(1, 2, 0)).round().astype(np.uint8)
     image = false_colour(image) if image.shape[-1] == 2 else image
     if hidden is not None:
         grid = np.asarray(hidden)
@@ -75,18 +82,13 @@ def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
     Args:
         triples: one mapping a sample: 8-bit images `radar` (VV, VH), `lores`, `hires`, `hires4x`
             (red, green, blue) and `title`.
-
-    Raises:
-        ValueError: if there is no sample.
     """
-    if not triples:
-        raise ValueError("triples must hold one sample or more, got none")
     height = (WIDTH_IN - 0.6) / len(COLUMNS)
     figure, axes = panels(len(triples), len(COLUMNS), height_in=height * len(triples) + 0.5)
     for row, triple in zip(axes, triples, strict=True):
         for axis, (name, heading) in zip(row, COLUMNS.items(), strict=True):
             image = triple[name]
-            axis.imshow(false_colour(image) if name == "radar" else image)
+            axis.imshow(false_colour(image) if image.shape[2] == 2 else image)
             axis.set_xlabel(f"{image.shape[1]} px", fontsize=7, labelpad=2)
             no_frame(axis)
             if axis in axes[0]:
@@ -95,22 +97,12 @@ def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def montage(
-    rows: Sequence[tuple[str, np.ndarray, np.ndarray | None]],
-    *,
-    heads: tuple[str, str] = ("procedural", "real"),
-) -> Figure:
+def montage(rows: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> Figure:
     """Chips of each theme: made ones on the left, real ones, where there are any, on the right.
 
     Args:
         rows: label, made chips (count, height, width, 3), and real chips or None.
-        heads: what stands above the two halves.
-
-    Raises:
-        ValueError: if there is no row.
     """
-    if not rows:
-        raise ValueError("rows must hold one theme or more, got none")
     made = [chips for _, chips, _ in rows]
     real = [chips for _, _, chips in rows if chips is not None]
     most = [max(map(len, half), default=0) for half in (made, real)]
@@ -124,7 +116,7 @@ def montage(
             if images is not None:
                 axis.imshow(_strip(images))
         strip[0].set_ylabel(label, rotation=0, ha="right", va="center", fontsize=8)
-    for axis, head in zip(axes[0], heads, strict=False):
+    for axis, head in zip(axes[0], ("procedural", "real"), strict=False):
         axis.set_title(head, fontsize=9)
     return figure
 
@@ -135,12 +127,7 @@ def gallery(pictures: Mapping[str, Array], *, cols: int = 4) -> Figure:
     Args:
         pictures: 8-bit images (height, width, 3), or masks (rows, cols) whose True is filled.
         cols: pictures in a row.
-
-    Raises:
-        ValueError: if there is no picture.
     """
-    if not pictures:
-        raise ValueError("pictures must hold one or more, got none")
     row_in = WIDTH_IN / max(3, min(cols, len(pictures))) + 0.15
     figure, axes = grid(len(pictures), cols, row_in=row_in)
     for axis, (name, shown) in zip(axes.flat, pictures.items(), strict=False):

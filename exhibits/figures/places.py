@@ -6,8 +6,8 @@ import pandas as pd
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import OTHER, SENSOR_COLOURS, SERIES, panels
-from salib.config import SENSOR_NAMES
+from exhibits.figures.style import OTHER, SERIES, panels
+from salib.config import SENSOR_NAMES, SENSORS
 
 
 def cover_map(scenes: pd.DataFrame, places: pd.DataFrame) -> Figure:
@@ -23,7 +23,7 @@ def cover_map(scenes: pd.DataFrame, places: pd.DataFrame) -> Figure:
             rings = places.loc[places["split"] == split, "ring"].tolist()
             axis.add_collection(PolyCollection(rings, facecolor=colour, alpha=0.5, lw=0))
         mine = scenes[scenes["sensor"] == sensor]
-        for used, colour, line in ((False, OTHER, 0.6), (True, SENSOR_COLOURS[sensor], 1.6)):
+        for used, colour, line in ((False, OTHER, 0.6), (True, SENSORS[sensor].colour, 1.6)):
             rings = mine.loc[mine["used"] == used, "ring"].tolist()
             axis.add_collection(PolyCollection(rings, facecolor="none", edgecolor=colour, lw=line))
         taken, found = len(set(mine.loc[mine["used"], "id"])), len(set(mine["id"]))

@@ -10,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import OTHER, SENSOR_COLOURS, SERIES, grid, legend, open_frame, panels
-from salib.config import SENSOR_NAMES
+from exhibits.figures.style import OTHER, SERIES, grid, legend, open_frame, panels
+from salib.config import SENSOR_NAMES, SENSORS
 
 LOSSES = {"contrastive": "contrastive, Eq. (3)", "reconstruction": "reconstruction, Eq. (4)"}
 
@@ -34,9 +34,9 @@ def distributions(index: pd.DataFrame) -> Figure:
     legend(ground, size=7)
     ground.ticklabel_format(axis="x", useOffset=False)
     for row, name in enumerate(SENSOR_NAMES):
-        _points(valid, 100 * index[f"valid_frac_{name}"].to_numpy(), row, SENSOR_COLOURS[name])
+        _points(valid, 100 * index[f"valid_frac_{name}"].to_numpy(), row, SENSORS[name].colour)
         when = pd.DatetimeIndex(pd.to_datetime(index[f"datetime_{name}"], utc=True))
-        _points(dates, when.tz_localize(None).to_numpy(), row, SENSOR_COLOURS[name])
+        _points(dates, when.tz_localize(None).to_numpy(), row, SENSORS[name].colour)
     valid.set_xlabel("valid pixels, %")
     dates.set_title("date of the scene", fontsize=9)
     locator = AutoDateLocator(maxticks=5)
@@ -60,12 +60,7 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure
         logs: by model, the columns step, contrastive and reconstruction; valid_contrastive and
             valid_reconstruction where these were measured.
         window: logged rows that are averaged, half on each side.
-
-    Raises:
-        ValueError: if there is no log.
     """
-    if not logs:
-        raise ValueError("logs must hold one run or more, got none")
     figure, axes = panels(1, len(LOSSES), height_in=2.8)
     for axis, (loss, title) in zip(axes[0], LOSSES.items(), strict=True):
         for colour, (name, log) in zip(cycle(SERIES), logs.items(), strict=False):

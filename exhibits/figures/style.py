@@ -7,7 +7,6 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 Array = np.ndarray | Tensor
-SENSOR_COLOURS = {"radar": "#c2703d", "lores": "#3f9270", "hires": "#4c86c6"}
 OTHER = "#8b8f97"
 SERIES = ("#4c86c6", "#c2703d", "#3f9270", "#9a6fb8", "#b8983a", "#c45c6e", "#4aa3a8", OTHER)
 RAMP = "viridis"
@@ -17,7 +16,13 @@ WIDTH_IN = 7.2
 def panels(
     rows: int, cols: int, *, height_in: float, width_in: float = WIDTH_IN, **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a grid of axes, always two-dimensional; no state of pyplot is touched."""
+    """A figure with a grid of axes, always two-dimensional; no state of pyplot is touched.
+
+    Raises:
+        ValueError: if there is nothing to draw.
+    """
+    if rows < 1 or cols < 1:
+        raise ValueError(f"rows and cols must hold one drawing or more, got {rows} by {cols}")
     figure = Figure(figsize=(width_in, height_in), layout="constrained", dpi=144)
     return figure, figure.subplots(rows, cols, squeeze=False, **options)
 

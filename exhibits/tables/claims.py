@@ -25,21 +25,12 @@ def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
     lines = []
     for claim in yaml.safe_load(Path(claims).read_text()):
         rule = claim["rule"]
-        verdict, evidence = _judge(rule, real)
-        verdict_procedural, evidence_procedural = _judge(rule, made)
-        lines.append(
-            {
-                "claim": claim["id"],
-                "quote": claim["quote"],
-                "where": claim["where"],
-                "rule": ", ".join(f"{key} {value}" for key, value in rule.items()),
-                "verdict": verdict,
-                "evidence": evidence,
-                "verdict_procedural": verdict_procedural,
-                "evidence_procedural": evidence_procedural,
-            }
-        )
-    return pd.DataFrame(lines).set_index("claim")
+        line = {name: claim[name] for name in ("id", "quote", "where")}
+        line["rule"] = ", ".join(f"{key} {value}" for key, value in rule.items())
+        line["verdict"], line["evidence"] = _judge(rule, real)
+        line["verdict_procedural"], line["evidence_procedural"] = _judge(rule, made)
+        lines.append(line)
+    return pd.DataFrame(lines).rename(columns={"id": "claim"}).set_index("claim")
 
 
 def _judge(rule: Row, rows: list[Row]) -> tuple[str, str]:

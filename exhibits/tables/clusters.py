@@ -1,11 +1,65 @@
 """The paper's k-means rows against what raw cluster ids score by chance (D15)."""
 
+from collections.abc import Sequence
+from itertools import product
+
+import numpy as np
 import pandas as pd
+from jaxtyping import Float64
 
-from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, read_rows
+from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, Table, read_rows
+from salib.evaluate.fetch.published_tasks import COUNTS
 
+TABLE2_CLASSES = {"m-pv4ger": 2, "m-forestnet": 12, "m-eurosat": 10, "m-brick-kiln": 2}
 KMEANS = ("kmeans", "kmeans_umap")
 MIDDLE = 0.95
+
+
+def raw_id_accuracy(
+    n_classes: int, n: int, *, matched: float, draws: int, seed: int
+) -> Float64[np.ndarray, " draws"]:
+    """Accuracy of raw cluster ids on n test items of balanced classes, over runs of k-means.
+
+    Each cluster holds a share `matched` of one class and the rest spread evenly; which number a
+    cluster bears is chance. So the expected accuracy is 1/K whatever `matched` is; only the
+    spread tells good clusters from bad: with s = (matched - (1 - matched) / (K - 1)) / K its
+    variance is s^2 over the numbering, plus that of drawing n items.
+
+    Args:
+        matched: accuracy of the best one-to-one match, from 1/K (clusters know nothing of the
+            classes) to 1 (clusters are the classes).
+    """
+    rng = np.random.default_rng(seed)
+    other = (1 - matched) / (n_classes - 1)
+    numbering = rng.permuted(np.tile(np.arange(n_classes), (draws, 1)), axis=1)
+    fixed = (numbering == np.arange(n_classes)).sum(1)
+    expected = (fixed * matched + (n_classes - fixed) * other) / n_classes
+    return rng.binomial(n, np.clip(expected, 0, 1)) / n
+
+
+def paper_kmeans(known: Sequence[float], *, draws: int, seed: int) -> pd.DataFrame:
+    """Accuracy of raw cluster ids on the paper's four tasks at their published test sizes.
+
+    Args:
+        known: what clusters know of the classes: 0 is nothing (`matched` = 1/K), 1 is all.
+
+    Returns:
+        task, known, classes, accuracy: `draws` rows for each task and value of known.
+
+    Raises:
+        ValueError: if known is empty or a value of it lies outside 0..1.
+    """
+    if not known or not all(0 <= share <= 1 for share in known):
+        raise ValueError(f"known must hold values in 0..1, got {tuple(known)}")
+    parts = []
+    for (task, classes), share in product(TABLE2_CLASSES.items(), known):
+        drawn_from = np.random.SeedSequence([seed, len(parts)]).generate_state(1)[0]
+        matched = min(1.0, 1 / classes + share * (1 - 1 / classes))
+        options = {"matched": matched, "draws": draws, "seed": int(drawn_from)}
+        accuracy = raw_id_accuracy(classes, COUNTS[task][2], **options)
+        facts = {"task": task, "known": float(share), "classes": classes}
+        parts.append(pd.DataFrame({**facts, "accuracy": accuracy}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def kmeans_entries(paper: Rows) -> pd.DataFrame:
@@ -25,75 +79,44 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> pd.DataFrame:
     """Where the middle 95 % of simulated accuracies lie, in percent, and the entries inside.
 
     Args:
-        simulated: of `exhibits.simulate.paper_kmeans`: task, known, classes, accuracy.
+        simulated: of `paper_kmeans`.
         entries: of `kmeans_entries`.
 
     Returns:
         A line for each value of known, a column for each task, and "entries inside".
-
-    Raises:
-        ValueError: if a task of the entries was not simulated.
     """
-    inside, spans, classes = (
-        entries_inside(simulated, entries),
-        _spans(simulated),
-        _classes(simulated),
-    )
-    lines = []
-    for known, count in inside.items():
-        ends = {
-            f"{task}, {classes[task]} classes": 100 * spans.loc[known, task] for task in classes
+    spans = 100 * _spans(simulated)
+    lines = {}
+    for known, count in entries_inside(simulated, entries).items():
+        cells = {
+            f"{task}, {classes} classes": "{:.1f} to {:.1f}".format(*spans.loc[known, task])
+            for task, classes in TABLE2_CLASSES.items()
         }
-        cells = {name: f"{low:.1f} to {high:.1f}" for name, (low, high) in ends.items()}
-        inside_of = {"entries inside": f"{count} of {len(entries)}"}
-        lines.append({"clusters know": f"{known:.0%}", **cells, **inside_of})
-    return pd.DataFrame(lines).set_index("clusters know")
+        lines[f"{known:.0%}"] = cells | {"entries inside": f"{count} of {len(entries)}"}
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("clusters know")
 
 
 def entries_inside(simulated: pd.DataFrame, entries: pd.DataFrame) -> dict[float, int]:
     """How many entries lie within the middle 95 % of their task's simulations, by known."""
-    _check(simulated, entries)
-    counts = {}
+    spans, counts = _spans(simulated), {}
     for known in simulated["known"].unique():
-        ends = _spans(simulated).loc[known].loc[entries["task"]].reset_index(drop=True)
+        ends = spans.loc[known].loc[entries["task"]].reset_index(drop=True)
         counts[float(known)] = int(entries["value"].between(ends["low"], ends["high"]).sum())
     return counts
 
 
-def entries_below(simulated: pd.DataFrame, entries: pd.DataFrame) -> int:
+def entries_below(entries: Table) -> int:
     """How many entries lie below one over the number of classes, as no best match can."""
-    return sum(value < 1 / classes for value, classes in _with_classes(simulated, entries))
+    return int((entries["value"] < 1 / entries["task"].map(TABLE2_CLASSES)).sum())
 
 
-def best_of_two_classes(simulated: pd.DataFrame, entries: pd.DataFrame) -> float:
+def best_of_two_classes(entries: Table) -> float:
     """Highest accuracy of any entry of a two-class task under the better numbering.
 
     Two clusters have two numberings, and the accuracies under them add up to one.
-
-    Raises:
-        ValueError: if no task has two classes.
     """
-    two = [value for value, classes in _with_classes(simulated, entries) if classes == 2]
-    if not two:
-        raise ValueError("entries must hold a task of two classes, got none")
-    return max(max(value, 1 - value) for value in two)
-
-
-def _check(simulated: pd.DataFrame, entries: pd.DataFrame) -> None:
-    if absent := sorted(set(entries["task"]) - set(simulated["task"])):
-        raise ValueError(f"simulated must hold every task, got none of {', '.join(absent)}")
-
-
-def _classes(simulated: pd.DataFrame) -> dict[str, int]:
-    return simulated.groupby("task", sort=False)["classes"].first().to_dict()
-
-
-def _with_classes(simulated: pd.DataFrame, entries: pd.DataFrame) -> list[tuple[float, int]]:
-    """Each entry's value, and the number of classes of its task."""
-    _check(simulated, entries)
-    classes = _classes(simulated)
-    pairs = zip(entries["task"], entries["value"], strict=True)
-    return [(value, classes[task]) for task, value in pairs]
+    two = entries.loc[entries["task"].map(TABLE2_CLASSES) == 2, "value"]
+    return float(np.maximum(two, 1 - two).max())
 
 
 def _spans(simulated: pd.DataFrame) -> pd.DataFrame:

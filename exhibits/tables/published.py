@@ -1,15 +1,13 @@
 """Numbers published elsewhere beside ours and the paper's, and what the two of a pair differ in."""
 
-from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from itertools import product
 
 import pandas as pd
 
 from exhibits.tables.printed import percent_cell
 from exhibits.tables.rows import MODELS, Row, Rows, Table, by_model, read_rows, records
-from salib.evaluate.protocol import PROTOCOLS, Protocol
+from salib.evaluate.protocol import PROTOCOLS
 
-Source = Literal["ours", "the paper", "torchgeo-bench"]
 METHODS = {"knn": "knn5", "linear": "linear"}
 LOOKALIKES = {"m-eurosat": "eurosat"}
 """Real images of another choice that stand in, marked, for a task that was not run."""
@@ -24,45 +22,24 @@ OPTIONAL = "CROMA published"
 """The one column of ours that needs a file; its pair is left out without."""
 
 
-class Pair(NamedTuple):
-    """Two numbers to set side by side, and how the models behind them differ, if they do."""
-
-    left: tuple[Source, str]
-    right: tuple[Source, str]
-    models: str = ""
-
-
 PAIRS = (
-    Pair(("ours", "image statistics"), ("torchgeo-bench", "imagestats")),
-    Pair(("ours", "random convolution"), ("torchgeo-bench", "rcf"), "other filters"),
-    Pair(("ours", "CROMA"), ("torchgeo-bench", "tgeo_croma_base"), "other weights"),
-    Pair(("ours", OPTIONAL), ("torchgeo-bench", "tgeo_croma_base"), "other missing bands"),
-    Pair(("ours", "SA-high"), ("the paper", "SA-high"), "other weights"),
-    Pair(("ours", "SA-low"), ("the paper", "SA-low"), "other weights"),
-    Pair(("ours", "CROMA"), ("the paper", "CROMA"), "other weights"),
-    Pair(("the paper", "CROMA"), ("torchgeo-bench", "tgeo_croma_base"), "other weights"),
-    Pair(("the paper", "SA-low"), ("torchgeo-bench", "imagestats"), "another model"),
+    (("ours", "image statistics"), ("torchgeo-bench", "imagestats"), ""),
+    (("ours", "random convolution"), ("torchgeo-bench", "rcf"), "other filters"),
+    (("ours", "CROMA"), ("torchgeo-bench", "tgeo_croma_base"), "other weights"),
+    (("ours", OPTIONAL), ("torchgeo-bench", "tgeo_croma_base"), "other missing bands"),
+    (("ours", "SA-high"), ("the paper", "SA-high"), "other weights"),
+    (("ours", "SA-low"), ("the paper", "SA-low"), "other weights"),
+    (("ours", "CROMA"), ("the paper", "CROMA"), "other weights"),
+    (("the paper", "CROMA"), ("torchgeo-bench", "tgeo_croma_base"), "other weights"),
+    (("the paper", "SA-low"), ("torchgeo-bench", "imagestats"), "another model"),
 )
+"""Numbers to set side by side, and how the models behind them differ, if they do."""
+Conditions = dict[str, str]
+"""Under which a number came about, those that are known."""
+Numbers = dict[tuple[str, str], tuple[str, Conditions]]
 
 
-class Number(NamedTuple):
-    """A number as text, and the conditions under which it came about, those that are known."""
-
-    text: str
-    conditions: dict[str, str]
-
-
-Numbers = dict[tuple[Source, str], Number]
-
-
-def anchors(
-    rows: Rows,
-    published: Rows,
-    paper: Rows,
-    *,
-    probe: str = "knn",
-    protocols: Mapping[str, Protocol] = PROTOCOLS,
-) -> pd.DataFrame:
+def anchors(rows: Rows, published: Rows, paper: Rows, *, probe: str = "knn") -> pd.DataFrame:
     """Pairs of numbers of one task and probe, in percent, and what the two differ in.
 
     A procedural row is never shown by its value: it is of another task, whatever its name.
@@ -72,7 +49,6 @@ def anchors(
         published: paper/anchors.csv.
         paper: paper/table2.csv.
         probe: "knn" or "linear".
-        protocols: what the name of a row's protocol stands for.
 
     Returns:
         Indexed by task and "number of": "value", "beside", "its value", "differ in". Where ours was
@@ -93,13 +69,17 @@ def anchors(
     lines = []
     for task in tasks:
         mine = [row for row in ours if row["probe"] == probe and row["metric"] == metrics[task]]
-        numbers = _ours(mine, task, protocols) | _published(known, task)
-        numbers |= _paper([row for row in printed if row["probe"] == probe], task)
-        lines += [
-            {"task": task, **_line(pair, numbers)}
-            for pair in PAIRS
-            if {pair.left, pair.right} <= set(numbers) and _is_shown(pair, numbers)
-        ]
+        numbers = _ours(mine, task) | _published([row for row in known if row["task"] == task])
+        numbers |= _paper([row for row in printed if (row["probe"], row["task"]) == (probe, task)])
+        for left, right, models in PAIRS:
+            (value, how), (beside, how_beside) = (
+                numbers.get(key, ("", {})) for key in (left, right)
+            )
+            if value and beside and (how or right[0] == "torchgeo-bench"):
+                line = {"task": task, "number of": ": ".join(left), "value": value}
+                line |= {"beside": f"{right[0]}: {NAMES.get(right[1], right[1])}"}
+                line |= {"its value": beside, "differ in": _differences(how, how_beside, models)}
+                lines.append(line)
     return pd.DataFrame(lines).set_index(["task", "number of"])
 
 
@@ -144,22 +124,7 @@ def not_run(rows: Rows, paper: Rows) -> list[str]:
     return [task for task in read_rows(paper)["task"].unique() if task not in real]
 
 
-def _is_shown(pair: Pair, numbers: Numbers) -> bool:
-    return bool(numbers[pair.left].conditions) or pair.right[0] == "torchgeo-bench"
-
-
-def _line(pair: Pair, numbers: Numbers) -> dict[str, str]:
-    left, right = numbers[pair.left], numbers[pair.right]
-    return {
-        "number of": ": ".join(pair.left),
-        "value": left.text,
-        "beside": f"{pair.right[0]}: {NAMES.get(pair.right[1], pair.right[1])}",
-        "its value": right.text,
-        "differ in": _differences(left.conditions, right.conditions, pair.models),
-    }
-
-
-def _differences(left: dict[str, str], right: dict[str, str], models: str) -> str:
+def _differences(left: Conditions, right: Conditions, models: str) -> str:
     if not left:
         return "not compared"
     pairs = {name: (left.get(name), right.get(name)) for name in [*left, *right]}
@@ -169,48 +134,44 @@ def _differences(left: dict[str, str], right: dict[str, str], models: str) -> st
     return "; ".join(apart) or "nothing"
 
 
-def _ours(rows: list[Row], task: str, protocols: Mapping[str, Protocol]) -> Numbers:
+def _ours(rows: list[Row], task: str) -> Numbers:
     real = [row for row in rows if not row["procedural"]]
     chosen = [row for row in real if row["task"] == task]
     chosen = chosen or [row for row in real if row["task"] == LOOKALIKES.get(task)]
     made = any(row["task"] == task and row["procedural"] for row in rows)
-    absent = Number("not run (procedural)" if made and not chosen else "not run", {})
+    absent = "not run (procedural)" if made and not chosen else "not run"
     names = [name for (source, name), *_ in PAIRS if source == "ours" and name != OPTIONAL]
-    numbers: Numbers = {("ours", name): absent for name in names}
+    numbers: Numbers = {("ours", name): (absent, {}) for name in names}
     for name, row in by_model(chosen).items():
-        if row["protocol"] not in protocols:
-            raise ValueError(f"protocols must hold {row['protocol']!r}, got {tuple(protocols)}")
-        protocol = protocols[row["protocol"]]
+        if row["protocol"] not in PROTOCOLS:
+            raise ValueError(f"protocol must be of {tuple(PROTOCOLS)}, got {row['protocol']!r}")
+        protocol = PROTOCOLS[row["protocol"]]
         distance = {"l2": "L2", "cosine": "cosine"}[protocol.knn_metric]
         how = {"k": str(protocol.knn_k), "distance": distance} if row["probe"] == "knn" else {}
         how |= {"features": "z-scored" if protocol.standardise else "raw"}
-        numbers["ours", name] = Number(percent_cell(row), how | _sizes(row))
+        numbers["ours", name] = percent_cell(row), how | _sizes(row)
     return numbers
 
 
-def _published(rows: list[Row], task: str) -> Numbers:
+def _published(rows: list[Row]) -> Numbers:
     how = {"knn5": {"k": "5", "distance": "L2"}, "linear": {}}
-    return {
-        ("torchgeo-bench", row["model"]): Number(
-            percent_cell(row),
-            how[row["method"]] | {"features": "raw"} | _sizes({**row, "image_px": PUBLISHED_PX}),
-        )
-        for row in rows
-        if row["task"] == task
-    }
+    numbers: Numbers = {}
+    for row in rows:
+        known = how[row["method"]] | {"features": "raw"}
+        known |= _sizes({**row, "image_px": PUBLISHED_PX})
+        numbers["torchgeo-bench", row["model"]] = percent_cell(row), known
+    return numbers
 
 
-def _paper(rows: list[Row], task: str) -> Numbers:
-    known = {"task": task, "metric": "accuracy", "k": "20"}
-    return {
-        ("the paper", model): Number(f"{row[model]:.2f}", known | {"px": str(PAPER_PX[model])})
-        for row in rows
-        if row["task"] == task
-        for model in MODELS
-    }
+def _paper(rows: list[Row]) -> Numbers:
+    numbers: Numbers = {}
+    for row, (model, px) in product(rows, PAPER_PX.items()):
+        known = {"task": row["task"], "metric": "accuracy", "k": "20", "px": str(px)}
+        numbers["the paper", model] = f"{row[model]:.2f}", known
+    return numbers
 
 
-def _sizes(row: Row) -> dict[str, str]:
+def _sizes(row: Row) -> Conditions:
     names = {"px": "image_px", "train items": "n_train", "test items": "n_test"}
     names |= {"task": "task", "metric": "metric"}
     return {name: str(row[column]) for name, column in names.items()}

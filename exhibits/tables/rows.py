@@ -36,8 +36,7 @@ def read_rows(source: Rows) -> Table:
 
 def records(rows: Table) -> list[Row]:
     """Rows as dictionaries."""
-    names = [str(name) for name in rows.columns]
-    return [dict(zip(names, values, strict=True)) for values in rows.itertuples(index=False)]
+    return rows.to_dict("records")
 
 
 def by_model(rows: list[Row]) -> dict[str, Row]:
@@ -67,11 +66,6 @@ def spread(rows: Table, lines: list[str], column: str, value: str) -> Table:
 
 def under_each(rows: Table, probes: Iterable[str]) -> Table:
     """Rows under their probes; those that need none stand under every one."""
-    every = rows[rows["probe"] == "none"].drop(columns="probe")
-    probes = list(probes)
-    return pd.concat(
-        [
-            rows[rows["probe"].isin(probes)],
-            every.merge(pd.Series(probes, name="probe"), how="cross"),
-        ]
-    )
+    every, probes = rows[rows["probe"] == "none"].drop(columns="probe"), list(probes)
+    beneath = every.merge(pd.Series(probes, name="probe"), how="cross")
+    return pd.concat([rows[rows["probe"].isin(probes)], beneath])

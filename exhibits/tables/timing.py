@@ -98,13 +98,10 @@ def memory_growth(rows: Rows) -> dict[str, float]:
 
     One means linear in tokens. Cases measured at one size only are left out.
     """
-    growth = {}
-    for case, sizes in read_rows(rows).sort_values("tokens").groupby("case"):
-        small, large = sizes.iloc[0], sizes.iloc[-1]
-        if large["tokens"] > small["tokens"]:
-            peaks = large["peak_mib"] / small["peak_mib"]
-            growth[str(case)] = float(peaks * small["tokens"] / large["tokens"])
-    return growth
+    cases = read_rows(rows).sort_values("tokens").groupby("case")[["tokens", "peak_mib"]]
+    ratio = cases.last() / cases.first()
+    growth = (ratio["peak_mib"] / ratio["tokens"])[ratio["tokens"] > 1]
+    return growth.to_dict()
 
 
 def _by_case(rows: Rows) -> Table:

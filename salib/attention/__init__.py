@@ -1,6 +1,6 @@
 """Attention: the one place where Eq. (1) and Eq. (2) meet."""
 
 from salib.attention.geometry import Geometry
-from salib.attention.run import IMPLEMENTATIONS, attend, attend_with, reference, resolve
+from salib.attention.run import IMPLEMENTATIONS, attend, reference, resolve
 
-__all__ = ["IMPLEMENTATIONS", "Geometry", "attend", "attend_with", "reference", "resolve"]
+__all__ = ["IMPLEMENTATIONS", "Geometry", "attend", "reference", "resolve"]

@@ -29,8 +29,8 @@ def fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     """Attention in memory linear in the tokens: logits exist for one block at a time.
 
     In float32 values and gradients are within 1e-5 of float64's. In bfloat16 values are within
-    0.5 %, whatever the size of the logits: only q, k, v, the shares that are multiplied with v, and
-    the result are rounded.
+    0.5 %, whatever the size of the logits: only q, k, v, the weights multiplied with v, and the
+    result are rounded.
     """
     mixed: Any = _Fused.apply(q, k, v, geometry)
     return mixed
@@ -52,20 +52,26 @@ def unsupported_reason(q: Tensor, geometry: Geometry) -> str | None:
 
 @functools.cache
 def kernel() -> tuple[ctypes.CDLL | None, str | None]:
-    """The compiled kernel, or why there is none; compiled once a machine and version of torch.
+    """The compiled kernel, or why there is none; compiled once per machine and version of torch.
 
-    It is kept in $XDG_CACHE_HOME/salib (by default ~/.cache/salib).
+    It lies in $XDG_CACHE_HOME/salib (by default ~/.cache/salib).
     """
-    found = torch.cpu.get_capabilities()
-    if not all(found.get(f"avx512_{part}") for part in ("f", "bw", "dq", "vl")):
+    capable = torch.cpu.get_capabilities()
+    if not all(capable.get(f"avx512_{part}") for part in ("f", "bw", "dq", "vl")):
         return None, "impl='fused' needs a processor with AVX-512"
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
     if compiler is None:
-        return None, f"impl='fused' needs a C++ compiler, found none of {', '.join(COMPILERS)}"
+        return None, f"impl='fused' needs a C++ compiler, got none of {', '.join(COMPILERS)}"
     home = Path(torch.__file__).parent
     try:
         version = subprocess.run([compiler, "--version"], check=True, **READING).stdout
-        parts = (SOURCE.read_text(), *FLAGS, version, torch.__version__, str(sorted(found.items())))
+        parts = (
+            SOURCE.read_text(),
+            *FLAGS,
+            version,
+            torch.__version__,
+            str(sorted(capable.items())),
+        )
         name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salib"
         path = cache / f"fused-{name}.so"
@@ -119,9 +125,7 @@ class _Fused(torch.autograd.Function):
         batch, heads, queries, dim = q.shape
         out = q.new_empty(batch, queries, heads, dim).transpose(1, 2)
         sums = q.new_empty(batch, heads, queries, dtype=torch.float32)
-        places = _places(geometry)
-        shape = _shape(q, k, v, out, out, *places[:2], sink=geometry.sink)
-        _call("salib_forward", shape, q, k, v, *places, out, sums)
+        _call("salib_forward", geometry, q, k, v, out, sums)
         ctx.geometry = geometry
         ctx.save_for_backward(q, k, v, out, sums)
         return out
@@ -131,11 +135,9 @@ class _Fused(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor):  # pyright: ignore[reportIncompatibleMethodOverride]
         q, k, v, out, sums = ctx.saved_tensors
         grad = _in_rows(grads[0])
-        places = _places(ctx.geometry)
-        shape = _shape(q, k, v, out, grad, *places[:2], sink=ctx.geometry.sink)
-        found = [t.new_empty(t.shape[0], t.shape[2], t.shape[1], t.shape[3]) for t in (q, k, v)]
-        _call("salib_backward", shape, q, k, v, *places, out, sums, grad, *found)
-        return *(t.transpose(1, 2) for t in found), None
+        results = [t.new_empty(t.shape[0], t.shape[2], t.shape[1], t.shape[3]) for t in (q, k, v)]
+        _call("salib_backward", ctx.geometry, q, k, v, out, sums, grad, *results)
+        return *(t.transpose(1, 2) for t in results), None
 
 
 def _in_rows(tokens: Tensor) -> Tensor:
@@ -144,12 +146,12 @@ def _in_rows(tokens: Tensor) -> Tensor:
     return tokens.contiguous() if overlap or tokens.stride(-1) != 1 else tokens
 
 
-def _places(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
+def _positions(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates in steps of `reference_m`, from the middle, and slopes; float32, contiguous."""
     q_xy, k_xy = (
         (xy if xy.ndim == 3 else xy[None]).double() for xy in (geometry.q_xy, geometry.k_xy)
     )
-    middle = k_xy.mean((0, 1))  # float32 resolves places near it
+    middle = k_xy.mean((0, 1))  # float32 resolves positions near it
     q_xy, k_xy = q_xy - middle, k_xy - middle
     if geometry.sink:
         k_xy = torch.nn.functional.pad(k_xy, (0, 0, 0, 1))
@@ -157,23 +159,20 @@ def _places(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
     return q_xy, k_xy, geometry.slopes.detach().float().contiguous()
 
 
-def _shape(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, grad: Tensor, q_xy: Tensor, k_xy: Tensor, *, sink
-) -> _Shape:
-    shape = _Shape(q.shape[0], q.shape[1], q.shape[2], k.shape[2], q.shape[3])
-    shape.threads = torch.get_num_threads()
-    for name, tensor in {"q": q, "k": k, "v": v, "out": out, "grad": grad}.items():
-        step = max(tensor.stride(2), tensor.shape[3])  # of a single token the stride may be less
-        setattr(shape, name, (ctypes.c_int64 * 3)(*tensor.stride()[:2], step))
-    shape.q_places, shape.k_places = (0 if len(xy) == 1 else 2 * xy.shape[1] for xy in (q_xy, k_xy))
-    shape.sink = sink
-    return shape
-
-
-def _call(name: str, shape: _Shape, *tensors: Tensor) -> None:
+def _call(name: str, geometry: Geometry, q: Tensor, k: Tensor, v: Tensor, *others: Tensor) -> None:
+    """Call a function of fused.cpp; `others` are out, sums and, backward, grad and its results."""
     compiled, reason = kernel()
     if compiled is None:
         raise ValueError(reason)
+    q_xy, k_xy, slopes = _positions(geometry)
+    shape = _Shape(*q.shape[:3], k.shape[2], q.shape[3], torch.get_num_threads())
+    grad = others[2] if others[2:] else others[0]
+    for field, tensor in {"q": q, "k": k, "v": v, "out": others[0], "grad": grad}.items():
+        step = max(tensor.stride(2), tensor.shape[3])  # of a single token the stride may be less
+        setattr(shape, field, (ctypes.c_int64 * 3)(*tensor.stride()[:2], step))
+    shape.q_places, shape.k_places = (0 if len(xy) == 1 else 2 * xy.shape[1] for xy in (q_xy, k_xy))
+    shape.sink = geometry.sink
+    tensors = (q, k, v, q_xy, k_xy, slopes, *others)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
     fault = getattr(compiled, f"{name}_{_name(tensors[0].dtype)}")(ctypes.byref(shape), *pointers)
     if fault:

@@ -18,17 +18,16 @@ EVERY_ROW = slice(None)
 class Geometry:
     """Where queries and keys lie, and what distance costs; the layers of a stream share one.
 
-    It keeps coordinates, a few bytes a token. The bias of Eq. (2) is computed from them where it
+    It keeps coordinates, a few bytes per token. The bias of Eq. (2) is computed from them where it
     is needed: by rows, or whole and then kept (`dense`) where that is small.
 
     Args:
         q_xy: centres of the query patches in metres east and south; shared by the batch or one
-            set a sample.
+            set per sample.
         k_xy: centres of the key patches, from the same origin.
-        slopes: m(h), positive, one a head.
+        slopes: m(h), positive, one per head.
         reference_m: ground distance that counts as one step of bias.
-        impl: "reference", "sdpa", "fused", "flex" or "auto" (see
-            `salib.attention.resolve`).
+        impl: "reference", "sdpa", "fused", "flex" or "auto" (see `salib.attention.resolve`).
         sink: add a key that no patch owns, with logit 0 and value 0, after all others. Attention
             then sums to less than one, by an amount that depends on ground distance, so that even
             a flat picture tells its scale. An extension; the paper has none.
@@ -44,10 +43,8 @@ class Geometry:
     sink: bool = False
     function: Distance | None = None
     used: set[str] = field(default_factory=set)
-    _kept: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
-    _coordinates: dict[int, tuple[Tensor, ...]] = field(
-        default_factory=dict, init=False, repr=False
-    )
+    _dense: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
+    _axes: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)
 
     def __post_init__(self) -> None:
         """Check what would otherwise turn into NaN far from here.
@@ -68,36 +65,34 @@ class Geometry:
                 )
 
     def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
-        """Refuse queries, keys and values that these places do not belong to.
+        """Refuse queries, keys and values that these positions do not belong to.
 
         Raises:
             ValueError: if tokens, batch or heads differ, or there is no key; the message names the
                 shapes.
         """
-        shapes = {"q": tuple(q.shape), "k": tuple(k.shape), "v": tuple(v.shape)}
-        if q.ndim != 4 or k.ndim != 4 or k.shape[:-1] != v.shape[:-1] or q.shape[:2] != k.shape[:2]:
+        batch, shapes = len(q), {"q": tuple(q.shape), "k": tuple(k.shape), "v": tuple(v.shape)}
+        fit = q.ndim == k.ndim == 4 and k.shape == v.shape and q.shape[:2] == k.shape[:2]
+        if not fit or q.shape[3] != k.shape[3] or not q.dtype == k.dtype == v.dtype:
             raise ValueError(
-                f"q, k, v must be (batch, heads, tokens, dim) of one batch, got {shapes}"
+                "q, k, v must be (batch, heads, tokens, dim) of one batch, width and dtype, got "
+                f"{shapes} in {q.dtype}, {k.dtype}, {v.dtype}"
             )
-        if not k.shape[-2]:
+        if not k.shape[2]:
             raise ValueError(f"k must hold a token to attend to, got {shapes}")
-        if not q.shape[-1] == k.shape[-1] == v.shape[-1] or not q.dtype == k.dtype == v.dtype:
-            kinds = [str(t.dtype) for t in (q, k, v)]
-            raise ValueError(f"q, k, v must have one width and dtype, got {shapes}, {kinds}")
         if q.shape[1] != len(self.slopes):
             raise ValueError(
-                f"slopes must be one a head, got {len(self.slopes)} for {q.shape[1]} heads of "
+                f"slopes must be one per head, got {len(self.slopes)} for {q.shape[1]} heads of "
                 f"q {shapes['q']}"
             )
-        found = {str(t.device) for t in (q, k, v, self.q_xy, self.k_xy, self.slopes)}
-        if len(found) > 1:
-            raise ValueError(f"q, k, v, places and slopes must lie on one device, got {found}")
-        for name, tokens, xy in (("q", q, self.q_xy), ("k", k, self.k_xy)):
-            batched = xy.ndim == 3 and xy.shape[0] not in (1, len(q))
-            if xy.ndim not in (2, 3) or batched or xy.shape[-2:] != (tokens.shape[-2], 2):
+        devices = {str(t.device) for t in (q, k, v, self.q_xy, self.k_xy, self.slopes)}
+        if len(devices) > 1:
+            raise ValueError(f"q, k, v, positions and slopes must lie on one device, got {devices}")
+        for name, tokens, xy in (("q", q.shape[2], self.q_xy), ("k", k.shape[2], self.k_xy)):
+            if tuple(xy.shape) not in ((tokens, 2), (1, tokens, 2), (batch, tokens, 2)):
                 raise ValueError(
-                    f"{name}_xy must be ({tokens.shape[-2]}, 2) or ({len(q)}, {tokens.shape[-2]}, "
-                    f"2) for {name} {shapes[name]}, got {tuple(xy.shape)}"
+                    f"{name}_xy must be ({tokens}, 2) or ({batch}, {tokens}, 2) for {name} "
+                    f"{shapes[name]}, got {tuple(xy.shape)}"
                 )
 
     @property
@@ -112,45 +107,40 @@ class Geometry:
 
     @property
     def samples(self) -> int:
-        """1 where the batch shares its places, else the batch."""
+        """1 where the batch shares its positions, else the batch."""
         return max(xy.shape[0] if xy.ndim == 3 else 1 for xy in (self.q_xy, self.k_xy))
-
-    def steps(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples queries keys"]:
-        """Distance of some queries to all keys in units of `reference_m`; 0 to the sink."""
-        steps = bias.scaled_distance(*self._places(rows), self.reference_m, self.distance)
-        return F.pad(steps, (0, 1)) if self.sink else steps
 
     def bias(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples heads queries keys"]:
         """-m(h) g(i, j) of Eqs. (1)-(2) for some queries; 0 to the sink."""
-        places = self._places(rows)
-        added = bias.scale_alibi_bias(*places, self.slopes, self.reference_m, self.distance)
+        cost = (self.slopes, self.reference_m, self.distance)
+        added = bias.scale_alibi_bias(*self._positions(rows), *cost)
         return F.pad(added, (0, 1)) if self.sink else added
 
     def dense(self, dtype: torch.dtype) -> Float[Tensor, "samples heads queries keys"]:
-        """The whole bias, built at first use in a dtype and kept; always built if slopes learn."""
+        """The whole bias, built once in a dtype and stored; built anew where slopes learn."""
         if self.slopes.requires_grad:
             return self.bias().to(dtype)
-        if dtype not in self._kept:
+        if dtype not in self._dense:
             with torch.inference_mode(False):
-                self._kept[dtype] = self.bias().to(dtype)
-        return self._kept[dtype]
+                self._dense[dtype] = self.bias().to(dtype)
+        return self._dense[dtype]
 
     def coordinates(self, batch: int) -> tuple[Tensor, ...]:
         """Metres east and south of queries, then of keys: four of (batch, tokens), kept.
 
-        A sink has no place; it is at the origin here.
+        A sink has no position; it is at the origin here.
         """
-        if batch not in self._coordinates:
+        if batch not in self._axes:
             with torch.inference_mode(False):
-                q_xy, k_xy = (xy.expand(batch, -1, -1).float() for xy in self._places(EVERY_ROW))
+                q_xy, k_xy = (xy.expand(batch, -1, -1).float() for xy in self._positions(EVERY_ROW))
                 k_xy = F.pad(k_xy, (0, 0, 0, 1)) if self.sink else k_xy
-                self._coordinates[batch] = tuple(
+                self._axes[batch] = tuple(
                     xy[..., axis].clone(memory_format=torch.contiguous_format)
                     for xy in (q_xy, k_xy)
                     for axis in (0, 1)
                 )
-        return self._coordinates[batch]
+        return self._axes[batch]
 
-    def _places(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def _positions(self, rows: slice) -> tuple[Tensor, Tensor]:
         q_xy, k_xy = (xy if xy.ndim == 3 else xy[None] for xy in (self.q_xy, self.k_xy))
         return q_xy[:, rows], k_xy

@@ -9,63 +9,32 @@ from salib.attention.flex import flex
 from salib.attention.fused import fused, unsupported_reason
 from salib.attention.geometry import Geometry
 from salib.attention.sdpa import bias_bytes, sdpa
-from salib.bias import Distance, is_euclidean
+from salib.bias import is_euclidean
 
 IMPLEMENTATIONS = ("reference", "sdpa", "fused", "flex")
 SMALL_KEYS = 128
 FLEX_WIDTH, FLEX_BIAS_BYTES = 16, 128 * 2**20
 
 
-def attend(
-    q: Float[Tensor, "batch heads queries dim"],
-    k: Float[Tensor, "batch heads keys dim"],
-    v: Float[Tensor, "batch heads keys dim"],
-    q_xy: Float[Tensor, "*#batch queries 2"],
-    k_xy: Float[Tensor, "*#batch keys 2"],
-    slopes: Float[Tensor, " heads"],
-    reference_m: float,
-    *,
-    impl: str = "auto",
-    sink: bool = False,
-    function: Distance | None = None,
-) -> Float[Tensor, "batch heads queries dim"]:
+def attend(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor:
     """Scale-ALiBi attention, Eqs. (1)-(2): self-, cross- and masked attention alike.
 
-    Gradients reach q, k, v, and slopes where these require one. Arguments other than q, k, v are
-    those of `Geometry`; layers that share places share one and call `attend_with`.
+    Gradients reach q, k, v, and slopes where these require one.
 
     Args:
-        q: queries.
-        k: keys.
-        v: values.
-        q_xy: centres of the query patches in metres east and south; shared by the batch or
-            one set a sample.
-        k_xy: centres of the key patches, from the same origin.
-        slopes: m(h), positive, one a head.
-        reference_m: ground distance that counts as one step of bias.
-        impl: "reference", "sdpa", "fused", "flex", or "auto" (see `resolve`).
-        sink: add a key with logit 0 and value 0 (see `Geometry`).
-        function: distance of two lists of positions, by default Euclid's on the ground.
-
-    Raises:
-        ValueError: if shapes do not belong together, coordinates are not finite, reference_m or a
-            slope is not positive, or impl is unknown or does not serve these tensors (`resolve`).
-    """
-    options = {"impl": impl, "sink": sink, "function": function}
-    return attend_with(q, k, v, Geometry(q_xy, k_xy, slopes, reference_m, **options))
-
-
-def attend_with(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor:
-    """Eq. (1) where the places are already known; without a geometry no distance counts.
+        q: queries, (batch, heads, queries, dim).
+        k: keys, (batch, heads, keys, dim).
+        v: values, as keys.
+        geometry: where queries and keys lie, and what distance costs; None if it costs nothing.
 
     Raises:
         ValueError: if shapes do not belong together, or impl is unknown or does not serve these
             tensors (`resolve`).
     """
     if geometry is None:
-        if _is_small(q, k):
-            return reference(q, k, v, None)
-        return F.scaled_dot_product_attention(q, k, v)
+        return (
+            reference(q, k, v, None) if _is_small(q, k) else F.scaled_dot_product_attention(q, k, v)
+        )
     geometry.check(q, k, v)
     chosen = resolve(geometry.impl, q, k, v, geometry)
     if not torch.compiler.is_compiling():
@@ -110,19 +79,18 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     if impl not in ("auto", *IMPLEMENTATIONS):
         raise ValueError(f"impl must be auto or one of {IMPLEMENTATIONS}, got {impl!r}")
     learns = geometry.slopes.requires_grad and torch.is_grad_enabled()
-    own_distance = not is_euclidean(geometry.distance)
-    if impl in ("flex", "fused") and own_distance:
+    euclidean = is_euclidean(geometry.distance)
+    if impl in ("flex", "fused") and not euclidean:
         raise ValueError(
             f"impl={impl!r} serves Euclidean distance only, got another function of positions: use "
             "auto, sdpa or reference"
         )
-    if impl == "flex":
-        gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
-        if learns or (gradient and q.device.type == "cpu"):
-            raise ValueError(
-                "impl='flex' has no backward pass on a CPU, and none for slopes anywhere: got "
-                f"q {tuple(q.shape)} on {q.device}, slopes with requires_grad={learns}; use 'sdpa'"
-            )
+    gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v))
+    if impl == "flex" and (learns or (gradient and q.device.type == "cpu")):
+        raise ValueError(
+            "impl='flex' has no backward pass on a CPU, and none for slopes anywhere: got "
+            f"q {tuple(q.shape)} on {q.device}, slopes with requires_grad={learns}; use 'sdpa'"
+        )
     if impl == "fused" and (reason := unsupported_reason(q, geometry)):
         raise ValueError(reason)
     if impl != "auto":
@@ -130,9 +98,8 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     if q.device.type == "cuda":
         serves = q.dtype in (torch.bfloat16, torch.float16) and q.shape[-1] >= FLEX_WIDTH
         pays = torch.compiler.is_compiling() or bias_bytes(q, geometry) > FLEX_BIAS_BYTES
-        return "flex" if serves and pays and not learns and not own_distance else "sdpa"
-    large = k.shape[-2] >= SMALL_KEYS and not own_distance
-    if large and unsupported_reason(q, geometry) is None:
+        return "flex" if serves and pays and not learns and euclidean else "sdpa"
+    if euclidean and k.shape[-2] >= SMALL_KEYS and unsupported_reason(q, geometry) is None:
         return "fused"
     return "reference" if _is_small(q, k) else "sdpa"
 

@@ -1,7 +1,5 @@
 """PyTorch's fused kernels under the bias of the ground, in memory linear in the tokens."""
 
-from collections.abc import Iterator
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,11 +20,22 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     A larger one is made for as many queries at a time as take that much, and again in the backward
     pass, so that memory grows with the tokens and not with their square.
     """
-    if bias_bytes(q, geometry) <= _most_bytes(q, geometry):
+    once = q.device.type == "cuda" and not geometry.slopes.requires_grad
+    most, size = BIAS_BYTES_GPU if once else BIAS_BYTES, bias_bytes(q, geometry)
+    if size <= most:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=geometry.dense(q.dtype))
+    step = max(1, most * q.shape[2] // size)
     pieces = [
-        checkpoint(_piece, q[:, :, rows], k, v, geometry, rows, use_reentrant=False)
-        for rows in _rows(q, geometry)
+        checkpoint(
+            _piece,
+            q[:, :, at : at + step],
+            k,
+            v,
+            geometry,
+            slice(at, at + step),
+            use_reentrant=False,
+        )
+        for at in range(0, q.shape[2], step)
     ]
     return torch.cat(pieces, dim=2)
 
@@ -39,14 +48,3 @@ def bias_bytes(q: Tensor, geometry: Geometry) -> int:
 def _piece(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry, rows: slice) -> Tensor:
     bias = geometry.bias(rows).to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-
-
-def _rows(q: Tensor, geometry: Geometry) -> Iterator[slice]:
-    """Slices of queries whose bias takes as much as may be."""
-    step = max(1, _most_bytes(q, geometry) * q.shape[2] // bias_bytes(q, geometry))
-    return (slice(start, start + step) for start in range(0, q.shape[2], step))
-
-
-def _most_bytes(q: Tensor, geometry: Geometry) -> int:
-    kept = q.device.type == "cuda" and not geometry.slopes.requires_grad
-    return BIAS_BYTES_GPU if kept else BIAS_BYTES

@@ -2,8 +2,6 @@
 
 from salib.config.models import (
     KINDS,
-    POSITIONS,
-    SCHEMA,
     Levels,
     ModelConfig,
     plain_levels,
@@ -20,11 +18,9 @@ from salib.config.sensors import (
 
 __all__ = [
     "KINDS",
-    "POSITIONS",
     "PRECISIONS",
     "PRESETS",
     "S2_BANDS",
-    "SCHEMA",
     "SENSORS",
     "SENSOR_NAMES",
     "TILE_PX",

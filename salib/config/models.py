@@ -17,7 +17,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Levels:
-    """Mean and standard deviation of a sensor's levels, one value a band (D13)."""
+    """Mean and standard deviation of a sensor's levels, one value per band (D13)."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -115,14 +115,17 @@ class ModelConfig:
         if self.hires_target not in ("area", "full"):
             raise ValueError(f"hires_target must be area or full, got {self.hires_target!r}")
         if self.levels and len(self.levels) != len(self.sensors):
-            raise ValueError(f"levels must be one a sensor {self.sensors}, got {len(self.levels)}")
+            raise ValueError(
+                f"levels must be one per sensor {self.sensors}, got {len(self.levels)}"
+            )
 
     @property
     def kind(self) -> str:
         """The name in `KINDS` of these sensors and this position, or both spelled out."""
-        own = {"sensors": self.sensors, "position": self.position}
-        named = [name for name, kind in KINDS.items() if kind == own]
-        return named[0] if named else f"{'+'.join(self.sensors)}, {self.position_name}"
+        for name, kind in KINDS.items():
+            if kind == {"sensors": self.sensors, "position": self.position}:
+                return name
+        return f"{'+'.join(self.sensors)}, {self.position_name}"
 
     @property
     def position_name(self) -> str:
@@ -165,20 +168,17 @@ class ModelConfig:
                 "the folder was written by another version of salib; pretrain it again"
             )
         try:
-            levels = tuple(
-                Levels(mean=tuple(level["mean"]), std=tuple(level["std"]))
-                for level in values.pop("levels")
-            )
             named = values.pop("position")
-            changed: dict[str, Any] = {
-                name: tuple(values.pop(name)) for name in ("slopes", "sensors")
-            }
-            config = cls(**(values | changed), levels=levels, position=position or "ground")
+            values |= {name: tuple(values[name]) for name in ("slopes", "sensors")}
+            values["levels"] = tuple(
+                Levels(mean=tuple(each["mean"]), std=tuple(each["std"]))
+                for each in values["levels"]
+            )
+            by_name = named if named in POSITIONS else "ground"
+            config = cls(**values, position=position or by_name)
         except (KeyError, TypeError) as error:
             raise ValueError(f"config.json must hold the fields of ModelConfig: {error}") from error
-        if position is None and named in POSITIONS:
-            return replace(config, position=named)
-        if position is None or config.position_name != named:
+        if config.position_name != named:
             raise ValueError(
                 f"position must be the function that the model was trained with, {named}, got "
                 f"{config.position_name if position else 'none'}: load_model(folder, position=...)"

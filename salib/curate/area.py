@@ -50,9 +50,6 @@ def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:
     Args:
         files: paths; the word `geobench` stands for the ground in the United States that images of
             GEO-Bench v1 may show, `geobench_us.geojson` beside this module.
-
-    Raises:
-        ValueError: as `read_area`.
     """
     paths = [GEOBENCH_US if str(file) == "geobench" else file for file in files]
     return shapely.union_all([read_area(path, "exclude") for path in paths]) if paths else None
@@ -123,11 +120,7 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
 
 
 def tiles_of_area(area: BaseGeometry, zoom: int, *, select: str = "intersects") -> list[TileId]:
-    """Tiles whose inside meets the area (`intersects`) or that lie in it (`within`), Hilbert order.
-
-    Raises:
-        ValueError: for another `select`.
-    """
+    """Tiles whose inside meets the area (`intersects`) or that lie in it (`within`), in order."""
     if select not in SELECT:
         raise ValueError(f"select must be one of {', '.join(SELECT)}, got {select!r}")
     near = {tile for part in polygons(area) for tile in tiles_of_bbox(part.bounds, zoom)}

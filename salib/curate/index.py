@@ -4,6 +4,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import geopandas
 import pandas as pd
@@ -77,16 +78,14 @@ def joint_samples(
         ValueError: if no sample is left.
     """
     filters = filters or Filters()
-    parts = {name: _whole(tiles, name, zoom, filters.min_valid) for name in sensors}
+    parts = {name: whole_tiles(tiles, name, zoom, filters.min_valid) for name in sensors}
     joint = pd.concat(parts, axis=1, join="inner")
     if joint.empty:
         raise ValueError(
             f"area must hold a tile that {', '.join(sensors)} all see to {filters.min_valid:.0%}, "
             "got none: widen the area or the dates"
         )
-    x, y = (joint.index.get_level_values(name) for name in ("x", "y"))
-    joint = joint.assign(tile_id=hilbert_ids(zoom, x.to_numpy(), y.to_numpy()))
-    rows = _samples(joint.sort_values("tile_id"), zoom, sensors)
+    rows = _samples(joint, zoom, sensors)
     passing = pd.Series(True, index=rows.index)
     for column, most in (
         ("cloud_frac_lores", filters.max_cloud_frac),
@@ -104,7 +103,7 @@ def joint_samples(
     return geopandas.GeoDataFrame(rows, geometry=tile_boxes([*splits]), crs="EPSG:4326")
 
 
-def _whole(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> pd.DataFrame:
+def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> pd.DataFrame:
     """A sensor's tiles of `zoom`, by x and y, that it sees with all finer ones within."""
     seen = tiles.query("sensor == @sensor and valid_frac >= @least")
     base = seen.query("z == @zoom").set_index(["x", "y"])
@@ -116,9 +115,9 @@ def _whole(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> p
 
 
 def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
-    """One row per sample from the columns of each sensor."""
-    x, y = (joint.index.get_level_values(name) for name in ("x", "y"))
-    columns = {"tile_id": joint.tile_id, "z": zoom, "x": x, "y": y}
+    """One row per sample from the columns of each sensor, in Hilbert order."""
+    x, y = (joint.index.get_level_values(name).to_numpy() for name in ("x", "y"))
+    columns: dict[str, Any] = {"tile_id": hilbert_ids(zoom, x, y), "z": zoom, "x": x, "y": y}
     columns["gsd_m"] = [tile_gsd_m(TileId(zoom, *place)) for place in joint.index]
     for name in sensors:
         for column in ("valid_frac", "datetime", "scene_ids", "gsd_native_m"):
@@ -128,7 +127,7 @@ def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataF
     for name in (name for name in sensors if name != sensors[1]):
         apart = joint[name].datetime - joint[sensors[1]].datetime
         columns[f"days_{name}"] = apart.dt.total_seconds().abs() / _DAY_S
-    return pd.DataFrame(columns).reset_index(drop=True)
+    return pd.DataFrame(columns).sort_values("tile_id", ignore_index=True)
 
 
 def check_share(share: float | int) -> None:

@@ -12,13 +12,13 @@ from tqdm import tqdm
 
 from salib.config import SENSOR_NAMES
 from salib.curate.area import excluded_ground, tiles_off
-from salib.curate.index import split_by_block
+from salib.curate.index import split_by_block, whole_tiles
 from salib.files.artifact import atomic_file
 from salib.files.download import RemoteFile, fetch_files
 from salib.tiles.archive import Archive
 from salib.tiles.checks import is_placeholder
 from salib.tiles.codec import decode
-from salib.tiles.grid import TileId, hilbert_ids, tile_gsd_m, tiles_of_ids
+from salib.tiles.grid import TileId, tile_gsd_m, tiles_of_ids
 
 BASE_URL = "https://se7a6ueojehnth4fhglodzchw40rfbuv.lambda-url.us-east-2.on.aws"
 """The authors' signer: redirects each file name to a signed address good for an hour."""
@@ -119,15 +119,13 @@ def index_released(
         ValueError: if an archive or a file is missing, or no sample is left.
     """
     folder, ground = Path(folder), excluded_ground(exclude)
-    radar, lores, hires = (_shown(folder / f"{sensor}.pmtiles") for sensor in SENSOR_NAMES)
-    ids = np.intersect1d(np.intersect1d(radar, lores), hires)
-    places = tiles_of_ids(ids)
-    places = places[places[:, 0] == zoom]
-    for south in (0, 1):
-        for east in (0, 1):
-            finer = 2 * places + [0, east, south]
-            places = places[np.isin(hilbert_ids(zoom + 1, finer[:, 1], finer[:, 2]), hires)]
-    tiles = [TileId(*place) for place in places.tolist()]
+    parts = {}
+    for sensor in SENSOR_NAMES:
+        shown = tiles_of_ids(_shown(folder / f"{sensor}.pmtiles"))
+        rows = pd.DataFrame(shown, columns=["z", "x", "y"]).assign(sensor=sensor, valid_frac=1.0)
+        parts[sensor] = whole_tiles(rows, sensor, zoom, 1)
+    joint = pd.concat(parts, axis=1, join="inner").index
+    tiles = sorted((TileId(zoom, *place) for place in joint), key=lambda tile: tile.hilbert)
     if not tiles:
         raise ValueError(f"zoom must be that of the release's tiles, got none at {zoom}: {folder}")
     samples = tiles_off(ground, tiles)

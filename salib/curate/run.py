@@ -147,7 +147,7 @@ def curate(
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
-        if not is_kept(shards, key):
+        if shards.is_dir() and not is_kept(shards, key):
             shutil.rmtree(shards, ignore_errors=True)
         blocks = make_blocks(plan, shards, rendering, requester_pays=requester_pays)
         waiting = unfinished(blocks)
@@ -158,7 +158,7 @@ def curate(
         check_disk_space(out, 7 * TILE_BYTES * rest)
         try:
             frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
-            if not (frozen or sources.is_remote(catalog)):
+            if not (frozen or sources.is_api(catalog)):
                 sources.write_snapshot(out / SNAPSHOT, items, rules, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
@@ -197,7 +197,7 @@ def _items(
     catalog: str | Path, out: Path, rules: Rules, ground: BaseGeometry | None, *, overwrite: bool
 ) -> list[pystac.Item]:
     """Items of the catalogue; an API's answer is frozen beside the output and read from there."""
-    if not sources.is_remote(catalog):
+    if not sources.is_api(catalog):
         return sources.find_items(catalog, rules, ground)
     asked = {"catalog": str(catalog), "rules": asdict(rules), "area": _digest(ground)}
     query = json.dumps(asked, sort_keys=True)

@@ -73,12 +73,7 @@ class Block:
 
 
 def commit(block: Block) -> Path:
-    """Render a block's tiles of all sensors and write them as one file, whole or absent.
-
-    Raises:
-        ReadError: if a scene's file cannot be read.
-        OSError: if the disk is full.
-    """
+    """Render a block's tiles of all sensors and write them as one file, whole or absent."""
     with reading(block.hrefs, requester_pays=block.requester_pays):
         groups = _groups(block)
     with atomic_file(block.path) as part, pa.ipc.new_file(str(part), _SCHEMA) as to:

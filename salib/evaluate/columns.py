@@ -2,20 +2,31 @@
 
 import hashlib
 import logging
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
+from math import isqrt, prod
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float32, Float64, Int64, Shaped
+from jaxtyping import Float32, Float64, Shaped
 
 from salib.config import SENSOR_NAMES, SENSORS, Precision
-from salib.evaluate.features import Embedder, embed, image_statistics, random_convolution
-from salib.evaluate.tasks.geobench_reader import Label
-from salib.evaluate.tasks.inputs import Modality, to_input
-from salib.evaluate.tasks.task import Task, iter_split
+from salib.evaluate.features import (
+    Baseline,
+    Embedder,
+    embed,
+    image_statistics,
+    random_convolution,
+)
+from salib.evaluate.probes.data import Labels
+from salib.evaluate.tasks.geobench_reader import sample_names
+from salib.evaluate.tasks.inputs import Modality, centre_square, to_input
+from salib.evaluate.tasks.task import Task, iter_split, modality_of
 
 IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"
@@ -45,16 +56,21 @@ class Candidate:
     sensors: tuple[str, ...] = SENSOR_NAMES
 
     def __post_init__(self) -> None:
-        """Check the sensor and the side.
+        """Check the sensor.
 
         Raises:
-            ValueError: if there is no such sensor, or `upsample` is below one.
+            ValueError: if there is no such sensor.
         """
         if self.sensor not in (*SENSORS, "joint"):
             known = ", ".join(SENSORS)
             raise ValueError(f"sensor must be {known} or joint, got {self.sensor!r}")
-        if self.upsample < 1:
-            raise ValueError(f"upsample must be at least 1, got {self.upsample}")
+
+    @property
+    def kind(self) -> str:
+        """What its rows call it."""
+        if isinstance(self.model, Baseline):
+            return "baseline"
+        return "trained" if self.trained else "untrained"
 
     @property
     def views(self) -> dict[str, int]:
@@ -63,25 +79,32 @@ class Candidate:
             return {name: self.upsample * SENSORS[name].factor for name in self.sensors}
         return {self.sensor: self.upsample}
 
-    def sides(self, task: Task, image_px: int) -> dict[str, Side]:
+    def sides(self, image_px: int) -> dict[str, Side]:
         """By sensor, which modality of a task it is given, and the side of those images."""
         views = self.views.items()
-        return {name: (task.modality_of(name), image_px * scale) for name, scale in views}
+        return {name: (modality_of(name), image_px * scale) for name, scale in views}
+
+
+def baselines(seed: int) -> dict[str, Candidate]:
+    """Image statistics and random convolutional features, which stand beside every model."""
+    convolution = partial(random_convolution, seed=named_seed(seed, CONVOLUTION))
+    described = {STATISTICS: image_statistics, CONVOLUTION: convolution}
+    return {name: Candidate(model=Baseline(one), sensor="lores") for name, one in described.items()}
 
 
 class Split(NamedTuple):
     """What one split gives each column.
 
     Attributes:
-        features: by column.
-        labels: a class per item, or 0/1 of each class where the task is multi-label.
-        gsd_m: median metres per pixel by side of the optical images.
+        features: by column; a grid of tokens per item where they were put into a folder.
+        labels: a class per item, 0/1 of each class, or masks.
+        gsd_m: median metres per pixel by column, of several images those of the coarsest.
         attention: implementations that ran, by column; none of the baselines.
     """
 
-    features: dict[str, Float32[np.ndarray, "_ _"]]
-    labels: Int64[np.ndarray, " items"] | Int64[np.ndarray, "items classes"]
-    gsd_m: dict[int, float]
+    features: dict[str, Float32[np.ndarray, "items *grid dim"]]
+    labels: Labels
+    gsd_m: dict[str, float]
     attention: dict[str, set[str]]
 
 
@@ -91,51 +114,83 @@ def embed_split(
     candidates: dict[str, Candidate],
     *,
     image_px: int,
-    seed: int,
     precision: Precision = "float32",
+    folder: Path | None = None,
 ) -> Split:
     """Features of a split for every column that the task has images for; images are a stream.
 
-    Image statistics and random convolutional features see the optical images of side `image_px`.
+    Args:
+        folder: for the grids of tokens and the masks of a segmentation task, which do not fit in
+            memory; without it features are the means of tokens.
+
+    Raises:
+        ValueError: if the folder's disk has no space for them, or masks differ in size.
     """
     start = time.perf_counter()
     able = {name: one for name, one in candidates.items() if set(one.views) <= set(task.sensors)}
-    wanted = {name: one.sides(task, image_px) for name, one in able.items()}
-    sides: set[Side] = {("optical", image_px)}
-    sides.update(side for views in wanted.values() for side in views.values())
-    features: dict[str, list] = {name: [] for name in (*able, STATISTICS, CONVOLUTION)}
+    wanted = {name: one.sides(image_px) for name, one in able.items()}
+    sides = {side for views in wanted.values() for side in views.values()}
+    count = len(sample_names(task.path)[split]) if folder else 0
+
+    def stack(name: str) -> "list[np.ndarray] | _OnDisk":
+        return _OnDisk(folder / f"{split}-{name}.npy", count) if folder else []
+
+    features = {name: stack(f"tokens-{number}") for number, name in enumerate(able)}
+    labels = stack("masks")
     attention: dict[str, set[str]] = {name: set() for name in able}
-    gsds: dict[int, list] = {side: [] for modality, side in sides if modality == "optical"}
-    labels: list[Label] = []
-    for shown, chunk_labels in in_chunks(task, split, sides):
-        labels += chunk_labels
+    gsds: dict[str, list[np.ndarray]] = {name: [] for name in able}
+    for shown, truth in in_chunks(task, split, sides):
+        labels.append(truth)
         for name, one in able.items():
-            views = {sensor: shown[side] for sensor, side in wanted[name].items()}
-            features[name].append(_vectors(one, views, precision, attention[name]))
-        for side, parts in gsds.items():
-            parts.append(shown["optical", side][1])
-        pixels, _ = shown["optical", image_px]
-        features[STATISTICS].append(image_statistics(pixels))
-        features[CONVOLUTION].append(random_convolution(pixels, named_seed(seed, CONVOLUTION)))
+            images, gsd_m = (
+                {sensor: shown[side][part] for sensor, side in wanted[name].items()}
+                for part in (0, 1)
+            )
+            gsds[name].append(np.max([*gsd_m.values()], axis=0))
+            given = {} if one.sensor == "joint" else {"sensor": one.sensor}
+            if given:
+                images, gsd_m = images[one.sensor], gsd_m[one.sensor]
+            options = {"precision": precision, "used": attention[name], "tokens": bool(folder)}
+            rows = embed(one.model, images, gsd_m=gsd_m, **given, **options)
+            if folder:
+                rows = rows.reshape(len(rows), isqrt(rows.shape[1]), isqrt(rows.shape[1]), -1)
+            features[name].append(rows)
     seconds = time.perf_counter() - start
-    logger.info("%s %s: %d read, embedded in %.1f s", task.name, split, len(labels), seconds)
+    logger.info("%s %s: read and embedded in %.1f s", task.name, split, seconds)
     return Split(
-        {name: np.concatenate(parts) for name, parts in features.items()},
-        np.array(labels, np.int64),
-        {side: float(np.median(np.concatenate(parts))) for side, parts in gsds.items()},
+        {name: _whole(parts) for name, parts in features.items()},
+        _whole(labels),
+        {name: float(np.median(np.concatenate(parts))) for name, parts in gsds.items()},
         attention,
     )
 
 
-def _vectors(
-    candidate: Candidate, views: dict[str, Resized], precision: Precision, used: set[str]
-) -> Float32[np.ndarray, "items dim"]:
-    images, gsd_m = ({name: view[part] for name, view in views.items()} for part in (0, 1))
-    options = {"precision": precision, "used": used}
-    if candidate.sensor == "joint":
-        return embed(candidate.model, images, gsd_m=gsd_m, **options)
-    sensor = candidate.sensor
-    return embed(candidate.model, images[sensor], sensor=sensor, gsd_m=gsd_m[sensor], **options)
+class _OnDisk:
+    """An array on disk to which parts are appended."""
+
+    def __init__(self, path: Path, count: int) -> None:
+        self.path, self.count, self.filled = path, count, 0
+        self.array = np.empty(0)
+
+    def append(self, part: np.ndarray) -> None:
+        if not self.filled:
+            shape = (self.count, *part.shape[1:])
+            size, free = prod(shape) * part.itemsize, shutil.disk_usage(self.path.parent).free
+            if size > free:
+                raise ValueError(
+                    f"tokens need {size / 1e9:.1f} GB in {self.path.parent}, got {free / 1e9:.1f} "
+                    "GB free: set TMPDIR to a folder on a larger disk"
+                )
+            self.array = np.lib.format.open_memmap(self.path, "w+", part.dtype, shape)
+        if part.shape[1:] != self.array.shape[1:]:
+            sizes = sorted({part.shape[1:], self.array.shape[1:]})
+            raise ValueError(f"items of a split must have one size, got {sizes}")
+        self.array[self.filled : self.filled + len(part)] = part
+        self.filled += len(part)
+
+
+def _whole(parts: list[np.ndarray] | _OnDisk) -> np.ndarray:
+    return parts.array if isinstance(parts, _OnDisk) else np.concatenate(parts)
 
 
 def named_seed(seed: int, *names: str) -> int:
@@ -147,14 +202,19 @@ def named_seed(seed: int, *names: str) -> int:
 
 def in_chunks(
     task: Task, split: str, sides: set[Side]
-) -> Iterator[tuple[dict[Side, Resized], list[Label]]]:
+) -> Iterator[tuple[dict[Side, Resized], Labels]]:
     """Images by modality and side, with the metres per pixel of each, and labels, in chunks."""
     modalities: set[Modality] = {modality for modality, _ in sides}
     items = zip(*(iter_split(task, split, modality=one) for one in modalities), strict=True)
     while chunk := list(islice(items, IMAGES_AT_ONCE)):
         images = {one: [item[n][0] for item in chunk] for n, one in enumerate(modalities)}
         shown = {side: _resized(task, side, images[side[0]]) for side in sides}
-        yield shown, [item[0][1] for item in chunk]
+        labels = [np.asarray(item[0][1], np.int64) for item in chunk]
+        if task.kind == "segmentation":  # the ground that the images are cropped to
+            labels = [centre_square(mask) for mask in labels]
+        if len(sizes := {label.shape for label in labels}) > 1:
+            raise ValueError(f"masks of {task.name} must have one size, got {sorted(sizes)}")
+        yield shown, np.stack(labels)
 
 
 def _resized(task: Task, side: Side, images: list[np.ndarray]) -> Resized:

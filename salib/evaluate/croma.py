@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from salib.config import SENSORS, Levels
 from salib.evaluate.columns import Candidate
-from salib.evaluate.tasks.task import Task, iter_split
+from salib.evaluate.tasks.task import Task, iter_split, modality_of
 
 FULL_RANGE = {
     "lores": Levels(mean=(127.5,) * 3, std=(63.75,) * 3),
@@ -81,7 +81,7 @@ def train_stats(task: Task, sensor: str) -> Levels:
     """
     bands = len(SENSORS[sensor].bands)
     count, sums, squares = 0, np.zeros(bands, np.int64), np.zeros(bands, np.int64)
-    for image, _ in iter_split(task, "train", modality=task.modality_of(sensor)):
+    for image, _ in iter_split(task, "train", modality=modality_of(sensor)):
         pixels = image.reshape(-1, bands).astype(np.int64)
         count += len(pixels)
         sums += pixels.sum(0)

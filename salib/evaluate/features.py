@@ -1,6 +1,6 @@
 """Images to vectors: an encoder's mean tokens, and the baselines beside it."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -13,6 +13,8 @@ from salib.config import Precision
 from salib.model.precision import autocast
 
 FILTER_PX, BATCH = 5, 64
+PATCH_PX = 8
+"""Side of the patches that are the tokens of a baseline."""
 Images = Shaped[np.ndarray, "items height width bands"]
 Metres = Float64[np.ndarray, " items"]
 
@@ -94,6 +96,33 @@ def embed(
             f"embeddings of {'+'.join(map(str, views))} must be finite, got NaN or infinity"
         )
     return features
+
+
+class Baseline:
+    """A description of images in the place of an encoder; its tokens describe patches of 8 px."""
+
+    def __init__(self, describe: Callable[[Images], Float32[np.ndarray, "items dim"]]) -> None:
+        """Take the function that describes images."""
+        self.describe = describe
+        self.attention_used: set[str] = set()
+
+    def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor, tokens: bool = False) -> Tensor:
+        """Describe (batch bands height width) pixel values; neither sensor nor GSD matters.
+
+        Raises:
+            ValueError: if tokens are asked for and the side is not a multiple of 8.
+        """
+        pixels = images.permute(0, 2, 3, 1).numpy()
+        with torch.autocast("cpu", enabled=False):
+            if not tokens:
+                return torch.from_numpy(self.describe(pixels))
+            items, side, _, bands = pixels.shape
+            if side % PATCH_PX:
+                raise ValueError(f"image_px must be a multiple of {PATCH_PX}, got {side}")
+            grid = (side // PATCH_PX, PATCH_PX)
+            patches = pixels.reshape(items, *grid, *grid, bands).swapaxes(2, 3)
+            rows = self.describe(patches.reshape(-1, PATCH_PX, PATCH_PX, bands))
+            return torch.from_numpy(rows.reshape(items, grid[0] ** 2, -1))
 
 
 def image_statistics(images: Images) -> Float32[np.ndarray, "items four_bands"]:

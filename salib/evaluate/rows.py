@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from salib.config import Precision
-from salib.evaluate.columns import Candidate, named_seed
+from salib.evaluate.columns import STATISTICS, Candidate, named_seed
 from salib.evaluate.probes.data import Setting
 from salib.evaluate.protocol import Protocol
 from salib.evaluate.scores.metrics import Score
@@ -42,11 +42,6 @@ class Run:
     precision: Precision
     device: str
     against: str
-
-    @property
-    def view(self) -> dict[str, Any]:
-        """How images are embedded."""
-        return {"image_px": self.image_px, "seed": self.seed, "precision": self.precision}
 
     def setting(self, task: Task, probe: str) -> Setting:
         """How a probe is run: its seed is the task's and its own, whatever stands beside."""
@@ -88,14 +83,12 @@ def rows_of(task: Task, cells: list[Cell], run: Run, multiplied: str) -> list[di
 
 
 def _identity(column: str, run: Run) -> dict[str, Any]:
-    candidate = run.candidates.get(column)
-    if candidate is None:
-        about = {"kind": "baseline", "sensor": "none", "precision": "float32"}
-        return {"model": column, "image_px": run.image_px, **about}
+    candidate = run.candidates.get(column, run.candidates[STATISTICS])  # as the majority class
+    baseline = candidate.kind == "baseline"
     return {
         "model": column,
-        "kind": "trained" if candidate.trained else "untrained",
-        "sensor": candidate.sensor,
-        "precision": run.precision,
+        "kind": candidate.kind,
+        "sensor": "none" if baseline else candidate.sensor,
+        "precision": "float32" if baseline else run.precision,
         "image_px": run.image_px * candidate.upsample,
     }

@@ -2,9 +2,12 @@
 
 import inspect
 import logging
+import tempfile
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,11 +16,18 @@ from torch import nn
 from tqdm import tqdm
 
 from salib.config import Precision
-from salib.evaluate.columns import CONVOLUTION, STATISTICS, Candidate, embed_split
+from salib.evaluate.columns import (
+    CONVOLUTION,
+    STATISTICS,
+    Candidate,
+    Split,
+    baselines,
+    embed_split,
+)
 from salib.evaluate.croma import with_task_stats
-from salib.evaluate.grids import embedded_grids, majority_masks, predicted_masks
 from salib.evaluate.probes.data import Prediction, ProbeData, standardise
-from salib.evaluate.probes.segmentation import HEADS
+from salib.evaluate.probes.fitting import Examples
+from salib.evaluate.probes.segmentation import HEADS, fit_segmentation, segment
 from salib.evaluate.probes.table import PROBES
 from salib.evaluate.protocol import Protocol, protocol_named
 from salib.evaluate.rows import COLUMNS, Cell, Run, rows_of
@@ -26,7 +36,7 @@ from salib.evaluate.tasks.task import SPLITS, Task, check_disjoint
 from salib.files.artifact import atomic_file
 from salib.model.precision import instructions, resolve_device, resolve_precision
 
-MAJORITY, AGAINST = "majority class", "CROMA"
+MAJORITY, AGAINST, COLOURS = "majority class", "CROMA", ("lores", "hires")
 logger = logging.getLogger(__name__)
 
 
@@ -77,7 +87,7 @@ def evaluate(
     rows = []
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         run = Run(
-            candidates=with_task_stats(models, task),
+            candidates=with_task_stats(models, task) | baselines(seed),
             protocol=chosen,
             image_px=image_px,
             seed=seed,
@@ -85,8 +95,7 @@ def evaluate(
             device=str(placed),
             against=against,
         )
-        probed = _segmented if task.kind == "segmentation" else _probed
-        rows += rows_of(task, list(probed(task, run)), run, instructions(placed))
+        rows += rows_of(task, list(_cells(task, run)), run, instructions(placed))
         if out is not None:
             frame = pd.DataFrame(rows, columns=list(COLUMNS))
             with atomic_file(out) as part:
@@ -126,41 +135,78 @@ def _check(
         check_disjoint(task)
 
 
-def _probed(task: Task, run: Run) -> Iterator[Cell]:
-    """Cells of a task with one class, or several, per image."""
-    train, valid, test = (embed_split(task, name, run.candidates, **run.view) for name in SPLITS)
-    scored = label_scores if task.kind == "multilabel" else class_scores
-    sizes = {"n_train": len(train.labels), "n_valid": len(valid.labels), "n_test": len(test.labels)}
+def _cells(task: Task, run: Run) -> Iterator[Cell]:
+    """Cells of a task; of a segmentation task one column's tokens are on disk at a time."""
+    masks = task.kind == "segmentation"
+    columns = _with_tokens(task, run) if masks else run.candidates
+    kinds = {"multilabel": label_scores, "classification": class_scores}
+    scored = partial(mask_scores, n_classes=task.n_classes) if masks else kinds[task.kind]
+    groups = [{name: one} for name, one in columns.items()] if masks else [columns]
+    for number, group in enumerate(groups):
+        with tempfile.TemporaryDirectory(prefix="salib-tokens-") as folder:
+            options: dict[str, Any] = {"image_px": run.image_px, "precision": run.precision}
+            options["folder"] = Path(folder) if masks else None
+            splits = [embed_split(task, split, group, **options) for split in SPLITS]
+            train, _, test = splits
+            sizes = zip(SPLITS, (len(split.labels) for split in splits), strict=True)
+            facts = {f"n_{split}": size for split, size in sizes}
+            if number == 0:
+                about = {"gsd_m": test.gsd_m[STATISTICS], "attention": "none"}
+                scores = scored(majority(task, train.labels, test.labels), test.labels)
+                yield Cell(MAJORITY, "none", scores, facts | about)
+            for column in tqdm(test.features, task.name, leave=False, disable=None):
+                used = set().union(*(split.attention[column] for split in splits))
+                about = {"gsd_m": test.gsd_m[column], "attention": "+".join(sorted(used)) or "none"}
+                start = time.perf_counter()
+                probed = (_segmented if masks else _probed)(task, run, column, *splits)
+                for name, values, more in probed:
+                    yield Cell(column, name, scored(values, test.labels), facts | about | more)
+                    spent = time.perf_counter() - start
+                    logger.info("%s %s %s: %.2f s", task.name, column, name, spent)
+                    start = time.perf_counter()
+
+
+def majority(task: Task, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """For each test item or pixel the commonest class of train, or how often each class occurs."""
     if task.kind == "multilabel":
-        majority = np.tile(train.labels.mean(0, dtype=np.float32), (len(test.labels), 1))
-    else:
-        majority = np.full(len(test.labels), np.bincount(train.labels).argmax())
-    facts = sizes | {"gsd_m": test.gsd_m[run.image_px], "attention": "none"}
-    yield Cell(MAJORITY, "none", scored(majority, test.labels), facts)
-    names = _probes_of(task, run.protocol, len(train.labels))
-    for column in tqdm(test.features, desc=task.name, unit="column", leave=False, disable=None):
-        features = [split.features[column] for split in (train, valid, test)]
-        if run.protocol.standardise:
-            features = standardise(*features)
-        data = ProbeData(
-            train=features[0],
-            train_labels=train.labels,
-            valid=features[1],
-            valid_labels=valid.labels,
-            test=features[2],
-            n_classes=task.n_classes,
-        )
-        side = run.image_px * (run.candidates[column].upsample if column in run.candidates else 1)
-        used = set().union(*(split.attention.get(column, ()) for split in (train, valid, test)))
-        facts = sizes | {"gsd_m": test.gsd_m[side], "attention": "+".join(sorted(used)) or "none"}
-        for name in names:
-            start = time.perf_counter()
-            found = PROBES[name].run(data, run.setting(task, name))
-            values = found.scores if task.kind == "multilabel" else found.classes
-            yield Cell(
-                column, name, scored(values, test.labels), facts | _agreement(found, test.labels)
-            )
-            logger.info("%s %s %s: %.2f s", task.name, column, name, time.perf_counter() - start)
+        return np.tile(train.mean(0, dtype=np.float32), (len(test), 1))
+    counts = np.zeros(task.n_classes, np.int64)
+    for label in train:
+        counts += np.bincount(np.ravel(label), minlength=task.n_classes)
+    return np.broadcast_to(counts.argmax(), test.shape)
+
+
+def _probed(
+    task: Task, run: Run, column: str, train: Split, valid: Split, test: Split
+) -> Iterator[tuple[str, np.ndarray, dict[str, float]]]:
+    """By probe, scores or classes of the test items, and how clusters agree with the classes."""
+    features = [split.features[column] for split in (train, valid, test)]
+    if run.protocol.standardise:
+        features = standardise(*features)
+    data = ProbeData(
+        train=features[0],
+        train_labels=train.labels,
+        valid=features[1],
+        valid_labels=valid.labels,
+        test=features[2],
+        n_classes=task.n_classes,
+    )
+    for name in _probes_of(task, run.protocol, len(train.labels)):
+        given = PROBES[name].run(data, run.setting(task, name))
+        values = given.scores if task.kind == "multilabel" else given.classes
+        yield name, values, _agreement(given, test.labels)
+
+
+def _segmented(
+    task: Task, run: Run, column: str, train: Split, valid: Split, test: Split
+) -> Iterator[tuple[str, np.ndarray, dict[str, float]]]:
+    """By head, the masks that it predicts."""
+    examples = [Examples(split.features[column], split.labels) for split in (train, valid)]
+    for name in filter(run.protocol.runs, HEADS):
+        _, seed, device = run.setting(task, name)
+        options = {"kind": name, "n_classes": task.n_classes, "seed": seed, "device": device}
+        head = fit_segmentation(*examples, **options)
+        yield name, segment(head, test.features[column], test.labels.shape[1:]), {}
 
 
 def _probes_of(task: Task, protocol: Protocol, n_train: int) -> list[str]:
@@ -187,31 +233,14 @@ def _agreement(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
     return {name: float(index(labels, prediction.clusters)) for name, index in agree.items()}
 
 
-def _segmented(task: Task, run: Run) -> Iterator[Cell]:
-    """Cells of a segmentation task; one column's tokens are on disk at a time."""
-    optical = [name for name, one in run.candidates.items() if one.sensor in ("lores", "hires")]
-    for model in (run.candidates[name].model for name in optical):
+def _with_tokens(task: Task, run: Run) -> dict[str, Candidate]:
+    """The columns of a segmentation task: baselines, and encoders of red, green and blue."""
+    columns = {name: one for name, one in run.candidates.items() if one.sensor in COLOURS}
+    for model in (one.model for one in columns.values()):
         takes = inspect.signature(model.embed).parameters.values()
         if not any(one.name == "tokens" or one.kind is one.VAR_KEYWORD for one in takes):
             raise ValueError(
                 f"models must embed with tokens=True, which {type(model).__name__} does not, got "
                 f"{task.name} ({task.kind}): leave one of them out"
             )
-    columns, classes = (STATISTICS, CONVOLUTION, *optical), task.n_classes
-    for column in tqdm(columns, desc=task.name, unit="column", leave=False, disable=None):
-        used: set[str] = set()
-        candidate = run.candidates.get(column)
-        with embedded_grids(task, column, candidate, used=used, **run.view) as grids:
-            masks = grids.test.masks
-            facts = {f"n_{name}": len(part.grids) for name, part in grids._asdict().items()}
-            facts |= {"gsd_m": grids.test.gsd_m, "attention": "+".join(sorted(used)) or "none"}
-            if column == STATISTICS:
-                majority = majority_masks(grids, classes)
-                yield Cell(MAJORITY, "none", mask_scores(majority, masks, classes), facts)
-            for name in filter(run.protocol.runs, HEADS):
-                start = time.perf_counter()
-                _, seed, device = run.setting(task, name)
-                found = predicted_masks(name, grids, n_classes=classes, seed=seed, device=device)
-                yield Cell(column, name, mask_scores(found, masks, classes), facts)
-                spent = time.perf_counter() - start
-                logger.info("%s %s %s: %.2f s", task.name, column, name, spent)
+    return {STATISTICS: columns[STATISTICS]} | columns

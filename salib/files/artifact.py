@@ -49,8 +49,7 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
     for item in _abandoned(path):
         if item.suffix == ".old" and not path.exists():
             item.rename(path)  # it was set aside, and its successor never came
-        elif item.is_dir():
-            shutil.rmtree(item, ignore_errors=True)
+        shutil.rmtree(item, ignore_errors=True)
     part = _part(path)
     part.mkdir()
     try:
@@ -66,8 +65,9 @@ def atomic_dir(path: str | Path) -> Iterator[Path]:
 
 def clear_parts(folder: Path, *names: str) -> None:
     """Remove the half-written files that killed processes of this host left of `names`."""
-    for item in (part for name in names for part in _abandoned(folder / name)):
-        item.unlink(missing_ok=True)
+    for name in names:
+        for item in _abandoned(folder / name):
+            item.unlink(missing_ok=True)
 
 
 def check_replaceable(path: str | Path, *patterns: str, stamped: bool = False) -> None:
@@ -111,7 +111,7 @@ def only_writer(folder: Path) -> Iterator[None]:
         InUseError: if another run is within such a block.
     """
     new = not folder.exists()
-    if not (new or os.access(folder, os.W_OK)):
+    if not new and not os.access(folder, os.W_OK):
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -141,11 +141,11 @@ def check_disk_space(folder: str | Path, needed: int) -> None:
     above = next(each for each in (Path(folder), *Path(folder).absolute().parents) if each.is_dir())
     free = shutil.disk_usage(above).free
     if free < needed:
-        text = (
+        raise OSError(
+            errno.ENOSPC,
             f"Not enough disk space in {above}: {needed:,} bytes are needed and {free:,} are free. "
-            "Free some, or write elsewhere; finished work is kept"
+            "Free some, or write elsewhere; finished work is kept",
         )
-        raise OSError(errno.ENOSPC, text)
 
 
 def file_digest(path: str | Path) -> str:
@@ -213,9 +213,8 @@ def keep(folder: str | Path, make: Callable[..., object], **arguments: object) -
         arguments: plain values; `processes` changes how fast, not what, and does not count.
     """
     counted = {name: value for name, value in arguments.items() if name != "processes"}
-    module = make.__module__
-    recipe = RECIPES.get(module.removeprefix("salib.").split(".")[0])
-    key = {"arguments": counted, "recipe": recipe, SOURCE: source_digest(module)}
+    recipe = RECIPES.get(make.__module__.removeprefix("salib.").split(".")[0])
+    key = {"arguments": counted, "recipe": recipe, SOURCE: source_digest(make.__module__)}
     if not is_kept(folder, key):
         make(folder, **arguments)
         stamp(folder, key)

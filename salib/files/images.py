@@ -37,18 +37,17 @@ def _decoded(path: Path, data: bytes) -> np.ndarray:
     level = cv2.utils.logging.getLogLevel()
     # Of each GeoTIFF it tells the tags it does not know; errors are raised here.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    reason = (
+        "nothing that OpenCV reads: damaged, or a TIFF of more than four bands or in ZSTD, for "
+        "gdal_translate -b 1 -b 2 -b 3 -co COMPRESS=LZW"
+    )
     try:
-        encoded = np.frombuffer(data, np.uint8)
-        image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED) if data else None
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error as error:
-        raise _damaged(path, data, str(error)) from error
+        image, reason = None, str(error)
     finally:
         cv2.utils.logging.setLogLevel(level)
     if image is None:
-        reason = (
-            "nothing that OpenCV reads: damaged, or a TIFF of more than four bands or in ZSTD, for "
-            "gdal_translate -b 1 -b 2 -b 3 -co COMPRESS=LZW"
-        )
         raise _damaged(path, data, reason if data else "empty")
     return image
 

@@ -132,7 +132,11 @@ def run_jobs(
         if failed:
             raise ValueError(failed[0].reason)
         return failed
-    _write_quarantine(quarantine, failed, unit)
+    quarantine.unlink(missing_ok=True)
+    if failed:
+        with atomic_file(quarantine) as part, part.open("w", newline="") as file:
+            names = [(each.name, each.reason) for each in failed]
+            csv.writer(file).writerows([(unit, "reason"), *names])
     if len(failed) > allowed:
         raise ValueError(
             f"{len(failed)} of {len(jobs)} {unit}s failed, more than max_failed = "
@@ -140,15 +144,6 @@ def run_jobs(
             f"Finished {unit}s are kept: run again to resume, or raise max_failed"
         )
     return failed
-
-
-def _write_quarantine(path: Path, failed: Sequence[Outcome], unit: str) -> None:
-    path.unlink(missing_ok=True)
-    if failed:
-        with atomic_file(path) as part, part.open("w", newline="") as file:
-            rows = csv.writer(file)
-            rows.writerow([unit, "reason"])
-            rows.writerows([outcome.name, outcome.reason] for outcome in failed)
 
 
 def _attempt(
@@ -237,8 +232,7 @@ def _executor(
 def _start_process() -> None:
     """Prepare a worker process: one thread of OpenCV, and no life after the parent's."""
     cv2.setNumThreads(1)
-    parent = parent_process()
-    if parent is not None:
+    if parent := parent_process():
         threading.Thread(target=_follow, args=(parent.sentinel,), daemon=True).start()
 
 

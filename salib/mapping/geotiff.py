@@ -51,15 +51,15 @@ class WindowFiles:
         """
         total = np.zeros((rows, cols, self.dim))
         weight = np.zeros((rows, cols, 1))
-        for (down, r), (across, c) in product(
-            _met(self.rows, top, rows), _met(self.cols, left, cols)
-        ):
+        down = [(n, r) for n, r in enumerate(self.rows) if r.meets(top, top + rows)]
+        across = [(n, c) for n, c in enumerate(self.cols) if c.meets(left, left + cols)]
+        for (row, r), (col, c) in product(down, across):
             low, high = max(r.start, top), min(r.stop, top + rows)
             west, east = max(c.start, left), min(c.stop, left + cols)
             here = np.s_[low - top : high - top, west - left : east - left]
             there = np.s_[low - r.start : high - r.start, west - c.start : east - c.start]
-            count = np.outer(weights(r.stop - r.start), weights(c.stop - c.start))[there][..., None]
-            total[here] += np.load(self.path(down, across), mmap_mode="r")[there] * count
+            count = np.outer(weights(r.length), weights(c.length))[there][..., None]
+            total[here] += np.load(self.path(row, col), mmap_mode="r")[there] * count
             weight[here] += count
         return (total / weight).astype(np.float32)
 
@@ -136,9 +136,3 @@ def _to_int8(
 ) -> Shaped[np.ndarray, "dim rows cols"]:
     steps = np.rint(block / scales[:, None, None]).clip(-WIDEST_INT8, WIDEST_INT8)
     return np.where(np.isnan(steps), NO_INT8, steps).astype(np.int8)
-
-
-def _met(axis: list[Stretch], start: int, length: int) -> list[tuple[int, Stretch]]:
-    """Windows that hold patches of a range, with their numbers."""
-    end = start + length
-    return [(n, s) for n, s in enumerate(axis) if s.start < end and s.stop > start]

@@ -61,14 +61,13 @@ def embed_images(
     }
     loaded = load_model(model).to(resolve_device(device))
     vectors: list[list[float]] = []
-    chunk: list[list[Tensor]] = []
+    chunk: list[dict[str, Tensor]] = []
     together = list(zip(*files.values(), strict=True))
     for number, paths in enumerate(together, start=1):
-        chunk.append([read_image(p, name) for name, p in zip(files, paths, strict=True)])
-        held = sum(image.nbytes for images in chunk for image in images)
+        chunk.append({name: read_image(p, name) for name, p in zip(files, paths, strict=True)})
+        held = sum(image.nbytes for images in chunk for image in images.values())
         if held >= CHUNK_BYTES or number == len(together):
-            chunk_metres = {name: metres[name][len(vectors) : number] for name in files}
-            vectors += _embed(loaded, chunk, chunk_metres)
+            vectors += _embed(loaded, chunk, {n: metres[n][len(vectors) : number] for n in files})
             chunk = []
     labels = {name: f"_{name}" if len(files) > 1 else "" for name in files}
     rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}
@@ -85,10 +84,12 @@ def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height wid
     Optical images are RGB; a radar image is RGB with VV in green and VH in blue. Alpha is ignored.
 
     Raises:
-        ValueError: if the sensor is unknown, or the file is missing, damaged or no 8-bit RGB.
+        ValueError: if the sensor is unknown or has no 8-bit images, or the file is missing, damaged
+            or no 8-bit RGB.
     """
-    if sensor not in SENSORS:
-        raise ValueError(f"sensor must be one of {tuple(SENSORS)}, got {sensor!r}")
+    names = tuple(name for name, row in SENSORS.items() if row.dtype == "uint8")
+    if sensor not in names:
+        raise ValueError(f"sensor must be one of {names} for image files, got {sensor!r}")
     if not Path(path).is_file():
         raise ValueError(f"path must be an image file, got {path}")
     bands = read_levels(Path(path))[..., list(SENSORS[sensor].channels)]
@@ -102,21 +103,17 @@ def _measured(path: str | Path) -> float:
 
 
 def _embed(
-    model: ScaleAlibi, images: Sequence[Sequence[Tensor]], gsd_m: Mapping[str, Sequence[float]]
+    model: ScaleAlibi, images: Sequence[Mapping[str, Tensor]], gsd_m: Mapping[str, Sequence[float]]
 ) -> list[list[float]]:
     """Vectors of some images; those of one size go through the model together."""
     sizes: dict[tuple, list[int]] = {}
     for number, views in enumerate(images):
-        sizes.setdefault(tuple(view.shape for view in views), []).append(number)
-    found: list[list[float]] = [[] for _ in images]
+        sizes.setdefault(tuple(view.shape for view in views.values()), []).append(number)
+    vectors: dict[int, list[float]] = {}
     for numbers in sizes.values():
-        views = {
-            name: torch.stack([images[number][place] for number in numbers])
-            for place, name in enumerate(gsd_m)
-        }
+        views = {name: torch.stack([images[n][name] for n in numbers]) for name in gsd_m}
         metres = {name: torch.tensor([gsd_m[name][n] for n in numbers]) for name in gsd_m}
-        vectors = model.embed(views, gsd_m=metres)
-        assert isinstance(vectors, Tensor)
-        for number, vector in zip(numbers, vectors.tolist(), strict=True):
-            found[number] = vector
-    return found
+        embedded = model.embed(views, gsd_m=metres)
+        assert isinstance(embedded, Tensor)
+        vectors |= zip(numbers, embedded.tolist(), strict=True)
+    return [vectors[number] for number in range(len(images))]

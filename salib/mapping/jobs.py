@@ -11,7 +11,6 @@ import numpy as np
 import torch
 
 from salib.files.artifact import atomic_file
-from salib.mapping.align import AlignedRaster
 from salib.mapping.raster import Raster
 from salib.mapping.vectors import embed_window, model_of
 from salib.mapping.windows import Stretch
@@ -28,7 +27,7 @@ class Job:
     """
 
     path: Path
-    views: tuple[Raster | AlignedRaster, ...]
+    views: tuple[Raster, ...]
     model: str
     digest: str
     device: str
@@ -42,7 +41,7 @@ class Job:
 def embed_job(job: Job) -> Path:
     """Embed one window and write its vectors, whole or not at all; note what computed them."""
     side, rows, cols = job.patch_px, job.rows, job.cols
-    width, height = (cols.stop - cols.start) * side, (rows.stop - rows.start) * side
+    width, height = cols.length * side, rows.length * side
     views, gsd_m = {}, {}
     for view in job.views:
         sensor = view.sensor

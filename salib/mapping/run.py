@@ -23,10 +23,10 @@ from salib.files.artifact import (
     source_digest,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
-from salib.mapping.align import AlignedRaster, on_one_grid
 from salib.mapping.geotiff import DTYPES, WindowFiles, write_geotiff
 from salib.mapping.jobs import Job, embed_job, what_ran
 from salib.mapping.raster import Raster
+from salib.mapping.scene import on_one_grid
 from salib.mapping.vectors import model_digest, model_of
 from salib.mapping.windows import in_patches, stretches
 from salib.model.precision import resolve_device, resolve_precision
@@ -87,19 +87,18 @@ def embed_scene(
         OSError: if there is not enough disk space, or a worker was killed.
     """
     out, engine, say = Path(out), engine or Engine(), report or (lambda _: None)
-    _check(out, dtype, engine)
     scenes = {scenes.sensor: scenes} if isinstance(scenes, Raster) else scenes
-    placed = resolve_device(device)
-    folder, digest = str(Path(model).absolute()), model_digest(model)
+    placed, folder, digest = (
+        resolve_device(device),
+        str(Path(model).absolute()),
+        model_digest(model),
+    )
     config = model_of(folder, digest, placed.type).config
-    grid, views = on_one_grid(scenes, config.sensors)
+    views = on_one_grid(scenes, config.sensors)
+    grid = views[0]
     scenes = {name: scenes[name] for name in config.sensors if name in scenes}
     side = config.patch_px
-    if min(grid.width, grid.height) < side:
-        raise ValueError(
-            f"scene must hold a patch of {side} px, got {grid.width} x {grid.height} px in "
-            f"{grid.href}: resample it finer, or use a model with smaller patches"
-        )
+    _check(out, dtype, engine, grid, side)
     window, overlap = in_patches(side, window_px, overlap_px)
     settings = {
         "sensor": "+".join(scenes),
@@ -113,16 +112,12 @@ def embed_scene(
     }
     key = _digest(settings | {"scenes": [asdict(each) for each in scenes.values()]})
     made = {MADE_FROM: _digest({"windows": key, "dtype": dtype}), SOURCE: source_digest(__name__)}
-    if _is_kept(out, made, overwrite, say):
+    if _exists(out, made, overwrite, say):
         return out
     work_dir = out.parent / f".{out.name}.parts"
-    files = WindowFiles(
-        folder=work_dir / key[:16],
-        rows=stretches(grid.height // side, window, overlap),
-        cols=stretches(grid.width // side, window, overlap),
-        dim=config.dim,
-    )
-    jobs = _jobs(files, grid, views, folder, settings)
+    rows, cols = (stretches(n // side, window, overlap) for n in (grid.height, grid.width))
+    files = WindowFiles(folder=work_dir / key[:16], rows=rows, cols=cols, dim=config.dim)
+    jobs = _jobs(files, views, folder, settings)
     with only_writer(work_dir):
         _embed(jobs, engine, files, say)
         _check_data(jobs, files, scenes, say)
@@ -136,7 +131,7 @@ def embed_scene(
     return out
 
 
-def _check(out: Path, dtype: str, engine: Engine) -> None:
+def _check(out: Path, dtype: str, engine: Engine, grid: Raster, patch_px: int) -> None:
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(
             f"out must end in .tif or .tiff for a map, got {out}: GDAL, rasterio and xarray read a "
@@ -146,11 +141,14 @@ def _check(out: Path, dtype: str, engine: Engine) -> None:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
     if engine.name == "threads":
         raise ValueError("engine must be processes or dask for embedding, got threads")
+    if min(grid.width, grid.height) < patch_px:
+        raise ValueError(
+            f"scene must hold a patch of {patch_px} px, got {grid.width} x {grid.height} px in "
+            f"{grid.href}: resample it finer, or use a model with smaller patches"
+        )
 
 
-def _is_kept(
-    out: Path, made: dict[str, str], overwrite: bool, say: Callable[[str], object]
-) -> bool:
+def _exists(out: Path, made: dict[str, str], overwrite: bool, say: Callable[[str], object]) -> bool:
     """Whether `out` is the map asked for; anything else there is refused, or to be replaced."""
     if not out.exists():
         return False
@@ -179,13 +177,10 @@ def _embed(
     jobs: Sequence[Job], engine: Engine, files: WindowFiles, say: Callable[[str], object]
 ) -> None:
     """Embed the windows that no earlier call has finished."""
-    waiting = unfinished(jobs)
+    waiting, (rows, cols) = unfinished(jobs), files.shape
     done = len(jobs) - len(waiting)
-    rows, cols = files.shape
     say(f"{rows} x {cols} patches of {files.dim} numbers, {len(jobs)} windows, {done} done earlier")
-    patches = rows * cols
-    for job in waiting:
-        patches += (job.rows.stop - job.rows.start) * (job.cols.stop - job.cols.start)
+    patches = rows * cols + sum(job.rows.length * job.cols.length for job in waiting)
     check_disk_space(files.folder, 4 * files.dim * patches)
     for job in waiting:
         job.path.parent.mkdir(parents=True, exist_ok=True)
@@ -194,8 +189,7 @@ def _embed(
 
 def _jobs(
     files: WindowFiles,
-    grid: Raster,
-    views: tuple[Raster | AlignedRaster, ...],
+    views: tuple[Raster, ...],
     model: str,
     settings: dict[str, Any],
 ) -> list[Job]:
@@ -206,7 +200,7 @@ def _jobs(
     for (down, rows), (across, cols) in product(enumerate(files.rows), enumerate(files.cols)):
         middle = (cols.start + cols.stop) * side / 2, (rows.start + rows.stop) * side / 2
         place = {"path": files.path(down, across), "rows": rows, "cols": cols}
-        jobs.append(Job(**place, gsd_m=grid.gsd_at(*middle), **common))
+        jobs.append(Job(**place, gsd_m=views[0].gsd_at(*middle), **common))
     return jobs
 
 

@@ -1,19 +1,26 @@
-"""A raster that is to be embedded: whether it has a place, the bands and the values for it."""
+"""Rasters to be embedded: whether they have a place, bands and values, and go together."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
 import rasterio
+from affine import Affine
+from rasterio.coords import disjoint_bounds
+from rasterio.crs import CRS
 from rasterio.enums import ColorInterp
+from rasterio.errors import CRSError
+from rasterio.transform import array_bounds
+from rasterio.warp import transform_bounds
 
-from salib.config import SENSORS
+from salib.config import SENSORS, Sensor
 from salib.curate.rasters.remote import is_remote
 from salib.mapping.ground import ground_gsd_m
-from salib.mapping.raster import Raster, opened
+from salib.mapping.raster import AlignedRaster, Raster, opened
+from salib.model.views import check_fusible
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
 
@@ -32,12 +39,13 @@ def open_scene(
 
     Args:
         href: path or address of a raster that GDAL reads, with a CRS and an affine transform.
-        sensor: "radar", "lores" or "hires".
-        bands: VV and VH, or red, green and blue, by number; by default the first ones, of a file
-            that has no other bands but opacity.
+        sensor: a name of `salib.config.SENSORS`.
+        bands: the sensor's bands by number; by default the first ones, of a file that has no other
+            bands but opacity.
         level_255: value that becomes level 255; 0 stays 0. Needed unless the file holds 8-bit
-            levels, or radar amplitudes of 16 bits, which become levels as in curation (D12).
-        gsd_m: metres of ground a pixel; by default measured from the file's coordinates.
+            levels, or radar amplitudes of 16 bits, which become levels as in curation (D12). Not
+            for "s2", whose 16 bits are reflectance x 10,000 and 0 where there is no data.
+        gsd_m: metres of ground per pixel; by default measured from the file's coordinates.
         attribution: by default what the file's tags say.
         procedural: also true where a tag, or a STAC item beside the file, says so.
 
@@ -53,8 +61,9 @@ def open_scene(
             raise ValueError(f"{name} must be positive and finite, got {value}")
     with opened(href) as file:
         _check_place(file, href)
-        numbers = _check_bands(file, href, sensor, bands)
-        _check_values({file.dtypes[number - 1] for number in numbers}, href, sensor, level_255)
+        numbers = _check_bands(file, href, SENSORS[sensor], bands)
+        kinds = {file.dtypes[number - 1] for number in numbers}
+        _check_values(kinds, href, SENSORS[sensor], level_255)
         tags = {name.lower(): value for name, value in file.tags().items()}
         made_up = procedural or tags.get("procedural", "").lower() in ("true", "yes", "1")
         made_up = made_up or _says_procedural(href)
@@ -75,8 +84,55 @@ def open_scene(
         )
 
 
+def on_one_grid(scenes: Mapping[str, Raster], order: Sequence[str]) -> tuple[Raster, ...]:
+    """Scenes on the grid of the first, in the order in which they are fused.
+
+    Args:
+        scenes: by sensor.
+        order: the model's sensors.
+
+    Raises:
+        ValueError: if a scene is of another sensor than stated or of none of the model's, they
+            cannot be fused, a pixel size is stated that the grid contradicts, or they do not
+            overlap.
+    """
+    for name, scene in scenes.items():
+        if scene.sensor != name:
+            raise ValueError(f"scenes must be by their own sensor, got {scene.sensor!r} as {name}")
+        if name not in order:
+            raise ValueError(
+                f"sensor must be one of the model's, {', '.join(order)}, got {name!r}: choose one, "
+                "or another model"
+            )
+    if not scenes:
+        raise ValueError("scenes must be of one sensor or more, got an empty mapping")
+    check_fusible(tuple(scenes), tuple(order))
+    grid, *others = (scenes[name] for name in order if name in scenes)
+    for scene in others:
+        if scene.gsd_m is not None:
+            raise ValueError(
+                f"gsd_m must be stated for {grid.sensor} alone, got {scene.gsd_m:g} for "
+                f"{scene.sensor}, which is resampled to the grid of {grid.sensor}"
+            )
+        if not _overlap(scene, grid):
+            raise ValueError(
+                f"scenes must overlap, got {scene.sensor} {scene.href} on other ground than "
+                f"{grid.sensor} {grid.href}: choose scenes of one area"
+            )
+    return grid, *(AlignedRaster(**vars(scene), grid=grid) for scene in others)
+
+
+def _overlap(scene: Raster, grid: Raster) -> bool:
+    bounds, other = (array_bounds(r.height, r.width, Affine(*r.transform)) for r in (scene, grid))
+    try:
+        inside = transform_bounds(CRS.from_wkt(scene.crs), CRS.from_wkt(grid.crs), *bounds)
+    except CRSError:  # the one's coordinates do not reach the other
+        return False
+    return bool(np.isfinite(inside).all()) and not disjoint_bounds(inside, other)
+
+
 def image_gsd_m(path: str | Path) -> float:
-    """Metres of ground a pixel in the middle of a georeferenced image.
+    """Metres of ground per pixel in the middle of a georeferenced image.
 
     Raises:
         ValueError: if it is not georeferenced, or its pixels are not square on the ground.
@@ -87,7 +143,7 @@ def image_gsd_m(path: str | Path) -> float:
         if not _has_place(file):
             raise ValueError(
                 f"gsd_m must be given for an image without coordinates, got {path}: state the "
-                "metres of ground a pixel with --gsd-m"
+                "metres of ground per pixel with --gsd-m"
             )
         middle = {"col": file.width / 2, "row": file.height / 2}
         return ground_gsd_m(file.crs.to_wkt(), file.transform, **middle)
@@ -110,10 +166,10 @@ def _check_place(file: rasterio.DatasetReader, href: str) -> None:
 
 
 def _check_bands(
-    file: rasterio.DatasetReader, href: str, sensor: str, bands: Sequence[int] | None
+    file: rasterio.DatasetReader, href: str, sensor: Sensor, bands: Sequence[int] | None
 ) -> tuple[int, ...]:
-    names = SENSORS[sensor].bands
-    rule = f"scene must have {len(names)} bands ({', '.join(names)}) for sensor {sensor}"
+    names = sensor.bands
+    rule = f"scene must have {len(names)} bands ({', '.join(names)}) for sensor {sensor.name}"
     if bands is None:
         opaque = [c for c in file.colorinterp if c != ColorInterp.alpha]
         if len(opaque) != len(names):
@@ -128,14 +184,25 @@ def _check_bands(
     return tuple(bands)
 
 
-def _check_values(kinds: set[str], href: str, sensor: str, level_255: float | int | None) -> None:
-    levels = {"uint8"} if sensor != "radar" else {"uint8", "uint16"}
+def _check_values(
+    kinds: set[str], href: str, sensor: Sensor, level_255: float | int | None
+) -> None:
     kind = " and ".join(sorted(kinds))
     if any(np.dtype(name).kind not in "uif" for name in kinds):
         raise ValueError(f"scene must hold real numbers, got {kind} in {href}")
+    if sensor.dtype != "uint8":
+        if level_255 is not None:
+            raise ValueError(f"level_255 must not be given for {sensor.name}, got {level_255}")
+        if kinds != {sensor.dtype}:
+            raise ValueError(
+                f"scene must hold {sensor.dtype}, reflectance x {sensor.full_scale:,.0f}, for "
+                f"sensor {sensor.name}, got {kind} in {href}: convert it (gdal_translate -ot "
+                "UInt16, with -scale 0 1 0 10000 from reflectance)"
+            )
+    levels = {"uint8", "uint16"} if sensor.radar else {sensor.dtype}
     if level_255 is None and not (len(kinds) == 1 and kinds <= levels):
         what, then = "8-bit levels", "such as 2000 for Sentinel-2 L2A, a reflectance of 0.2"
-        if sensor == "radar":
+        if sensor.radar:
             what += " or 16-bit amplitudes"
             then = "backscatter, in decibels above all, first needs curate.rasters.mosaic.amplitude"
         raise ValueError(
@@ -147,8 +214,8 @@ def _check_values(kinds: set[str], href: str, sensor: str, level_255: float | in
 def _version(href: str) -> tuple[int, ...]:
     if is_remote(href):
         return ()
-    found = Path(href).stat()
-    return found.st_size, found.st_mtime_ns
+    status = Path(href).stat()
+    return status.st_size, status.st_mtime_ns
 
 
 def _says_procedural(href: str) -> bool:

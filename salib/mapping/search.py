@@ -63,12 +63,8 @@ def similar(
                 f"query must be a vector for an array, which has no coordinates, got {query}: take "
                 "embeddings[:, row, col]"
             )
-        array = embeddings
-        score = _scores(
-            lambda row, col, rows, cols: array[:, row : row + rows, col : col + cols],
-            array.shape[1:],
-            _unit(query, len(array)),
-        )
+        array, unit = embeddings, _unit(query, len(embeddings))
+        score = _scores(lambda r, c, h, w: array[:, r : r + h, c : c + w], array.shape[1:], unit)
         return Similarity(score, _best(score, top, apart), None)
     try:
         with rasterio.open(embeddings) as file:
@@ -151,8 +147,6 @@ def _best(score: Float32[np.ndarray, "rows cols"], top: int, apart: int) -> pd.D
 
 
 def _with_degrees(places: pd.DataFrame, crs: str, transform: Affine) -> pd.DataFrame:
-    if places.empty:
-        return places.assign(lon=[], lat=[])
     x, y = xy(transform, places["row"].to_numpy(), places["col"].to_numpy())
     lon, lat = to_lonlat(crs, x, y)
     return places.assign(lon=lon, lat=lat)

@@ -12,6 +12,15 @@ class Stretch(NamedTuple):
     start: int
     stop: int
 
+    @property
+    def length(self) -> int:
+        """How many patches."""
+        return self.stop - self.start
+
+    def meets(self, start: int, stop: int) -> bool:
+        """Whether it holds patches of a range."""
+        return self.start < stop and self.stop > start
+
 
 def stretches(patches: int, window: int, overlap: int) -> list[Stretch]:
     """Windows of one size along an axis, evenly spaced, that share at least `overlap` patches.

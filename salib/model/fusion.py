@@ -1,7 +1,7 @@
-"""The models of Fig. 1: one encoder a sensor, cross-encoders that fuse them, one decoder."""
+"""The models of Fig. 1: one encoder per sensor, cross-encoders that fuse them, one decoder."""
 
 from collections.abc import Mapping
-from typing import Any, Unpack, overload
+from typing import Unpack, overload
 
 import numpy as np
 import torch
@@ -42,12 +42,8 @@ class ScaleAlibi(nn.Module):
         self.register_buffer("fixed_slopes", slopes, persistent=False)
         if config.learn_slopes:
             self.log_slopes = nn.Parameter(slopes.log())
-        self.encoders = nn.ModuleDict(
-            {
-                n: Encoder(config, levels[n], half if SENSORS[n].radar else config.depth)
-                for n in levels
-            }
-        )
+        depths = {n: half if SENSORS[n].radar else config.depth for n in levels}
+        self.encoders = nn.ModuleDict({n: Encoder(config, levels[n], depths[n]) for n in levels})
         self.cross_encoders = nn.ModuleDict(
             {n: Transformer(dim, heads, half, cross=True) for n in config.sensors[1:]}
         )
@@ -55,13 +51,9 @@ class ScaleAlibi(nn.Module):
         self.projections = nn.ModuleDict({n: nn.Linear(dim, dim) for n in levels})
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.target_values = target_values(config)
-        self.decoder = Decoder(
-            dim,
-            config.decoder_dim,
-            config.decoder_heads,
-            config.decoder_depth,
-            sum(self.target_values.values()),
-        )
+        values = sum(self.target_values.values())
+        sizes = (config.decoder_dim, config.decoder_heads, config.decoder_depth)
+        self.decoder = Decoder(dim, *sizes, values)
 
     def forward(
         self,
@@ -77,8 +69,8 @@ class ScaleAlibi(nn.Module):
         joint = self.fuse(encoded)
         target = targets(self.config, pixels)
         first = self.config.sensors[0]
-        place = decoder_positions(self.config, pixels[first])
-        predicted = self.decoder(joint.x, masks[first].keep, place)
+        positions = decoder_positions(self.config, pixels[first])
+        predicted = self.decoder(joint.x, masks[first].keep, positions)
         widths = [self.target_values[n] for n in target]
         return Pretraining(
             projections={n: self.projections[n](pooled[n]) for n in pooled},
@@ -90,9 +82,9 @@ class ScaleAlibi(nn.Module):
 
     def encoder(self, sensor: str) -> Encoder:
         """The encoder of one sensor."""
-        found = self.encoders[sensor]
-        assert isinstance(found, Encoder)
-        return found
+        encoder = self.encoders[sensor]
+        assert isinstance(encoder, Encoder)
+        return encoder
 
     def tokenize(
         self,
@@ -126,11 +118,10 @@ class ScaleAlibi(nn.Module):
 
     def geometry(self, queries: Tokens, keys: Tokens) -> Geometry:
         """What distance between two streams costs, Eq. (2); made once, shared by their layers."""
-        config = self.config
-        places = (queries.xy, keys.xy, self.slopes, config.reference_m)
-        function = config.position if callable(config.position) else None
-        options: dict[str, Any] = {"impl": self.impl, "sink": config.sink, "function": function}
-        return Geometry(*places, **options, used=self.attention_used)
+        position, options = self.config.position, {"impl": self.impl, "sink": self.config.sink}
+        function = position if callable(position) else None
+        where = (queries.xy, keys.xy, self.slopes, self.config.reference_m)
+        return Geometry(*where, **options, function=function, used=self.attention_used)
 
     def encode(self, sensor: str, tokens: Tokens) -> Tokens:
         """One sensor's encodings of the tokens that it is shown."""
@@ -144,7 +135,7 @@ class ScaleAlibi(nn.Module):
         device = self.log_scale.device
         pixels = self.encoder(sensor).standardise(view.images.to(device).float())
         if not bool(pixels.isfinite().all()):
-            raise ValueError(f"images must be finite levels, got NaN or infinity of {sensor}")
+            raise ValueError(f"images must be finite pixel values, got NaN or infinity of {sensor}")
         if view.valid is not None:
             pixels = pixels.masked_fill(~view.valid[:, None].to(device), 0.0)
         gsd_m = view.gsd_m.to(device)
@@ -154,21 +145,22 @@ class ScaleAlibi(nn.Module):
         return self.encode(sensor, tokens if keep is None else tokens.take(keep.to(device)))
 
     def pool(self, sensor: str, tokens: Tokens) -> Float[Tensor, "batch dim"]:
-        """One vector an image: mean of the tokens, then a feed-forward."""
+        """One vector per image: mean of the tokens, then a feed-forward."""
         return self.pool_heads[sensor](tokens.x.mean(dim=1))
 
     def fuse(self, encoded: Mapping[str, Tokens]) -> Tokens:
         """Joint encoding at the radar tokens' positions (D7, D8, D9, D17).
 
         Args:
-            encoded: tokens of radar and of the sensors fused into it, all or the first of them.
+            encoded: tokens of radar and of the sensors fused into it; or of one alone, as it is.
         """
-        joint = encoded[self.config.sensors[0]]
-        own = self.geometry(joint, joint)
-        for name in self.config.sensors[1 : len(encoded)]:
+        first, *others = (name for name in self.config.sensors if name in encoded)
+        joint = encoded[first]
+        here = self.geometry(joint, joint)
+        for name in others:
             context = encoded[name]
             cross = self.cross_encoders[name]
-            x = cross(joint.x, own, context.x, self.geometry(joint, context))
+            x = cross(joint.x, here, context.x, self.geometry(joint, context))
             joint = Tokens(x, joint.xy)
         return joint
 
@@ -233,19 +225,18 @@ class ScaleAlibi(nn.Module):
         if tokens and pooled:
             raise ValueError("pooled must not be given with tokens: it makes one vector per image")
         views = checked_views(images, sensor, gsd_m, self.config)
-        several, found = len(views) > 1, []
+        several, results = len(views) > 1, []
         for part in in_parts(views, self.config, batch):
-            encoded = {name: self.encode_view(name, view) for name, view in part.items()}
-            seen = self.fuse(encoded) if several else encoded[next(iter(views))]
-            if pooled and not several:
-                found.append(self.pool(next(iter(views)), seen).float())
+            seen = self.fuse({name: self.encode_view(name, view) for name, view in part.items()})
+            x = seen.x.float()
+            if tokens:
+                results.append((x, seen.xy.expand(len(x), -1, -1)))
+            elif pooled and not several:
+                results.append((self.pool(next(iter(views)), seen).float(),))
             else:
-                x = seen.x.float()
-                found.append(Tokens(x, seen.xy.expand(len(x), -1, -1)) if tokens else x.mean(dim=1))
-        if not tokens:
-            return torch.cat(found)
-        x = torch.cat([part.x for part in found])
-        return Tokens(x, torch.cat([part.xy for part in found])) if several else x
+                results.append((x.mean(dim=1),))
+        x, *xy = (torch.cat(each) for each in zip(*results, strict=True))
+        return Tokens(x, *xy) if tokens and several else x
 
 
 def build_model(config: ModelConfig, seed: int) -> ScaleAlibi:

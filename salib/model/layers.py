@@ -5,7 +5,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from salib.attention import Geometry, attend_with
+from salib.attention import Geometry, attend
 from salib.config import Levels, ModelConfig
 
 
@@ -34,7 +34,7 @@ class Attention(nn.Module):
             rearrange(tokens, "b n (h d) -> b h n d", h=self.heads)
             for tokens in (self.queries(x), *self.keys_values(context).chunk(2, dim=-1))
         )
-        mixed = attend_with(q, k.to(q.dtype), v.to(q.dtype), geometry)
+        mixed = attend(q, k.to(q.dtype), v.to(q.dtype), geometry)
         return self.out(rearrange(mixed, "b h n d -> b n (h d)"))
 
 
@@ -119,7 +119,7 @@ class Encoder(nn.Module):
     def standardise(
         self, images: Float[Tensor, "batch bands height width"]
     ) -> Float[Tensor, "batch bands height width"]:
-        """Levels to mean 0 and standard deviation 1 over the training data (D13).
+        """Pixel values to mean 0 and standard deviation 1 over the training data (D13).
 
         Raises:
             ValueError: if the image has another number of bands than the encoder.
@@ -146,10 +146,10 @@ class Decoder(nn.Module):
         self,
         x: Float[Tensor, "batch kept dim"],
         keep: Tensor,
-        place: Float[Tensor, "batch tokens decoder_dim"],
+        positions: Float[Tensor, "batch tokens decoder_dim"],
     ) -> Float[Tensor, "batch tokens values"]:
         """Put tokens where they belong, a mask token elsewhere, and decode without a bias."""
         x = self.decoder_embed(x)
         index = keep.unsqueeze(-1).expand_as(x)
-        whole = self.mask_token.to(x.dtype).expand_as(place).scatter(1, index, x)
-        return self.decoder_pred(self.transformer(whole + place, None))
+        whole = self.mask_token.to(x.dtype).expand_as(positions).scatter(1, index, x)
+        return self.decoder_pred(self.transformer(whole + positions, None))

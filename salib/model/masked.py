@@ -26,23 +26,23 @@ class Pretraining:
 
 def targets(config: ModelConfig, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Patches to reconstruct, all on the coarse grid (D5), before normalisation of Eq. (5)."""
-    shape, found = pixels[config.sensors[0]].shape[-2:], {}
+    shape, patches = pixels[config.sensors[0]].shape[-2:], {}
     on_grid = [name for name in config.sensors if SENSORS[name].factor == 1]
     for name in (*on_grid, *(name for name in config.sensors if name not in on_grid)):
         image, factor = pixels[name], SENSORS[name].factor
         if factor > 1 and config.hires_target == "area":
             image, factor = F.interpolate(image, shape, mode="area"), 1
-        found[name] = patchify(image, factor * config.patch_px)
-    return found
+        patches[name] = patchify(image, factor * config.patch_px)
+    return patches
 
 
 def target_values(config: ModelConfig) -> dict[str, int]:
     """Numbers per coarse patch that the decoder predicts of each sensor."""
-    found = {}
+    values = {}
     for name, levels in config.sensor_levels.items():
         side = SENSORS[name].factor if config.hires_target == "full" else 1
-        found[name] = len(levels.mean) * (config.patch_px * side) ** 2
-    return found
+        values[name] = len(levels.mean) * (config.patch_px * side) ** 2
+    return values
 
 
 def draw_masks(
@@ -53,8 +53,8 @@ def draw_masks(
     for name in config.sensors:
         factor = SENSORS[name].factor
         ratio = config.mask_ratio if factor == 1 else config.hires_mask_ratio
-        shape = {"rows": rows, "cols": cols, "factor": factor}
-        masks[name] = draw_mask(batch, **shape, mask_ratio=ratio, generator=generator)
+        options = {"mask_ratio": ratio, "factor": factor, "generator": generator}
+        masks[name] = draw_mask(batch, rows=rows, cols=cols, **options)
     return masks
 
 

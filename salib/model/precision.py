@@ -6,6 +6,8 @@ import torch
 
 from salib.config import PRECISIONS
 
+HALF = ("avx512_bf16", "amx_bf16", "bf16")
+
 
 def resolve_precision(precision: str, device: torch.device) -> Literal["float32", "bf16"]:
     """What "auto" stands for: "bf16" where the device multiplies bfloat16 itself.
@@ -27,8 +29,7 @@ def multiplies_bfloat16(device: torch.device) -> bool:
     """
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    found = torch.cpu.get_capabilities()
-    return any(found.get(name) for name in ("avx512_bf16", "amx_bf16", "bf16"))
+    return any(torch.cpu.get_capabilities().get(name) for name in HALF)
 
 
 def resolve_device(device: str) -> torch.device:
@@ -50,10 +51,10 @@ def instructions(device: torch.device) -> str:
     """What the device multiplies with: a GPU's name, or the processor's vector instructions."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
-    found = torch.cpu.get_capabilities()
-    widest = [name for name in ("avx512_f", "avx2", "sve256", "neon") if found.get(name)][:1]
-    half = [name for name in ("avx512_bf16", "amx_bf16", "bf16") if found.get(name)]
-    return " ".join(widest + half) or str(found.get("architecture", "cpu"))
+    capable = torch.cpu.get_capabilities()
+    widest = [name for name in ("avx512_f", "avx2", "sve256", "neon") if capable.get(name)][:1]
+    half = [name for name in HALF if capable.get(name)]
+    return " ".join(widest + half) or str(capable.get("architecture", "cpu"))
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -1,4 +1,4 @@
-"""Tokens that carry their place, and the masks that choose among them."""
+"""Tokens that carry their position, and the masks that choose among them."""
 
 from dataclasses import dataclass
 
@@ -22,7 +22,7 @@ class Tokens:
     xy: Float[Tensor, "#batch tokens 2"]
 
     def take(self, keep: Int[Tensor, "batch kept"]) -> "Tokens":
-        """The kept tokens, features and places together."""
+        """The kept tokens, features and positions together."""
         index = keep.unsqueeze(-1)
         return Tokens(
             self.x.gather(1, index.expand(-1, -1, self.x.shape[-1])),
@@ -36,7 +36,7 @@ class Mask:
 
     Attributes:
         keep: indices of the patches that the encoder sees, on its own grid.
-        hidden: True where the decoder must guess, on the coarse (radar, lores) grid.
+        hidden: True where the decoder must reconstruct, on the coarse (radar, lores) grid.
     """
 
     keep: Int[Tensor, "batch kept"]
@@ -69,7 +69,7 @@ def draw_mask(
     factor: int = 1,
     generator: torch.Generator,
 ) -> Mask:
-    """Hide a fraction of the coarse grid; each coarse patch is `factor` x `factor` own patches.
+    """Hide a fraction of the coarse grid; each coarse patch is `factor` x `factor` patches.
 
     Drawn on the ground, so a finer grid hides the same share of ground in blocks (D6).
     """

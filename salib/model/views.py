@@ -29,7 +29,7 @@ class Options(TypedDict, total=False):
 class View:
     """Images of one sensor and the metres of ground per pixel of each.
 
-    Where `valid` is False a pixel has no data; it takes the sensor's mean level.
+    Where `valid` is False a pixel has no data; it takes the sensor's mean.
     """
 
     images: Float[Tensor, "batch bands height width"] | Tensor
@@ -139,12 +139,8 @@ def in_parts(
     """
     if batch is not None and batch < 1:
         raise ValueError(f"batch must be at least 1, got {batch}")
-    step = batch or _images_at_once(views, config)
-    for start in range(0, max(1, len(next(iter(views.values())).images)), step):
-        yield {name: view.part(slice(start, start + step)) for name, view in views.items()}
-
-
-def _images_at_once(views: Mapping[str, View], config: ModelConfig) -> int:
     pixels = sum(view.images.shape[-2] * view.images.shape[-1] for view in views.values())
     tokens = max(1, pixels // config.patch_px**2)
-    return max(1, ACTIVATION_BYTES // (tokens * config.dim * BYTES_PER_VALUE))
+    step = batch or max(1, ACTIVATION_BYTES // (tokens * config.dim * BYTES_PER_VALUE))
+    for start in range(0, max(1, len(next(iter(views.values())).images)), step):
+        yield {name: view.part(slice(start, start + step)) for name, view in views.items()}

@@ -4,14 +4,14 @@ import io
 
 import cv2
 import numpy as np
-from jaxtyping import Shaped, UInt16
+from jaxtyping import Shaped
 from PIL import Image
 
 ENCODINGS = ("png", "webp")
 
 _ENDS = {"png": b"IEND", "jpeg": b"\xff\xd9"}
-_TO_CV2 = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
-_FROM_CV2 = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+_SWAP = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
+"""Of red and blue, there and back."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
@@ -29,19 +29,24 @@ def image_format(data: bytes) -> str | None:
 def encode(image: Shaped[np.ndarray, "height width bands"], encoding: str) -> bytes:
     """Lossless bytes of an image; "webp" is a quarter smaller, "png" opens everywhere.
 
-    Images of 16 bits are PNG in either case, see `encode_bands`.
+    Images of 16 bits are PNG in grey in either case, bands one below the other.
 
     Raises:
-        ValueError: for another encoding, or a number of bands that it does not hold.
+        ValueError: for another encoding, a number of bands that it does not hold, or an image of 16
+            bits that is not square, so that the number of bands could not be read back.
     """
     if encoding not in ENCODINGS:
         raise ValueError(f"encoding must be one of {', '.join(ENCODINGS)}, got {encoding!r}")
     if image.dtype == np.uint16:
-        return encode_bands(image)
-    if image.shape[2] not in _TO_CV2:
+        height, width, _ = image.shape
+        if height != width:
+            raise ValueError(f"image of 16 bits must be square, got {height} x {width} px")
+        stacked = np.ascontiguousarray(image.transpose(2, 0, 1)).reshape(-1, width)
+        return cv2.imencode(".png", stacked)[1].tobytes()
+    if image.shape[2] not in _SWAP:
         raise ValueError(f"image must have 3 or 4 bands, got {image.shape[2]}")
     if encoding == "png":
-        return cv2.imencode(".png", cv2.cvtColor(image, _TO_CV2[image.shape[2]]))[1].tobytes()
+        return cv2.imencode(".png", cv2.cvtColor(image, _SWAP[image.shape[2]]))[1].tobytes()
     buffer = io.BytesIO()
     # `exact` keeps the colour of transparent pixels, `method` 0 and `quality` 0 are the fastest.
     options = {"lossless": True, "method": 0, "quality": 0, "exact": True}
@@ -49,27 +54,14 @@ def encode(image: Shaped[np.ndarray, "height width bands"], encoding: str) -> by
     return buffer.getvalue()
 
 
-def encode_bands(image: UInt16[np.ndarray, "height width bands"]) -> bytes:
-    """Lossless PNG in 16-bit grey of any number of bands, one below the other.
-
-    Raises:
-        ValueError: if the image is not square, so that the number of bands could not be read back.
-    """
-    height, width, _ = image.shape
-    if height != width:
-        raise ValueError(f"image of 16 bits must be square, got {height} x {width} px")
-    stacked = np.ascontiguousarray(image.transpose(2, 0, 1)).reshape(-1, width)
-    return cv2.imencode(".png", stacked)[1].tobytes()
-
-
 def decode(data: bytes) -> Shaped[np.ndarray, "height width bands"]:
     """Pixel values of an encoded image, whatever the archive says it holds.
 
-    Of 8 bits in RGB(A) order; of 16 bits the bands that `encode_bands` was given.
+    Of 8 bits in RGB(A) order; of 16 bits the bands that `encode` was given.
 
     Raises:
-        ValueError: if the bytes are no whole PNG, JPEG or WebP image of 8 bits, or what
-            `encode_bands` makes.
+        ValueError: if the bytes are no whole PNG, JPEG or WebP image of 8 bits, or what `encode`
+            makes of 16.
     """
     kind = image_format(data)
     if kind is None:
@@ -88,4 +80,4 @@ def decode(data: bytes) -> Shaped[np.ndarray, "height width bands"]:
         )
     if pixels.ndim == 2:
         return pixels[..., None]
-    return cv2.cvtColor(pixels, _FROM_CV2[pixels.shape[2]])
+    return cv2.cvtColor(pixels, _SWAP[pixels.shape[2]])

@@ -2,7 +2,7 @@
 
 import io
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -44,16 +44,13 @@ class Pyramid:
         """RGBA of a tile; a mean is weighted by alpha, and transparent where a tile is absent."""
         if tile.z >= self.lowest:
             return _with_alpha(self.archive.get(*tile))
-        whole = None
-        for child in self.zooms[tile.z][tile]:
-            image = self.image(child).astype(np.float32)
-            height, width = image.shape[:2]
-            if whole is None:
-                whole = np.zeros((2 * height, 2 * width, 4), np.float32)
+        children = {c: self.image(c).astype(np.float32) for c in self.zooms[tile.z][tile]}
+        height, width = next(iter(children.values())).shape[:2]
+        whole = np.zeros((2 * height, 2 * width, 4), np.float32)
+        for child, image in children.items():
             top, left = (child.y - 2 * tile.y) * height, (child.x - 2 * tile.x) * width
             image[..., :3] *= image[..., 3:] / 255
             whole[top : top + height, left : left + width] = image
-        assert whole is not None
         half = whole.reshape(len(whole) // 2, 2, -1, 2, 4).mean(axis=(1, 3))
         half[..., :3] *= 255 / np.maximum(half[..., 3:], 1e-6)
         return half.round().clip(0, 255).astype(np.uint8)
@@ -77,17 +74,12 @@ def overviews(paths: Mapping[str, Path], *, max_bytes: int = MAP_BYTES) -> dict[
     first = min(pyramid.first for pyramid in pyramids.values())
     shown: dict[str, list[tuple[TileId, bytes]]] = {name: [] for name in paths}
     for zoom in range(first, max(max(pyramid.zooms) for pyramid in pyramids.values()) + 1):
-        level, room = [], max_bytes
-        for name, tile, data in _lossy(pyramids, zoom):
-            level.append((name, tile, data))
-            room -= len(data)
-            if room < 0:
-                break
-        if room < 0:
+        level = _lossy(pyramids, zoom, max_bytes)
+        if level is None:
             break
-        max_bytes = room
         for name, tile, data in level:
             shown[name].append((tile, data))
+            max_bytes -= len(data)
     if not all(shown.values()):
         raise ValueError(f"max_bytes must hold the tiles of zoom {first}, got {max_bytes}")
     return {name: _packed(pyramids[name].archive, tiles) for name, tiles in shown.items()}
@@ -101,12 +93,20 @@ def _with_alpha(image: UInt8[np.ndarray, "height width _"]) -> UInt8[np.ndarray,
     return np.concatenate([np.broadcast_to(image[..., -3:], (*image.shape[:2], 3)), opaque], axis=2)
 
 
-def _lossy(pyramids: Mapping[str, Pyramid], zoom: int) -> Iterator[tuple[str, TileId, bytes]]:
+def _lossy(
+    pyramids: Mapping[str, Pyramid], zoom: int, room: int
+) -> list[tuple[str, TileId, bytes]] | None:
+    """WebP images of a zoom; None if they take more bytes than `room`."""
+    images = []
     for name, pyramid in pyramids.items():
         for tile in pyramid.zooms.get(zoom, ()):
             buffer = io.BytesIO()
             Image.fromarray(pyramid.image(tile)).save(buffer, "webp", quality=QUALITY, method=4)
-            yield name, tile, buffer.getvalue()
+            images.append((name, tile, buffer.getvalue()))
+            room -= len(images[-1][2])
+            if room < 0:
+                return None
+    return images
 
 
 def _packed(archive: Archive, tiles: list[tuple[TileId, bytes]]) -> bytes:

@@ -15,34 +15,36 @@ import torch
 from torch import Tensor
 
 from salib.files.artifact import (
-    InUseError,
     atomic_file,
     check_disk_space,
     clear_parts,
     code_remark,
     differences,
-    is_kept,
-    only_writer,
 )
 from salib.model import ScaleAlibi
 
 STATE = "state.pt"
-STORED = ("key", "ran_on", "rows", "seconds", "instructions", "attention")
-STORED += ("model", "optimizer", "best")
+STORED = [
+    "key",
+    "ran_on",
+    "rows",
+    "seconds",
+    "instructions",
+    "attention",
+    "model",
+    "optimizer",
+    "best",
+]
 SAVE_EVERY_S = 600.0
 
 
 class StoppedRun(KeyboardInterrupt):
-    """A run that a signal stopped between two steps, after its state was saved.
+    """A run that signal number `signal` stopped between two steps, after its state was saved."""
 
-    Attributes:
-        signal: number of the signal.
-    """
-
-    def __init__(self, text: str, number: int) -> None:
+    def __init__(self, text: str, signal: int) -> None:
         """Say at which step it stopped and by which signal."""
         super().__init__(text)
-        self.signal = number
+        self.signal = signal
 
 
 @contextmanager
@@ -94,20 +96,29 @@ class Checkpoint:
         self.best: dict[str, Tensor] | None = None
         self._path, self._key, self._ran_on = folder / STATE, key, ran_on
         self._model, self.optimizer = model, optimizer
-        self._earlier_s = 0.0
-        if self._path.is_file():
-            self._restore()
         self._began = self._saved = time.perf_counter()
+        if state := _load(self._path):
+            model.load_state_dict(state["model"])
+            model.attention_used.update(state["attention"])
+            optimizer.load_state_dict(state["optimizer"])
+            self.rows, self.instructions = state["rows"], state["instructions"]
+            best = state["best"]
+            self.best = best and {name: value.clone() for name, value in best.items()}
+            self._began -= state["seconds"]
 
     @property
     def seconds(self) -> float:
         """Time spent so far; what an interrupted run lost does not count."""
-        return self._earlier_s + time.perf_counter() - self._began
+        return time.perf_counter() - self._began
 
-    def keep_best(self) -> None:
-        """Remember the weights as those of the least validation loss."""
-        weights = self._model.state_dict()
-        self.best = {name: value.detach().to("cpu", copy=True) for name, value in weights.items()}
+    def add_validation(self, losses: dict[str, float]) -> None:
+        """Add losses to the last row; store the weights if their sum is the least so far."""
+        values = {f"valid_{name}": value for name, value in losses.items()}
+        earlier = [sum(row[name] for name in values) for row in self.rows if {*values} <= {*row}]
+        self.rows[-1].update(values)
+        if sum(losses.values()) < min(earlier, default=float("inf")):
+            weights = self._model.state_dict()
+            self.best = {name: w.detach().to("cpu", copy=True) for name, w in weights.items()}
 
     def save_if_due(self) -> None:
         """Save, unless that was done within the last SAVE_EVERY_S; see `save`."""
@@ -120,7 +131,7 @@ class Checkpoint:
         Raises:
             OSError: if the disk has too little space; what was saved before is kept.
         """
-        check_disk_space(self._path.parent, self._state_bytes)
+        check_disk_space(self._path.parent, self._state_bytes())
         state = {
             "key": json.dumps(self._key),
             "ran_on": self._ran_on,
@@ -137,34 +148,23 @@ class Checkpoint:
         self._saved = time.perf_counter()
 
     def check_disk_space(self) -> None:
-        """See that a state fits on the disk beside the one it replaces.
+        """Check that a state fits on the disk beside the one it replaces.
 
         Raises:
             OSError: if the disk has too little space.
         """
         clear_parts(self._path.parent, STATE)
         there = self._path.stat().st_size if self._path.is_file() else 0
-        check_disk_space(self._path.parent, max(0, 2 * self._state_bytes - there))
+        check_disk_space(self._path.parent, max(0, 2 * self._state_bytes() - there))
 
-    @property
     def _state_bytes(self) -> int:
         """Each weight, AdamW's two moments of it, and the best one."""
         copies = 3 + (self.best is not None)
         return copies * sum(w.numel() * w.element_size() for w in self._model.parameters())
 
-    def _restore(self) -> None:
-        state = _load(self._path)
-        self._model.load_state_dict(state["model"])
-        self._model.attention_used.update(state["attention"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.rows, self.instructions = state["rows"], state["instructions"]
-        best = state["best"]
-        self.best = best and {name: value.clone() for name, value in best.items()}
-        self._earlier_s = state["seconds"]
-
 
 def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwrite: bool) -> str:
-    """See that `folder` holds no unfinished run, or one of the same key, device and precision.
+    """Check that `folder` holds no unfinished run, or one of the same key, device and precision.
 
     Args:
         key: of the run that is to begin or to resume; ran_on likewise.
@@ -176,15 +176,14 @@ def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwri
     Raises:
         ValueError: if there is such a state and it must not be overwritten.
     """
-    path = folder / STATE
-    if not path.is_file():
-        return ""
     remedy = f"give --overwrite (overwrite=True) or delete {folder} to begin anew"
     try:
-        state = _load(path)
+        state = _load(folder / STATE)
     except ValueError as error:
         problem = f"{error}: {remedy}"
     else:
+        if not state:
+            return ""
         began = json.loads(state["key"])
         other = differences(began | state["ran_on"], key | ran_on)
         if not other:
@@ -195,20 +194,22 @@ def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwri
         )
     if not overwrite:
         raise ValueError(problem)
-    path.unlink()
+    (folder / STATE).unlink()
     return ""
 
 
-def clear_finished(folder: Path, out: Path) -> None:
-    """Remove the state of a run that was killed after `out` was written, before it was cleared."""
-    if not (folder / STATE).is_file():
-        return
-    with suppress(ValueError, InUseError), only_writer(folder):
-        if is_kept(out, json.loads(_load(folder / STATE)["key"])):
+def clear_finished(folder: Path, key: dict) -> None:
+    """Remove the state of a run of this key that was killed once it had finished."""
+    with suppress(ValueError):  # somebody else's, or damaged
+        state = _load(folder / STATE)
+        if state and not differences(json.loads(state["key"]), key):
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def _load(path: Path) -> dict[str, Any]:
+    """The state of a run, empty where there is none."""
+    if not path.is_file():
+        return {}
     try:
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return {name: state[name] for name in STORED}

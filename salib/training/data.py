@@ -27,6 +27,11 @@ class Batch:
     images: Mapping[str, Float[Tensor, "batch bands height width"]]
     gsd_m: Mapping[str, Float[Tensor, " batch"]]
 
+    def to(self, device: torch.device) -> "Batch":
+        """The batch on a device."""
+        parts = (self.images, self.gsd_m)
+        return Batch(*({name: value.to(device) for name, value in part.items()} for part in parts))
+
 
 @dataclass(frozen=True)
 class Crop:
@@ -39,7 +44,7 @@ class Crop:
 
 
 class Samples:
-    """The joint samples of a curated folder; decoded tiles are kept while memory allows."""
+    """The joint samples of a curated folder; decoded tiles stay in memory up to CACHE_BYTES."""
 
     def __init__(self, folder: str | Path, *, split: str | None = None) -> None:
         """Open the index and the three archives.
@@ -78,58 +83,53 @@ class Samples:
         """Number of samples."""
         return len(self.rows)
 
-    def image(self, place: int, sensor: str) -> Pixels:
+    def image(self, number: int, sensor: str) -> Pixels:
         """One sensor's whole tile; hires is put together from the four tiles one level finer."""
-        found = self._cache.get((place, sensor))
-        if found is None:
-            found = self._decode(place, sensor)
-            found.flags.writeable = False  # whoever asks next gets it too
-            # Another thread may have kept it meanwhile.
-            if (place, sensor) not in self._cache and self._free >= found.nbytes:
-                self._cache[place, sensor] = found
-                self._free -= found.nbytes
-        return found
+        image = self._cache.get((number, sensor))
+        if image is None:
+            image = self._decode(number, sensor)
+            image.flags.writeable = False  # whoever asks next gets it too
+            # Another thread may have stored it meanwhile.
+            if (number, sensor) not in self._cache and self._free >= image.nbytes:
+                self._cache[number, sensor] = image
+                self._free -= image.nbytes
+        return image
 
-    def gsd_m(self, place: int, sensor: str) -> float:
+    def gsd_m(self, number: int, sensor: str) -> float:
         """Metres of ground per pixel of the whole tile."""
-        return self._gsd_m[place] / SENSORS[sensor].factor
+        return self._gsd_m[number] / SENSORS[sensor].factor
 
     def order(self, batch: int, *, seed: int) -> Order:
         """The order in which batches draw the samples, worked out once for all threads."""
-        found = self._orders.get((batch, seed))
-        if found is None:  # setdefault: another thread may have made it meanwhile
-            found = self._orders.setdefault((batch, seed), Order(self._zxy, batch, seed=seed))
-        return found
+        if (batch, seed) not in self._orders:  # setdefault: nor made by another thread meanwhile
+            self._orders.setdefault((batch, seed), Order(self._zxy, batch, seed=seed))
+        return self._orders[batch, seed]
 
-    def triple(self, place: int) -> dict[str, Pixels | str]:
+    def triple(self, number: int) -> dict[str, Pixels | str]:
         """A sample as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
-        z, x, y = self._zxy[place]
-        whole = {name: self.image(place, name) for name in SENSOR_NAMES}
+        z, x, y = self._zxy[number]
+        whole = {name: self.image(number, name) for name in SENSOR_NAMES}
         coarse = self._tile("hires", z, x, y)[..., list(SENSORS["hires"].channels)]
         finer = {"hires": np.ascontiguousarray(coarse), "hires4x": whole["hires"]}
         return whole | finer | {"title": f"tile {z}/{x}/{y}"}
 
     def levels(
-        self, sensors: Sequence[str] = SENSOR_NAMES, *, places: int = 256
+        self, sensors: Sequence[str] = SENSOR_NAMES, *, count: int = 256
     ) -> tuple[Levels, ...]:
         """Mean and standard deviation of each sensor's bands over evenly spaced samples (D13)."""
-        chosen = np.linspace(0, len(self) - 1, min(places, len(self))).astype(int).tolist()
-        found = []
+        chosen = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist()
+        statistics = []
         for name in sensors:
             bands = len(SENSORS[name].bands)
             pixels = [self.image(i, name)[::4, ::4].reshape(-1, bands) for i in chosen]
             values = np.concatenate(pixels).astype(np.float64)
             std = np.maximum(values.std(axis=0), 1.0)
-            found.append(
-                Levels(
-                    mean=tuple(values.mean(axis=0).round(3).tolist()),
-                    std=tuple(std.round(3).tolist()),
-                )
-            )
-        return tuple(found)
+            both = (tuple(each.round(3).tolist()) for each in (values.mean(axis=0), std))
+            statistics.append(Levels(**dict(zip(("mean", "std"), both, strict=True))))
+        return tuple(statistics)
 
-    def _decode(self, place: int, sensor: str) -> Pixels:
-        z, x, y = self._zxy[place]
+    def _decode(self, number: int, sensor: str) -> Pixels:
+        z, x, y = self._zxy[number]
         row = SENSORS[sensor]
         side, bands = row.factor, row.channels
         z += row.levels_down
@@ -161,7 +161,7 @@ class Samples:
 
 
 def _read_index(path: Path) -> pd.DataFrame:
-    """The index in Hilbert order, with the columns that samples need and true metres a pixel."""
+    """The index in Hilbert order, with the columns that samples need and true metres per pixel."""
     rows = pd.read_parquet(path)
     needed = ["tile_id", "z", "x", "y", "gsd_m", "split"]
     absent = set(needed) - set(rows.columns)
@@ -169,7 +169,7 @@ def _read_index(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} must have the columns {sorted(absent)}: curate again")
     if not (np.isfinite(rows["gsd_m"]) & (rows["gsd_m"] > 0)).all():
         raise ValueError(
-            f"gsd_m in {path} must be positive metres a pixel, got {rows['gsd_m'].min()}"
+            f"gsd_m in {path} must be positive metres per pixel, got {rows['gsd_m'].min()}"
         )
     return rows.sort_values("tile_id", kind="stable", ignore_index=True)
 
@@ -200,18 +200,18 @@ def draw_batch(
     if config.batch % ranks:
         raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
     generator = stream(seed, "batches", step)
-    places = samples.order(config.batch, seed=seed).batch(step)
-    crops = [_draw_crop(config, generator) for _ in places]
+    drawn = samples.order(config.batch, seed=seed).batch(step)
+    crops = [_draw_crop(config, generator) for _ in drawn]
     gains = {n: _draw_gains(config, len(SENSORS[n].bands), generator) for n in samples.sensors}
     mine = range(rank, config.batch, ranks)
     images, gsd_m = {}, {}
     for name in sensors or samples.sensors:
         row = SENSORS[name]
         side = config.image_px * row.factor
-        cut = [cut_crop(samples.image(places[i], name), crops[i], row.factor, side) for i in mine]
+        cut = [cut_crop(samples.image(drawn[i], name), crops[i], row.factor, side) for i in mine]
         pixels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous().float()
         images[name] = pixels.mul_(gains[name][list(mine)]).clamp_(0, row.max_value)
-        zoomed = [samples.gsd_m(places[i], name) * crops[i].side_px / config.image_px for i in mine]
+        zoomed = [samples.gsd_m(drawn[i], name) * crops[i].side_px / config.image_px for i in mine]
         gsd_m[name] = torch.tensor(zoomed)
     return Batch(images, gsd_m)
 
@@ -233,8 +233,8 @@ def _draw_crop(config: TrainConfig, generator: torch.Generator) -> Crop:
     smallest, largest = config.crop_px
     size, top, left, turn = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     side = round(smallest * (largest / smallest) ** size)
-    room = TILE_PX - side + 1
-    return Crop(int(top * room), int(left * room), side, int(turn * 8))
+    corners = TILE_PX - side + 1
+    return Crop(int(top * corners), int(left * corners), side, int(turn * 8))
 
 
 def _draw_gains(config: TrainConfig, bands: int, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ def join_ranks() -> tuple[int, int]:
     if ranks == 1:
         return 0, 1
     if not torch.distributed.is_initialized():
-        device = own_device()
+        device = rank_device()
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
@@ -27,7 +27,7 @@ def join_ranks() -> tuple[int, int]:
     return torch.distributed.get_rank(), ranks
 
 
-def own_device() -> torch.device:
+def rank_device() -> torch.device:
     """The GPU of this rank, or the processor.
 
     Raises:
@@ -82,9 +82,8 @@ def check_same_step(step: int, ranks: int) -> None:
     Raises:
         ValueError: if another rank begins at another step.
     """
-    mean = mean_over_ranks(
-        torch.tensor(step, dtype=torch.float64, device=own_device()), ranks
-    ).item()
+    here = torch.tensor(step, dtype=torch.float64, device=rank_device())
+    mean = mean_over_ranks(here, ranks).item()
     if mean != step:
         raise ValueError(
             f"ranks must resume from one step, got {step} here and {mean:g} on average: put the "

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import partial
 from threading import Lock
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 
 Tile = tuple[int, int, int]
 """Zoom, x and y."""
+_LOCK = Lock()
 
 
 def stream(seed: int, name: str, step: int) -> torch.Generator:
@@ -44,32 +44,25 @@ class Order:
                 f"batch must not exceed the number of samples, got a batch of {batch} and "
                 f"{len(tiles)} samples: choose a smaller batch or curate more"
             )
-        self._tiles, self._batch, self._seed = list(tiles), batch, seed
-        self._around = _tiles_around(self._tiles)
-        pairs = zip(self._around, self._tiles, strict=True)
-        coarsest = [around[0] if around else own for around, own in pairs]
-        number = {tile: row for row, tile in enumerate(coarsest)}
-        self._coarsest = np.array([number[tile] for tile in coarsest])
+        self._batch, self._seed = batch, seed
+        self._lines = _lines(list(tiles))
+        number = {tile: row for row, tile in enumerate(line[0] for line in self._lines)}
+        self._coarsest = np.array([number[line[0]] for line in self._lines])
         self._waiting = np.empty(0, np.int32)
         self._epochs = 0
         self._batches: list[np.ndarray] = []
         self._overlapping: set[int] = set()
-        self._lock = Lock()
-
-    def __reduce__(self) -> tuple:
-        """Another process, such as a loader of a user's own, works it out anew."""
-        return partial(Order, self._tiles, self._batch, seed=self._seed), ()
 
     def batch(self, step: int) -> list[int]:
         """Samples of a step, in the order drawn."""
-        with self._lock:
+        with _LOCK:
             while len(self._batches) <= step:
                 self._batches.append(self._next())
             return self._batches[step].tolist()
 
     def remark(self) -> str:
         """One line if samples overlap within batches of the first epoch, else empty."""
-        steps = len(self._tiles) // self._batch
+        steps = len(self._lines) // self._batch
         self.batch(steps - 1)
         shared = sum(step < steps for step in self._overlapping)
         if not shared:
@@ -92,56 +85,56 @@ class Order:
     def _shuffle(self) -> None:
         """Put one more epoch at the end of the queue."""
         generator = stream(self._seed, "epochs", self._epochs)
-        epoch = torch.randperm(len(self._tiles), generator=generator).numpy().astype(np.int32)
+        epoch = torch.randperm(len(self._lines), generator=generator).numpy().astype(np.int32)
         self._waiting = np.concatenate([self._waiting, epoch])
         self._epochs += 1
 
     def _apart(self) -> list[int]:
-        """Places in the queue of the next samples apart, then of those that overlap the fewest."""
+        """Where in the queue the next samples apart are, then those that overlap the fewest."""
         taken: dict[int, int] = {}
         chosen: Counter[Tile] = Counter()
-        around: Counter[Tile] = Counter()
+        within: Counter[Tile] = Counter()
+        """Chosen tiles by each tile that they lie in or are."""
 
-        def overlaps(sample: int) -> int:
-            own = self._tiles[sample]
-            return chosen[own] + around[own] + sum(chosen[tile] for tile in self._around[sample])
+        def overlaps(at: int) -> int:
+            *around, tile = self._lines[self._waiting[at]]
+            return within[tile] + sum(chosen[coarser] for coarser in around)
 
-        def take(place: int) -> None:
-            sample = int(self._waiting[place])
-            if overlaps(sample):
+        def take(at: int) -> None:
+            sample = int(self._waiting[at])
+            if overlaps(at):
                 self._overlapping.add(len(self._batches))
-            taken[sample] = place
-            chosen[self._tiles[sample]] += 1
-            around.update(self._around[sample])
+            taken[sample] = at
+            chosen[self._lines[sample][-1]] += 1
+            within.update(self._lines[sample])
 
-        place = 0
+        at = 0
         while len(taken) < self._batch:
-            if place < len(self._waiting):
-                if not overlaps(int(self._waiting[place])):
-                    take(place)
-                place += 1
-            elif len(set(self._waiting.tolist())) == len(self._waiting) < len(self._tiles):
+            if at < len(self._waiting):
+                if not overlaps(at):
+                    take(at)
+                at += 1
+            elif len(set(self._waiting.tolist())) == len(self._waiting) < len(self._lines):
                 self._shuffle()
             else:
                 break
         while len(taken) < self._batch:
-            queue = enumerate(self._waiting.tolist())
-            left = {sample: place for place, sample in reversed([*queue]) if sample not in taken}
+            left = [at for at, sample in enumerate(self._waiting.tolist()) if sample not in taken]
             if left:
-                take(left[min(left, key=lambda sample: (overlaps(sample), left[sample]))])
+                take(min(left, key=overlaps))
             else:
                 self._shuffle()
         return list(taken.values())
 
 
-def _tiles_around(tiles: list[Tile]) -> list[list[Tile]]:
-    """For each tile those of the list that contain it, coarsest first."""
+def _lines(tiles: list[Tile]) -> list[list[Tile]]:
+    """For each tile those of the list that contain it, coarsest first, and itself."""
     known, zooms = set(tiles), sorted({z for z, _, _ in tiles})
     return [
         [
             coarser
             for zoom in zooms
-            if zoom < z and (coarser := (zoom, x >> (z - zoom), y >> (z - zoom))) in known
+            if zoom <= z and (coarser := (zoom, x >> (z - zoom), y >> (z - zoom))) in known
         ]
         for z, x, y in tiles
     ]

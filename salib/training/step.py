@@ -86,25 +86,21 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
 
 
-def masks_of(model: ScaleAlibi, config: TrainConfig, seed: int, step: int) -> dict[str, Mask]:
-    """Masks of a whole step, over all ranks."""
+def step_masks(
+    model: ScaleAlibi,
+    config: TrainConfig,
+    device: torch.device,
+    *,
+    seed: int,
+    step: int,
+    rank: int = 0,
+    ranks: int = 1,
+) -> dict[str, Mask]:
+    """Masks of one rank's samples of a step, as `draw_batch` shares these out, on its device."""
     grid = config.image_px // model.config.patch_px
     generator = stream(seed, "masks", step)
-    return draw_masks(model.config, config.batch, rows=grid, cols=grid, generator=generator)
-
-
-def share_masks(
-    masks: dict[str, Mask], device: torch.device, *, rank: int = 0, ranks: int = 1
-) -> dict[str, Mask]:
-    """Masks of one rank's samples, as `draw_batch` shares these out, on its device."""
-
-    def mine(values: Tensor) -> Tensor:
-        return values[rank::ranks].to(device)
-
-    return {name: Mask(mine(mask.keep), mine(mask.hidden)) for name, mask in masks.items()}
-
-
-def on_device(device: torch.device, batch: Batch) -> Batch:
-    """A batch moved to a device."""
-    parts = (batch.images, batch.gsd_m)
-    return Batch(*({name: value.to(device) for name, value in part.items()} for part in parts))
+    masks = draw_masks(model.config, config.batch, rows=grid, cols=grid, generator=generator)
+    return {
+        name: Mask(*(part[rank::ranks].to(device) for part in (mask.keep, mask.hidden)))
+        for name, mask in masks.items()
+    }

@@ -9,6 +9,7 @@ from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -43,14 +44,14 @@ from salib.training.checkpoint import (
     clear_finished,
     stop_signals,
 )
-from salib.training.data import Batch, Samples, draw_batch
+from salib.training.data import Samples, draw_batch
 from salib.training.ranks import (
     check_same_step,
     drawing_threads,
     from_first_rank,
     join_ranks,
     mean_over_ranks,
-    own_device,
+    rank_device,
 )
 from salib.training.step import (
     LOSSES,
@@ -58,9 +59,7 @@ from salib.training.step import (
     learn,
     learning_rate,
     make_optimizer,
-    masks_of,
-    on_device,
-    share_masks,
+    step_masks,
 )
 from salib.training.validation import Validation
 
@@ -105,15 +104,15 @@ def pretrain(
     tiles, out = Path(tiles), Path(out)
     work = out.with_name(f".{out.name}.unfinished")
     rank, ranks = join_ranks()
-    device = own_device()
+    device = rank_device()
     precision = resolve_precision(train_config.precision, device)
     ran_on = {"device": device.type, "precision": precision}
     inputs = {"model": model_config.to_json(), "train": asdict(train_config), "seed": seed}
 
     def claim() -> tuple[dict, str] | None:
         key = inputs | _made_with(tiles)
-        clear_finished(work, out)
         if is_kept(out, key):
+            clear_finished(work, key)
             same = f"kept: {out} was pretrained from the same data and configuration"
             report(same + code_remark(out, key))
             return None
@@ -134,10 +133,10 @@ def pretrain(
         checkpoint.instructions = sorted({*checkpoint.instructions, instructions(device)})
         if rank == 0:
             checkpoint.check_disk_space()
-        if rank == 0 and (overlap := samples.order(train_config.batch, seed=seed).remark()):
-            report(overlap)
-        if rank == 0 and checkpoint.rows:
-            report(f"Resuming at step {len(checkpoint.rows)} of {steps}{remark}")
+            if overlap := samples.order(train_config.batch, seed=seed).remark():
+                report(overlap)
+            if checkpoint.rows:
+                report(f"Resuming at step {len(checkpoint.rows)} of {steps}{remark}")
         validation = Validation.of(tiles, run, model)
         with stop_signals() as stops:
             _learn_all(run, model, samples, validation, checkpoint, stops)
@@ -192,25 +191,24 @@ def _learn_all(
     stops: list[int],
 ) -> None:
     """All steps that are left; `stops` holds the signals that ask to end after the present one."""
-    config, device, begin = run.config, own_device(), len(checkpoint.rows)
+    config, device, begin = run.config, rank_device(), len(checkpoint.rows)
     check_same_step(begin, run.ranks)
     wrapped = DistributedDataParallel(model) if run.ranks > 1 else model
     how = {"joint_target": model.config.joint_target, "precision": config.precision}
 
-    def placed(step: int) -> Batch:
-        share = {"rank": run.rank, "ranks": run.ranks, "sensors": model.config.sensors}
-        return on_device(device, draw_batch(samples, config, seed=run.seed, step=step, **share))
-
+    share = {"seed": run.seed, "rank": run.rank, "ranks": run.ranks}
+    draw = partial(draw_batch, samples, config, sensors=model.config.sensors, **share)
+    steps = range(begin, run.steps)
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    with closing(_ahead(placed, range(begin, run.steps), drawing_threads(device))) as batches:
+    drawn = _ahead(lambda i: draw(step=i).to(device), steps, drawing_threads(device))
+    with closing(drawn) as batches:
         bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
         for step, batch in enumerate(bar, begin):
-            masks = masks_of(model, config, run.seed, step)
-            masks = share_masks(masks, device, rank=run.rank, ranks=run.ranks)
+            masks = step_masks(model, config, device, step=step, **share)
             rate = learning_rate(config, step, steps=run.steps)
             losses = learn(wrapped, checkpoint.optimizer, batch, masks, rate=rate, **how)
-            asked = losses[0].new_tensor(float(bool(stops)))
-            *both, stopping = mean_over_ranks(torch.stack([*losses, asked]), run.ranks).tolist()
+            stop = losses[0].new_tensor(float(bool(stops)))
+            *both, stopping = mean_over_ranks(torch.stack([*losses, stop]), run.ranks).tolist()
             if not math.isfinite(sum(both)):
                 raise ValueError(f"loss must stay finite, got {sum(both)} at step {step}")
             values = dict(zip(LOSSES, both, strict=True))
@@ -218,23 +216,14 @@ def _learn_all(
             bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
             done = step + 1
             if validation and (done % validation.every == 0 or done == run.steps):
-                _log_validation(validation.losses(run, model), checkpoint)
+                checkpoint.add_validation(validation.losses(run, model))
             if run.rank == 0:
                 checkpoint.save_if_due()
             if stopping and done < run.steps:
                 if run.rank == 0:
                     checkpoint.save()
-                said = f"stopped at step {done} of {run.steps}; resume with the same command"
-                raise StoppedRun(said, stops[0] if stops else signal.SIGTERM)
-
-
-def _log_validation(losses: list[float], checkpoint: Checkpoint) -> None:
-    """Add the losses to the last row; keep the weights if their sum is the least so far."""
-    names = [f"valid_{name}" for name in LOSSES]
-    earlier = [sum(row[n] for n in names) for row in checkpoint.rows if names[0] in row]
-    checkpoint.rows[-1].update(zip(names, losses, strict=True))
-    if sum(losses) < min(earlier, default=float("inf")):
-        checkpoint.keep_best()
+                text = f"stopped at step {done} of {run.steps}; resume with the same command"
+                raise StoppedRun(text, stops[0] if stops else signal.SIGTERM)
 
 
 def _write(

@@ -9,8 +9,8 @@ import torch
 from salib.model import Mask, ScaleAlibi
 from salib.model.precision import autocast
 from salib.training.data import Batch, Samples, draw_batch, stream
-from salib.training.ranks import mean_over_ranks, own_device
-from salib.training.step import LOSSES, Run, masks_of, on_device, share_masks, step_losses
+from salib.training.ranks import mean_over_ranks, rank_device
+from salib.training.step import LOSSES, Run, step_losses, step_masks
 
 MEASUREMENTS, BATCHES = 20, 4
 
@@ -32,26 +32,27 @@ class Validation:
         samples = Samples(tiles, split="valid")
         config = replace(run.config, batch=min(run.config.batch, len(samples)))
         count = min(BATCHES, len(samples) // config.batch)
-        seed = stream(run.seed, "valid", 0).initial_seed()
-        chosen = range(run.rank, count, run.ranks)
+        given = {"seed": stream(run.seed, "valid", 0).initial_seed()}
+        device, sensors = rank_device(), model.config.sensors
         drawn = [
             (
-                draw_batch(samples, config, seed=seed, step=i, sensors=model.config.sensors),
-                masks_of(model, config, seed, i),
+                draw_batch(samples, config, step=step, sensors=sensors, **given),
+                step_masks(model, config, device, step=step, **given),
             )
-            for i in chosen
+            for step in range(run.rank, count, run.ranks)
         ]
         return cls(drawn, count, max(1, run.steps // MEASUREMENTS))
 
-    def losses(self, run: Run, model: ScaleAlibi) -> list[float]:
+    def losses(self, run: Run, model: ScaleAlibi) -> dict[str, float]:
         """Both losses, a mean over the batches of all ranks; changes no weight."""
-        device, joint = own_device(), model.config.joint_target
-        found = torch.zeros(len(LOSSES), dtype=torch.float64, device=device)
+        device, joint = rank_device(), model.config.joint_target
+        sums = torch.zeros(len(LOSSES), dtype=torch.float64, device=device)
         model.eval()
         with torch.no_grad(), autocast(run.config.precision, device):
             for batch, masks in self.batches:
-                given = on_device(device, batch), share_masks(masks, device)
-                losses = step_losses(model, *given, joint_target=joint, all_ranks=False)
-                found += torch.stack(losses)
+                sums += torch.stack(
+                    step_losses(model, batch.to(device), masks, joint_target=joint, all_ranks=False)
+                )
         model.train()
-        return (mean_over_ranks(found, run.ranks) * run.ranks / self.of_all_ranks).tolist()
+        means = mean_over_ranks(sums, run.ranks) * run.ranks / self.of_all_ranks
+        return dict(zip(LOSSES, means.tolist(), strict=True))

@@ -15,11 +15,7 @@ Model = Callable[[Points, Points], tuple[Points, Points]]
 
 
 def fit_gcps(gcps: list[GroundControlPoint]) -> Model:
-    """Cubic polynomial from degrees to column and row.
-
-    Raises:
-        ValueError: if there are too few points for a cubic.
-    """
+    """Cubic polynomial from degrees to column and row."""
     point, pixel = _points(gcps)
     if len(gcps) < 10:
         raise ValueError(f"a scene must have 10 ground control points or more, got {len(gcps)}")
@@ -45,9 +41,6 @@ def scene_model(
 
     A coordinate system with an affine transform, or control points, through which a cubic
     polynomial is fitted (terrain stays uncorrected, as in any model of two variables).
-
-    Raises:
-        ValueError: if it has neither.
     """
     gcps, gcp_crs = dataset.gcps
     if gcps and gcp_crs is not None:

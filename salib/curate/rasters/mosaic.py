@@ -110,10 +110,8 @@ def _layer(
 ) -> tuple[Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], float]:
     """A scene's pixels as a tile has them, where it has any, and its metres per pixel."""
     sensor = SENSORS[scene.sensor]
-    eight_bit = sensor.dtype == "uint8"
-    grids = (
-        [scene.hrefs] if eight_bit else [(href,) for href in scene.hrefs]
-    )  # which differ in size
+    eight_bit = sensor.dtype == "uint8"  # else files may differ in pixel size
+    grids = [scene.hrefs] if eight_bit else [(href,) for href in scene.hrefs]
     readers = [
         BlockReader(
             hrefs,

@@ -35,18 +35,14 @@ GDAL = {
     "VSI_CACHE_SIZE": "4000000",
 }
 """A request that fails is sent again up to six times, in half a minute: the only retry of a read.
-A block of tiles whose read fails all the same is rendered again by `curate.engine`."""
+A block of tiles whose read fails all the same is rendered again by `files.jobs`."""
 FRESH: dict[str, Any] = {"CPL_VSIL_CURL_NON_CACHED": "/vsicurl/http"}
 """Makes GDAL ask again: it remembers for a process that an address failed, or what came short."""
 _failed: set[str] = set()
 
 
 class ReadError(ValueError):
-    """A scene's file that cannot be read.
-
-    Attributes:
-        again: whether another attempt may succeed.
-    """
+    """A scene's file that cannot be read; `again` tells whether another attempt may succeed."""
 
     def __init__(self, text: str, *, again: bool) -> None:
         """Say what happened to which file, and what to do."""
@@ -60,11 +56,7 @@ def is_remote(href: str) -> bool:
 
 
 def location(href: str) -> str:
-    """What GDAL opens: a path, a bucket's object, or an address, signed if its host asks for it.
-
-    Raises:
-        ReadError: if there is no token for it.
-    """
+    """What GDAL opens: a path, a bucket's object, or an address, signed if its host asks for it."""
     if href.startswith("s3://"):
         return f"/vsis3/{href.removeprefix('s3://')}"
     if not _needs_token(href):

@@ -21,12 +21,7 @@ RETRIES = Retry(
 
 
 def ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pystac.Item]:
-    """Items of the sensors that an API has in an area, or all of a static catalogue.
-
-    Raises:
-        ValueError: if it is no STAC, cannot be reached, is an API and `area` is None, or gave fewer
-            items than it counts.
-    """
+    """Items of the sensors that an API has in an area, or all of a static catalogue."""
     try:
         asking = StacApiIO(max_retries=RETRIES)
         client = pystac_client.Client.open(address, stac_io=asking, timeout=TIMEOUT_S)

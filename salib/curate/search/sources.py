@@ -26,7 +26,7 @@ KEPT = (
 SNAPSHOT_KEY = b"salib_query"
 
 
-def is_remote(where: str | Path) -> bool:
+def is_api(where: str | Path) -> bool:
     """Whether a catalogue is an API's short name or an address."""
     return str(where) in APIS or str(where).startswith(("http://", "https://"))
 
@@ -43,7 +43,7 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
         ValueError: if there is no such catalogue, it is no STAC, it cannot be reached, or the API
             gave fewer items than it counts.
     """
-    if is_remote(where):
+    if is_api(where):
         from salib.curate.search.api import ask_api  # pystac_client takes a second to import
 
         return ask_api(APIS.get(str(where), str(where)), rules, area)
@@ -82,11 +82,7 @@ def write_snapshot(
 
 
 def read_snapshot(path: str | Path) -> list[pystac.Item]:
-    """Items of a stac-geoparquet file.
-
-    Raises:
-        ValueError: if it is missing or no stac-geoparquet.
-    """
+    """Items of a stac-geoparquet file."""
     if not Path(path).is_file():
         raise ValueError(f"catalog must exist, got no file {path}")
     try:

@@ -21,9 +21,6 @@ def kmeans(data: ProbeData, setting: Setting) -> Prediction:
     With `match="none"` the cluster id itself is the predicted class: a number that changes when
     the labels are renamed, and 1/K on average whatever the features are (D15). Where the train
     features take fewer different values than there are classes, clusters stay empty.
-
-    Raises:
-        ValueError: if there are fewer train items than classes.
     """
     return _clustered(data.train, data.test, data, setting)
 
@@ -36,8 +33,6 @@ def kmeans_umap(data: ProbeData, setting: Setting) -> Prediction:
 
 def _clustered(train: Features, test: Features, data: ProbeData, setting: Setting) -> Prediction:
     n_classes, protocol = data.n_classes, setting.protocol
-    if len(train) < n_classes:
-        raise ValueError(f"train must hold {n_classes} items, one per cluster, got {len(train)}")
     model = KMeans(n_classes, random_state=setting.seed).set_params(n_init=protocol.kmeans_restarts)
     # Threads add partial sums in the order they finish; one thread gives the same bits each run.
     with threadpool_limits(limits=1), warnings.catch_warnings():
@@ -59,16 +54,8 @@ def umap_reduce(
     """UMAP fitted on the train items and applied to the test items; defaults otherwise.
 
     Where all train items are alike there is nothing to lay out, and every item lies at 0.
-
-    Raises:
-        ValueError: if there are not more train items than neighbours and than dim + 1.
     """
     dim, neighbours = protocol.umap_dim, protocol.umap_neighbours
-    if len(train) <= max(neighbours, dim + 1):
-        raise ValueError(
-            f"train must hold more than {max(neighbours, dim + 1)} items for UMAP with "
-            f"{neighbours} neighbours in {dim} dimensions, got {len(train)}"
-        )
     if (train == train[0]).all():
         return np.zeros((len(train), dim), np.float32), np.zeros((len(test), dim), np.float32)
     with warnings.catch_warnings():

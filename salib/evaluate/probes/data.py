@@ -31,28 +31,11 @@ class ProbeData:
     n_classes: int
 
     def __post_init__(self) -> None:
-        """Check features and labels.
+        """Check what readers and `embed` have not.
 
         Raises:
-            ValueError: if a split is empty, features are not finite, widths differ, a label is
-                outside the task, or no valid item of a multi-label task has a label.
+            ValueError: if no valid item of a multi-label task has a label.
         """
-        splits = {"train": self.train, "valid": self.valid, "test": self.test}
-        for name, features in splits.items():
-            if not features.size or features.shape[1] != self.train.shape[1]:
-                width = self.train.shape[1]
-                raise ValueError(f"{name} must hold items of {width} features: {features.shape}")
-            if broken := np.count_nonzero(~np.isfinite(features).all(axis=1)):
-                raise ValueError(
-                    f"{name} features must be finite, got NaN or infinity in {broken} of "
-                    f"{len(features)} items: leave these items out or look at the encoder"
-                )
-        top = 1 if self.is_multilabel else self.n_classes - 1
-        for name, labels in (("train", self.train_labels), ("valid", self.valid_labels)):
-            if labels.min() < 0 or labels.max() > top:
-                raise ValueError(
-                    f"{name} labels must lie in 0..{top}, got {labels.min()}..{labels.max()}"
-                )
         if self.is_multilabel and not self.valid_labels.any():
             raise ValueError("valid labels must hold at least one positive, got none")
 

@@ -29,13 +29,7 @@ def votes(
     metric: str,
     temperature: float | None = None,
 ) -> Float32[np.ndarray, "test classes"]:
-    """Share of each class in the votes for each test item.
-
-    Raises:
-        ValueError: if there are fewer than k train items.
-    """
-    if k > len(train):
-        raise ValueError(f"knn_k must be at most {len(train)}, the train items, got {k}")
+    """Share of each class in the votes for each test item."""
     search = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(train)
     distances, nearest = map(np.asarray, search.kneighbors(test))
     weights = np.ones(distances.shape)

@@ -51,17 +51,8 @@ class Task:
     @property
     def sensors(self) -> tuple[str, ...]:
         """Sensors whose encoders it has images for: "lores" and "hires" RGB, others if any."""
-        return tuple(name for name in SENSORS if any(_serves(rule, name) for rule in self.rules))
-
-    def modality_of(self, sensor: str) -> Modality:
-        """What `iter_split` is to read for an encoder of a sensor.
-
-        Raises:
-            ValueError: if the task has no image for it.
-        """
-        if sensor not in self.sensors:
-            raise ValueError(f"sensor must be one of {self.sensors} for {self.name}, got {sensor}")
-        return next(rule.modality for rule in self.rules if _serves(rule, sensor))
+        modalities = {rule.modality for rule in self.rules}
+        return tuple(name for name in SENSORS if modality_of(name) in modalities)
 
     def rule_of(self, modality: Modality = "optical") -> InputRule:
         """How the raw values of a modality become pixel values.
@@ -76,11 +67,10 @@ class Task:
         raise ValueError(f"modality must be {known} for {self.name}, got {modality!r}")
 
 
-def _serves(rule: InputRule, sensor: str) -> bool:
-    """Whether images of a modality go to the encoder of a sensor."""
+def modality_of(sensor: str) -> Modality:
+    """What `iter_split` is to read for an encoder of a sensor."""
     row = SENSORS[sensor]
-    kind = "radar" if row.radar else "multispectral" if row.full_scale else "optical"
-    return rule.modality == kind
+    return "radar" if row.radar else "multispectral" if row.full_scale else "optical"
 
 
 def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
