@@ -114,7 +114,7 @@ def backscatter(paint: Paint) -> Float32[np.ndarray, "2 rows cols"]:
     return np.exp(paint[4:] * np.float32(np.log(10) / 10))
 
 
-def coarsened(paint: Paint, cols: int) -> Paint:
+def coarsened(paint: Paint, cols: int) -> np.ndarray:
     """Ground averaged onto `cols` columns, its backscatter as power."""
     out = average(np.concatenate([paint[:4], backscatter(paint)]), cols)
     out[4:] = 10 * np.log10(out[4:])

@@ -166,6 +166,14 @@ def test_a_jpeg_that_was_cut_is_refused(picture, tmp_path):
         (["fetch", "eurosat", "--offline", "--out", "data"], "data/EuroSAT_RGB.zip must be there"),
         (["pretrain", "none", "--preset", "tiny", "--out", "model"], "none"),
         (["pretrain", "none", "--precision", "fp8", "--out", "model"], "precision must be"),
+        (
+            ["curate", "none.json", "--zoom", "14", "--sensors", "radar", "--out", "tiles"],
+            "sensors must be two or more, radar first",
+        ),
+        (
+            ["pretrain", "none", "--sensors", "radar,modis", "--out", "model"],
+            "sensors must be of radar, lores, hires, s2, got 'modis'",
+        ),
     ],
 )
 def test_a_wrong_input_prints_one_line_and_exits_with_2(
@@ -181,6 +189,23 @@ def test_a_wrong_input_prints_one_line_and_exits_with_2(
     assert len(lines) == 1
     assert message in lines[0]
     assert {path.name for path in tmp_path.iterdir()} == {"picture.png"}
+
+
+def test_the_twelve_bands_pass_from_the_world_to_tiles_and_to_the_model(tmp_path, monkeypatch):
+    world, tiles, models = tmp_path / "world", tmp_path / "tiles", []
+    made = CliRunner().invoke(app, ["world", str(world), "--tiles", "1", "--spectral"])
+    assert made.exit_code == 0, made.output
+    arguments = ["curate", str(world / "catalog.json"), "--zoom", "14", "--out", str(tiles)]
+    cut = CliRunner().invoke(app, [*arguments, "--sensors", "radar, s2"])
+    assert cut.exit_code == 0, cut.output
+    assert {path.stem for path in tiles.glob("*.pmtiles")} == {"radar", "s2"}
+    monkeypatch.setattr(
+        "salib.training.train.pretrain", lambda model, *_, **__: models.append(model)
+    )
+    for more in ([], ["--sensors", "radar,s2"]):
+        arguments = ["pretrain", str(tiles), "--preset", "tiny", "--out", "model"]
+        assert CliRunner().invoke(app, [*arguments, *more]).exit_code == 0
+    assert [model.sensors for model in models] == [("radar", "lores", "hires"), ("radar", "s2")]
 
 
 def test_help_does_not_wait_for_torch():

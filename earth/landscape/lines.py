@@ -196,22 +196,22 @@ def _motorway(view: _View) -> None:
 
 def _ramps(view: _View, surface: Material) -> None:
     """Loops and a crossing road, at some of the places every 2 km along the motorway."""
-    strip, dry, gsd_m, line, along, offset = view
-    period, ramp = 1500 + 1500 * line.traits[3], 3.5
-    number = np.floor(along / period)
+    line, offset, gsd_m = view.line, view.offset, view.gsd_m
+    period = 1500 + 1500 * line.traits[3]
+    number = np.floor(view.along / period)
     luck = np.modf(np.abs(np.sin(number * 12.9898 + line.traits[4] * 78.233)) * 43758.5453)[0]
-    near = (along - (number + 0.5) * period)[None].astype(np.float32)
-    there = (luck < 0.55)[None] * dry
-    if not there.any():
+    view = view._replace(dry=(luck < 0.55)[None] * view.dry)
+    if not view.dry.any():
         return
+    near = (view.along - (number + 0.5) * period)[None].astype(np.float32)
     radius = np.float32(50 + 70 * line.traits[5])
     lean = np.float32(0.6 * (line.traits[4] - 0.5))
-    bridge = inside(6 - np.abs(near - lean * offset), gsd_m)
-    bridge *= inside(320 - np.abs(offset), gsd_m * 8.0)
     for side in (-1, 1):
         ring = np.hypot(near + side * radius, offset - side * (radius + 2 * line.half_m + 6))
-        mix(strip, surface, inside(ramp - np.abs(ring - radius), gsd_m) * there)
-    mix(strip, surface, bridge * there)
+        view.cover(surface, 3.5 - np.abs(ring - radius))
+    bridge = inside(6 - np.abs(near - lean * offset), gsd_m)
+    bridge *= inside(320 - np.abs(offset), gsd_m * 8.0)
+    mix(view.strip, surface, bridge * view.dry)
 
 
 _PAINTERS = {"river": _river, "lane": _lane, "road": _road, "motorway": _motorway}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 
 import numpy as np
 from jaxtyping import Int32
@@ -13,6 +14,7 @@ from earth.landscape.ground import Paint, Rng
 from earth.landscape.lines import overlay
 
 CELL_M = 1500.0
+_WARP_M = 330.0
 _WEIGHTS: dict[str, tuple[Callable[[Grid, Rng], Paint], float]] = {
     "arable": (land.arable, 0.15),
     "forest": (land.forest, 0.13),
@@ -76,10 +78,9 @@ def paint(seed: int, grid: Grid, *, lines: bool = True) -> Paint:
     for number in np.unique(owner):
         mask = owner == number
         rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        box = (int(rows[0]), int(rows[-1]) + 1, int(cols[0]), int(cols[-1]) + 1)
-        part = np.s_[box[0] : box[1], box[2] : box[3]]
-        site = sites[number]
-        np.copyto(out[:, part[0], part[1]], site.paint(grid.box(*box)), where=mask[part])
+        top, bottom, left, right = (int(n) for n in (rows[0], rows[-1] + 1, cols[0], cols[-1] + 1))
+        part, site = np.s_[..., top:bottom, left:right], sites[number]
+        np.copyto(out[part], site.paint(grid.box(top, bottom, left, right)), where=mask[part])
         if site.theme == "water":
             dry[mask] = 0
     if lines:
@@ -97,28 +98,23 @@ def theme_numbers(seed: int, grid: Grid) -> Int32[np.ndarray, "rows cols"]:
 def _candidates(seed: int, grid: Grid) -> list[Region]:
     """Regions that may own a pixel of the window."""
     width, height = grid.cols * grid.gsd_m, grid.rows * grid.gsd_m
-    first_i, last_i = _span(grid.x_m, width)
-    first_j, last_j = _span(grid.y_m, height)
-    sites = [
-        region(seed, i, j) for i in range(first_i, last_i + 1) for j in range(first_j, last_j + 1)
-    ]
+    cells = product(_span(grid.x_m, width), _span(grid.y_m, height))
+    sites = [region(seed, i, j) for i, j in cells]
+    if max(width, height) > 3 * CELL_M:
+        return sites
     place = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
     middle = np.array([grid.x_m + width / 2, grid.y_m + height / 2])
     half = np.array([width / 2, height / 2]) + _WARP_M
     off = np.abs(place[:, :2] - middle)
     nearest = (np.maximum(off - half, 0) ** 2).sum(1) - place[:, 2]
     farthest = ((off + half) ** 2).sum(1) - place[:, 2]
-    if max(width, height) > 3 * CELL_M:
-        return sites
     return [site for site, low in zip(sites, nearest, strict=True) if low <= farthest.min()]
 
 
-_WARP_M = 330.0
-
-
-def _span(start_m: float, length_m: float) -> tuple[int, int]:
+def _span(start_m: float, length_m: float) -> range:
     reach = _WARP_M + 1.6 * CELL_M
-    return int(np.floor((start_m - reach) / CELL_M)), int((start_m + length_m + reach) // CELL_M)
+    first, last = (start_m - reach) // CELL_M, (start_m + length_m + reach) // CELL_M
+    return range(int(first), int(last) + 1)
 
 
 def _owners(seed: int, grid: Grid, sites: list[Region]) -> Int32[np.ndarray, "rows cols"]:

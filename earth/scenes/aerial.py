@@ -2,7 +2,9 @@
 
 import math
 from datetime import UTC, datetime
+from itertools import product
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
@@ -11,11 +13,21 @@ from earth import sensors
 from earth.landscape.fields import Grid
 from earth.landscape.themes import paint
 from earth.scenes import stac
-from earth.scenes.area import SNAP_M, Quad, UtmArea
+from earth.scenes.area import SNAP_M, UtmArea
 from earth.scenes.cog import JPEG, cog, on_map
 
 LORES_M = 10.0
 BLOCK_M = 1260.0
+
+
+class Quad(NamedTuple):
+    """One aerial image: a part of the area, in metres from its north-west corner."""
+
+    name: str
+    left_m: float
+    top_m: float
+    width_m: float
+    height_m: float
 
 
 def quads(area: UtmArea) -> list[Quad]:
@@ -27,7 +39,7 @@ def quads(area: UtmArea) -> list[Quad]:
         for middle, side in zip(half, (area.width_m, area.height_m), strict=True)
     ]
     return [
-        Quad(name=up + across, left_m=x, top_m=y, width_m=width, height_m=height)
+        Quad(up + across, x, y, width, height)
         for up, (y, height) in zip("ns", spans[1], strict=True)
         for across, (x, width) in zip("we", spans[0], strict=True)
     ]
@@ -50,17 +62,17 @@ def write_quad(part: Path, area: UtmArea, seed: int, gsd_m: float, quad: Quad) -
     coarse = np.empty(shape, np.float16)
     profile = {"count": 4, "height": rows, "width": cols, "dtype": "uint8"}
     place = on_map(area.epsg, west, north, gsd_m)
+    x_m, y_m = area.plane
+    whole = Grid(x_m=x_m + quad.left_m, y_m=y_m + quad.top_m, gsd_m=gsd_m, rows=rows, cols=cols)
+    step = round(BLOCK_M / gsd_m)
     path = stac.folder(part, item) / "image.tif"
     with cog(path, options=JPEG, **profile, **place) as file:
-        for top_m in np.arange(0, quad.height_m, BLOCK_M):
-            for left_m in np.arange(0, quad.width_m, BLOCK_M):
-                grid = _block(area, quad, float(top_m), float(left_m), gsd_m)
-                seen = paint(seed, grid)
-                row, col = round(top_m / gsd_m), round(left_m / gsd_m)
-                window = ((row, row + grid.rows), (col, col + grid.cols))
-                file.write(_rgbn(seen, weather, grain), window=window)
-                small = sensors.coarsened(seen, round(grid.cols * gsd_m / LORES_M))
-                paste(coarse, small, top_m, left_m)
+        for top, left in product(range(0, rows, step), range(0, cols, step)):
+            bottom, right = min(top + step, rows), min(left + step, cols)
+            seen = paint(seed, whole.box(top, bottom, left, right))
+            file.write(_rgbn(seen, weather, grain), window=((top, bottom), (left, right)))
+            small = sensors.coarsened(seen, round((right - left) * gsd_m / LORES_M))
+            paste(coarse, small, top * gsd_m, left * gsd_m)
     stac.save(part, item)
     return coarse
 
@@ -69,17 +81,6 @@ def paste(ground: np.ndarray, part: np.ndarray, top_m: float, left_m: float) -> 
     """Put a part into ground of 10 m."""
     top, left = round(top_m / LORES_M), round(left_m / LORES_M)
     ground[:, top : top + part.shape[1], left : left + part.shape[2]] = part
-
-
-def _block(area: UtmArea, quad: Quad, top_m: float, left_m: float, gsd_m: float) -> Grid:
-    x_m, y_m = area.plane
-    return Grid(
-        x_m=x_m + quad.left_m + left_m,
-        y_m=y_m + quad.top_m + top_m,
-        gsd_m=gsd_m,
-        rows=round(min(BLOCK_M, quad.height_m - top_m) / gsd_m),
-        cols=round(min(BLOCK_M, quad.width_m - left_m) / gsd_m),
-    )
 
 
 def _rgbn(

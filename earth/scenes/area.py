@@ -41,17 +41,6 @@ class UtmArea:
         return [[round(float(lon), 7), round(float(lat), 7)] for lon, lat in ring]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Quad:
-    """One aerial image: a part of the area, in metres from its north-west corner."""
-
-    name: str
-    left_m: float
-    top_m: float
-    width_m: float
-    height_m: float
-
-
 def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:
     """UtmArea that covers `tiles` x `tiles` map tiles around a place, with a margin of 300 m.
 

@@ -19,14 +19,13 @@ BASELINE = "05.09"
 """Since 04.00 a product adds the offset, which readers must take away."""
 
 
-def resolution_m(band: str) -> int:
-    """Metres per pixel that the instrument has in a band."""
-    return {"B02": 10, "B03": 10, "B04": 10, "B08": 10, "B01": 60, "B09": 60}.get(band, 20)
+_FINE, _COARSE = ("B02", "B03", "B04", "B08"), ("B01", "B09")
+RESOLUTION_M = {b: 10 if b in _FINE else 60 if b in _COARSE else 20 for b in S2_BANDS}
 
 
 def empty(rows: int, cols: int) -> dict[str, np.ndarray]:
     """Bands of a scene of rows x cols pixels of 10 m, without values."""
-    steps = {band: resolution_m(band) // 10 for band in S2_BANDS}
+    steps = {band: gsd_m // 10 for band, gsd_m in RESOLUTION_M.items()}
     return {band: np.zeros((rows // n, cols // n), np.uint16) for band, n in steps.items()}
 
 
@@ -46,7 +45,7 @@ def put(
     colours = sensors.clouded(np.concatenate([rgb, infrared[None]]), cover)
     seen = sensors.mixed(colours, [name[1:] for name in S2_BANDS])
     for band, values in zip(S2_BANDS, seen, strict=True):
-        step = resolution_m(band) // 10
+        step = RESOLUTION_M[band] // 10
         small = sensors.average(values[None], values.shape[1] // step)[0]
         dn = sensors.rounded(small * np.float32(DN_PER_LEVEL) + OFFSET_DN, "uint16")
         bands[band][top // step : top // step + len(dn)] = dn
@@ -58,7 +57,7 @@ def write_bands(
     """Write a file per band beside a lores scene and name them in its item."""
     item.properties["s2:processing_baseline"] = BASELINE
     for band, values in bands.items():
-        gsd_m = resolution_m(band)
+        gsd_m = RESOLUTION_M[band]
         place = on_map(area.epsg, west_m, area.north_m, float(gsd_m))
         write_cog(folder / f"{band}.tif", values[None], place)
         stac.add(item, band, f"{band}.tif", gsd=gsd_m)

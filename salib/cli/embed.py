@@ -7,65 +7,53 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Device, Text, Texts
+from salib.cli.options import Count, Device, Flag, Text, Texts, from_options
 
 Files = Mapping[str, list[str]]
 """Image files by sensor, as many of each: those at the same position show the same ground."""
-Paths = Annotated[
-    list[str] | None,
-    Argument(help="PNG, JPEG or TIFF files of 8-bit levels; or one georeferenced scene."),
-]
-READING = ("bands", "level_255", "attribution", "procedural")
+IMAGES = "PNG, JPEG or TIFF files of 8-bit levels; or one georeferenced scene."
+SENSOR = "Of the images: radar (VV, VH), lores (default), hires (RGB) or s2 (twelve bands)."
+BY_SENSOR = "for several sensors repeat it by name, such as"
+ABOUT = ("attribution", "procedural")
 MAPPING = ("window_px", "overlap_px", "dtype", "precision", "overwrite")
 RUNNING = ("engine", "workers", "scheduler")
-"""Options of a map alone: how its scenes are read, what is made of them, and on what."""
-BY_SENSOR = "for several sensors repeat it by name, such as"
+"""Options of a map alone: what is known of its scenes, what is made of them, and on what."""
 
 
 def embed(
-    images: Paths = None,
+    images: Annotated[Texts, Argument(help=IMAGES)] = None,
     *,
     model: Annotated[Path, Option(help="Model folder.")],
     out: Annotated[Path, Option(help=".parquet: one row per image. .tif: one vector per patch.")],
     radar: Annotated[Texts, Option(help="Radar, embedded with --lores (and --hires).")] = None,
     lores: Annotated[Texts, Option(help="Low-resolution image of the same ground.")] = None,
     hires: Annotated[Texts, Option(help="High-resolution image of the same ground.")] = None,
-    sensor: Annotated[
-        Text, Option(help="Of the images: radar, lores (default), hires, or s2 of a map.")
-    ] = None,
+    s2: Annotated[Texts, Option(help="Twelve-band image of the same ground.")] = None,
+    sensor: Annotated[Text, Option(help=SENSOR)] = None,
     gsd_m: Annotated[
-        Texts,
-        Option(help=f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10."),
+        Texts, Option(help=f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10.")
     ] = None,
     device: Device = "auto",
     bands: Annotated[
-        Texts,
-        Option(help=f"Map: bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3."),
+        Texts, Option(help=f"Map: bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3.")
     ] = None,
     level_255: Annotated[
         Texts,
         Option(
-            "--level-255",
-            help=f"Map: value that becomes level 255, unless it is 8-bit; {BY_SENSOR} lores=2000.",
+            "--level-255", help=f"Map: value of level 255, if not 8-bit; {BY_SENSOR} lores=2000."
         ),
     ] = None,
     window_px: Annotated[Count, Option(help="Map: side seen at once; 32 patches.")] = None,
     overlap_px: Annotated[Count, Option(help="Map: what windows share; a quarter.")] = None,
-    dtype: Annotated[
-        Text, Option(help="Map: float32 (default), float16, or int8 with a scale per band.")
-    ] = None,
+    dtype: Annotated[Text, Option(help="Map: float32 (default), float16, or scaled int8.")] = None,
     precision: Annotated[Text, Option(help="Map: float32, bf16, or auto (default).")] = None,
     engine: Annotated[Text, Option(help="Map: processes (default) or dask.")] = None,
     workers: Annotated[Count, Option(help="Map: windows at once, a core each; 1.")] = None,
     scheduler: Annotated[Text, Option(help="Map: address of a Dask scheduler.")] = None,
-    attribution: Annotated[
-        Text, Option(help="Map: what it must say of its source; else the file's tag.")
-    ] = None,
-    procedural: Annotated[
-        bool | None, Option("--procedural", help="Map: the ground is made up.")
-    ] = None,
+    attribution: Annotated[Text, Option(help="Map: source to name; else the file's tag.")] = None,
+    procedural: Annotated[Flag, Option("--procedural", help="Map: the ground is made up.")] = None,
     overwrite: Annotated[
-        bool | None, Option("--overwrite", help="Map: replace one made from something else.")
+        Flag, Option("--overwrite", help="Map: replace one of other inputs.")
     ] = None,
 ) -> None:
     """Represent images by vectors: one per image, or one per patch of a georeferenced scene.
@@ -80,11 +68,12 @@ def embed(
     Scenes: one of each, of any grid; the map lies on the radar scene's.
     """
     given = {name: value for name, value in locals().items() if value is not None}
-    files = _files(images, sensor, {"radar": radar, "lores": lores, "hires": hires})
+    files = _files(images, sensor, {"radar": radar, "lores": lores, "hires": hires, "s2": s2})
     metres = _by_sensor("gsd_m", gsd_m, files, float, "a number such as 10")
     ending = out.suffix.lower()
     if ending == ".parquet":
-        if wrong := [name for name in (*READING, *MAPPING, *RUNNING) if name in given]:
+        of_maps = ("bands", "level_255", *ABOUT, *MAPPING, *RUNNING)
+        if wrong := [name for name in of_maps if name in given]:
             raise ValueError(
                 f"out must end in .tif for {', '.join(wrong)}, got {out}: these belong to the map "
                 "of a scene"
@@ -93,16 +82,15 @@ def embed(
 
         embed_images(files, model, out, gsd_m=metres, device=device)
     elif ending in (".tif", ".tiff"):
-        reading: dict[str, dict] = {name: {} for name in files}
         numbers = _by_sensor("bands", bands, files, _numbers, "numbers such as 1,2,3")
         levels = _by_sensor("level_255", level_255, files, float, "a number such as 2000")
-        for option, values in {"gsd_m": metres, "bands": numbers, "level_255": levels}.items():
-            for name, value in values.items():
-                reading[name][option] = value
-        about = {name: given[name] for name in ("attribution", "procedural") if name in given}
-        how = {name: given[name] for name in ("device", *MAPPING) if name in given}
-        where = {name: given[name] for name in RUNNING if name in given}
-        _embed_scene(files, model, out, {n: reading[n] | about for n in files}, how, where)
+        stated = {"gsd_m": metres, "bands": numbers, "level_255": levels}
+        about = {name: given[name] for name in ABOUT if name in given}
+        reading = {
+            name: about | {option: of[name] for option, of in stated.items() if name in of}
+            for name in files
+        }
+        _embed_scene(files, model, out, reading, given)
     else:
         raise ValueError(
             "out must end in .parquet, for one vector per image, or .tif or .tiff, for a map of "
@@ -112,7 +100,7 @@ def embed(
 
 
 def _embed_scene(
-    files: Files, model: Path, out: Path, reading: Mapping[str, dict], how: dict, where: dict
+    files: Files, model: Path, out: Path, reading: Mapping[str, dict], given: Mapping[str, Any]
 ) -> None:
     from salib.files.jobs import Engine
     from salib.mapping.run import embed_scene
@@ -124,9 +112,9 @@ def _embed_scene(
             f"images must be one scene for a map, got {most}: give each its own --out, or write "
             "one vector per image to a .parquet file"
         )
-    if "engine" in where:
-        where["name"] = where.pop("engine")
-    how |= {"engine": Engine(**where), "report": lambda text: typer.echo(text, err=True)}
+    how = {name: given[name] for name in ("device", *MAPPING) if name in given}
+    engine = from_options(Engine, {**given, "name": given.get("engine", "processes")})
+    how |= {"engine": engine, "report": lambda text: typer.echo(text, err=True)}
     scenes = {name: open_scene(paths[0], name, **reading[name]) for name, paths in files.items()}
     embed_scene(scenes, model, out, **how)
 

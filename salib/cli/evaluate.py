@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from salib.cli.options import Device, Precision, Seed
+from salib.cli.options import Device, Precision, Seed, names_of
 
 
 def evaluate(
@@ -37,7 +37,7 @@ def evaluate(
     from salib.evaluate.run import evaluate as run
 
     chosen = protocol_named(protocol)
-    names = tasks if tasks == "all" else [name.strip() for name in tasks.split(",")]
+    names = tasks if tasks == "all" else [*names_of(tasks)]
     where = {"geobench": geobench, "procedural": procedural, "real": real}
     labelled = find_tasks(names, images=images, gsd_m=gsd_m, **where)
     if names == "all":

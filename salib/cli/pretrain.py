@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Precision, Seed
+from salib.cli.options import Overwrite, Precision, Seed, Text, names_of
 
 
 def pretrain(
@@ -15,11 +15,10 @@ def pretrain(
     out: Annotated[Path, Option(help="Model folder to write.")],
     preset: Annotated[str, Option(help="tiny, small or base (the released size).")] = "base",
     kind: Annotated[str, Option(help="scale_alibi or croma.")] = "scale_alibi",
+    sensors: Annotated[Text, Option(help="Such as radar,s2; by default the kind's.")] = None,
     precision: Precision = "auto",
     seed: Seed = 0,
-    overwrite: Annotated[
-        bool, Option("--overwrite", help="Replace a model or a run of other inputs in --out.")
-    ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Pretrain a model; in several processes with torchrun -m salib pretrain.
 
@@ -33,6 +32,8 @@ def pretrain(
     from salib.training.train import pretrain as run
 
     model = config.preset(preset, kind=kind)
+    if sensors is not None:
+        model = replace(model, sensors=names_of(sensors))
     training = replace(config.TRAINING[preset], precision=precision)
     how = {"seed": seed, "overwrite": overwrite, "report": typer.echo}
     code = 0
