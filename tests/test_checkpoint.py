@@ -164,7 +164,7 @@ def test_an_interrupted_run_is_lost_to_other_inputs_only_when_told_to(tiles, tmp
     whole = state.read_bytes()
     for cut in (0, 999, 5_000, len(whole) - 100):
         state.write_bytes(whole[:cut])
-        with pytest.raises(ValueError, match=r"must be the state of a run.*: give --overwrite"):
+        with pytest.raises(ValueError, match=r"must be a checkpoint.*: give --overwrite"):
             pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
     assert state.is_file()
     pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2, overwrite=True, report=said.append)

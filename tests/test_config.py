@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from salib.config import PRESETS, TRAINING, Levels, ModelConfig, preset
+from salib.config import PRESETS, TRAINING, BandStats, ModelConfig, preset
 
 
 def test_the_papers_preset_learns_at_1e_minus_4_not_1e4():
@@ -33,8 +33,8 @@ def test_every_preset_has_its_training_and_an_image_that_patches_divide():
 
 
 def test_json_brings_every_field_back():
-    levels = (Levels(mean=(1.0, 2.0), std=(3.0, 4.0)),) * 2
-    config = replace(preset("tiny", kind="croma"), levels=levels, slopes=(2.0, 1.0, 0.5, 0.1))
+    levels = (BandStats(mean=(1.0, 2.0), std=(3.0, 4.0)),) * 2
+    config = replace(preset("tiny", kind="croma"), band_stats=levels, slopes=(2.0, 1.0, 0.5, 0.1))
     assert ModelConfig.from_json(config.to_json()) == config
 
 
@@ -59,7 +59,10 @@ def test_json_brings_every_field_back():
         ({"slopes": (1.0,)}, "slopes must be 4"),
         ({"slopes": (1.0, -1.0, 1.0, 1.0)}, "slopes must be 4"),
         ({"hires_target": "every second"}, "hires_target must be"),
-        ({"levels": (Levels(mean=(0.0,), std=(1.0,)),)}, "levels must be one per sensor"),
+        (
+            {"band_stats": (BandStats(mean=(0.0,), std=(1.0,)),)},
+            "band_stats must be one per sensor",
+        ),
     ],
 )
 def test_impossible_models_are_refused(change, message):
@@ -89,9 +92,9 @@ def test_impossible_runs_are_refused(change, message):
 
 def test_levels_need_a_positive_deviation_for_each_band():
     with pytest.raises(ValueError, match="mean and a std"):
-        Levels(mean=(0.0, 0.0), std=(1.0,))
+        BandStats(mean=(0.0, 0.0), std=(1.0,))
     with pytest.raises(ValueError, match="std must be positive"):
-        Levels(mean=(0.0,), std=(0.0,))
+        BandStats(mean=(0.0,), std=(0.0,))
 
 
 def test_unknown_presets_are_refused():

@@ -551,7 +551,7 @@ def test_an_api_out_of_reach_or_without_the_collections_is_told(world, tmp_path)
     with stac_api(lores) as api:
         with pytest.raises(ValueError, match="search must find a scene: the catalogue has 0"):
             curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
-        with pytest.raises(ValueError, match="area must say where to search"):
+        with pytest.raises(ValueError, match="area must be given to search"):
             curate(api, tmp_path / "out", zoom=ZOOM)
     assert not (tmp_path / "out").exists()
 

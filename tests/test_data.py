@@ -206,7 +206,7 @@ def test_gains_are_drawn_for_each_image_and_sensor_and_less_for_each_band(ramps)
 def test_levels_are_the_mean_and_deviation_of_the_pixels(ramps, places, chosen):
     """By loops over every fourth pixel of evenly spaced samples."""
     samples = Samples(ramps)
-    for name, levels in zip(SENSOR_NAMES, samples.levels(count=places), strict=True):
+    for name, levels in zip(SENSOR_NAMES, samples.band_stats(count=places), strict=True):
         for band, channel in enumerate(SENSORS[name].channels):
             values = []
             for place in chosen:

@@ -400,10 +400,10 @@ def test_twelve_bands_of_16_bits_are_embedded_as_they_are(images, model, tmp_pat
     pixels = np.random.default_rng(7).integers(1, 12_000, (bands, *size), dtype=np.uint16)
     pixels[5, 2 * PATCH : 4 * PATCH, 3 * PATCH : 5 * PATCH] = 0
     levels = tuple(
-        config.Levels(mean=(mean,) * count, std=(mean / 2,) * count)
+        config.BandStats(mean=(mean,) * count, std=(mean / 2,) * count)
         for mean, count in ((120.0, 2), (6000.0, bands))
     )
-    made = replace(model.config, sensors=("radar", "s2"), levels=levels)
+    made = replace(model.config, sensors=("radar", "s2"), band_stats=levels)
     twelve = build_model(made, 3).eval()
     folder = save_model(twelve, tmp_path / "twelve")
     paths = {"s2": write(tmp_path / "s2.tif", pixels, grid())}

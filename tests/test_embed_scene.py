@@ -495,7 +495,7 @@ IN_DEGREES = on_grid(14, 48, 1e-4, 1e-4, "EPSG:4326")
         (PLAIN, on_grid(), {"gsd_m": math.nan}, {}, "gsd_m must be positive"),
         (PLAIN, on_grid(down=2 * GSD), {}, {}, "square on the ground.*resample"),
         (PLAIN, IN_DEGREES, {}, {}, "square on the ground, got .* by .* m .*--gsd-m"),
-        (PLAIN, on_grid(1e9, 1e9, crs="EPSG:3035"), {}, {}, "places must lie where"),
+        (PLAIN, on_grid(1e9, 1e9, crs="EPSG:3035"), {}, {}, "points must lie within"),
         (PLAIN[:, :3], on_grid(), {}, {}, "must hold a patch of 4 px, got 40 x 3 px"),
         (PLAIN, on_grid(), {}, {"overlap_px": 0}, "overlap_px must be a multiple .*above 0"),
         (PLAIN, on_grid(), {}, {"overlap_px": 44}, "overlap_px must be .*below window_px=44"),

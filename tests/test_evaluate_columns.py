@@ -10,7 +10,7 @@ from geobench.task import load_task_specs
 
 from earth import write_geobench
 from salib import build_model, preset
-from salib.config import SENSORS, Levels, plain_levels
+from salib.config import SENSORS, BandStats, plain_stats
 from salib.evaluate import PROTOCOLS, Candidate, columns, evaluate, find_tasks
 from salib.evaluate.columns import baselines, embed_split
 from salib.evaluate.croma import PublishedCroma, train_stats, with_task_stats
@@ -49,8 +49,8 @@ def model():
 
 def published(seed=0):
     """CROMA as published: 12 optical bands, each already standardised."""
-    levels = (plain_levels(bands=2), plain_levels(bands=12))
-    return PublishedCroma(build_model(replace(CROMA, levels=levels), seed).eval())
+    levels = (plain_stats(bands=2), plain_stats(bands=12))
+    return PublishedCroma(build_model(replace(CROMA, band_stats=levels), seed).eval())
 
 
 class Means(torch.nn.Module):
@@ -171,7 +171,7 @@ def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
 
     mean, std = torch.tensor([90.0, 100.0, 110.0]), torch.tensor([10.0, 20.0, 30.0])
     ends = mean + torch.tensor([[-2.0], [-1.0], [0.0], [2.0], [5.0]]) * std
-    colours = Levels(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
+    colours = BandStats(mean=tuple(mean.tolist()), std=tuple(std.tolist()))
     images = ends[:, :, None, None].expand(-1, -1, 8, 8)
     seen = PublishedCroma(Bands(), {"lores": colours}).embed(
         images, sensor="lores", gsd_m=torch.ones(5)
@@ -183,10 +183,10 @@ def test_published_weights_get_mean_less_and_plus_two_deviations_as_0_and_1():
 def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path):
     """Features and rows of each model, of two of one kind and of published weights among them."""
     levels = tuple(
-        Levels(mean=(90.0 + n,) * len(SENSORS[s].bands), std=(40.0,) * len(SENSORS[s].bands))
+        BandStats(mean=(90.0 + n,) * len(SENSORS[s].bands), std=(40.0,) * len(SENSORS[s].bands))
         for n, s in enumerate(SMALL.sensors)
     )
-    other = build_model(replace(SMALL, levels=levels), 3).eval()
+    other = build_model(replace(SMALL, band_stats=levels), 3).eval()
     every = {
         "SA-low": Candidate(model=other, sensor="lores"),
         "SA-high": Candidate(model=other, sensor="hires", upsample=2),
@@ -230,7 +230,7 @@ def test_a_model_that_does_not_say_what_it_ran_is_unknown_and_keeps_what_it_note
 def test_a_device_that_is_not_there_is_refused(task, model, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     encoders = {"CROMA": Candidate(model=model, sensor="lores", trained=False)}
-    with pytest.raises(ValueError, match="device must be there, got cuda"):
+    with pytest.raises(ValueError, match="device must exist, got cuda"):
         evaluate(encoders, [task], image_px=16, seed=0, device="cuda")
 
 

@@ -278,7 +278,7 @@ def test_an_answer_that_is_no_listing_is_told(fetched, mirror):
 def test_a_zip_that_reaches_out_of_its_folder_is_refused_and_kept(fetched, mirror, name):
     mirror.files[f"{CLASSES}/m-eurosat.zip"] = zipped("m-eurosat", task_files(), (name, "evil"))
     mirror.publish()
-    with pytest.raises(FetchError, match=r"is kept: .*evil' in it leads out of the folder"):
+    with pytest.raises(FetchError, match=r"is kept: .*evil' in it points outside the folder"):
         fetched()
     assert fetched.zip.is_file()
     assert not fetched.task.exists()

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from salib import preset
-from salib.config import Levels
+from salib.config import BandStats
 from salib.model import Mask, Tokens, build_model, draw_masks, patchify
 
 SMALL = replace(
@@ -15,15 +15,15 @@ SMALL = replace(
 )
 ROWS, COLS = 3, 7
 LEVELS = (
-    Levels(mean=(11.0, -3.0), std=(2.0, 5.0)),
-    Levels(mean=(90.0, 70.0, 50.0), std=(30.0, 20.0, 10.0)),
-    Levels(mean=(7.0, 5.0, 3.0), std=(1.25, 1.5, 1.75)),
+    BandStats(mean=(11.0, -3.0), std=(2.0, 5.0)),
+    BandStats(mean=(90.0, 70.0, 50.0), std=(30.0, 20.0, 10.0)),
+    BandStats(mean=(7.0, 5.0, 3.0), std=(1.25, 1.5, 1.75)),
 )
 
 
 @pytest.fixture(scope="module")
 def model():
-    return build_model(replace(SMALL, levels=LEVELS), 3).double().eval()
+    return build_model(replace(SMALL, band_stats=LEVELS), 3).double().eval()
 
 
 def images(batch: int = 2) -> dict[str, torch.Tensor]:
@@ -89,7 +89,7 @@ def centre(index: int, cols: int, patch_m: float) -> list[float]:
 
 def encoded_by_loops(model, name, image, gsd, keep):
     """One sensor's encodings of one sample: standardise, cut, embed, attend."""
-    encoder, levels = model.encoder(name), model.config.sensor_levels[name]
+    encoder, levels = model.encoder(name), model.config.stats[name]
     patch, cols = model.config.patch_px, image.shape[-1] // model.config.patch_px
     rows = []
     for index in keep.tolist():
@@ -204,10 +204,10 @@ def test_masks_of_sensors_are_drawn_apart_at_their_own_ratio(model):
 def test_standardised_inputs_make_gain_and_offset_of_a_sensor_irrelevant(model):
     """D13: what counts is how many deviations from the mean a level is."""
     shifted = tuple(
-        Levels(mean=tuple(4 * m + 9 for m in one.mean), std=tuple(4 * s for s in one.std))
+        BandStats(mean=tuple(4 * m + 9 for m in one.mean), std=tuple(4 * s for s in one.std))
         for one in LEVELS
     )
-    other = build_model(replace(model.config, levels=shifted), 3).double().eval()
+    other = build_model(replace(model.config, band_stats=shifted), 3).double().eval()
     other.load_state_dict(model.state_dict())
     for name, picture in images().items():
         torch.testing.assert_close(

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from salib import load_croma, load_model, preset
-from salib.config import KINDS, plain_levels
+from salib.config import KINDS, plain_stats
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss
 from salib.model import (
     Mask,
@@ -111,7 +111,7 @@ def test_croma_pretraining_pass_gives_published_losses():
 
 
 def test_croma_file_of_another_layout_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="which is not there"):
+    with pytest.raises(ValueError, match="got no file"):
         load_croma(tmp_path / "CROMA_base.pt")
     (tmp_path / "damaged.pt").write_bytes(b"PK half a file")
     with pytest.raises(ValueError, match="whole file"):
@@ -247,8 +247,8 @@ def test_saved_model_comes_back_and_is_not_a_pickle(tmp_path):
     model = build_model(
         replace(
             SMALL,
-            levels=(plain_levels(bands=2),)
-            + (replace(plain_levels(bands=3), mean=(90.0, 80.0, 70.0)),) * 2,
+            band_stats=(plain_stats(bands=2),)
+            + (replace(plain_stats(bands=3), mean=(90.0, 80.0, 70.0)),) * 2,
         ),
         7,
     )

@@ -44,7 +44,7 @@ def plainly(patch):
 
 def by_hand(tiles, levels):
     """The run as a loop: all samples of a batch at once, the sum of both losses, clipped SGD."""
-    model = build_model(replace(MODEL, levels=levels), SEED).double()
+    model = build_model(replace(MODEL, band_stats=levels), SEED).double()
     samples, log = Samples(tiles, split="train"), []
     for step in range(PLAIN.steps):
         batch = wide(samples, PLAIN, seed=SEED, step=step)
@@ -129,7 +129,7 @@ def test_two_ranks_and_one_end_with_the_weights_of_the_loop_by_hand(
     """Samples, masks, and gradients through the other rank's negatives: all as of one batch."""
     plainly(monkeypatch)
     alone = pretrain(MODEL, PLAIN, tiles=tiles, out=tmp_path / "one", seed=SEED)
-    levels = Samples(tiles, split="train").levels()
+    levels = Samples(tiles, split="train").band_stats()
     weights, losses = by_hand(tiles, levels)
     start = build_model(MODEL, SEED).state_dict()
     for run in (alone, two / "plain"):

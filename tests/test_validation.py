@@ -83,8 +83,8 @@ def test_no_step_learns_from_a_held_out_sample(validated, tmp_path, monkeypatch)
     monkeypatch.setattr("salib.training.train.draw_batch", draw)
     out = pretrain(MODEL, replace(TRAIN, batch=2), tiles=validated, out=tmp_path / "a", seed=2)
     assert {split for rows in seen for split in rows.split} == {"train"}
-    expected = Samples(validated, split="train").levels()
-    assert load_model(out).config.levels == expected != Samples(validated).levels()
+    expected = Samples(validated, split="train").band_stats()
+    assert load_model(out).config.band_stats == expected != Samples(validated).band_stats()
 
 
 def test_it_sees_the_held_out_samples_alone_and_the_same_ones_each_time(validated, monkeypatch):

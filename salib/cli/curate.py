@@ -20,22 +20,22 @@ def curate(
     zoom: Annotated[Count, Option(help="Zoom Y of radar, lores; hires: Y and Y + 1.")] = None,
     aoi: Annotated[Path | None, Option(help="GeoJSON file of the area.")] = None,
     bbox: Annotated[Bbox, Option(help="West, south, east, north, instead of --aoi.")] = None,
-    spec: Annotated[Text, Option(help="small, full or micro: Table 1, areas of ours.")] = None,
+    spec: Annotated[Text, Option(help="small, full or micro: like Table 1.")] = None,
     sensors: Annotated[
         str, Option(help="What a sample has, radar first; s2 is Sentinel-2's twelve bands.")
     ] = "radar,lores,hires",
     dates: Annotated[Text, Option(help="Such as 2023-05/2023-09.")] = None,
-    hires_dates: Annotated[Text, Option(help="Of aerial images; by default any.")] = None,
+    hires_dates: Annotated[Text, Option(help="Dates of aerial images; default any.")] = None,
     max_cloud: Annotated[float, Option(help="Scene cloud cover in percent.")] = 10.0,
     sar: Annotated[str, Option(help="grd (the paper's) or rtc (terrain corrected).")] = "grd",
     exclude: Exclude = None,
     select: Annotated[
         str, Option(help="Tiles that the area intersects, or within.")
     ] = "intersects",
-    min_valid: Annotated[float, Option(help="Least valid part of a sample's tiles.")] = 0.95,
-    max_cloud_frac: Annotated[Number, Option(help="Most cloud in a lores tile, 0 to 1.")] = None,
-    max_days_radar: Annotated[Number, Option(help="Most days between radar and lores.")] = None,
-    max_days_hires: Annotated[Number, Option(help="Most days between hires and lores.")] = None,
+    min_valid: Annotated[float, Option(help="Minimum valid share of a tile.")] = 0.95,
+    max_cloud_frac: Annotated[Number, Option(help="Maximum cloud in a lores tile, 0 to 1.")] = None,
+    max_days_radar: Annotated[Number, Option(help="Maximum days, radar to lores.")] = None,
+    max_days_hires: Annotated[Number, Option(help="Maximum days, hires to lores.")] = None,
     valid_share: Annotated[
         float, Option(help="Most samples for validation; 0: train on all.")
     ] = 0.1,
@@ -43,9 +43,9 @@ def curate(
     resampling: Annotated[str, Option(help="smooth, or nearest (as released).")] = "smooth",
     encoding: Annotated[str, Option(help="png, or webp (lossless, smaller).")] = "png",
     engine: Annotated[str, Option(help="processes, threads or dask.")] = "processes",
-    workers: Annotated[int, Option(help="Blocks rendered at once.")] = 1,
+    workers: Annotated[int, Option(help="Blocks in parallel.")] = 1,
     scheduler: Annotated[Text, Option(help="Address of a running Dask scheduler.")] = None,
-    retries: Annotated[int, Option(help="Further attempts at a file.")] = 5,
+    retries: Annotated[int, Option(help="Retries per file.")] = 5,
     max_failed: Annotated[float, Option(help="Share of blocks that may be quarantined.")] = 0.01,
     requester_pays: Annotated[
         bool, Option("--requester-pays", help="Read files billed to your AWS account.")

@@ -11,7 +11,7 @@ from salib.cli.options import Count, Device, Flag, Text, Texts, from_options
 
 Files = Mapping[str, list[str]]
 """Image files by sensor, as many of each: those at the same position show the same ground."""
-IMAGES = "PNG, JPEG or TIFF files of 8-bit levels; or one georeferenced scene."
+IMAGES = "8-bit PNG, JPEG or TIFF files; or one georeferenced scene."
 SENSOR = "Of the images: radar (VV, VH), lores (default), hires (RGB) or s2 (twelve bands)."
 BY_SENSOR = "for several sensors repeat it by name, such as"
 ABOUT = ("attribution", "procedural")
@@ -43,15 +43,17 @@ def embed(
             "--level-255", help=f"Map: value of level 255, if not 8-bit; {BY_SENSOR} lores=2000."
         ),
     ] = None,
-    window_px: Annotated[Count, Option(help="Map: side seen at once; 32 patches.")] = None,
-    overlap_px: Annotated[Count, Option(help="Map: what windows share; a quarter.")] = None,
+    window_px: Annotated[Count, Option(help="Map: side of a window; default 32 patches.")] = None,
+    overlap_px: Annotated[Count, Option(help="Map: overlap of windows; default a quarter.")] = None,
     dtype: Annotated[Text, Option(help="Map: float32 (default), float16, or scaled int8.")] = None,
     precision: Annotated[Text, Option(help="Map: float32, bf16, or auto (default).")] = None,
     engine: Annotated[Text, Option(help="Map: processes (default) or dask.")] = None,
-    workers: Annotated[Count, Option(help="Map: windows at once, a core each; 1.")] = None,
+    workers: Annotated[Count, Option(help="Map: windows in parallel, one core each; 1.")] = None,
     scheduler: Annotated[Text, Option(help="Map: address of a Dask scheduler.")] = None,
     attribution: Annotated[Text, Option(help="Map: source to name; else the file's tag.")] = None,
-    procedural: Annotated[Flag, Option("--procedural", help="Map: the ground is made up.")] = None,
+    procedural: Annotated[
+        Flag, Option("--procedural", help="Map: it is procedural.")
+    ] = None,
     overwrite: Annotated[
         Flag, Option("--overwrite", help="Map: replace one of other inputs.")
     ] = None,

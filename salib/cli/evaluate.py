@@ -20,10 +20,10 @@ def evaluate(
     real: Annotated[
         Path | None, Option(envvar="SALIB_DATA_DIR", help="EuroSAT_RGB.zip, UCMerced_LandUse.zip.")
     ] = None,
-    images: Annotated[Path | None, Option(help="Folder of a folder of images per class.")] = None,
+    images: Annotated[Path | None, Option(help="Folder of class folders of images.")] = None,
     gsd_m: Annotated[float | None, Option(help="Metres per pixel of those images.")] = None,
     protocol: Annotated[str, Option(help="default, or paper (D15).")] = "default",
-    image_px: Annotated[int, Option(help="Side of a lores input; hires has twice.")] = 256,
+    image_px: Annotated[int, Option(help="Side of a lores input; hires is twice that.")] = 256,
     precision: Precision = "auto",
     device: Device = "auto",
     against: Annotated[str, Option(help="Column that others are compared with.")] = "CROMA",

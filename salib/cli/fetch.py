@@ -25,10 +25,10 @@ def fetch(
     offline: Annotated[bool, Option("--offline", help="Ask no server; fail if any lacks.")] = False,
     exclude: Exclude = None,
     valid_share: Annotated[
-        float, Option(help="Of tiles: most samples for a validation loss; 0: train on all.")
+        float, Option(help="Of tiles: maximum share for a validation loss; 0: train on all.")
     ] = 0.0,
 ) -> None:
-    """Download tiles or labelled tasks, whatever of them is not there yet."""
+    """Download tiles or labelled tasks; files that exist are not downloaded again."""
     if name != "geobench" and (tasks or revision):
         raise ValueError(f"tasks and --revision must come with geobench only, got {name}")
     if (exclude or valid_share) and name in FOLDERS:

@@ -2,9 +2,9 @@
 
 from salib.config.models import (
     KINDS,
-    Levels,
+    BandStats,
     ModelConfig,
-    plain_levels,
+    plain_stats,
 )
 from salib.config.presets import PRECISIONS, PRESETS, TRAINING, Precision, TrainConfig, preset
 from salib.config.sensors import (
@@ -25,12 +25,12 @@ __all__ = [
     "SENSOR_NAMES",
     "TILE_PX",
     "TRAINING",
-    "Levels",
+    "BandStats",
     "ModelConfig",
     "Precision",
     "Sensor",
     "TrainConfig",
     "check_sensors",
-    "plain_levels",
+    "plain_stats",
     "preset",
 ]

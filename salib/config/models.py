@@ -16,8 +16,8 @@ KINDS: dict[str, dict[str, Any]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Levels:
-    """Mean and standard deviation of a sensor's levels, one value per band (D13)."""
+class BandStats:
+    """Mean and standard deviation of a sensor's pixel values, one per band (D13)."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
@@ -25,14 +25,14 @@ class Levels:
     def __post_init__(self) -> None:
         """Check that the two describe the same bands."""
         if len(self.mean) != len(self.std) or not self.mean:
-            raise ValueError(f"levels must hold a mean and a std for each band, got {self}")
+            raise ValueError(f"band_stats must hold a mean and a std for each band, got {self}")
         if min(self.std) <= 0:
             raise ValueError(f"std must be positive, got {self.std}")
 
 
-def plain_levels(*, bands: int) -> Levels:
-    """Levels that leave the input as it is: mean 0, standard deviation 1."""
-    return Levels(mean=(0.0,) * bands, std=(1.0,) * bands)
+def plain_stats(*, bands: int) -> BandStats:
+    """Statistics that leave the input as it is: mean 0, standard deviation 1."""
+    return BandStats(mean=(0.0,) * bands, std=(1.0,) * bands)
 
 
 def check_whole(config: object, *names: str) -> None:
@@ -68,7 +68,7 @@ class ModelConfig:
             sub-pixels as channels (D5).
         joint_target: normalise all sensors' channels of a patch together, as CROMA's code does,
             instead of each sensor's own (D4).
-        levels: standardisation of each sensor, in the order of the sensors.
+        band_stats: standardisation of each sensor, in the order of the sensors.
     """
 
     dim: int
@@ -88,7 +88,7 @@ class ModelConfig:
     sink: bool = False
     hires_target: str = "area"
     joint_target: bool = False
-    levels: tuple[Levels, ...] = ()
+    band_stats: tuple[BandStats, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the rules that the model relies on."""
@@ -114,9 +114,9 @@ class ModelConfig:
             raise ValueError(f"slopes must be {self.heads} positive values, got {self.slopes}")
         if self.hires_target not in ("area", "full"):
             raise ValueError(f"hires_target must be area or full, got {self.hires_target!r}")
-        if self.levels and len(self.levels) != len(self.sensors):
+        if self.band_stats and len(self.band_stats) != len(self.sensors):
             raise ValueError(
-                f"levels must be one per sensor {self.sensors}, got {len(self.levels)}"
+                f"band_stats must be one per sensor {self.sensors}, got {len(self.band_stats)}"
             )
 
     @property
@@ -136,10 +136,10 @@ class ModelConfig:
         return f"{getattr(self.position, '__module__', '')}.{named}"
 
     @property
-    def sensor_levels(self) -> dict[str, Levels]:
+    def stats(self) -> dict[str, BandStats]:
         """Standardisation by sensor."""
-        plain = tuple(plain_levels(bands=len(SENSORS[name].bands)) for name in self.sensors)
-        return dict(zip(self.sensors, self.levels or plain, strict=True))
+        plain = tuple(plain_stats(bands=len(SENSORS[name].bands)) for name in self.sensors)
+        return dict(zip(self.sensors, self.band_stats or plain, strict=True))
 
     def to_json(self) -> dict:
         """Plain values, with the version of the layout."""
@@ -170,9 +170,9 @@ class ModelConfig:
         try:
             named = values.pop("position")
             values |= {name: tuple(values[name]) for name in ("slopes", "sensors")}
-            values["levels"] = tuple(
-                Levels(mean=tuple(each["mean"]), std=tuple(each["std"]))
-                for each in values["levels"]
+            values["band_stats"] = tuple(
+                BandStats(mean=tuple(each["mean"]), std=tuple(each["std"]))
+                for each in values["band_stats"]
             )
             by_name = named if named in POSITIONS else "ground"
             config = cls(**values, position=position or by_name)

@@ -117,7 +117,7 @@ def find_tasks(
             raise ValueError(
                 f"tasks must be at hand, got {', '.join(missing)}, which are not: there are "
                 f"{', '.join(at_hand) or 'none'}; `salib fetch geobench`, `eurosat` and `ucmerced` "
-                "bring them, GEO_BENCH_DIR and SALIB_DATA_DIR say where they are"
+                "download them, GEO_BENCH_DIR and SALIB_DATA_DIR say where they are"
             )
         tasks = [at_hand[name] for name in wanted]
     if images is not None:
@@ -126,7 +126,7 @@ def find_tasks(
         tasks.append(folder_task(images, gsd_m=gsd_m))
     if not tasks:
         raise ValueError(
-            "tasks must be at hand, got none: set GEO_BENCH_DIR or SALIB_DATA_DIR (`salib fetch`)"
+            "tasks must be available, got none: set GEO_BENCH_DIR or SALIB_DATA_DIR (`salib fetch`)"
         )
     return tasks
 

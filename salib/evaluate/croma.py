@@ -8,13 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from salib.config import SENSORS, Levels
+from salib.config import SENSORS, BandStats
 from salib.evaluate.columns import Candidate
 from salib.evaluate.tasks.task import Task, iter_split, modality_of
 
 FULL_RANGE = {
-    "lores": Levels(mean=(127.5,) * 3, std=(63.75,) * 3),
-    "s2": Levels(mean=(5000.0,) * 12, std=(2500.0,) * 12),
+    "lores": BandStats(mean=(127.5,) * 3, std=(63.75,) * 3),
+    "s2": BandStats(mean=(5000.0,) * 12, std=(2500.0,) * 12),
 }
 
 
@@ -26,7 +26,7 @@ class PublishedCroma(nn.Module):
     and blue in their places, and the nine bands that are not there are 0.5, their mean.
     """
 
-    def __init__(self, model: nn.Module, stats: Mapping[str, Levels] = FULL_RANGE) -> None:
+    def __init__(self, model: nn.Module, stats: Mapping[str, BandStats] = FULL_RANGE) -> None:
         """Wrap weights read by `load_croma`.
 
         Args:
@@ -74,7 +74,7 @@ def with_task_stats(candidates: dict[str, Candidate], task: Task) -> dict[str, C
     return candidates | wrapped
 
 
-def train_stats(task: Task, sensor: str) -> Levels:
+def train_stats(task: Task, sensor: str) -> BandStats:
     """Mean and deviation of each band over all pixels of a task's train images, as stored.
 
     The deviation of a constant band is 1.
@@ -88,4 +88,4 @@ def train_stats(task: Task, sensor: str) -> Levels:
         squares += (pixels**2).sum(0)
     mean = sums / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return Levels(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
+    return BandStats(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))

@@ -1,4 +1,4 @@
-"""One image file of 8-bit levels: whole, in red, green and blue, or refused in a line."""
+"""One image file of 8-bit pixel values: whole, in red, green and blue, or refused in a line."""
 
 import io
 import struct
@@ -13,7 +13,7 @@ from PIL import Image
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error)
 
 
-def read_levels(path: Path) -> UInt8[np.ndarray, "height width bands"]:
+def read_pixels(path: Path) -> UInt8[np.ndarray, "height width bands"]:
     """Red, green, blue and, where there is one, a fourth band, as the pixels lie in the file.
 
     EXIF turns nothing, a palette is resolved, and of several pages the first is read.

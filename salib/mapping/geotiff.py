@@ -1,4 +1,4 @@
-"""Vectors of windows to one GeoTIFF: a band a dimension, a pixel a patch."""
+"""Write vectors of windows to one GeoTIFF: a band per dimension, a pixel per patch."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

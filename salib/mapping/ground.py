@@ -41,7 +41,7 @@ def ground_gsd_m(
     sides = metres * np.array([np.sin(np.radians(azimuth)), np.cos(np.radians(azimuth))])
     if not np.isfinite(sides).all():
         raise ValueError(
-            f"coordinates must tell a place on the Earth, got {x[0]:g}, {y[0]:g} at column "
+            f"coordinates must be a point on the Earth, got {x[0]:g}, {y[0]:g} at column "
             f"{col:g}, row {row:g}: correct the scene's CRS or transform, or state --gsd-m"
         )
     longest, shortest = np.linalg.svd(sides / step_px, compute_uv=False).tolist()
@@ -63,7 +63,7 @@ def to_lonlat(crs: str, x: Places, y: Places) -> tuple[Places, Places]:
         lon, lat = _degrees(crs).transform(x, y, errcheck=True)
     except ProjError as error:
         raise ValueError(
-            f"places must lie where the scene's coordinate system holds, got x {x[0]:g}, y "
+            f"points must lie within the range of the scene's CRS, got x {x[0]:g}, y "
             f"{y[0]:g} ({error}): correct its CRS, or state --gsd-m"
         ) from error
     return lon, lat

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from salib.config import SENSORS
 from salib.files.artifact import atomic_file
-from salib.files.images import read_levels
+from salib.files.images import read_pixels
 from salib.model import ScaleAlibi, load_model
 from salib.model.precision import resolve_device
 
@@ -92,7 +92,7 @@ def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height wid
         raise ValueError(f"sensor must be one of {names} for image files, got {sensor!r}")
     if not Path(path).is_file():
         raise ValueError(f"path must be an image file, got {path}")
-    bands = read_levels(Path(path))[..., list(SENSORS[sensor].channels)]
+    bands = read_pixels(Path(path))[..., list(SENSORS[sensor].channels)]
     return torch.from_numpy(np.ascontiguousarray(bands.transpose(2, 0, 1)))
 
 

@@ -40,7 +40,7 @@ class Raster:
     Attributes:
         href: path or address of the file.
         bands: numbers of the sensor's bands in it, from 1.
-        level_255: value that becomes level 255, None for values as they are (radar: amplitudes).
+        level_255: value that becomes 255, None for values as they are (radar: amplitudes).
         crs: coordinate reference system as WKT.
         transform: column and row to coordinates of `crs`, the first six numbers.
         gsd_m: metres of ground per pixel where the caller states them; else measured by window.

@@ -42,7 +42,7 @@ def open_scene(
         sensor: a name of `salib.config.SENSORS`.
         bands: the sensor's bands by number; by default the first ones, of a file that has no other
             bands but opacity.
-        level_255: value that becomes level 255; 0 stays 0. Needed unless the file holds 8-bit
+        level_255: value that becomes 255; 0 stays 0. Needed unless the file holds 8-bit
             levels, or radar amplitudes of 16 bits, which become levels as in curation (D12). Not
             for "s2", whose 16 bits are reflectance x 10,000 and 0 where there is no data.
         gsd_m: metres of ground per pixel; by default measured from the file's coordinates.
@@ -160,7 +160,7 @@ def _check_place(file: rasterio.DatasetReader, href: str) -> None:
     if file.gcps[0]:
         why = "ground control points only; warp it first (gdalwarp -t_srs EPSG:...)"
     raise ValueError(
-        f"scene must be georeferenced, got {why} in {href}: for one vector an image write to a "
+        f"scene must be georeferenced, got {why} in {href}: for one vector per image write to a "
         ".parquet file"
     )
 
@@ -206,7 +206,7 @@ def _check_values(
             what += " or 16-bit amplitudes"
             then = "backscatter, in decibels above all, first needs curate.rasters.mosaic.amplitude"
         raise ValueError(
-            f"scene must hold {what}, got {kind} in {href}: state the value that becomes level 255 "
+            f"scene must hold {what}, got {kind} in {href}: state the value that becomes 255 "
             f"with --level-255 ({then})"
         )
 

@@ -37,18 +37,18 @@ class ScaleAlibi(nn.Module):
         self.config = config
         self.attention_used: set[str] = set()
         dim, heads, half = config.dim, config.heads, config.depth // 2
-        levels = config.sensor_levels
+        stats = config.stats
         slopes = torch.tensor(config.slopes) if config.slopes else alibi_slopes(heads)
         self.register_buffer("fixed_slopes", slopes, persistent=False)
         if config.learn_slopes:
             self.log_slopes = nn.Parameter(slopes.log())
-        depths = {n: half if SENSORS[n].radar else config.depth for n in levels}
-        self.encoders = nn.ModuleDict({n: Encoder(config, levels[n], depths[n]) for n in levels})
+        depths = {n: half if SENSORS[n].radar else config.depth for n in stats}
+        self.encoders = nn.ModuleDict({n: Encoder(config, stats[n], depths[n]) for n in stats})
         self.cross_encoders = nn.ModuleDict(
             {n: Transformer(dim, heads, half, cross=True) for n in config.sensors[1:]}
         )
-        self.pool_heads = nn.ModuleDict({n: FeedForward(dim) for n in levels})
-        self.projections = nn.ModuleDict({n: nn.Linear(dim, dim) for n in levels})
+        self.pool_heads = nn.ModuleDict({n: FeedForward(dim) for n in stats})
+        self.projections = nn.ModuleDict({n: nn.Linear(dim, dim) for n in stats})
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.target_values = target_values(config)
         values = sum(self.target_values.values())

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from salib.attention import Geometry, attend
-from salib.config import Levels, ModelConfig
+from salib.config import BandStats, ModelConfig
 
 
 class Attention(nn.Module):
@@ -106,13 +106,13 @@ class Encoder(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig, levels: Levels, depth: int) -> None:
+    def __init__(self, config: ModelConfig, stats: BandStats, depth: int) -> None:
         """One sensor's encoder."""
         super().__init__()
         self.patch_px = config.patch_px
-        bands = len(levels.mean)
-        self.register_buffer("mean", torch.tensor(levels.mean).view(-1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(levels.std).view(-1, 1, 1), persistent=False)
+        bands = len(stats.mean)
+        self.register_buffer("mean", torch.tensor(stats.mean).view(-1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(stats.std).view(-1, 1, 1), persistent=False)
         self.patch_embed = nn.Linear(bands * config.patch_px**2, config.dim)
         self.transformer = Transformer(config.dim, config.heads, depth)
 

@@ -39,9 +39,9 @@ def targets(config: ModelConfig, pixels: Mapping[str, Tensor]) -> dict[str, Tens
 def target_values(config: ModelConfig) -> dict[str, int]:
     """Numbers per coarse patch that the decoder predicts of each sensor."""
     values = {}
-    for name, levels in config.sensor_levels.items():
+    for name, stats in config.stats.items():
         side = SENSORS[name].factor if config.hires_target == "full" else 1
-        values[name] = len(levels.mean) * (config.patch_px * side) ** 2
+        values[name] = len(stats.mean) * (config.patch_px * side) ** 2
     return values
 
 

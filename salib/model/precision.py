@@ -43,7 +43,7 @@ def resolve_device(device: str) -> torch.device:
     if device.split(":")[0] not in ("cpu", "cuda"):
         raise ValueError(f"device must be cpu, cuda or auto, got {device!r}")
     if device != "cpu" and not torch.cuda.is_available():
-        raise ValueError(f"device must be there, got {device} on a machine without a GPU: use cpu")
+        raise ValueError(f"device must exist, got {device} on a machine without a GPU: use cpu")
     return torch.device(device)
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from salib.config import ModelConfig, plain_levels
+from salib.config import ModelConfig, plain_stats
 from salib.model.fusion import ScaleAlibi, build_model
 
 HEADS = {768: 16, 1024: 16}
@@ -53,7 +53,7 @@ def load_croma(path: str | Path, *, heads: int | None = None) -> ScaleAlibi:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"path must be CROMA's weights, got {path}, which is not there")
+        raise ValueError(f"path must be CROMA's weights, got no file {path}")
     try:
         parts = torch.load(path, map_location="cpu", weights_only=True)
         flat = {f"{part}.{name}": v for part, state in parts.items() for name, v in state.items()}
@@ -134,5 +134,5 @@ def _config(weights: dict[str, Tensor], heads: int | None) -> ModelConfig:
         mask_ratio=0.75,
         hires_mask_ratio=0.75,
         joint_target=True,
-        levels=tuple(plain_levels(bands=each) for each in bands),
+        band_stats=tuple(plain_stats(bands=each) for each in bands),
     )

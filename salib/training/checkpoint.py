@@ -216,4 +216,4 @@ def _load(path: Path) -> dict[str, Any]:
     except PermissionError:
         raise
     except (RuntimeError, EOFError, UnpicklingError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} must be the state of a run, which it is not") from error
+        raise ValueError(f"{path} must be a checkpoint, got another file") from error

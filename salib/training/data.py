@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, Levels, TrainConfig
+from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, BandStats, TrainConfig
 from salib.files.images import resize_bands
 from salib.tiles.archive import Archive
 from salib.training.sampling import Order, stream
@@ -113,9 +113,9 @@ class Samples:
         finer = {"hires": np.ascontiguousarray(coarse), "hires4x": whole["hires"]}
         return whole | finer | {"title": f"tile {z}/{x}/{y}"}
 
-    def levels(
+    def band_stats(
         self, sensors: Sequence[str] = SENSOR_NAMES, *, count: int = 256
-    ) -> tuple[Levels, ...]:
+    ) -> tuple[BandStats, ...]:
         """Mean and standard deviation of each sensor's bands over evenly spaced samples (D13)."""
         chosen = np.linspace(0, len(self) - 1, min(count, len(self))).astype(int).tolist()
         statistics = []
@@ -125,7 +125,7 @@ class Samples:
             values = np.concatenate(pixels).astype(np.float64)
             std = np.maximum(values.std(axis=0), 1.0)
             both = (tuple(each.round(3).tolist()) for each in (values.mean(axis=0), std))
-            statistics.append(Levels(**dict(zip(("mean", "std"), both, strict=True))))
+            statistics.append(BandStats(**dict(zip(("mean", "std"), both, strict=True))))
         return tuple(statistics)
 
     def _decode(self, number: int, sensor: str) -> Pixels:

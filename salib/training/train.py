@@ -166,7 +166,7 @@ def _standardised(config: ModelConfig, samples: Samples) -> ModelConfig:
             f"tiles must hold {', '.join(config.sensors)}, got {', '.join(samples.sensors)}: "
             "curate them with --sensors"
         )
-    return replace(config, levels=samples.levels(config.sensors))
+    return replace(config, band_stats=samples.band_stats(config.sensors))
 
 
 def _check_out(out: Path, key: dict, *, overwrite: bool) -> None:

@@ -28,7 +28,7 @@ def ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pysta
         if not client.conforms_to("ITEM_SEARCH"):
             return list(client.get_items(recursive=True))
         if area is None:
-            raise ValueError(f"area must say where to search {address}, got none")
+            raise ValueError(f"area must be given to search {address}, got none")
         queries = dict.fromkeys((rules.collections(n), rules.dates_of(n)) for n in rules.sensors)
         return [item for query in queries for item in _asked(client, *query, area)]
     except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:

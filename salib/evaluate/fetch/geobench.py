@@ -127,7 +127,7 @@ def _unpack(archive: Path, sha256: str | None, target: Path) -> None:
         with zipfile.ZipFile(archive) as opened:
             names = opened.namelist()
             if outside := [it for it in names if it.startswith("/") or ".." in it.split("/")]:
-                raise ValueError(f"{outside[0]!r} in it leads out of the folder")
+                raise ValueError(f"{outside[0]!r} in it points outside the folder")
             check_disk_space(archive.parent, sum(entry.file_size for entry in opened.infolist()))
             bar = tqdm(names, desc=folder.name, unit="file", disable=None)
             opened.extractall(archive.parent, bar)

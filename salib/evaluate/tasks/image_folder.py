@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from salib.evaluate.tasks import SPLITS
 from salib.files.artifact import file_digest
-from salib.files.images import quoted, read_levels
+from salib.files.images import quoted, read_pixels
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -86,9 +86,9 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     is opaque alpha, 255 everywhere.
 
     Raises:
-        ValueError: as `read_levels`, or if it is transparent somewhere.
+        ValueError: as `read_pixels`, or if it is transparent somewhere.
     """
-    image = read_levels(path)
+    image = read_pixels(path)
     if image.shape[2] == 4 and image[..., 3].min() < 255:
         raise ValueError(
             f"{quoted(path)} must be opaque, got a fourth band (alpha, or near infrared) as low "
@@ -130,7 +130,7 @@ def _images(folder: Path) -> list[Path]:
             )
     chosen = [path for path in entries if path.suffix.lower() in SUFFIXES]
     if other := len(entries) - len(chosen):
-        logger.info("%s: %d files left out that do not end in %s", folder, other, SUFFIXES)
+        logger.info("%s: %d files skipped that do not end in %s", folder, other, SUFFIXES)
     return chosen
 
 
