@@ -237,6 +237,20 @@ def test_the_cover_is_as_small_as_the_best_of_all_subsets(seed, count):
     assert (len(chosen), sum(chosen)) == brute(inside)
 
 
+def test_of_covers_of_equal_size_the_one_of_better_scenes_is_taken():
+    halves = [
+        (-99, 38, -98.5, 39),
+        (-98.5, 38, -98, 39),
+        (-99, 38.5, -98, 39),
+        (-99, 38, -98, 38.5),
+    ]
+    tiles = tiles_of_bbox((-98.99, 38.01, -98.01, 38.99), 11)
+    for order in ((0, 1, 2, 3), (2, 3, 0, 1)):
+        boxes = [shapely.box(*halves[number]).buffer(0.2) for number in order]
+        scenes = [scene_on(box, str(rank)) for rank, box in enumerate(boxes)]
+        assert [scene.id for scene in cover(scenes, tiles)] == ["0", "1"]
+
+
 def test_a_state_of_aerial_images_of_many_years_is_covered_in_seconds():
     quads = [
         shapely.box(west - 0.004, south - 0.004, west + 1 / 16 + 0.004, south + 1 / 16 + 0.004)
