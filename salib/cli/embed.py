@@ -51,9 +51,7 @@ def embed(
     workers: Annotated[Count, Option(help="Map: windows in parallel, one core each; 1.")] = None,
     scheduler: Annotated[Text, Option(help="Map: address of a Dask scheduler.")] = None,
     attribution: Annotated[Text, Option(help="Map: source to name; else the file's tag.")] = None,
-    procedural: Annotated[
-        Flag, Option("--procedural", help="Map: it is procedural.")
-    ] = None,
+    procedural: Annotated[Flag, Option("--procedural", help="Map: it is procedural.")] = None,
     overwrite: Annotated[
         Flag, Option("--overwrite", help="Map: replace one of other inputs.")
     ] = None,
