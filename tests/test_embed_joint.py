@@ -426,7 +426,7 @@ def test_twelve_bands_of_16_bits_are_embedded_as_they_are(images, model, tmp_pat
 @pytest.mark.parametrize(
     ("pixels", "reading", "says"),
     [
-        (np.ones((12, 8, 8), np.float32), {}, "uint16, reflectance x 10,000, .*got float32"),
+        (np.ones((12, 8, 8), np.float32), {}, "uint16, as tiles of s2 do, got float32"),
         (np.ones((12, 8, 8), np.uint8), {}, "must hold uint16"),
         (np.ones((11, 8, 8), np.uint16), {}, "must have 12 bands .*got 11"),
         (np.ones((12, 8, 8), np.uint16), {"level_255": 9.0}, "level_255 must not be given for s2"),

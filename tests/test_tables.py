@@ -288,3 +288,13 @@ def test_costs_a_sample_and_seconds_of_heads_stand_as_measured():
     frame = tables.stage_seconds(pd.DataFrame(spent)).data
     assert frame["all"].to_dict() == {"quick": 1.0, "slow": 7.0}
     assert list(frame.index)[-1] == "slow"
+
+
+def test_a_probe_of_a_readers_own_stands_under_its_name():
+    own = rows(tasks=("m-bigearthnet",)).assign(metric="micro F1")
+    own["probe"] = own["probe"].replace({"knn": "class_mean"})
+    probes = tables.other_tasks(own).data.index.get_level_values("probe")
+    assert "class_mean" in probes
+    header = tables.text_results(own).splitlines()[1]
+    assert "class_mean" in header
+    assert header.count("no probe") == 1

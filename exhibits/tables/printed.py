@@ -72,7 +72,7 @@ def other_tasks(rows: Rows) -> Styler:
         raise ValueError("rows must hold GEO-Bench tasks that are not in Table 2, got none")
     lines = ["task", "metric", "probe"]
     text, values = (spread(table, lines, "model", name) for name in ("cell", "value"))
-    names = PROBE_NAMES | {"none": "none"}
+    names = PROBE_NAMES | {probe: probe for probe in table["probe"] if probe not in PROBE_NAMES}
     tasks = dict.fromkeys(line[:2] for line in text.index)
     order = [(*task, probe) for task in tasks for probe in names if (*task, probe) in text.index]
     text, values = text.loc[order].astype(object).fillna("n/a"), values.loc[order]

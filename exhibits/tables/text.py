@@ -58,12 +58,16 @@ def text_results(rows: Rows) -> str:
     table = with_cells(read_rows(rows))
     for (task, metric), block in table.groupby(["task", "metric"], sort=False):
         cells = spread(block, ["model"], "probe", "cell").astype(object).fillna("")
-        heads = ["model", *(PROBE_NAMES.get(probe, "no probe") for probe in cells)]
+        heads = ["model", *(_heading(probe) for probe in cells)]
         lines = [
             [model, *line] for (model,), line in zip(cells.index, cells.to_numpy(), strict=True)
         ]
         text += [f"{task}: {metric} in percent", *_aligned([heads, *lines]), ""]
     return "\n".join(text[:-1])
+
+
+def _heading(probe: str) -> str:
+    return "no probe" if probe == "none" else PROBE_NAMES.get(probe, probe)
 
 
 def _aligned(lines: list[list[str]]) -> list[str]:

@@ -24,7 +24,8 @@ class Sensor:
             the product states them, where 0 is no data.
         channels: which channels of an RGBA tile hold the bands.
         factor: pixels of a sample's image along one lores pixel; a power of two.
-        radar: whether it is backscatter, by amplitude.
+        modality: which images of labelled tasks it can be shown: "optical" (red, green, blue),
+            "radar" (VV, VH), "multispectral" (Sentinel-2's twelve bands), or a name of its own.
         full_scale: pixel value of reflectance 1 where it states reflectance.
         collections: STAC collections that hold its items.
         assets: keys that catalogues use for its files, best first; one file, or one per band.
@@ -45,7 +46,7 @@ class Sensor:
     dtype: str = "uint8"
     channels: tuple[int, ...] = (0, 1, 2)
     factor: int = 1
-    radar: bool = False
+    modality: str = "optical"
     full_scale: float | None = None
     collections: tuple[str, ...]
     assets: tuple[tuple[str, ...], ...]
@@ -58,6 +59,11 @@ class Sensor:
     shown: tuple[int, ...] = (0, 1, 2)
     label: str
     colour: str = field(compare=False)
+
+    @property
+    def radar(self) -> bool:
+        """Whether it is backscatter, by amplitude."""
+        return self.modality == "radar"
 
     @property
     def max_value(self) -> int:
@@ -78,7 +84,7 @@ SENSORS = {
             bands=("VV", "VH"),
             native_gsd_m=10.0,
             channels=(1, 2),
-            radar=True,
+            modality="radar",
             collections=("sentinel-1-grd",),
             assets=(("vv", "vh"), ("gamma0_vv", "gamma0_vh")),
             absent="no scene of both VV and VH in IW mode there",
@@ -118,6 +124,7 @@ SENSORS = {
             bands=S2_BANDS,
             native_gsd_m=10.0,
             dtype="uint16",
+            modality="multispectral",
             channels=tuple(range(len(S2_BANDS))),
             full_scale=10_000.0,
             collections=SENTINEL2,

@@ -195,9 +195,9 @@ def _check_values(
             raise ValueError(f"level_255 must not be given for {sensor.name}, got {level_255}")
         if kinds != {sensor.dtype}:
             raise ValueError(
-                f"scene must hold {sensor.dtype}, reflectance x {sensor.full_scale:,.0f}, for "
-                f"sensor {sensor.name}, got {kind} in {href}: convert it (gdal_translate -ot "
-                "UInt16, with -scale 0 1 0 10000 from reflectance)"
+                f"scene must hold {sensor.dtype}, as tiles of {sensor.name} do, got {kind} in "
+                f"{href}: convert it (gdal_translate -ot UInt16; from reflectance for s2 with "
+                "-scale 0 1 0 10000)"
             )
     levels = {"uint8", "uint16"} if sensor.radar else {sensor.dtype}
     if level_255 is None and not (len(kinds) == 1 and kinds <= levels):

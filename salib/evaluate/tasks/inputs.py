@@ -1,7 +1,6 @@
 """From a task's raw values to what a model sees: one explicit rule per task."""
 
 from dataclasses import asdict, dataclass
-from typing import Literal
 
 import cv2
 import numpy as np
@@ -12,7 +11,8 @@ from salib.config import SENSORS
 from salib.files.images import resize_bands
 
 RGB = ("red", "green", "blue")
-Modality = Literal["optical", "radar", "multispectral"]
+Modality = str
+"""Of `salib.config.Sensor.modality`."""
 
 
 @dataclass(frozen=True, kw_only=True)

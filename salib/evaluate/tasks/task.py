@@ -69,8 +69,7 @@ class Task:
 
 def modality_of(sensor: str) -> Modality:
     """What `iter_split` is to read for an encoder of a sensor."""
-    row = SENSORS[sensor]
-    return "radar" if row.radar else "multispectral" if row.full_scale else "optical"
+    return SENSORS[sensor].modality
 
 
 def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
