@@ -15,11 +15,11 @@ from pathlib import Path
 
 import yaml
 
+from salib.files import artifact
+
 ROOT = Path(__file__).parent
 sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import run_notebook  # noqa: E402
-
-from salib.files import artifact  # noqa: E402
 
 PROFILE = os.environ.setdefault("SALIB_PROFILE", "smoke")
 BUILD = Path("build")

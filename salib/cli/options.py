@@ -27,7 +27,7 @@ Made = TypeVar("Made")
 
 def from_options(made: type[Made], given: Mapping[str, Any]) -> Made:
     """Dataclass of the options that have its fields' names."""
-    names = [field.name for field in fields(made) if field.name in given]  # pyright: ignore
+    names = [field.name for field in fields(made) if field.name in given]  # pyright: ignore[reportArgumentType]
     return made(**{name: given[name] for name in names})
 
 

@@ -68,7 +68,7 @@ def with_task_stats(candidates: dict[str, Candidate], task: Task) -> dict[str, C
     sensors = {one.sensor for one in mine.values()} & {*task.sensors}
     stats = {**FULL_RANGE, **{name: train_stats(task, name) for name in sorted(sensors)}}
     wrapped = {
-        name: replace(one, model=PublishedCroma(one.model.model, stats))  # pyright: ignore
+        name: replace(one, model=PublishedCroma(one.model.model, stats))  # pyright: ignore[reportAttributeAccessIssue]
         for name, one in mine.items()
     }
     return candidates | wrapped
