@@ -353,7 +353,7 @@ def test_without_scripts_the_drawn_map_is_shown_and_a_line_in_place_of_the_other
     page.goto(MAP.as_uri())
     assert page.locator(".sa-map").inner_text() in MAP_ABSENT
     assert page.locator(".sa-map canvas").count() == 0
-    drawn = page.locator("figure", has_text="Footprints found (grey) and taken (coloured)")
+    drawn = page.locator("figure", has_text="Footprints of scenes found")
     assert drawn.locator("img").first.bounding_box()["height"] > 100
     context.close()
 
