@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from exhibits import audit
-from exhibits.audit.attention import effective_tokens
 from salib import losses
 
 
@@ -20,7 +19,7 @@ def places(*names, batch=11, dim=7):
 
 
 def test_effective_tokens_of_equal_logits_is_their_number():
-    assert effective_tokens(torch.full((2, 3, 17), -4.0)) == pytest.approx(
+    assert audit.effective_tokens(torch.full((2, 3, 17), -4.0)) == pytest.approx(
         torch.full((2, 3), 17.0).numpy(), rel=1e-5
     )
 
@@ -28,7 +27,7 @@ def test_effective_tokens_of_equal_logits_is_their_number():
 def test_effective_tokens_is_the_exponential_of_the_entropy():
     shares = [0.5, 0.25, 0.125, 0.125]
     entropy = -sum(share * math.log(share) for share in shares)
-    found = effective_tokens(torch.tensor([shares]).log() + 9.0)
+    found = audit.effective_tokens(torch.tensor([shares]).log() + 9.0)
     assert found.item() == pytest.approx(math.exp(entropy), rel=1e-5)
 
 
