@@ -1,17 +1,16 @@
 """Published numbers stand beside ours only with what differs; chance is what theory says it is."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import PathCollection
 from scipy.stats import binom
 
 from exhibits import figures, tables
 from exhibits.tables import paper_kmeans
 from exhibits.tables.protocol import CHOICES
-from salib.evaluate import PROTOCOLS
 from salib.evaluate.fetch.published_tasks import COUNTS
 
 PAPER = Path(__file__).parents[1] / "paper"
@@ -36,11 +35,9 @@ def rows(task="m-eurosat", *, procedural=False, probe="knn", **changes) -> pd.Da
     return pd.DataFrame([{**made, **changes, "model": model} for model in models])
 
 
-def pair(table, task, number, beside):
-    """The one line of a table of pairs that sets these two side by side."""
-    lines = table.reset_index().query("task == @task")
-    (line,) = lines[(lines["number of"] == number) & (lines["beside"] == beside)].to_dict("records")
-    return line
+def scores(*given) -> pd.DataFrame:
+    """All sources beside rows of ours."""
+    return tables.published_scores(pd.concat(given), ANCHORS, TABLE2)
 
 
 def simulated(accuracy, task="m-pv4ger", classes=2, known=0.0):
@@ -69,140 +66,106 @@ def test_anchors_csv_is_of_whole_published_tasks_and_plausible():
 
 
 def test_a_procedural_value_is_never_shown_and_the_published_one_is():
-    table = tables.anchors(rows(procedural=True), ANCHORS, TABLE2)
+    table = tables.anchors(scores(rows(procedural=True)))
     assert "43.2" not in table.to_html()
-    line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: image statistics")
-    assert line["value"] == "not run (procedural)"
-    assert line["its value"] == "60.2 [56.8,\xa062.8]"
-    assert line["differ in"] == "not compared"
-    other = pair(table, "m-pv4ger", "ours: image statistics", "torchgeo-bench: image statistics")
-    assert other["value"] == "not run"
-    ours = table.reset_index().query("`number of`.str.startswith('ours')", engine="python")
-    assert not ours["beside"].str.contains("paper").any()
+    line = table.loc["m-eurosat", "knn", "image statistics"]
+    assert line.tolist() == ["not run", "", "60.2 [56.8,\xa062.8]"]
+    assert table.loc["m-eurosat", "knn", "CROMA"].tolist() == ["not run", "66.30", ""]
 
 
-def test_a_real_row_stands_with_everything_that_differs():
-    table = tables.anchors(rows(), ANCHORS, TABLE2)
-    line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: image statistics")
-    assert line["value"] == "43.2 [40.1,\xa046.3]"
-    expected = ["k 20 / 5", "distance cosine / L2", "features z-scored / raw", "px 256 / 224"]
-    assert line["differ in"].split("; ") == expected
-    fewer = tables.anchors(rows(n_test=300, n_train=400), ANCHORS, TABLE2)
-    line = pair(fewer, "m-eurosat", "ours: image statistics", "torchgeo-bench: image statistics")
-    assert line["differ in"].split("; ")[4:] == ["train items 400 / 2000", "test items 300 / 1000"]
+def test_a_real_score_stands_beside_the_others_and_the_conditions_say_what_differs():
+    found = scores(rows(n_test=300, n_train=400))
+    line = tables.anchors(found).loc["m-eurosat", "knn", "image statistics"]
+    assert line["ours"] == "43.2 [40.1,\xa046.3]"
+    assert line["torchgeo-bench"] == "60.2 [56.8,\xa062.8]"
+    table = tables.conditions(found)
+    assert table.loc["neighbours"].tolist() == [20, 20, 5]
+    assert table.loc["distance"].tolist() == ["cosine", "not stated", "L2"]
+    assert table.loc["features"].tolist() == ["z-scored", "not stated", "raw"]
+    assert table.loc["side of the image, px"].tolist() == ["256", "256; SA-high 512", 224]
+    items = table.loc["items of m-eurosat, train + test"]
+    assert items["ours"] == "m-eurosat: 400 + 300"
+    assert items["torchgeo-bench"] == "m-eurosat: 2,000 + 1,000"
 
 
-def test_alike_in_every_condition_differs_in_nothing(monkeypatch):
-    alike = replace(PROTOCOLS["default"], knn_k=5, knn_metric="l2", standardise=False)
-    monkeypatch.setitem(PROTOCOLS, "default", alike)
-    table = tables.anchors(rows(image_px=224), ANCHORS, TABLE2)
-    line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: image statistics")
-    assert line["differ in"] == "nothing"
-    line = pair(table, "m-eurosat", "ours: CROMA", "torchgeo-bench: CROMA-B")
-    assert line["differ in"] == "other weights"
-
-
-def test_what_the_paper_does_not_state_is_said_of_its_pairs():
-    table = tables.anchors(rows(), ANCHORS, TABLE2)
-    line = pair(table, "m-eurosat", "the paper: CROMA", "torchgeo-bench: CROMA-B")
-    assert (line["value"], line["its value"][:4]) == ("66.30", "74.4")
-    assert line["differ in"] == "other weights; k 20 / 5; px 256 / 224; rest not stated"
-    line = pair(table, "m-eurosat", "ours: SA-high", "the paper: SA-high")
-    assert "px 256 / 512" in line["differ in"]
+def test_conditions_of_ours_are_those_of_its_protocol():
+    found = tables.conditions(scores(rows(protocol="paper", image_px=224)))["ours"]
+    assert found[:4].tolist() == [20, "L2", "raw", "224"]
+    assert tables.conditions(scores(rows(procedural=True)))["ours"].tolist()[3] == "not run"
 
 
 def test_real_eurosat_stands_in_for_m_eurosat_and_is_marked():
-    both = pd.concat([rows(procedural=True), rows("eurosat")])
-    table = tables.anchors(both, ANCHORS, TABLE2)
-    line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: image statistics")
-    assert line["value"].startswith("43.2")
-    assert "task eurosat / m-eurosat" in line["differ in"]
-    assert "eurosat" not in set(table.reset_index()["task"])
+    found = scores(rows(procedural=True), rows("eurosat"))
+    table = tables.anchors(found)
+    assert table.loc["m-eurosat", "knn", "image statistics"]["ours"].startswith("43.2")
+    assert "eurosat" not in table.index.unique("task")
+    items = tables.conditions(found).loc["items of m-eurosat, train + test"]
+    assert items["ours"] == "eurosat: 2,000 + 1,000"
+    assert tables.anchors(scores(rows(value=0.5), rows("eurosat"))).equals(
+        tables.anchors(scores(rows(value=0.5)))
+    )
 
 
-def test_linear_pairs_have_no_neighbours_and_no_column_of_the_paper():
-    table = tables.anchors(rows(probe="linear"), ANCHORS, TABLE2, probe="linear")
-    line = pair(table, "m-eurosat", "ours: image statistics", "torchgeo-bench: image statistics")
-    assert line["differ in"] == "features z-scored / raw; px 256 / 224"
-    assert not table["beside"].str.contains("paper").any()
-
-
-def test_a_task_of_ours_that_the_paper_lacks_is_paired_where_it_was_published():
-    more = pd.concat([rows(), rows("m-so2sat"), rows("ucmerced")])
-    table = tables.anchors(more, ANCHORS, TABLE2)
-    tasks = set(table.reset_index()["task"])
-    assert "m-so2sat" in tasks
-    assert "ucmerced" not in tasks
+def test_a_task_of_ours_that_the_paper_lacks_stands_where_it_was_published():
+    table = tables.anchors(scores(rows(), rows("m-so2sat"), rows("ucmerced"), rows(probe="linear")))
+    assert "m-so2sat" in table.index.unique("task")
+    assert not {"ucmerced", "m-bigearthnet"} & set(table.index.unique("task"))
+    assert (table.xs("linear", level="probe")["the paper"] == "").all()
 
 
 def test_of_two_metrics_the_published_one_is_compared():
-    scores = [
+    given = [
         rows("m-bigearthnet", metric=metric, value=value, n_train=20000)
         for metric, value in (("micro F1", 0.71), ("micro mAP", 0.37))
     ]
-    table = tables.anchors(pd.concat(scores), ANCHORS, TABLE2)
-    line = pair(
-        table, "m-bigearthnet", "ours: image statistics", "torchgeo-bench: image statistics"
-    )
-    assert line["value"].startswith("37.0")
-    assert "metric" not in line["differ in"]
+    line = tables.anchors(scores(*given)).loc["m-bigearthnet", "knn", "image statistics"]
+    assert line["ours"].startswith("37.0")
 
 
-def test_a_column_of_published_weights_is_paired_where_there_is_one():
+def test_a_column_of_published_weights_stands_beside_its_published_score():
     published = rows().query("model == 'CROMA'").assign(model="CROMA published")
-    table = tables.anchors(pd.concat([rows(), published]), ANCHORS, TABLE2)
-    named = table.reset_index().query("`number of` == 'ours: CROMA published'")
-    assert named["task"].tolist() == ["m-eurosat"]
+    line = tables.anchors(scores(rows(), published)).loc["m-eurosat", "knn", "CROMA published"]
+    assert line["ours"].startswith("43.2")
+    assert line["torchgeo-bench"].startswith("74.4")
 
 
 @pytest.mark.parametrize(
-    ("given", "options", "message"),
+    ("given", "message"),
     [
-        (rows(), {"probe": "kmeans"}, "probe must be one of"),
-        (pd.concat([rows(), rows()]), {}, "one row per cell"),
-        (rows(protocol="mine"), {}, "protocol must be of .*'mine'"),
+        ([rows(), rows()], "one row per cell"),
+        ([rows(), rows("m-pv4ger", protocol="paper")], "pick one seed and protocol"),
+        ([rows(protocol="mine")], "protocol must be one of .*'mine'"),
     ],
 )
-def test_anchors_refuse_what_cannot_be_set_beside(given, options, message):
+def test_what_cannot_be_set_beside_is_refused(given, message):
     with pytest.raises(ValueError, match=message):
-        tables.anchors(given, ANCHORS, TABLE2, **options)
+        tables.conditions(scores(*given)), tables.anchors(scores(*given))
 
 
-def test_anchors_without_a_published_task_are_an_error():
-    other = pd.read_csv(ANCHORS).assign(task="m-other")
-    with pytest.raises(ValueError, match="published must hold a task"):
-        tables.anchors(rows(), other, TABLE2)
-
-
-def test_points_are_of_the_papers_tasks_and_real_images_only():
-    given = pd.concat([rows(), rows("m-pv4ger", procedural=True), rows("m-so2sat")])
-    points = tables.published_points(given, ANCHORS, TABLE2)
-    tasks = {"m-pv4ger", "m-forestnet", "m-eurosat", "m-brick-kiln"}
-    assert set(points["task"]) == tasks
-    assert set(points.query("source == 'ours'")["task"]) == {"m-eurosat"}
-    assert (points["source"] == "the paper").sum() == 12
-    assert points["value"].between(0, 1).all()
+def test_scores_are_of_published_tasks_and_real_images_only():
+    found = scores(rows(), rows("m-pv4ger", procedural=True), rows("ucmerced"))
+    assert set(found.query("source == 'ours'")["task"]) == {"m-eurosat"}
+    assert (found["source"] == "the paper").sum() == 12
+    assert found["value"].between(0, 1).all()
 
 
 def test_below_counts_task_by_task():
-    points = tables.published_points(rows(), ANCHORS, TABLE2)
+    found = scores(rows())
     # Table 2's k-NN against imagestats: 58.70 < 60.2 on eurosat, and all three on brick-kiln.
-    assert tables.below(points, "imagestats") == 4
+    assert tables.below(found, "image statistics") == 4
     with pytest.raises(ValueError, match="without m-"):
-        tables.below(points, "tgeo_swinv2b_s2rgb_satlas_mi")
+        tables.below(found, "tgeo_swinv2b_s2rgb_satlas_mi")
 
 
 def test_not_run_names_the_papers_tasks_without_real_rows():
-    given = pd.concat([rows(), rows("m-pv4ger", procedural=True)])
-    assert tables.not_run(given, TABLE2) == ["m-pv4ger", "m-forestnet", "m-brick-kiln"]
+    found = scores(rows("eurosat"), rows("m-forestnet"), rows("m-pv4ger", procedural=True))
+    assert tables.not_run(found) == ["m-pv4ger", "m-eurosat", "m-brick-kiln"]
 
 
 def test_the_paper_prints_24_kmeans_entries_and_nine_are_below_chance():
     entries = tables.kmeans_entries(TABLE2)
     assert len(entries) == 24
-    assert tables.entries_below(entries) == 9
-    # The furthest two-class entry from a half is 45.40 %, SA-low on m-brick-kiln after UMAP.
-    assert tables.best_of_two_classes(entries) == pytest.approx(1 - 0.4540)
+    assert (entries["value"] < 1 / entries["classes"]).sum() == 9
 
 
 def test_clusters_that_know_nothing_score_as_a_binomial_does():
@@ -224,12 +187,6 @@ def test_more_knowledge_widens_the_spread_and_leaves_the_mean():
     pd.testing.assert_frame_equal(runs, again)
 
 
-@pytest.mark.parametrize("known", [(), (0.5, 1.1), (-0.1,)])
-def test_knowledge_outside_of_its_range_is_refused(known):
-    with pytest.raises(ValueError, match=r"known must hold values in 0\.\.1"):
-        paper_kmeans(known, draws=2, seed=0)
-
-
 def test_entries_inside_are_those_between_the_quantiles():
     rng = np.random.default_rng(3)
     entries = tables.kmeans_entries(TABLE2)
@@ -248,14 +205,6 @@ def test_entries_inside_are_those_between_the_quantiles():
             expected += low <= entry.value <= high
         assert count == expected
     assert found[0.0] < found[0.5] == 24
-    table = tables.chance(runs, entries)
-    assert table["entries inside"].tolist() == [f"{found[0.0]} of 24", "24 of 24"]
-    assert table.index.tolist() == ["0%", "50%"]
-
-
-def test_chance_needs_some_entries():
-    with pytest.raises(ValueError, match="paper must have rows"):
-        tables.kmeans_entries(pd.read_csv(TABLE2).query("probe == 'knn'"))
 
 
 def test_choices_come_from_text_to_assumed_and_lose_none():
@@ -268,13 +217,13 @@ def test_choices_come_from_text_to_assumed_and_lose_none():
 
 
 def test_anchor_points_draw_every_number_once_more_where_it_is_named():
-    points = tables.published_points(rows(), ANCHORS, TABLE2)
-    figure = figures.anchor_points(points, {"imagestats": "statistics"})
+    points = scores(rows()).query("probe == 'knn'")
+    figure = figures.anchor_points(points, {"image statistics": "statistics"})
     axis = figure.axes[0]
     published = points.query("source == 'torchgeo-bench'")
     drawn = [np.asarray(found.get_offsets())[:, 0] for found in axis.collections]
     assert np.allclose(drawn[0], 100 * published["value"])
-    assert np.allclose(drawn[1], 100 * published.query("model == 'imagestats'")["value"])
+    assert np.allclose(drawn[1], 100 * published.query("model == 'image statistics'")["value"])
     assert [len(found) for found in drawn[2:]] == [12, 5]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[2:] == ["the paper, k = 20", "ours, k = 20"]
@@ -288,5 +237,10 @@ def test_the_chance_figure_draws_each_level_and_all_entries():
     for axis, (task, own) in zip(figure.axes, entries.groupby("task", sort=False), strict=True):
         assert axis.get_title().startswith(task)
         assert len(axis.patches) == 2
-        drawn = np.concatenate([np.asarray(dots.get_offsets())[:, 0] for dots in axis.collections])
+        dots = [found for found in axis.collections if isinstance(found, PathCollection)]
+        drawn = np.concatenate([np.asarray(found.get_offsets())[:, 0] for found in dots])
+        bars = [found.get_segments()[0] for found in axis.collections if found not in dots]
+        accuracy = runs[runs["task"] == task].groupby("known")["accuracy"]
+        assert [bar[0, 0] for bar in bars] == pytest.approx(100 * accuracy.quantile(0.025))
+        assert [bar[1, 0] for bar in bars] == pytest.approx(100 * accuracy.quantile(0.975))
         assert sorted(drawn) == pytest.approx(sorted(100 * own["value"]))

@@ -64,7 +64,7 @@ def test_table2_csv_holds_the_numbers_and_the_bold_cells_of_the_paper():
 
 def test_table1_csv_holds_the_numbers_of_the_paper_and_ours_follow():
     index = pd.DataFrame({"z": [15] * 7 + [17] * 3})
-    table = tables.table1(index, PAPER / "table1.csv")
+    table = tables.table1(index, PAPER / "table1.csv", name="ours", description="procedural")
     printed = [("small", 15, 21497), ("full", 15, 146502), ("micro", 17, 188060)]
     expected = [*printed, ("ours", 15, 7), ("ours", 17, 3)]
     assert list(zip(table.index, table["Base Y"], table["Samples"], strict=True)) == expected
@@ -102,15 +102,6 @@ def test_a_cell_with_two_rows_is_refused():
     twice = pd.concat([rows(), rows()])
     with pytest.raises(ValueError, match="one row per cell"):
         tables.table2(twice, PAPER / "table2.csv")
-
-
-def test_real_table_keeps_procedural_rows_out():
-    with pytest.raises(ValueError, match="SALIB_DATA_DIR"):
-        tables.real_table(rows())
-    real = rows(0.1, procedural=False, source="eurosat", tasks=("eurosat",))
-    html = tables.real_table(pd.concat([rows(), real])).to_html()
-    assert "eurosat" in html
-    assert "m-pv4ger" not in html
 
 
 @pytest.mark.parametrize(
@@ -216,16 +207,6 @@ def test_speed_ratios_are_of_cpu_time_and_need_both_sides():
     assert tables.speed_ratios(renamed)["compiled.bf16.bf16"] == pytest.approx(6 / 4)
 
 
-def test_rates_stand_by_tokens_and_implementation_in_tflops():
-    rows = [
-        {"case": case, "tokens": tokens, "gflops": rate}
-        for case, tokens, rate in (("flex", 4, 3000.0), ("sdpa", 4, 500.0), ("flex", 2, 1.0))
-    ]
-    shown = tables.rates(pd.DataFrame(rows)).data
-    assert shown.loc[4].to_dict() == {"flex": 3.0, "sdpa": 0.5}
-    assert shown.index.tolist() == [2, 4]
-
-
 def test_memory_growth_is_one_for_linear_and_the_ratio_for_quadratic():
     rows = [
         {"case": case, "tokens": tokens, "peak_mib": (tokens / 64) ** power}
@@ -259,15 +240,14 @@ def test_percentages_are_cut_under_the_papers_protocol():
     assert shown.iloc[0]["ours, procedural", "CROMA"].startswith("35.44 ")
 
 
-def test_tasks_beyond_table_2_stand_by_their_own_metric():
+def test_scores_stand_by_their_own_metric():
     own = pd.concat(
         [
             rows(tasks=("m-bigearthnet",)).assign(metric=metric)
             for metric in ("micro F1", "micro mAP")
         ]
     )
-    own = pd.concat([own, rows(tasks=TASKS).assign(metric="accuracy")])
-    frame = tables.other_tasks(own).data
+    frame = tables.score_table(own).data
     assert set(frame.index.get_level_values("task")) == {"m-bigearthnet"}
     assert set(frame.index.get_level_values("metric")) == {"micro F1", "micro mAP"}
     alone = frame.xs("none", level="probe")
@@ -275,25 +255,21 @@ def test_tasks_beyond_table_2_stand_by_their_own_metric():
     assert (alone.drop(columns="majority class") == "n/a").all(axis=None)
     knn = frame.xs("k-NN", level="probe")
     assert knn["image statistics"].str.startswith("37.0 [").all()
-    with pytest.raises(ValueError, match="not in Table 2"):
-        tables.other_tasks(rows(tasks=TASKS).assign(metric="accuracy"))
+    with pytest.raises(ValueError, match="must hold scores"):
+        tables.score_table(own.query("metric == 'mIoU'"))
 
 
-def test_costs_a_sample_and_seconds_of_heads_stand_as_measured():
+def test_costs_a_sample_stand_as_measured():
     cost = {"case": ["theirs", "ours"], "cpu_ms_a_sample": [10.0, 2.5], "speedup_cpu": [1, 4.0]}
     frame = tables.speed(pd.DataFrame(cost | {"peak_rss_mb": [900.4, 100.0]})).data
     assert frame.loc["ours"].tolist() == [2.5, 4.0, 100.0]
     assert "of the limit" not in frame
-    spent = {"stage": ["slow", "slow", "quick"], "task": ["a", "b", "a"], "wall_s": [3.0, 4.0, 1.0]}
-    frame = tables.stage_seconds(pd.DataFrame(spent)).data
-    assert frame["all"].to_dict() == {"quick": 1.0, "slow": 7.0}
-    assert list(frame.index)[-1] == "slow"
 
 
 def test_a_probe_of_a_readers_own_stands_under_its_name():
     own = rows(tasks=("m-bigearthnet",)).assign(metric="micro F1")
     own["probe"] = own["probe"].replace({"knn": "class_mean"})
-    probes = tables.other_tasks(own).data.index.get_level_values("probe")
+    probes = tables.score_table(own).data.index.get_level_values("probe")
     assert "class_mean" in probes
     header = tables.text_results(own).splitlines()[1]
     assert "class_mean" in header

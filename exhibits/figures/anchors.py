@@ -46,23 +46,28 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     """Simulated accuracy of raw cluster ids by task, a row for each value of known, entries below.
 
     Args:
-        simulated: task, known, classes, accuracy as a fraction.
-        entries: task, probe, model, value as a fraction; drawn as points under the distributions.
+        simulated: task, known, classes, accuracy as a fraction; a bar spans the middle 95 %.
+        entries: task, probe, value as a fraction; drawn as points under the distributions.
     """
     tasks, levels = (list(dict.fromkeys(simulated[column])) for column in ("task", "known"))
     figure, axes = grid(len(tasks), 2, row_in=0.7 + 0.3 * len(levels), sharey=True)
     for axis, task in zip(axes.flat, tasks, strict=False):
         own = simulated.query("task == @task")
-        classes = int(next(iter(own["classes"])))
-        for row, known in enumerate(levels):
-            values = own.query(f"known == {known}")["accuracy"].to_numpy()
-            _ridge(axis, 100 * values, row, np.linspace(0, 100 * own["accuracy"].max(), 121))
+        classes = int(own["classes"].iloc[0])
+        edges = np.linspace(0, 100 * own["accuracy"].max(), 121)
+        for row, (_, values) in enumerate(own.groupby("known")["accuracy"]):
+            counts, _ = np.histogram(100 * values, edges)
+            heights = row - 0.85 * counts / counts.max()
+            axis.stairs(heights, edges, baseline=row, fill=True, color=SERIES[0], alpha=0.6)
+            axis.hlines(row, *100 * values.quantile([0.025, 0.975]), color=OTHER, linewidth=2)
         axis.axvline(100 / classes, color=OTHER, linestyle=":", linewidth=1)
-        _entries(axis, entries.query("task == @task"), len(levels))
+        for number, (probe, points) in enumerate(entries.query("task == @task").groupby("probe")):
+            y = np.full(len(points), len(levels) - 0.15 + 0.3 * number)
+            look = {"color": SERIES[1], "marker": MARKERS[str(probe)], "label": str(probe)}
+            axis.scatter(100 * points["value"], y, s=16, **look)
         axis.set_title(f"{task}, {classes} classes", fontsize=9)
-        axis.set_yticks(
-            range(len(levels) + 1), [*(f"{known:.0%} known" for known in levels), "the paper"]
-        )
+        labels = [*(f"{known:.0%} known" for known in levels), "the paper"]
+        axis.set_yticks(range(len(labels)), labels)
         axis.set_ylim(len(levels) + 0.5, -0.9)
         axis.tick_params(labelsize=8)
         open_frame(axis)
@@ -75,17 +80,3 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
 def _row(axis: Axes, own: pd.DataFrame, tasks: list[str], shift: float, **look) -> None:
     rows = own["task"].map(tasks.index).to_numpy() + shift
     axis.scatter(100 * own["value"].to_numpy(), rows, s=22, linewidths=0, zorder=3, **look)
-
-
-def _ridge(axis: Axes, values: np.ndarray, row: int, edges: np.ndarray) -> None:
-    """The distribution of values, standing on the line of its row."""
-    counts, _ = np.histogram(values, bins=edges)
-    heights = 0.85 * counts / counts.max()
-    axis.stairs(row - heights, edges, baseline=row, fill=True, color=SERIES[0], alpha=0.6)
-    axis.axhline(row, color=OTHER, linewidth=0.4)
-
-
-def _entries(axis: Axes, entries: pd.DataFrame, row: int) -> None:
-    for number, (probe, own) in enumerate(entries.groupby("probe", sort=False)):
-        x, y = 100 * own["value"].to_numpy(), np.full(len(own), row - 0.15 + 0.3 * number)
-        axis.scatter(x, y, s=16, color=SERIES[1], marker=MARKERS[str(probe)], label=str(probe))

@@ -7,12 +7,10 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, Table, read_rows
+from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, read_rows
 from salib.evaluate.fetch.published_tasks import COUNTS
 
 TABLE2_CLASSES = {"m-pv4ger": 2, "m-forestnet": 12, "m-eurosat": 10, "m-brick-kiln": 2}
-KMEANS = ("kmeans", "kmeans_umap")
-MIDDLE = 0.95
 
 
 def raw_id_accuracy(
@@ -45,12 +43,7 @@ def paper_kmeans(known: Sequence[float], *, draws: int, seed: int) -> pd.DataFra
 
     Returns:
         task, known, classes, accuracy: `draws` rows for each task and value of known.
-
-    Raises:
-        ValueError: if known is empty or a value of it lies outside 0..1.
     """
-    if not known or not all(0 <= share <= 1 for share in known):
-        raise ValueError(f"known must hold values in 0..1, got {tuple(known)}")
     parts = []
     for (task, classes), share in product(TABLE2_CLASSES.items(), known):
         drawn_from = np.random.SeedSequence([seed, len(parts)]).generate_state(1)[0]
@@ -63,63 +56,24 @@ def paper_kmeans(known: Sequence[float], *, draws: int, seed: int) -> pd.DataFra
 
 
 def kmeans_entries(paper: Rows) -> pd.DataFrame:
-    """The printed accuracies of both k-means probes: task, probe, model, value (a fraction).
-
-    Raises:
-        ValueError: if there are none.
-    """
-    printed = read_rows(paper).query("probe in @KMEANS").set_index(["task", "probe"])[[*MODELS]]
-    if printed.empty:
-        raise ValueError(f"paper must have rows of {' and '.join(KMEANS)}, got none")
-    values = printed.div(100).stack().rename_axis(["task", "probe", "model"])
-    return values.rename("value").reset_index().replace({"probe": PROBE_NAMES})
+    """The printed accuracies of both k-means probes: task, classes, probe, model, value (0..1)."""
+    printed = read_rows(paper).query("probe.str.startswith('kmeans')")
+    entries = printed.replace({"probe": PROBE_NAMES}).melt(["task", "probe"], MODELS, "model")
+    classes = entries["task"].map(TABLE2_CLASSES)
+    return entries.assign(classes=classes, value=entries["value"] / 100)
 
 
-def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> pd.DataFrame:
-    """Where the middle 95 % of simulated accuracies lie, in percent, and the entries inside.
+def entries_inside(simulated: pd.DataFrame, entries: pd.DataFrame) -> dict[float, int]:
+    """How many entries lie within the middle 95 % of their task's simulations, by known.
 
     Args:
         simulated: of `paper_kmeans`.
         entries: of `kmeans_entries`.
-
-    Returns:
-        A line for each value of known, a column for each task, and "entries inside".
     """
-    spans = 100 * _spans(simulated)
-    lines = {}
-    for known, count in entries_inside(simulated, entries).items():
-        cells = {
-            f"{task}, {classes} classes": "{:.1f} to {:.1f}".format(*spans.loc[known, task])
-            for task, classes in TABLE2_CLASSES.items()
-        }
-        lines[f"{known:.0%}"] = cells | {"entries inside": f"{count} of {len(entries)}"}
-    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("clusters know")
-
-
-def entries_inside(simulated: pd.DataFrame, entries: pd.DataFrame) -> dict[float, int]:
-    """How many entries lie within the middle 95 % of their task's simulations, by known."""
-    spans, counts = _spans(simulated), {}
+    accuracy = simulated.groupby(["known", "task"])["accuracy"]
+    low, high = accuracy.quantile(0.025), accuracy.quantile(0.975)
+    inside = {}
     for known in simulated["known"].unique():
-        ends = spans.loc[known].loc[entries["task"]].reset_index(drop=True)
-        counts[float(known)] = int(entries["value"].between(ends["low"], ends["high"]).sum())
-    return counts
-
-
-def entries_below(entries: Table) -> int:
-    """How many entries lie below one over the number of classes, as no best match can."""
-    return int((entries["value"] < 1 / entries["task"].map(TABLE2_CLASSES)).sum())
-
-
-def best_of_two_classes(entries: Table) -> float:
-    """Highest accuracy of any entry of a two-class task under the better numbering.
-
-    Two clusters have two numberings, and the accuracies under them add up to one.
-    """
-    two = entries.loc[entries["task"].map(TABLE2_CLASSES) == 2, "value"]
-    return float(np.maximum(two, 1 - two).max())
-
-
-def _spans(simulated: pd.DataFrame) -> pd.DataFrame:
-    ends = {"low": (1 - MIDDLE) / 2, "high": (1 + MIDDLE) / 2}
-    by_task = simulated.groupby(["known", "task"])["accuracy"]
-    return pd.DataFrame({name: by_task.quantile(share) for name, share in ends.items()})
+        ends = (entries["task"].map(end[known]) for end in (low, high))
+        inside[float(known)] = int(entries["value"].between(*ends).sum())
+    return inside

@@ -1,45 +1,17 @@
-"""Tables 1 and 2 beside the paper's, and the tables of other and of real tasks."""
+"""Tables 1 and 2 beside the paper's, and the table of all other tasks."""
 
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from exhibits.tables.rows import (
-    BASELINES,
-    MODELS,
-    PROBE_NAMES,
-    TABLE2_TASKS,
-    Row,
-    Rows,
-    Table,
-    read_rows,
-    records,
-    spread,
-    under_each,
-)
+from exhibits.tables.rows import BASELINES, MODELS, PROBE_NAMES, Rows, Table, read_rows, spread
 from salib.evaluate.protocol import PROTOCOLS, percent
 
-ONE_CLASS = [probe for probe in PROBE_NAMES if probe != "decoder"]
 
-
-def table1(
-    index_rows: Rows,
-    paper: Rows,
-    *,
-    name: str = "ours",
-    description: str = "procedural, curated here",
-) -> pd.DataFrame:
-    """Table 1: the paper's data sets, and the samples of a curated index (one row per tile).
-
-    Raises:
-        ValueError: if the index has no column `z`.
-    """
-    tiles = read_rows(index_rows)
-    if "z" not in tiles:
-        raise ValueError(f"index_rows must have a column z, got {', '.join(tiles)}")
-    samples = tiles["z"].value_counts().sort_index()
-    ours = pd.DataFrame({"base_y": samples.index, "samples": samples.to_numpy()})
-    both = pd.concat([read_rows(paper), ours.assign(name=name, description=description)])
+def table1(index: pd.DataFrame, paper: Rows, *, name: str, description: str) -> pd.DataFrame:
+    """Table 1: the paper's data sets, and the samples of a curated index by zoom."""
+    samples = index.groupby("z").size().rename_axis("base_y").reset_index(name="samples")
+    both = pd.concat([read_rows(paper), samples.assign(name=name, description=description)])
     names = {"base_y": "Base Y", "name": "Name", "description": "Description"}
     return both.rename(columns=names | {"samples": "Samples"}).set_index("Name")
 
@@ -57,56 +29,24 @@ def table2(rows: Rows, paper: Rows) -> Styler:
     return _styled(frame, bold, "table2", f"Accuracy in percent, {origin} images.")
 
 
-def other_tasks(rows: Rows) -> Styler:
-    """The GEO-Bench tasks that Table 2 leaves out, by metric and probe; the best is bold.
+def score_table(rows: Rows) -> Styler:
+    """Scores in percent with their 95 % interval by task, metric and probe; the best is bold.
 
-    Accuracy, micro F1 and micro mAP, or mIoU, all in percent with their 95 % interval. The last
-    line of a task is of its most common class alone, which needs no probe.
+    The line of a task without a probe is of its most common class alone.
 
     Raises:
-        ValueError: if there is no such task, or a cell has several rows.
+        ValueError: if there are no rows, or a cell has several.
     """
-    table = with_cells(read_rows(rows))
-    table = table[(table["source"] == "geobench") & ~table["task"].isin(TABLE2_TASKS)]
+    table = with_cells(read_rows(rows)).sort_values(["task", "metric"], kind="stable")
     if table.empty:
-        raise ValueError("rows must hold GEO-Bench tasks that are not in Table 2, got none")
+        raise ValueError("rows must hold scores of a task, got none")
+    table["probe"] = table["probe"].replace(PROBE_NAMES)
     lines = ["task", "metric", "probe"]
     text, values = (spread(table, lines, "model", name) for name in ("cell", "value"))
-    names = PROBE_NAMES | {probe: probe for probe in table["probe"] if probe not in PROBE_NAMES}
-    tasks = dict.fromkeys(line[:2] for line in text.index)
-    order = [(*task, probe) for task in tasks for probe in names if (*task, probe) in text.index]
-    text, values = text.loc[order].astype(object).fillna("n/a"), values.loc[order]
     bold = values.eq(values.max(axis=1), axis=0).to_numpy()
-    text.columns.name = None
-    text.index = pd.MultiIndex.from_tuples([(*at, names[p]) for *at, p in order], names=lines)
     origin = "procedural" if table["procedural"].any() else "real"
-    return _styled(text, bold, "other_tasks", f"Percent, {origin} images.")
-
-
-def real_table(rows: Rows) -> Styler:
-    """Accuracy on EuroSAT and UC Merced, a line for each column of `evaluate`, by probe.
-
-    Raises:
-        ValueError: if there are no real rows of these tasks.
-    """
-    table = with_cells(read_rows(rows))
-    table = table[table["source"].isin(["eurosat", "ucmerced"]) & ~table["procedural"].astype(bool)]
-    if table.empty:
-        raise ValueError("rows must hold eurosat or ucmerced, got none; set SALIB_DATA_DIR")
-    table = table.sort_values("task", kind="stable")
-    order = pd.MultiIndex.from_frame(table[["task", "model"]].drop_duplicates())
-    probed = table[table["probe"] != "none"]
-    text = spread(under_each(table, ONE_CLASS), ["task", "model"], "probe", "cell")
-    values = spread(probed, ["task", "model"], "probe", "value").reindex(order, columns=ONE_CLASS)
-    bold = values.eq(values.groupby(level="task").transform("max")).to_numpy()
-    text = (
-        text.reindex(order, columns=ONE_CLASS)
-        .astype(object)
-        .fillna("n/a")
-        .rename(columns=PROBE_NAMES)
-    )
-    text.columns.name = None
-    return _styled(text, bold, "real_table", "Accuracy in percent, real images.")
+    text = text.fillna("n/a").rename_axis(columns=None)
+    return _styled(text, bold, "scores", f"Percent, {origin} images.")
 
 
 def cells_of_table2(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, str]:
@@ -122,7 +62,10 @@ def cells_of_table2(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, 
     origin = "procedural" if ours["procedural"].any() else "real"
     best = ours[ours["kind"] == "untrained"].sort_values("value")
     best = best.drop_duplicates(["task", "probe"], keep="last").assign(model="untrained")
-    table = under_each(pd.concat([ours, best]), printed["probe"].unique())
+    # What needs no probe stands under each.
+    every = ours[ours["probe"] == "none"].drop(columns="probe")
+    beneath = every.merge(printed["probe"].drop_duplicates(), how="cross")
+    table = pd.concat([ours[ours["probe"] != "none"], best, beneath])
     at = pd.MultiIndex.from_frame(printed[["task", "probe"]])
     text, short, values = (
         spread(table, ["task", "probe"], "model", name).reindex(at)
@@ -142,22 +85,19 @@ def cells_of_table2(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, 
 
 
 def with_cells(rows: Table) -> Table:
-    """Rows with their value as `short` text, and with its interval as the text of a `cell`."""
-    listed = records(rows)
-    return rows.assign(short=[_short(r) for r in listed], cell=[percent_cell(r) for r in listed])
+    """Rows with their value in percent as `short` text, and with its interval as `cell`.
 
-
-def percent_cell(row: Row) -> str:
-    """A row's value and interval in percent; cut after two decimals where its protocol cuts."""
-    low, high = 100 * row["ci_low"], 100 * row["ci_high"]
-    return f"{_short(row)} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]"
-
-
-def _short(row: Row) -> str:
-    protocol = PROTOCOLS.get(row.get("protocol", ""))
-    if protocol is not None and protocol.truncate:
-        return percent(row["value"], truncate=True)
-    return f"{100 * row['value']:.1f}"
+    A value is cut after two decimals where its protocol cuts.
+    """
+    short, cells = [], []
+    for row in rows.to_dict("records"):
+        protocol = PROTOCOLS.get(row.get("protocol", ""))
+        cut = protocol is not None and protocol.truncate
+        text = percent(row["value"], truncate=True) if cut else f"{100 * row['value']:.1f}"
+        low, high = 100 * row["ci_low"], 100 * row["ci_high"]
+        short.append(text)
+        cells.append(f"{text} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]")
+    return rows.assign(short=short, cell=cells)
 
 
 def _styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:

@@ -1,6 +1,5 @@
 """Choices that the paper's text leaves open, and what each protocol does."""
 
-import numpy as np
 import pandas as pd
 
 from salib.evaluate.protocol import PROTOCOLS
@@ -11,21 +10,22 @@ KNOWN = {
     "assumed": "assumed",
 }
 """Why we hold that the paper did so; "inferred" is from the digits of Table 2."""
-TOKENS = "mean of the encoder's last tokens"
 CHOICES = (
     ("neighbours", "text", "knn_k"),
+    ("kinds of task", "text", "kinds"),
+    ("probes", "text", "probes"),
+    ("hidden units", "text", "hidden"),
+    ("cluster ids to classes", "inferred", "match"),
+    ("split scored", "inferred", ("test", "test")),
+    ("percentages cut, not rounded", "inferred", "truncate"),
     ("distance between neighbours", "assumed", "knn_metric"),
     ("weights of votes", "assumed", ("uniform; exponential beside", "uniform")),
     ("features z-scored", "assumed", "standardise"),
-    ("cluster ids to classes", "inferred", "match"),
     ("restarts of k-means", "assumed", "kmeans_restarts"),
     ("clusters", "assumed", ("one per class", "one per class")),
     ("k-means and UMAP fitted on", "assumed", ("train", "train")),
     ("UMAP dimensions", "assumed", "umap_dim"),
     ("UMAP neighbours", "assumed", "umap_neighbours"),
-    ("kinds of task", "text", "kinds"),
-    ("probes", "text", "probes"),
-    ("hidden units", "text", "hidden"),
     ("activation", "assumed", "activation"),
     ("dropout", "assumed", ("none", "none")),
     ("learning rate (AdamW; Adam without decay)", "assumed", "learning_rates"),
@@ -33,13 +33,11 @@ CHOICES = (
     ("epochs at most", "assumed", "epochs"),
     ("items per batch", "assumed", "batch"),
     ("weights kept", "assumed", "keep"),
-    ("split scored", "inferred", ("test", "test")),
-    ("features", "assumed", (TOKENS, TOKENS)),
+    ("features", "assumed", ("mean of the encoder's last tokens",) * 2),
     ("seeds", "assumed", ("one per row", "one per row")),
-    ("percentages cut, not rounded", "inferred", "truncate"),
 )
-"""Each choice, how it is known, and the field of `Protocol` that holds it; or, where it is fixed
-outside of the probes, what the default and the paper's protocol do."""
+"""Each choice, how it is known (best first), and the field of `Protocol` that holds it; or, where
+it is fixed outside of the probes, what the default and the paper's protocol do."""
 
 
 def choices() -> pd.DataFrame:
@@ -48,19 +46,14 @@ def choices() -> pd.DataFrame:
     Returns:
         Indexed by choice: "default", "paper", "of the paper", "differ" ("yes" or "").
     """
-    lines = [(choice, *_shown(does), KNOWN[known]) for choice, known, does in CHOICES]
-    names = ["choice", "default", "paper", "of the paper"]
-    table = pd.DataFrame(lines, columns=pd.Index(names)).set_index("choice")
-    table["differ"] = np.where(table["default"] != table["paper"], "yes", "")
-    order = [*KNOWN.values()]
-    return table.sort_values(
-        "of the paper", key=lambda known: known.map(order.index), kind="stable"
-    )
+    lines = {}
+    for choice, known, does in CHOICES:
+        both = does if isinstance(does, tuple) else [_shown(does, name) for name in PROTOCOLS]
+        lines[choice] = [*both, KNOWN[known], "yes" if both[0] != both[1] else ""]
+    columns = ["default", "paper", "of the paper", "differ"]
+    return pd.DataFrame.from_dict(lines, orient="index", columns=columns).rename_axis("choice")
 
 
-def _shown(does: str | tuple[str, str]) -> tuple[str, ...]:
-    """What the default and the paper's protocol do, as text."""
-    if isinstance(does, tuple):
-        return does
-    values = [getattr(PROTOCOLS[name], does) for name in ("default", "paper")]
-    return tuple(", ".join(map(str, v)) if isinstance(v, tuple) else str(v) for v in values)
+def _shown(field: str, protocol: str) -> str:
+    value = getattr(PROTOCOLS[protocol], field)
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)

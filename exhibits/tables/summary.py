@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from exhibits.provenance import run_facts
-from exhibits.tables.rows import TABLE2_TASKS, Rows, by_model, read_rows, records
+from exhibits.tables.rows import SEVERAL, TABLE2_TASKS, Rows, read_rows
 from salib.evaluate.scores.statistics import seed_interval
 
 SUMMARY = {
@@ -16,28 +16,30 @@ SUMMARY = {
     "random_conv": "random convolution",
     "statistics": "image statistics",
 }
+INTERVAL = "{:.1f} [{:.1f}, {:.1f}]"
 
 
 def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
-    """Nearest-neighbour accuracy on one task by short name of the column.
+    """Nearest-neighbour accuracy on one task, as `Ledger.number` takes it.
 
     Returns:
         By the keys of SUMMARY: value, ci (95 % interval), n (test items), and what it ran on; empty
         if not run.
     """
-    table = read_rows(rows)
-    models = by_model(records(table[(table["task"] == task) & (table["probe"] == "knn")]))
+    table = read_rows(rows).query("task == @task and probe == 'knn'").set_index("model")
+    if not table.index.is_unique:
+        raise ValueError(SEVERAL)
+    models = table.to_dict("index")
     found: dict[str, dict[str, Any]] = {short: {} for short in SUMMARY}
     for short, name in SUMMARY.items():
         if row := models.get(name):
-            ci = (row["ci_low"], row["ci_high"])
             about = {"n": int(row["n_test"]), "ran_on": run_facts(row)}
-            found[short] = {"value": row["value"], "ci": ci, **about}
+            found[short] = {"value": row["value"], "ci": (row["ci_low"], row["ci_high"]), **about}
     return found
 
 
 def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, dict[str, Any]]:
-    """Nearest-neighbour accuracy averaged over Table 2's tasks, by short name of the column.
+    """Nearest-neighbour accuracy averaged over Table 2's tasks, as `Ledger.number` takes it.
 
     Returns:
         By the keys of SUMMARY, if all tasks were run: value, and what the tasks ran on.
@@ -66,11 +68,9 @@ def over_seeds(rows: Rows) -> pd.DataFrame:
     Args:
         rows: of `benchmarks/learning.py`: seed, task, column, accuracy.
     """
-    cells: dict[str, dict[str, str]] = {}
-    for (column, task), seeds in read_rows(rows).groupby(["column", "task"], sort=False):
-        interval = seed_interval(100 * seeds["accuracy"].to_numpy())
-        cells.setdefault(column, {})[task] = "{:.1f} [{:.1f}, {:.1f}]".format(*interval)
-    return pd.DataFrame(cells).T
+    seeds = read_rows(rows).groupby(["column", "task"], sort=False)["accuracy"]
+    cells = {at: INTERVAL.format(*seed_interval(100 * own.to_numpy())) for at, own in seeds}
+    return pd.Series(cells).unstack(sort=False)
 
 
 def gains(rows: Rows) -> pd.DataFrame:
@@ -81,5 +81,5 @@ def gains(rows: Rows) -> pd.DataFrame:
     """
     table = read_rows(rows).set_index("column").rename(columns={"less": "over"})
     numbers = table[["points", "ci_low", "ci_high"]].to_numpy()
-    table["points"] = [f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" for mean, low, high in numbers]
+    table["points"] = [INTERVAL.replace(":", ":+").format(*line) for line in numbers]
     return table[["over", "points"]]

@@ -37,15 +37,12 @@ def text_table2(rows: Rows, paper: Rows) -> str:
         ValueError: as `table2`.
     """
     frame, bold, origin = cells_of_table2(rows, paper)
+    frame = frame.mask(bold, "*" + frame + "*")
+    frame.columns = [f"{'paper ' if block == 'paper' else ''}{name}" for block, name in frame]
     caption = (
         f"Accuracy in percent, ours and the baselines' on {origin} images, the paper's on real ones"
     )
-    names = [f"{'paper ' if block == 'paper' else ''}{name}" for block, name in frame.columns]
-    lines = [["probe", "task", *names]]
-    for label, cells, is_bold in zip(frame.index, frame.to_numpy(), bold, strict=True):
-        shown = [f"*{c}*" if best else c for c, best in zip(cells, is_bold, strict=True)]
-        lines.append([*label, *shown])
-    return "\n".join([caption, *_aligned(lines)])
+    return f"{caption}\n{frame.reset_index().to_string(index=False)}"
 
 
 def text_results(rows: Rows) -> str:
@@ -54,25 +51,11 @@ def text_results(rows: Rows) -> str:
     Raises:
         ValueError: if a cell has several rows (seeds or protocols): pick one first.
     """
-    text = []
+    blocks = []
     table = with_cells(read_rows(rows))
     for (task, metric), block in table.groupby(["task", "metric"], sort=False):
-        cells = spread(block, ["model"], "probe", "cell").astype(object).fillna("")
-        heads = ["model", *(_heading(probe) for probe in cells)]
-        lines = [
-            [model, *line] for (model,), line in zip(cells.index, cells.to_numpy(), strict=True)
-        ]
-        text += [f"{task}: {metric} in percent", *_aligned([heads, *lines]), ""]
-    return "\n".join(text[:-1])
-
-
-def _heading(probe: str) -> str:
-    return "no probe" if probe == "none" else PROBE_NAMES.get(probe, probe)
-
-
-def _aligned(lines: list[list[str]]) -> list[str]:
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    ]
+        cells = spread(block, ["model"], "probe", "cell").fillna("")
+        cells = cells.rename(columns=PROBE_NAMES | {"none": "no probe"})
+        cells = cells.rename_axis(index=None, columns="model")
+        blocks.append(f"{task}: {metric} in percent\n{cells.to_string()}")
+    return "\n\n".join(blocks)

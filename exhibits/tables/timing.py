@@ -4,7 +4,7 @@ from typing import Literal
 
 from pandas.io.formats.style import Styler
 
-from exhibits.tables.rows import Rows, Table, read_rows
+from exhibits.tables.rows import Rows, read_rows
 
 RELEASED, RELEASED_BF16 = "released float32", "released bf16"
 Clock = Literal["cpu", "wall"]
@@ -29,21 +29,17 @@ def speed(rows: Rows, *, clock: Clock = "cpu") -> Styler:
         rows: one benchmark at one size, by case: medians over rounds, per step or per sample.
         clock: what "times as fast" goes by: the processor's time, or "wall" of a GPU, for which
             the processor only waits.
-
-    Returns:
-        Indexed by case, what was measured of `COLUMNS`.
     """
-    table = _by_case(rows).rename(columns={f"speedup_{clock}": "speedup", "peak_rss_mb": "rss_mb"})
-    first = [name for name in (RELEASED, RELEASED_BF16) if name in table.index]
-    table = table.loc[[*first, *(name for name in table.index if name not in first)]]
+    table = read_rows(rows).set_index("case")
+    table = table.rename(columns={f"speedup_{clock}": "speedup", "peak_rss_mb": "rss_mb"})
+    first = [case for case in (RELEASED, RELEASED_BF16) if case in table.index]
+    table = table.loc[[*first, *(case for case in table.index if case not in first)]]
     if "peak_mib" in table and RELEASED in table.index:
         table["peak_share"] = table["peak_mib"] / table["peak_mib"][RELEASED]
-    if clock == "wall":
-        table = table.drop(columns="cpu_s")
-    names = [name for name in COLUMNS if name in table]
-    style = table[names].rename(columns={name: COLUMNS[name][0] for name in names}).style
-    style.format(dict(COLUMNS[name] for name in names), na_rep="")
-    return style
+    skipped = {"cpu_s"} if clock == "wall" else set()
+    names = {name: COLUMNS[name][0] for name in COLUMNS if name in table and name not in skipped}
+    style = table[[*names]].rename(columns=names).style
+    return style.format(dict(COLUMNS[name] for name in names), na_rep="")
 
 
 def speed_ratios(rows: Rows, *, clock: Clock = "cpu") -> dict[str, float]:
@@ -55,42 +51,21 @@ def speed_ratios(rows: Rows, *, clock: Clock = "cpu") -> dict[str, float]:
         the ratio of medians; "bf16.peak": ours over the released code's float32 peak; empty where
         a side was not measured. "ours compiled bf16" is "compiled.bf16" here.
     """
-    table = _by_case(rows)
-    seconds, ratios = table[f"{clock}_s"], {}
-    for case in (name for name in table.index if name.startswith("ours ")):
-        name = case.removeprefix("ours ").replace(" ", ".")
-        for released in (RELEASED, RELEASED_BF16):
-            if released in table.index:
-                ratio = seconds[released] / seconds[case]
-                if released == RELEASED and f"speedup_{clock}" in table:
-                    ratio = table.at[case, f"speedup_{clock}"]
-                ratios[f"{name}.{released.removeprefix('released ')}"] = float(ratio)
-        if "peak_mib" in table and RELEASED in table.index:
-            peaks = table["peak_mib"]
-            ratios[f"{name}.peak"] = float(peaks[case] / peaks[RELEASED])
-    return ratios
-
-
-def stage_seconds(rows: Rows) -> Styler:
-    """Seconds of each stage of the heads by task, summed over columns, the slowest stage last.
-
-    Args:
-        rows: of `benchmarks/heads.py`: task, stage, wall_s.
-    """
-    table = read_rows(rows)
-    seconds = table.pivot_table(index="stage", columns="task", values="wall_s", aggfunc="sum")
-    seconds["all"] = seconds.sum(axis=1)
-    return seconds.sort_values("all").style.format("{:.1f}")
-
-
-def rates(rows: Rows) -> Styler:
-    """TFLOP/s of attention by number of tokens and implementation.
-
-    Args:
-        rows: of `benchmarks/attention.py`: case, tokens, gflops.
-    """
-    wide = read_rows(rows).pivot(index="tokens", columns="case", values="gflops") / 1000
-    return wide.rename_axis(columns="TFLOP/s").style.format("{:.1f}")
+    table = read_rows(rows).set_index("case")
+    ratios = {}
+    for released in (case for case in (RELEASED, RELEASED_BF16) if case in table.index):
+        times = table.at[released, f"{clock}_s"] / table[f"{clock}_s"]
+        if released == RELEASED:
+            times = table.get(f"speedup_{clock}", times)
+            if "peak_mib" in table:
+                ratios["peak"] = table["peak_mib"] / table.at[RELEASED, "peak_mib"]
+        ratios[released.removeprefix("released ")] = times
+    return {
+        f"{case.removeprefix('ours ').replace(' ', '.')}.{name}": float(ratio[case])
+        for case in table.index
+        if case.startswith("ours ")
+        for name, ratio in ratios.items()
+    }
 
 
 def memory_growth(rows: Rows) -> dict[str, float]:
@@ -102,7 +77,3 @@ def memory_growth(rows: Rows) -> dict[str, float]:
     ratio = cases.last() / cases.first()
     growth = (ratio["peak_mib"] / ratio["tokens"])[ratio["tokens"] > 1]
     return growth.to_dict()
-
-
-def _by_case(rows: Rows) -> Table:
-    return read_rows(rows).set_index("case")
