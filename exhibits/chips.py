@@ -1,6 +1,7 @@
 """Real pictures to look at, where a data folder holds them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import rasterio
@@ -17,7 +18,7 @@ PARTS = {"radar": 2, "lores": 3, "hires": 3, "hir4x": 3}
 
 def chips_by_class(
     folder: str | Path, *, count: int
-) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
+) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
     """The first EuroSAT chips of each class, for pictures; empty if the archive is not there."""
     path = Path(folder) / CHIP_ZIPS["eurosat"].file
     chosen = members(path) if path.is_file() else {}
@@ -29,11 +30,9 @@ def chips_by_class(
 
 def missing_samples(folder: str | Path | None) -> str | None:
     """What is lacking of the real m-eurosat samples and how to get them, or None."""
-    if folder and (Path(folder) / SAMPLES / "default_partition.json").is_file():
-        return None
-    return (
-        f"real m-eurosat samples skipped: put {SAMPLES}/ (tests/data of "
-        "github.com/ServiceNow/geo-bench-experiments) into the folder named by SALIB_DATA_DIR"
+    where = "tests/data of github.com/ServiceNow/geo-bench-experiments"
+    return _missing(
+        folder, SAMPLES, ["default_partition.json"], f"real m-eurosat samples ({where})"
     )
 
 
@@ -45,32 +44,26 @@ def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height w
 
 
 def missing_triple(folder: str | Path | None) -> str | None:
-    """What is lacking of the published sample and where it comes from, or None if it is there."""
-    if folder and all((Path(folder) / TRIPLE / f"{part}.tif").is_file() for part in PARTS):
-        return None
-    return (
-        f"the paper's own sample skipped: put {TRIPLE}/ (a triple cut from the notebooks of "
-        "github.com/pkage/scale-alibi) into the folder named by SALIB_DATA_DIR"
+    """What is lacking of the paper's own sample and where it comes from, or None."""
+    where = "a triple cut from the notebooks of github.com/pkage/scale-alibi"
+    return _missing(
+        folder, TRIPLE, [f"{part}.tif" for part in PARTS], f"the paper's own sample ({where})"
     )
 
 
-def published_triple(
-    folder: str | Path,
-) -> dict[str, UInt8[np.ndarray, "height width bands"] | str]:
+def published_triple(folder: str | Path) -> dict[str, Any]:
     """Radar (VV, VH), lores, hires and hires4x of tile 15/8654/13124, near Atlanta, and its title.
 
-    Pixels are the released ones at half size; radar has the wrap of D12.
-
-    Args:
-        folder: of real data, such as SALIB_DATA_DIR names.
-
-    Raises:
-        ValueError: if a file is missing.
+    8-bit images (height, width, bands): the released ones at half size; radar has the wrap of D12.
     """
-    if absent := missing_triple(folder):
-        raise ValueError(absent)
     images = {}
     for part, bands in PARTS.items():
         with rasterio.open(Path(folder) / TRIPLE / f"{part}.tif") as image:
             images[part] = image.read()[:bands].transpose(1, 2, 0)
     return {"hires4x": images.pop("hir4x"), **images, "title": "tile 15/8654/13124"}
+
+
+def _missing(folder: str | Path | None, under: Path, files: list[str], what: str) -> str | None:
+    if folder and all((Path(folder) / under / name).is_file() for name in files):
+        return None
+    return f"{what} skipped: put {under}/ into the folder named by SALIB_DATA_DIR"

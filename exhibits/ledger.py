@@ -1,8 +1,8 @@
 """The only way a notebook hands a number, table or figure to the book.
 
-A page of the ledger is `results/<profile>/ledger/<notebook>.json`. What two runs of one seed must
-agree on stands under `entries` and is summed up by `sha256`; where and with what it was computed
-stands apart, under `provenance`: for the page, and under `ran_on` for numbers of another run.
+A page of the ledger is `results/<profile>/ledger/<notebook>.json`. `sha256` sums up its `entries`,
+on which two runs of one seed must agree; `provenance` says where and with what they were computed,
+its `ran_on` for numbers of another run.
 """
 
 import base64
@@ -68,14 +68,13 @@ class Ledger:
 
         Args:
             key: name within the book, such as "table2.scale_alibi.mean"; prose says {num}`key`.
-            value: an int, a finite float or a string; NumPy and torch scalars are converted.
+            value: an int, a finite float or a string, of Python, NumPy or torch.
             fmt: format specification such as ".1f"; `str` without it.
             ci: lower and upper end of the 95 % interval.
             n: how many observations it rests on.
             unit: printed after the number, such as "%".
             data: what images it was made from.
-            ran_on: of the run that gave it, such as a model's `timing.json`; its entries named in
-                `provenance.RAN_ON` count. By default it was computed where the page was.
+            ran_on: of the run that gave it (`provenance.run_facts`), if not the page's own.
 
         Raises:
             ValueError: if the key is malformed or taken, or the value or interval is not finite.
@@ -89,15 +88,8 @@ class Ledger:
             self._ran_on[key] = facts
         return text
 
-    def table(self, key: str, table: Any, caption: str = "", *, data: Data = "procedural") -> HTML:
-        """Record a table and return it for display.
-
-        Args:
-            key: name within the book.
-            table: a DataFrame, a pandas Styler or finished HTML.
-            caption: one or two sentences, in the book's Markdown.
-            data: what images it was made from.
-        """
+    def table(self, key: str, table: Any, caption: str, *, data: Data = "procedural") -> HTML:
+        """Record a DataFrame, a pandas Styler or finished HTML and return it for display."""
         if hasattr(table, "set_uuid"):
             markup = table.set_uuid(re.sub(r"\W", "-", key)).to_html()
         else:
@@ -111,10 +103,9 @@ class Ledger:
 
         Args:
             key: name within the book; also the stem of the file.
-            figure: a function without arguments that draws and returns a matplotlib figure. It is
-                called once with dark ink for the light theme and once with light ink for the dark
-                theme, on a transparent ground, so it must draw the same each time. A finished
-                figure is kept on its own ground.
+            figure: a function that draws and returns a matplotlib figure, called with dark ink for
+                the light theme and with light ink for the dark one, on a transparent ground. A
+                finished figure is kept on its own ground.
             caption: one or two sentences, in the book's Markdown.
             data: what images it was made from.
         """
@@ -136,7 +127,7 @@ class Ledger:
 
         Args:
             key: name within the book; also the stem of the file.
-            layers: what `exhibits.maps.map_layers` gathers; bytes in it become base64.
+            layers: of `exhibits.maps.map_layers`; bytes in it become base64.
             caption: one or two sentences, in the book's Markdown.
             data: what images it was made from; the map itself says so too.
         """

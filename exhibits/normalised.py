@@ -1,7 +1,7 @@
 """GEO-Bench's score over tasks: normalised, interquartile mean, bootstrap over seeds."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,9 +38,7 @@ RANGES: dict[str, dict[str, Range]] = {
 }
 
 
-def geobench_score(
-    rows: pd.DataFrame, folder: str | Path | None = None, *, seed: int = 0
-) -> pd.DataFrame:
+def geobench_score(rows: pd.DataFrame, folder: str | Path | None = None) -> pd.DataFrame:
     """GEO-Bench's score of each model: IQM of its normalised scores, by benchmark and probe.
 
     Accuracy, micro F1 and mIoU count, of real tasks alone, for the ranges are those of real tasks.
@@ -65,8 +63,8 @@ def geobench_score(
         ranges = normaliser(benchmark, folder)
         for (probe, model), cells in counted.groupby(["probe", "model"], sort=False):
             tasks = cells.groupby("task", sort=False)["value"]
-            scores = {str(t): normalise(str(t), v.to_numpy(), ranges) for t, v in tasks}
-            score = interquartile_mean(scores, np.random.default_rng(seed))
+            scores = [normalise(str(t), v.to_numpy(), ranges) for t, v in tasks]
+            score = interquartile_mean(scores, np.random.default_rng(0))
             about = {"benchmark": benchmark, "probe": probe, "model": model, **score._asdict()}
             lines.append(about | {"tasks": len(scores), "seeds": cells["seed"].nunique()})
     return pd.DataFrame(lines).set_index(["benchmark", "probe", "model"])
@@ -108,16 +106,13 @@ def normalise(
 
 
 def interquartile_mean(
-    scores: Mapping[str, Float64[np.ndarray, " _"]],
-    rng: np.random.Generator,
+    parts: Sequence[Float64[np.ndarray, " _"]], rng: np.random.Generator
 ) -> Interval:
-    """Mean of the middle half of all (task, seed) scores, with its stratified 95 % interval.
+    """Mean of the middle half of the scores of all tasks and seeds, with its 95 % interval.
 
-    As GEO-Bench does: normalised scores of all tasks and seeds are pooled, a quarter of them cut
-    off at each end; the bootstrap draws seeds anew within each task. Tasks are taken as given, so
-    the interval is one of seeds, and of no width with one seed per task.
+    As GEO-Bench does: normalised scores are pooled and a quarter cut off at each end; the bootstrap
+    draws seeds anew within each task, so the interval has no width with one seed per task.
     """
-    parts = list(scores.values())
     drawn = [values[rng.integers(len(values), size=(RESAMPLES, len(values)))] for values in parts]
     means = trim_mean(np.concatenate(drawn, axis=1), 0.25, axis=1)
     low, high = np.percentile(means, [2.5, 97.5])

@@ -16,11 +16,11 @@ RAN_ON = ("device", "instructions", "precision", "attention")
 
 def run_facts(ran_on: Mapping[str, Any]) -> dict[str, str]:
     """What is known of a run, lists joined; a cell without a value in a table of rows is NaN."""
-    given = {name: ran_on[name] for name in RAN_ON if name in ran_on}
-    given = {name: value for name, value in given.items() if value and value == value}
+    given = {name: ran_on.get(name) for name in RAN_ON}
     return {
         name: value if isinstance(value, str) else "+".join(map(str, value))
         for name, value in given.items()
+        if value and value == value
     }
 
 
@@ -34,8 +34,11 @@ def machine(root: Path) -> dict[str, Any]:
         found = resolve_device("auto")
         multiplies = instructions(found)
         device = multiplies if found.type == "cuda" else device
+    commit = _git(root, "rev-parse", "HEAD")
+    changes = _git(root, "status", "--porcelain", "-uno")
     return {
-        **_commit(root),
+        "commit": commit,
+        "dirty": None if changes is None else bool(changes),
         "device": device,
         "instructions": multiplies,
         "python": platform.python_version(),
@@ -43,17 +46,13 @@ def machine(root: Path) -> dict[str, Any]:
     }
 
 
-def _commit(root: Path) -> dict[str, Any]:
-    try:
-        commit = _git(root, "rev-parse", "HEAD")
-        return {"commit": commit, "dirty": bool(_git(root, "status", "--porcelain", "-uno"))}
-    except (OSError, subprocess.CalledProcessError):
-        return {"commit": None, "dirty": None}
-
-
-def _git(root: Path, *words: str) -> str:
+def _git(root: Path, *words: str) -> str | None:
+    """What git answers, or None outside of a checkout or without git."""
     command = ["git", "-C", str(root), *words]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    try:
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
 
 
 def _version(name: str) -> str | None:

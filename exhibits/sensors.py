@@ -1,4 +1,4 @@
-"""What the page of the fourth sensor shows: the table of sensors, bands as colours, accuracies."""
+"""What the page of the fourth sensor shows: the table of sensors, and bands as colours."""
 
 from collections.abc import Mapping
 
@@ -8,10 +8,12 @@ from jaxtyping import UInt8, UInt16
 
 from salib.config import SENSORS, Sensor
 
-VIEWS = {"red, green, blue": ("B04", "B03", "B02"), "infrared": ("B08", "B04", "B03")}
-VIEWS |= {"short-wave": ("B12", "B8A", "B04")}
-BRIGHT = {"red, green, blue": 0.2, "infrared": 0.4, "short-wave": 0.4}
-"""Reflectance drawn as 255."""
+VIEWS = {
+    "red, green, blue": (0.2, ("B04", "B03", "B02")),
+    "infrared": (0.4, ("B08", "B04", "B03")),
+    "short-wave": (0.4, ("B12", "B8A", "B04")),
+}
+"""The reflectance drawn as 255, and the bands drawn red, green and blue."""
 
 
 def sensor_rows(sensors: Mapping[str, Sensor]) -> pd.DataFrame:
@@ -35,16 +37,8 @@ def band_views(
     """A true-colour tile, and three bands of the tile of twelve at a time as colours."""
     row = SENSORS["s2"]
     reflectance = bands / np.float32(row.full_scale or 1)
-    drawn = {
-        name: np.clip(reflectance[..., [row.bands.index(band) for band in chosen]], 0, BRIGHT[name])
-        for name, chosen in VIEWS.items()
-    }
-    scaled = {name: np.rint(view * (255 / BRIGHT[name])) for name, view in drawn.items()}
-    return {"lores": colours} | {name: view.astype(np.uint8) for name, view in scaled.items()}
-
-
-def accuracy_by_sensor(rows: pd.DataFrame) -> pd.DataFrame:
-    """Value and interval in percent of each column under nearest neighbours."""
-    names = {"value": "accuracy", "ci_low": "low", "ci_high": "high"}
-    percent = {new: (rows[old] * 100).round(1) for old, new in names.items()}
-    return pd.DataFrame(percent).set_index(rows["model"]).dropna()
+    views = {"lores": colours}
+    for name, (bright, chosen) in VIEWS.items():
+        view = reflectance[..., [row.bands.index(band) for band in chosen]]
+        views[name] = np.rint(255 * (view / bright).clip(0, 1)).astype(np.uint8)
+    return views

@@ -285,7 +285,7 @@ def normal():
 def test_normalised_interquartile_mean_equals_the_reference_computation():
     low, high = RANGES["m-eurosat"]
     np.testing.assert_allclose(normal()["m-eurosat"], (SCORES["m-eurosat"] - low) / (high - low))
-    found = normalised.interquartile_mean(normal(), np.random.default_rng(0))
+    found = normalised.interquartile_mean([*normal().values()], np.random.default_rng(0))
     frame = pd.DataFrame(
         [(task, value) for task, values in normal().items() for value in values],
         columns=["dataset", "score"],
@@ -297,7 +297,7 @@ def test_normalised_interquartile_mean_equals_the_reference_computation():
         for r in range(500)
     ]
     np.testing.assert_allclose(found[1:], np.percentile(draws, [2.5, 97.5]), atol=0.03)
-    one = {task: values[:1] for task, values in normal().items()}
+    one = [values[:1] for values in normal().values()]
     value, low, high = normalised.interquartile_mean(one, np.random.default_rng(0))
     assert value == low == high
 
@@ -309,7 +309,7 @@ def test_normalised_score_equals_geobench_s_own():
     for task, values in SCORES.items():
         np.testing.assert_allclose(normal()[task], reference(task, values))
     pooled = np.concatenate(list(normal().values()))
-    found = normalised.interquartile_mean(normal(), np.random.default_rng(0))
+    found = normalised.interquartile_mean([*normal().values()], np.random.default_rng(0))
     assert found.value == pytest.approx(plot_tools.iqm(pooled))
 
 

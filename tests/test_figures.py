@@ -6,11 +6,13 @@ import pandas as pd
 import pytest
 import torch
 from matplotlib import _pylab_helpers
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from exhibits import figures
-from salib.config import SENSOR_NAMES
+from exhibits.figures.style import OTHER
+from salib.config import SENSOR_NAMES, SENSORS
 
 RNG = np.random.default_rng(5)
 
@@ -88,7 +90,7 @@ def every_drawing():
         "montage": lambda: figures.montage([("forest", np.stack([image(7, 7)] * 3), None)]),
         "gallery": lambda: figures.gallery({"one": image(5, 7)}),
         "distributions": lambda: figures.distributions(index()),
-        "cover_map": lambda: figures.cover_map(*footprints()),
+        "cover_map": lambda: figures.cover_map(footprints()),
         "loss_curves": lambda: figures.loss_curves(logs()),
         "table2_intervals": lambda: figures.table2_intervals(table()),
         "slopes_and_reach": lambda: figures.slopes_and_reach(
@@ -193,21 +195,26 @@ def test_gallery_shows_pictures_and_masks_as_given():
 
 
 def footprints():
-    """A used and a spare scene a sensor, and two places."""
+    """A used and a spare scene per sensor, and a sample of each split."""
     ring = [(-98.0, 38.0), (-97.0, 38.0), (-97.0, 39.0), (-98.0, 38.0)]
-    scenes = [
-        {"sensor": name, "id": f"{name}{used}", "used": used, "ring": ring}
-        for name in SENSOR_NAMES
-        for used in (True, False)
-    ]
-    places = [{"split": split, "ring": ring} for split in ("train", "valid")]
-    return pd.DataFrame(scenes), pd.DataFrame(places)
+    ground = {"type": "Polygon", "coordinates": [ring]}
+    scenes = [{"sensor": name, "used": used} for name in SENSOR_NAMES for used in (True, False)]
+    layers = {"scenes": scenes, "samples": [{"split": "train"}, {"split": "valid"}]}
+    return {"tiles": dict.fromkeys(SENSOR_NAMES)} | {
+        name: {
+            "type": "FeatureCollection",
+            "features": [{"geometry": ground, "properties": about} for about in of],
+        }
+        for name, of in layers.items()
+    }
 
 
 def test_the_cover_map_draws_each_scene_once_and_says_how_many_were_taken():
-    for axis, name in zip(figures.cover_map(*footprints()).axes, SENSOR_NAMES, strict=True):
+    for axis, name in zip(figures.cover_map(footprints()).axes, SENSOR_NAMES, strict=True):
         assert axis.get_title() == f"{name}: 1 of 2 scenes"
-        assert [len(drawn.get_paths()) for drawn in axis.collections] == [1, 1, 1, 1]
+        assert [len(drawn.get_paths()) for drawn in axis.collections] == [2, 2]
+        colours = [to_hex(colour) for colour in axis.collections[1].get_edgecolor()]
+        assert colours == [OTHER, SENSORS[name].colour]  # those that were taken on top
 
 
 def test_distributions_count_every_sample_once_a_panel():

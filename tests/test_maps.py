@@ -183,8 +183,9 @@ def test_a_map_tells_of_every_sample_what_the_index_holds(folder, layers):
             assert about[name]["valid_frac"] == pytest.approx(row[f"valid_frac_{name}"], abs=1e-4)
 
 
-def test_of_too_many_samples_some_are_drawn_and_all_are_counted(folder, layers):
-    few = map_layers(folder, max_samples=7)
+def test_of_too_many_samples_some_are_drawn_and_all_are_counted(folder, layers, monkeypatch):
+    monkeypatch.setattr("exhibits.maps.MAP_SAMPLES", 7)
+    few = map_layers(folder)
     features = layers["samples"]["features"]
     assert few["splits"] == layers["splits"]
     assert len(few["samples"]["features"]) == 7

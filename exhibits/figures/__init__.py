@@ -12,15 +12,11 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "anchors": ["anchor_points", "chance"],
         "diagram": ["figure1"],
         "ground": [
-            "against_distance",
-            "attended_keys",
-            "bias_maps",
-            "figure2",
-            "heads_against",
+            *("against_distance", "attended_keys", "bias_maps", "figure2", "heads_against"),
             "slopes_and_reach",
         ],
         "pictures": ["false_colour", "figure3", "gallery", "montage", "picture", "similarity"],
-        "places": ["cover_map"],
-        "rows": ["attention_cost", "distributions", "loss_curves", "table2_intervals"],
+        "rows": ["attention_cost", "loss_curves", "table2_intervals"],
+        "samples": ["cover_map", "distributions"],
     },
 )

@@ -1,54 +1,16 @@
-"""Figures made of tables: what was curated, how training went, what the probes found."""
+"""Figures made of tables: how training went, what the probes found, what attention costs."""
 
 from collections.abc import Mapping
 from itertools import cycle
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
 from exhibits.figures.style import OTHER, SERIES, grid, legend, open_frame, panels
-from salib.config import SENSOR_NAMES, SENSORS
 
 LOSSES = {"contrastive": "contrastive, Eq. (3)", "reconstruction": "reconstruction, Eq. (4)"}
-
-
-def distributions(index: pd.DataFrame) -> Figure:
-    """What was curated: pixel size, valid share and date of the joint samples.
-
-    Args:
-        index: rows of index.parquet: gsd_m, split, and for each sensor valid_frac and datetime.
-    """
-    figure, axes = panels(1, 3, height_in=2.5)
-    ground, valid, dates = axes[0]
-    for split, colour in (("train", SERIES[0]), ("valid", SERIES[1])):
-        chosen = index.loc[index["split"] == split, "gsd_m"]
-        if len(chosen):
-            edges = np.histogram_bin_edges(index["gsd_m"], bins=24)
-            label = f"{split} ({len(chosen):,})"
-            ground.hist(chosen, bins=edges, color=colour, alpha=0.7, label=label)
-    ground.set(xlabel="gsd_m of lores, m/px", ylabel="samples")
-    legend(ground, size=7)
-    ground.ticklabel_format(axis="x", useOffset=False)
-    for row, name in enumerate(SENSOR_NAMES):
-        _points(valid, 100 * index[f"valid_frac_{name}"].to_numpy(), row, SENSORS[name].colour)
-        when = pd.DatetimeIndex(pd.to_datetime(index[f"datetime_{name}"], utc=True))
-        _points(dates, when.tz_localize(None).to_numpy(), row, SENSORS[name].colour)
-    valid.set_xlabel("valid pixels, %")
-    dates.set_title("date of the scene", fontsize=9)
-    locator = AutoDateLocator(maxticks=5)
-    dates.xaxis.set_major_locator(locator)
-    dates.xaxis.set_major_formatter(ConciseDateFormatter(locator))
-    for axis in (valid, dates):
-        axis.set_yticks(range(len(SENSOR_NAMES)), SENSOR_NAMES)
-        axis.set_ylim(len(SENSOR_NAMES) - 0.5, -0.5)
-    for axis in axes[0]:
-        open_frame(axis)
-        axis.tick_params(labelsize=8)
-    return figure
 
 
 def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure:
@@ -104,12 +66,6 @@ def table2_intervals(rows: pd.DataFrame, *, probe: str = "knn") -> Figure:
     for axis in axes[-1]:
         axis.set_xlabel(f"{probe} accuracy, %")
     return figure
-
-
-def _points(axis: Axes, values: np.ndarray, row: int, colour: str) -> None:
-    """Every value of a sensor in one line, spread a little so that equal ones can be told."""
-    spread = row + 0.3 * np.sin(np.arange(len(values)) * 2.4)
-    axis.scatter(values, spread, s=5, color=colour, alpha=0.4, linewidths=0)
 
 
 def _intervals(axis: Axes, scores: pd.DataFrame, models: list[str]) -> None:
