@@ -30,10 +30,8 @@ def chips_by_class(
 
 def missing_samples(folder: str | Path | None) -> str | None:
     """What is lacking of the real m-eurosat samples and how to get them, or None."""
-    where = "tests/data of github.com/ServiceNow/geo-bench-experiments"
-    return _missing(
-        folder, SAMPLES, ["default_partition.json"], f"real m-eurosat samples ({where})"
-    )
+    what = "real m-eurosat samples (tests/data of github.com/ServiceNow/geo-bench-experiments)"
+    return _missing(folder, SAMPLES, ["default_partition.json"], what)
 
 
 def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
@@ -45,10 +43,8 @@ def sample_pictures(folder: str | Path) -> dict[str, UInt8[np.ndarray, "height w
 
 def missing_triple(folder: str | Path | None) -> str | None:
     """What is lacking of the paper's own sample and where it comes from, or None."""
-    where = "a triple cut from the notebooks of github.com/pkage/scale-alibi"
-    return _missing(
-        folder, TRIPLE, [f"{part}.tif" for part in PARTS], f"the paper's own sample ({where})"
-    )
+    what = "the paper's own sample (cut from the notebooks of github.com/pkage/scale-alibi)"
+    return _missing(folder, TRIPLE, [f"{part}.tif" for part in PARTS], what)
 
 
 def published_triple(folder: str | Path) -> dict[str, Any]:

@@ -47,11 +47,6 @@ class Ledger:
         self._files: dict[str, bytes] = {}
         self._ran_on: dict[str, dict[str, str]] = {}
 
-    @property
-    def path(self) -> Path:
-        """Where `close` writes."""
-        return self.root / "results" / self.profile / "ledger" / f"{self.notebook}.json"
-
     def number(
         self,
         key: str,
@@ -149,9 +144,9 @@ class Ledger:
 
     def close(self) -> Path:
         """Write figures and maps, then the page, and return the page's path."""
-        figures = self.root / "results" / self.profile / "figures"
+        results = self.root / "results" / self.profile
         for name, content in self._files.items():
-            with atomic_file(figures / name) as part:
+            with atomic_file(results / "figures" / name) as part:
                 part.write_bytes(content)
         source = self.root / "notebooks" / f"{self.notebook}.ipynb"
         page = {
@@ -164,9 +159,10 @@ class Ledger:
             "sha256": _digest(self.entries),
             "provenance": {**machine(self.root), "ran_on": dict(sorted(self._ran_on.items()))},
         }
-        with atomic_file(self.path) as part:
+        path = results / "ledger" / f"{self.notebook}.json"
+        with atomic_file(path) as part:
             part.write_text(json.dumps(page, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-        return self.path
+        return path
 
     def _add(self, key: str, entry: dict[str, Any]) -> None:
         if not KEY.fullmatch(key):

@@ -14,31 +14,9 @@ from salib.evaluate.scores.statistics import Interval
 Range = tuple[float, float]
 RESAMPLES = 1000
 METRICS = {"classification": ("accuracy", "micro F1"), "segmentation": ("mIoU",)}
-RANGES: dict[str, dict[str, Range]] = {
-    # normalizer.json of classification_v1.0 as published in the data set recursix/geo-bench-1.0:
-    # the worst and best of GEO-Bench's own fine-tuned baselines. Accuracy; micro F1 of bigearthnet.
-    "classification": {
-        "m-bigearthnet": (0.60237, 0.70556),
-        "m-brick-kiln": (0.97397, 0.99099),
-        "m-eurosat": (0.907, 0.985),
-        "m-forestnet": (0.46224, 0.62638),
-        "m-pv4ger": (0.96096, 0.98498),
-        "m-so2sat": (0.44929, 0.60953),
-    },
-    # Least and greatest test mIoU at the full train split in GEO-Bench's released table of
-    # segmentation runs (benchmark v0.4; names of v1.0): not a published normalizer.json.
-    "segmentation": {
-        "m-NeonTree": (0.4504, 0.5858),
-        "m-SA-crop-type": (0.264, 0.3114),
-        "m-cashew-plant": (0.3725, 0.4982),
-        "m-chesapeake": (0.5588, 0.717),
-        "m-nz-cattle": (0.6541, 0.8138),
-        "m-pv4ger-seg": (0.9306, 0.9428),
-    },
-}
 
 
-def geobench_score(rows: pd.DataFrame, folder: str | Path | None = None) -> pd.DataFrame:
+def geobench_score(rows: pd.DataFrame, folder: str | Path) -> pd.DataFrame:
     """GEO-Bench's score of each model: IQM of its normalised scores, by benchmark and probe.
 
     Accuracy, micro F1 and mIoU count, of real tasks alone, for the ranges are those of real tasks.
@@ -46,13 +24,14 @@ def geobench_score(rows: pd.DataFrame, folder: str | Path | None = None) -> pd.D
 
     Args:
         rows: of `evaluate`, of one seed or several (`interquartile_mean`).
-        folder: GEO-Bench's, whose normalizer.json is read where it is there.
+        folder: GEO-Bench's, with the normalizer.json of each benchmark.
 
     Returns:
         Indexed by benchmark, probe, model: value, low, high, tasks, seeds.
 
     Raises:
-        ValueError: if there is no row of a real GEO-Bench task, or normalizer.json is damaged.
+        ValueError: if there is no row of a real GEO-Bench task, or a normalizer.json is missing or
+            damaged.
     """
     real = rows.query("source == 'geobench' and not procedural")
     if real.empty:
@@ -60,7 +39,9 @@ def geobench_score(rows: pd.DataFrame, folder: str | Path | None = None) -> pd.D
     lines = []
     for benchmark, metrics in METRICS.items():
         counted = real.loc[real["metric"].isin(metrics)]
-        ranges = normaliser(benchmark, folder)
+        if counted.empty:
+            continue
+        ranges = normaliser(Path(folder) / f"{benchmark}_v1.0" / "normalizer.json")
         for (probe, model), cells in counted.groupby(["probe", "model"], sort=False):
             tasks = cells.groupby("task", sort=False)["value"]
             scores = [normalise(str(t), v.to_numpy(), ranges) for t, v in tasks]
@@ -70,20 +51,17 @@ def geobench_score(rows: pd.DataFrame, folder: str | Path | None = None) -> pd.D
     return pd.DataFrame(lines).set_index(["benchmark", "probe", "model"])
 
 
-def normaliser(benchmark: str, folder: str | Path | None = None) -> dict[str, Range]:
-    """Lowest and highest score of each task, from GEO-Bench's folder where normalizer.json is.
+def normaliser(path: Path) -> dict[str, Range]:
+    """Worst and best score of GEO-Bench's own fine-tuned baselines, by task.
 
     Raises:
-        ValueError: if the file is not {task: [lowest, highest]}.
+        ValueError: if there is no such file, or it is not {task: [lowest, highest]}.
     """
-    path = Path(folder or "") / f"{benchmark}_v1.0" / "normalizer.json"
-    if folder is None or not path.is_file():
-        return RANGES[benchmark]
     try:
         ranges = {task: (low, high) for task, (low, high) in json.loads(path.read_text()).items()}
         if not ranges or not all(low < high for low, high in ranges.values()):
             raise ValueError("a highest score is not above its lowest")
-    except (ValueError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         form = f"{path} must hold {{task: [lowest, highest]}}"
         raise ValueError(f"{form}, got {error}: download it again") from error
     return ranges

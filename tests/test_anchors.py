@@ -153,7 +153,7 @@ def test_below_counts_task_by_task():
     found = scores(rows())
     # Table 2's k-NN against imagestats: 58.70 < 60.2 on eurosat, and all three on brick-kiln.
     assert tables.below(found, "image statistics") == 4
-    with pytest.raises(ValueError, match="without m-"):
+    with pytest.raises(KeyError, match="m-"):
         tables.below(found, "tgeo_swinv2b_s2rgb_satlas_mi")
 
 

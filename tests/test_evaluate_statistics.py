@@ -274,7 +274,8 @@ SCORES = {
 }
 
 
-RANGES = normalised.RANGES["classification"]
+RANGES = {"m-eurosat": (0.907, 0.985), "m-forestnet": (0.46224, 0.62638)}
+RANGES |= {"m-so2sat": (0.44929, 0.60953)}
 
 
 def normal():
@@ -314,16 +315,16 @@ def test_normalised_score_equals_geobench_s_own():
 
 
 def test_a_normaliser_is_read_from_disk_and_a_wrong_one_refused(tmp_path):
-    assert normalised.normaliser("classification", tmp_path) == RANGES
-    path = tmp_path / "classification_v1.0" / "normalizer.json"
-    path.parent.mkdir()
+    path = tmp_path / "normalizer.json"
+    with pytest.raises(ValueError, match=r"No such file.*download it again"):
+        normalised.normaliser(path)
     path.write_text(json.dumps({"m-eurosat": [0.1, 0.9]}))
-    assert normalised.normaliser("classification", tmp_path) == {"m-eurosat": (0.1, 0.9)}
+    assert normalised.normaliser(path) == {"m-eurosat": (0.1, 0.9)}
     wrong = ['{"a": [0.9, 0.1]}', '{"a": [0.1]}', '{"a": [0, "x"]}', '{"a": [0, NaN]}', "[]", "{"]
     for text in (*wrong, '{"a": [0.1, 0.2, 0.3]}', '{"a": 3}', "{}"):
         path.write_text(text)
         with pytest.raises(ValueError, match=r"must hold .*download it again"):
-            normalised.normaliser("classification", tmp_path)
+            normalised.normaliser(path)
     with pytest.raises(ValueError, match="none for m-eurosat"):
         normalised.normalise("m-eurosat", SCORES["m-eurosat"], {"m-forestnet": (0.0, 1.0)})
     with pytest.raises(ValueError, match="finite scores"):
@@ -396,4 +397,4 @@ def test_geobench_score_is_the_middle_half_of_normalised_real_scores(tmp_path):
     assert line["value"] == pytest.approx((0.25 + 0.5) / 2)
     assert (line["tasks"], line["seeds"]) == (4, 1)
     with pytest.raises(ValueError, match="real GEO-Bench tasks"):
-        normalised.geobench_score(noise)
+        normalised.geobench_score(noise, tmp_path)

@@ -200,13 +200,12 @@ def footprints():
     ground = {"type": "Polygon", "coordinates": [ring]}
     scenes = [{"sensor": name, "used": used} for name in SENSOR_NAMES for used in (True, False)]
     layers = {"scenes": scenes, "samples": [{"split": "train"}, {"split": "valid"}]}
-    return {"tiles": dict.fromkeys(SENSOR_NAMES)} | {
-        name: {
-            "type": "FeatureCollection",
-            "features": [{"geometry": ground, "properties": about} for about in of],
-        }
+    drawn = {
+        name: [{"geometry": ground, "properties": about} for about in of]
         for name, of in layers.items()
     }
+    collections = {n: {"type": "FeatureCollection", "features": of} for n, of in drawn.items()}
+    return {"tiles": dict.fromkeys(SENSOR_NAMES), **collections}
 
 
 def test_the_cover_map_draws_each_scene_once_and_says_how_many_were_taken():
@@ -229,14 +228,14 @@ def test_distributions_count_every_sample_once_a_panel():
 
 def test_loss_curves_lay_a_smooth_line_over_the_raw_losses():
     given = logs()
-    figure = figures.loss_curves(given, window=3)
+    figure = figures.loss_curves(given)
     for axis, loss in zip(figure.axes, ("contrastive", "reconstruction"), strict=True):
         raw, smooth = axis.lines[::2], axis.lines[1::2]
         for line, average, log in zip(raw, smooth, given.values(), strict=True):
             values = log[loss].to_numpy()
             assert np.array_equal(line.get_ydata(), values)
-            inner = [values[i - 1 : i + 2].mean() for i in range(1, len(values) - 1)]
-            assert np.asarray(average.get_ydata())[1:-1] == pytest.approx(inner)
+            inner = [values[i - 10 : i + 11].mean() for i in range(10, len(values) - 10)]
+            assert np.asarray(average.get_ydata())[10:-10] == pytest.approx(inner)
 
 
 def test_loss_curves_draw_validation_where_it_was_measured():
@@ -266,11 +265,6 @@ def test_table2_intervals_put_each_value_inside_its_interval_in_per_cent():
             assert list(bar.get_xdata()) == pytest.approx(ends)
             assert list(dot.get_xdata()) == pytest.approx([100 * value])
         assert axis.lines[6].get_xdata()[0] == pytest.approx(17)
-
-
-def test_table2_intervals_name_the_probes_there_are():
-    with pytest.raises(ValueError, match="probe must be one of"):
-        figures.table2_intervals(table(), probe="oracle")
 
 
 def test_bias_maps_share_one_colour_scale():
@@ -335,7 +329,7 @@ def test_against_distance_draws_every_pair_in_every_panel():
     ],
 )
 def test_nothing_to_draw_is_an_error(draw):
-    with pytest.raises(ValueError, match="must hold one drawing"):
+    with pytest.raises(ValueError, match="must be a positive integer"):
         draw()
 
 

@@ -13,20 +13,17 @@ from exhibits.figures.style import OTHER, SERIES, grid, legend, open_frame, pane
 LOSSES = {"contrastive": "contrastive, Eq. (3)", "reconstruction": "reconstruction, Eq. (4)"}
 
 
-def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure:
-    """Both losses of each run: the raw value faint, its moving average over it.
-
-    Validation losses are dots on a dashed line.
+def loss_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
+    """Both losses of each run: the raw value faint, its moving average over it; dots: validation.
 
     Args:
         logs: by model, the columns step, contrastive and reconstruction; valid_contrastive and
             valid_reconstruction where these were measured.
-        window: logged rows that are averaged, half on each side.
     """
     figure, axes = panels(1, len(LOSSES), height_in=2.8)
     for axis, (loss, title) in zip(axes[0], LOSSES.items(), strict=True):
         for colour, (name, log) in zip(cycle(SERIES), logs.items(), strict=False):
-            smooth = log[loss].rolling(window, center=True, min_periods=1).mean()
+            smooth = log[loss].rolling(21, center=True, min_periods=1).mean()
             axis.plot(log["step"], log[loss], color=colour, alpha=0.25, linewidth=0.8)
             axis.plot(log["step"], smooth, color=colour, linewidth=1.6, label=name)
             if f"valid_{loss}" in log:
@@ -40,20 +37,14 @@ def loss_curves(logs: Mapping[str, pd.DataFrame], *, window: int = 21) -> Figure
     return figure
 
 
-def table2_intervals(rows: pd.DataFrame, *, probe: str = "knn") -> Figure:
-    """Accuracy of one probe by task and model: a dot and its 95 % interval.
+def table2_intervals(rows: pd.DataFrame) -> Figure:
+    """Nearest neighbours' accuracy by task and model: a dot and its 95 % interval.
 
     Args:
         rows: of `salib.evaluate.evaluate`: task, model, probe, value, ci_low, ci_high as fractions,
             and procedural. The majority class, which needs no probe, is drawn as a line.
-        probe: which probe's rows to draw.
-
-    Raises:
-        ValueError: if no row has this probe.
     """
-    shown = rows.query("probe == @probe")
-    if shown.empty:
-        raise ValueError(f"probe must be one of {sorted(set(rows['probe']))}, got {probe!r}")
+    shown = rows.query("probe == 'knn'")
     tasks, models = (list(dict.fromkeys(shown[column])) for column in ("task", "model"))
     figure, axes = grid(len(tasks), 2, row_in=0.7 + 0.22 * len(models), sharey=True)
     for axis, task in zip(axes.flat, tasks, strict=False):
@@ -64,7 +55,7 @@ def table2_intervals(rows: pd.DataFrame, *, probe: str = "knn") -> Figure:
         made = " (procedural)" if bool(scores["procedural"].iloc[0]) else ""
         axis.set_title(f"{task}{made}", fontsize=9)
     for axis in axes[-1]:
-        axis.set_xlabel(f"{probe} accuracy, %")
+        axis.set_xlabel("knn accuracy, %")
     return figure
 
 

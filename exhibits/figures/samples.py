@@ -33,7 +33,7 @@ def cover_map(layers: Mapping[str, Any]) -> Figure:
         colours, widths = zip(*mine["used"].map(look), strict=True)
         mine.boundary.plot(ax=axis, color=colours, linewidth=widths)
         axis.set_title(f"{sensor}: {mine['used'].sum()} of {len(mine)} scenes", fontsize=9)
-        axis.set_xlabel("longitude, degrees")
+        axis.set(xlabel="longitude, degrees", ylabel="")
         axis.tick_params(labelsize=7)
     axes[0, 0].set_ylabel("latitude, degrees")
     return figure

@@ -1,6 +1,5 @@
 """Colours and panels that all drawings share."""
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -16,13 +15,7 @@ WIDTH_IN = 7.2
 def panels(
     rows: int, cols: int, *, height_in: float, width_in: float = WIDTH_IN, **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a grid of axes, always two-dimensional; no state of pyplot is touched.
-
-    Raises:
-        ValueError: if there is nothing to draw.
-    """
-    if rows < 1 or cols < 1:
-        raise ValueError(f"rows and cols must hold one drawing or more, got {rows} by {cols}")
+    """A figure with a grid of axes, always two-dimensional; no state of pyplot is touched."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained", dpi=144)
     return figure, figure.subplots(rows, cols, squeeze=False, **options)
 
@@ -36,11 +29,6 @@ def grid(
     for axis in axes.flat[count:]:
         axis.set_visible(False)
     return figure, axes
-
-
-def ink() -> str:
-    """The colour of text on the page's present theme."""
-    return mpl.rcParams["text.color"]
 
 
 def legend(of: Axes | Figure, *, size: int = 8, beside: bool = False, **options) -> None:

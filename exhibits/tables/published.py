@@ -97,20 +97,11 @@ def conditions(scores: Table) -> pd.DataFrame:
 
 
 def below(scores: Table, model: str) -> int:
-    """How many of the paper's scores lie below that of a published model on their task.
-
-    Args:
-        scores: of `published_scores`.
-
-    Raises:
-        ValueError: if the model has no score on a task of the paper.
-    """
+    """How many of the paper's scores lie below that of a published model on their task."""
     published = scores.query("source == 'torchgeo-bench' and probe == 'knn' and model == @model")
     printed = scores.query("source == 'the paper'")
-    bars = printed["task"].map(published.set_index("task")["value"])
-    if absent := sorted(set(printed.loc[bars.isna(), "task"])):
-        raise ValueError(f"model must have every task, got {model!r} without {', '.join(absent)}")
-    return int((printed["value"] < bars).sum())
+    bars = published.set_index("task")["value"].loc[printed["task"]]
+    return int((printed["value"].to_numpy() < bars.to_numpy()).sum())
 
 
 def not_run(scores: Table) -> list[str]:
