@@ -148,15 +148,14 @@ class Ledger:
         for name, content in self._files.items():
             with atomic_file(results / "figures" / name) as part:
                 part.write_bytes(content)
-        source = self.root / "notebooks" / f"{self.notebook}.ipynb"
+        entries = json.dumps(self.entries, sort_keys=True)
         page = {
             "schema": SCHEMA,
             "notebook": self.notebook,
             "profile": self.profile,
             "seed": self.seed,
-            "source": source_of(source) if source.is_file() else None,
             "entries": dict(sorted(self.entries.items())),
-            "sha256": _digest(self.entries),
+            "sha256": hashlib.sha256(entries.encode()).hexdigest(),
             "provenance": {**machine(self.root), "ran_on": dict(sorted(self._ran_on.items()))},
         }
         path = results / "ledger" / f"{self.notebook}.json"
@@ -172,12 +171,6 @@ class Ledger:
         self.entries[key] = entry
 
 
-def source_of(notebook: str | Path) -> str:
-    """Sha256 over the source of a notebook's code cells, as it stands in `notebooks/`."""
-    cells = json.loads(Path(notebook).read_text(encoding="utf-8"))["cells"]
-    return _digest(["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"])
-
-
 def _plain(key: str, value: Any) -> int | float | str:
     value = value.item() if hasattr(value, "item") else value
     if not isinstance(value, int | float | str) or (
@@ -185,10 +178,6 @@ def _plain(key: str, value: Any) -> int | float | str:
     ):
         raise ValueError(f"value of {key} must be a finite number or a string, got {value!r}")
     return value
-
-
-def _digest(content: Any) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _base64(content: Any) -> str:

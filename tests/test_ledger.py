@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from matplotlib import pyplot
 
-from exhibits.ledger import Ledger, source_of
+from exhibits.ledger import Ledger
 from salib.model.precision import instructions, resolve_device
 
 plain = {"profile": "smoke", "seed": 7}
@@ -33,15 +33,6 @@ def write(root, number=0.7, ran_on=None):
     ledger.table("table2.main", pd.DataFrame({"k-NN": [0.5]}).style.highlight_max(), "Rows.")
     ledger.figure("table2.curve", draw, "A curve.")
     return ledger.close()
-
-
-def write_notebook(path, code, prose="words"):
-    path.parent.mkdir(exist_ok=True)
-    cells = [
-        {"cell_type": "markdown", "source": [prose]},
-        {"cell_type": "code", "source": [code]},
-    ]
-    path.write_text(json.dumps({"cells": cells}))
 
 
 def test_two_runs_of_one_seed_write_the_same_entries_and_figures(tmp_path):
@@ -179,14 +170,3 @@ def test_layers_that_no_page_can_hold_are_refused(tmp_path):
     ledger = Ledger("n", root=tmp_path, **plain)
     with pytest.raises(ValueError, match="layers must hold JSON values and bytes, got set"):
         ledger.map("c.map", {"tiles": {1}}, "A map.")
-
-
-def test_a_page_keeps_a_sum_of_the_code_that_made_it_and_not_of_its_prose(tmp_path):
-    notebook = tmp_path / "notebooks" / "05_table2.ipynb"
-    write_notebook(notebook, "a = 2")
-    kept = json.loads(write(tmp_path).read_text())["source"]
-    assert kept == source_of(notebook)
-    write_notebook(notebook, "a = 2", prose="other words")
-    assert kept == source_of(notebook)
-    write_notebook(notebook, "a = 3")
-    assert kept != source_of(notebook)

@@ -5,7 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import OTHER, SERIES, grid, legend, open_frame, panels
+from exhibits.figures.style import OTHER, SERIES, grid, legend, panels
 
 SOURCES = {"the paper": (SERIES[1], "D"), "ours": (SERIES[2], "s")}
 MARKERS = {"k-Means": "o", "k-Means + UMAP": "^"}
@@ -38,7 +38,6 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     axis.set_xlabel("nearest neighbours, accuracy in %")
     axis.grid(axis="x", alpha=0.25)
     legend(figure, loc="outside lower center", ncols=3)
-    open_frame(axis)
     return figure
 
 
@@ -70,7 +69,6 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(labels)), labels)
         axis.set_ylim(len(levels) + 0.5, -0.9)
         axis.tick_params(labelsize=8)
-        open_frame(axis)
     for axis in axes[-1]:
         axis.set_xlabel("accuracy of raw cluster ids, %", fontsize=8)
     legend(axes[0, 0], size=7, loc="upper right")

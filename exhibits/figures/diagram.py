@@ -61,9 +61,9 @@ def figure1() -> Figure:
 
 
 def _box(axis: Axes, centre: Point, text: str, colour: str, *, width: float) -> None:
-    look = {"boxstyle": "round,pad=0,rounding_size=0.12", "edgecolor": colour}
-    corner = (centre[0] - width / 2, centre[1] - 0.4)
-    axis.add_patch(FancyBboxPatch(corner, width, 0.8, facecolor=(colour, 0.22), **look))
+    look = {"facecolor": (colour, 0.22), "edgecolor": colour}
+    corner, style = (centre[0] - width / 2, centre[1] - 0.4), "round,pad=0,rounding_size=0.12"
+    axis.add_patch(FancyBboxPatch(corner, width, 0.8, style, **look))
     axis.text(*centre, text, ha="center", va="center", fontsize=8)
 
 

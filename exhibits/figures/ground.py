@@ -13,25 +13,14 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from exhibits.figures.style import (
-    OTHER,
-    RAMP,
-    SERIES,
-    Array,
-    grid,
-    legend,
-    no_frame,
-    open_frame,
-    panels,
-)
+from exhibits.figures.style import OTHER, RAMP, SERIES, Array, grid, legend, no_frame, panels
 
 
 def figure2(bias: Float[Array, "queries keys"]) -> Figure:
-    """Fig. 2: the distance of every source patch to every context patch, and the two pictures.
+    """Fig. 2: the two pictures, and the distance of every source patch to every context patch.
 
     Args:
-        bias: of one head with slope 1, of the 2 x 2 patches of the source image s to the 4 x 4 of
-            the context image c; its negative is printed in the cells.
+        bias: of one head with slope 1, of the 2 x 2 patches of s to the 4 x 4 of c.
     """
     bias = np.asarray(bias)
     figure, axes = panels(1, 3, height_in=2.0, width_ratios=(1, 1, 4.6))
@@ -41,11 +30,10 @@ def figure2(bias: Float[Array, "queries keys"]) -> Figure:
     shown = matrix.imshow(bias, cmap=RAMP, aspect="auto")
     for (query, key), value in np.ndenumerate(bias):
         colour = "#1f2328" if shown.norm(value) > 0.6 else "#f6f8fa"  # to be read on the ramp
-        text = f"{-value:.2f}"
-        matrix.text(key, query, text, ha="center", va="center", fontsize=6, color=colour)
-    queries, keys = bias.shape
-    matrix.set_xticks(range(keys), range(1, keys + 1))
-    matrix.set_yticks(range(queries), range(1, queries + 1))
+        look = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
+        matrix.text(key, query, f"{-value:.2f}", **look)
+    matrix.set_xticks(range(16), range(1, 17))
+    matrix.set_yticks(range(4), range(1, 5))
     matrix.tick_params(labelsize=7, length=0)
     matrix.set_xlabel("patch of c (key)", fontsize=8)
     matrix.set_ylabel("patch of s (query)", fontsize=8)
@@ -59,12 +47,10 @@ def bias_maps(
     query_xy: Float[Array, " 2"],
     side_m: float,
 ) -> Figure:
-    """One query's bias over a square image of keys, a panel a head.
+    """One query's bias over a square image of keys, side_m metres wide, a panel per head.
 
     Args:
-        bias: what each key patch gets.
         query_xy: centre of the query patch, metres east and south.
-        side_m: side of the image on the ground.
     """
     bias = np.asarray(bias)
     figure, axes = grid(len(bias), 4, row_in=1.9, more_in=0.3, sharex=True, sharey=True)
@@ -82,12 +68,7 @@ def bias_maps(
 
 
 def slopes_and_reach(slopes: Mapping[str, Float[Array, " heads"]], reference_m: float) -> Figure:
-    """Slope of every head, and the radius reference_m / m(h) at which it has cost one unit.
-
-    Args:
-        slopes: m(h) by name of a set.
-        reference_m: ground distance that counts as one step.
-    """
+    """Slopes m(h) by name of a set, and the radius reference_m / m(h) where one has cost a unit."""
     figure, axes = panels(1, 2, height_in=2.6)
     for colour, (name, values) in zip(cycle(SERIES), slopes.items(), strict=False):
         heads = np.arange(1, len(values) + 1)
@@ -96,7 +77,6 @@ def slopes_and_reach(slopes: Mapping[str, Float[Array, " heads"]], reference_m: 
     for axis, label in zip(axes[0], ("slope m(h)", "radius, m"), strict=True):
         axis.set(yscale="log", xlabel="head", ylabel=label)
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
-        open_frame(axis)
     legend(axes[0, 0])
     return figure
 
@@ -122,7 +102,6 @@ def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
         marks = [mark for mark in (1, 2, 4, 8, 16, 32, 64) if first <= mark <= last]
         axis.set_xticks(marks, [str(mark) for mark in marks])
         axis.xaxis.minorticks_off()
-        open_frame(axis)
     axes[0, 0].set_ylabel("effective tokens")
     axes[0, 1].set_ylabel("mean attended distance, m")
     legend(axes[0, 1], title="m(h)", beside=True)
@@ -130,19 +109,13 @@ def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
 
 
 def attended_keys(keys: Mapping[str, Float[Array, " queries"]], total: int) -> Figure:
-    """How many keys each query attends to, by way of scaling the logits.
-
-    Args:
-        keys: effective number of every query, by name of the scaling.
-        total: keys there are.
-    """
+    """How many of all keys each query attends to, by name of how logits are scaled."""
     figure, axes = panels(1, 1, height_in=2.2, width_in=5.4)
     axis = axes[0, 0]
     edges = np.geomspace(1, total, 60)
     for colour, (name, values) in zip(cycle(SERIES), keys.items(), strict=False):
         axis.hist(np.asarray(values), bins=edges, color=colour, alpha=0.75, label=name)
     axis.set(xscale="log", xlim=(0.95, total), xlabel=f"keys attended of {total}", ylabel="queries")
-    open_frame(axis)
     legend(axis)
     return figure
 
@@ -150,18 +123,12 @@ def attended_keys(keys: Mapping[str, Float[Array, " queries"]], total: int) -> F
 def against_distance(
     distance_m: Float[Array, "queries keys"], bias: Mapping[str, Float[Array, "queries keys"]]
 ) -> Figure:
-    """Bias of each pair of patches against their distance on the ground, a panel a reading.
-
-    Args:
-        distance_m: between the patch centres.
-        bias: by name of the reading.
-    """
+    """Bias of each pair of patches against their distance on the ground, a panel per reading."""
     figure, axes = panels(1, len(bias), height_in=2.6, width_in=5.4, sharex=True)
     for axis, colour, (name, values) in zip(axes[0], cycle(SERIES), bias.items(), strict=False):
         pairs = np.ravel(distance_m), np.ravel(values)
         axis.scatter(*pairs, s=5, color=colour, alpha=0.4, linewidths=0)
         axis.set(title=name, xlabel="ground distance, m")
-        open_frame(axis)
     axes[0, 0].set_ylabel("bias")
     return figure
 

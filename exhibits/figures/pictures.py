@@ -54,13 +54,11 @@ def similarity(
     places: pd.DataFrame,
     asked: tuple[int, int],
 ) -> Figure:
-    """A scene, and how alike each patch of it is to one; the most similar ones are numbered.
+    """A scene of one pixel per patch, and the cosine of each patch (NaN without data) to a query.
 
     Args:
-        image: one pixel a patch.
-        score: cosine of each patch, NaN without data.
-        places: row, col, best first.
-        asked: row and column of the patch asked for.
+        places: row and col of the most similar patches, best first.
+        asked: row and column of the query.
     """
     figure, axes = panels(1, 2, height_in=4.4)
     left, right = axes[0]
@@ -80,8 +78,7 @@ def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
     """Fig. 3: samples in rows, in columns radar, lores, hires, and hires with twice the pixels.
 
     Args:
-        triples: one mapping a sample: 8-bit images `radar` (VV, VH), `lores`, `hires`, `hires4x`
-            (red, green, blue) and `title`.
+        triples: by sample 8-bit images `radar` (VV, VH), `lores`, `hires`, `hires4x`, and `title`.
     """
     height = (WIDTH_IN - 0.6) / len(COLUMNS)
     figure, axes = panels(len(triples), len(COLUMNS), height_in=height * len(triples) + 0.5)

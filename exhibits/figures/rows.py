@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import OTHER, SERIES, grid, legend, open_frame, panels
+from exhibits.figures.style import OTHER, SERIES, grid, legend, panels
 
 LOSSES = {"contrastive": "contrastive, Eq. (3)", "reconstruction": "reconstruction, Eq. (4)"}
 
@@ -32,7 +32,6 @@ def loss_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
                 label = f"{name}, validation"
                 axis.plot(valid["step"], valid[f"valid_{loss}"], color=colour, label=label, **dots)
         axis.set(title=title, xlabel="step")
-        open_frame(axis)
     legend(axes[0, 0])
     return figure
 
@@ -69,7 +68,6 @@ def _intervals(axis: Axes, scores: pd.DataFrame, models: list[str]) -> None:
     axis.set_yticks(range(len(models)), models, fontsize=8)
     axis.set_ylim(len(models) - 0.5, -0.5)
     axis.grid(axis="x", alpha=0.25)
-    open_frame(axis)
 
 
 def attention_cost(times: pd.DataFrame, memory: pd.DataFrame) -> Figure:
@@ -90,7 +88,6 @@ def attention_cost(times: pd.DataFrame, memory: pd.DataFrame) -> Figure:
         axis.set(xscale="log", yscale="log", xlabel="tokens")
         axis.set_xticks(tokens, [f"{count:,}" for count in tokens])
         axis.xaxis.minorticks_off()
-        open_frame(axis)
     axes[0, 0].set_ylabel("seconds, forward and backward")
     axes[0, 1].set_ylabel("peak MiB")
     legend(axes[0, 1], size=7, beside=True)

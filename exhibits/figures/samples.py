@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
 from matplotlib.figure import Figure
 
-from exhibits.figures.style import OTHER, SERIES, legend, open_frame, panels
+from exhibits.figures.style import OTHER, SERIES, legend, panels
 from salib.config import SENSOR_NAMES, SENSORS
 
 SPLITS = {"train": SERIES[0], "valid": SERIES[1]}
@@ -27,8 +27,11 @@ def cover_map(layers: Mapping[str, Any]) -> Figure:
     )
     figure, axes = panels(1, len(layers["tiles"]), height_in=2.9, sharex=True, sharey=True)
     for axis, sensor in zip(axes[0], layers["tiles"], strict=True):
-        samples.plot(ax=axis, color=samples["split"].map(SPLITS), alpha=0.5, linewidth=0)
-        mine = scenes[scenes["sensor"] == sensor].sort_values("used")
+        samples.plot(
+            ax=axis, color=[SPLITS[split] for split in samples["split"]], alpha=0.5, linewidth=0
+        )
+        mine: Any = scenes[scenes["sensor"] == sensor]
+        mine = mine.sort_values("used")
         look = {True: (SENSORS[sensor].colour, 1.6), False: (OTHER, 0.6)}
         colours, widths = zip(*mine["used"].map(look), strict=True)
         mine.boundary.plot(ax=axis, color=colours, linewidth=widths)
@@ -69,7 +72,6 @@ def distributions(index: pd.DataFrame) -> Figure:
         axis.set_yticks(range(len(SENSOR_NAMES)), SENSOR_NAMES)
         axis.set_ylim(len(SENSOR_NAMES) - 0.5, -0.5)
     for axis in axes[0]:
-        open_frame(axis)
         axis.tick_params(labelsize=8)
     return figure
 

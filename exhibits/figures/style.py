@@ -15,9 +15,12 @@ WIDTH_IN = 7.2
 def panels(
     rows: int, cols: int, *, height_in: float, width_in: float = WIDTH_IN, **options
 ) -> tuple[Figure, np.ndarray]:
-    """A figure with a grid of axes, always two-dimensional; no state of pyplot is touched."""
+    """A figure with a two-dimensional grid of axes, open above and to the right, without pyplot."""
     figure = Figure(figsize=(width_in, height_in), layout="constrained", dpi=144)
-    return figure, figure.subplots(rows, cols, squeeze=False, **options)
+    axes = figure.subplots(rows, cols, squeeze=False, **options)
+    for axis in axes.flat:
+        axis.spines[["top", "right"]].set_visible(False)
+    return figure, axes
 
 
 def grid(
@@ -36,11 +39,6 @@ def legend(of: Axes | Figure, *, size: int = 8, beside: bool = False, **options)
     if beside:
         options |= {"loc": "center left", "bbox_to_anchor": (1, 0.5)}
     of.legend(fontsize=size, frameon=False, **options)
-
-
-def open_frame(axes: Axes) -> None:
-    """Leave only the left and lower edge of a plot."""
-    axes.spines[["top", "right"]].set_visible(False)
 
 
 def no_frame(axes: Axes) -> None:

@@ -6,16 +6,10 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from exhibits.tables.rows import (
-    MODELS,
-    TABLE2_PROBES,
-    TABLE2_TASKS,
-    Rows,
-    Table,
-    read_rows,
-    spread,
-)
+from exhibits.tables.rows import MODELS, TABLE2_PROBES, TABLE2_TASKS, Rows, read_rows, spread
 from salib.evaluate.scores.statistics import seed_interval
+
+WORDS = {True: "reproduced", False: "not reproduced"}
 
 
 def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
@@ -40,7 +34,7 @@ def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
     return pd.DataFrame(lines).set_index("claim")
 
 
-def _judge(rule: dict[str, Any], rows: Table) -> tuple[str, str]:
+def _judge(rule: dict[str, Any], rows: Any) -> tuple[str, str]:
     if rule["kind"] == "external":
         return "not run", f"needs {rule['needs']}"
     cells = spread(rows, ["task", "probe"], "model", "value").reindex(columns=MODELS).dropna()
@@ -51,7 +45,7 @@ def _judge(rule: dict[str, Any], rows: Table) -> tuple[str, str]:
         evidence = f"SA best in {count} of {len(cells)} cells"
         if len(cells) < 16:
             return "not run", f"{evidence}, needs 16"
-        return _word(count >= rule["at_least"]), evidence
+        return WORDS[count >= rule["at_least"]], evidence
     if rule["kind"] != "mean_difference":
         raise ValueError(f"kind must be mean_difference, best_count or external, got {rule}")
     apart = (cells[rule["column"]] - cells["CROMA"]).reset_index(name="apart")
@@ -61,8 +55,4 @@ def _judge(rule: dict[str, Any], rows: Table) -> tuple[str, str]:
     # Student's t over tasks: four are too few for a percentile bootstrap.
     mean, low, high = seed_interval(by_task.to_numpy())
     evidence = f"{100 * mean:+.1f} points [{100 * low:+.1f}, {100 * high:+.1f}]"
-    return _word(low > rule["at_least"]), evidence
-
-
-def _word(reproduced: bool) -> str:
-    return "reproduced" if reproduced else "not reproduced"
+    return WORDS[low > rule["at_least"]], evidence

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float64
 
-from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, read_rows
+from exhibits.tables.rows import MODELS, PROBE_NAMES, Rows, Table, read_rows
 from salib.evaluate.fetch.published_tasks import COUNTS
 
 TABLE2_CLASSES = {"m-pv4ger": 2, "m-forestnet": 12, "m-eurosat": 10, "m-brick-kiln": 2}
@@ -70,10 +70,10 @@ def entries_inside(simulated: pd.DataFrame, entries: pd.DataFrame) -> dict[float
         simulated: of `paper_kmeans`.
         entries: of `kmeans_entries`.
     """
-    accuracy = simulated.groupby(["known", "task"])["accuracy"]
+    accuracy: Table = simulated.groupby(["known", "task"])["accuracy"]
     low, high = accuracy.quantile(0.025), accuracy.quantile(0.975)
     inside = {}
     for known in simulated["known"].unique():
-        ends = (entries["task"].map(end[known]) for end in (low, high))
-        inside[float(known)] = int(entries["value"].between(*ends).sum())
+        first, last = (end[known][entries["task"]].to_numpy() for end in (low, high))
+        inside[float(known)] = int(entries["value"].between(first, last).sum())
     return inside

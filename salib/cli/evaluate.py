@@ -31,7 +31,7 @@ def evaluate(
     seed: Seed = 0,
 ) -> None:
     """Probe models and the baselines on labelled tasks; print scores, and the paper's Table 2."""
-    from exhibits.tables.text import text_evaluation
+    from exhibits.tables.printed import text_evaluation
     from salib.evaluate.comparison import encoders_of, find_tasks
     from salib.evaluate.protocol import protocol_named
     from salib.evaluate.run import evaluate as run
