@@ -18,7 +18,7 @@ PARTS = {"radar": 2, "lores": 3, "hires": 3, "hir4x": 3}
 
 def chips_by_class(
     folder: str | Path, *, count: int
-) -> dict[str, UInt8[np.ndarray, "height width 3"]]:
+) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
     """The first EuroSAT chips of each class, for pictures; empty if the archive is not there."""
     path = Path(folder) / CHIP_ZIPS["eurosat"].file
     chosen = members(path) if path.is_file() else {}
