@@ -1,6 +1,6 @@
 """What `ScaleAlibi.embed` accepts: images of one sensor, or of several of the same ground."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -57,12 +57,9 @@ def checked_views(
     else:
         sensor = str(sensor)
         images, metres = {sensor: images}, {sensor: gsd_m} if gsd_m is not None else {}
-    if not images:
-        raise ValueError("images must be of one sensor or more, got an empty mapping")
-    for name in (*images, *metres):
-        if name not in config.sensors:
-            raise ValueError(f"sensor must be one of {config.sensors}, got {name!r}")
-    check_fusible(tuple(images), config.sensors)
+    check_fusible(images, config.sensors)
+    if strange := [name for name in metres if name not in config.sensors]:
+        raise ValueError(f"sensor must be one of {config.sensors}, got {strange[0]!r} in gsd_m")
     if missing := [name for name in images if name not in metres]:
         raise ValueError(f"gsd_m must give the metres per pixel of {', '.join(missing)}, got none")
     views = {
@@ -73,12 +70,20 @@ def checked_views(
     return views
 
 
-def check_fusible(given: tuple[str, ...], order: tuple[str, ...]) -> None:
+def check_fusible(given: Collection[str], order: tuple[str, ...]) -> None:
     """One sensor alone, or the first ones of the order in which they are fused.
 
     Raises:
-        ValueError: if another one is missing.
+        ValueError: if there is none, one that the model lacks, or another one is missing.
     """
+    if not given:
+        raise ValueError("images must be of one sensor or more, got an empty mapping")
+    for name in given:
+        if name not in order:
+            raise ValueError(
+                f"sensor must be one of the model's, {', '.join(order)}, got {name!r}: choose one, "
+                "or another model"
+            )
     needed = order[: max(order.index(name) for name in given) + 1]
     absent = [name for name in needed if name not in given]
     if len(given) > 1 and absent:
