@@ -336,7 +336,7 @@ def test_an_edit_of_the_code_costs_no_window_and_no_map(paths, folder, tmp_path,
     assert said[-1].startswith(f"kept: {out}")
     assert "the code has changed" in said[-1]
     monkeypatch.setitem(RECIPES, "embed", RECIPES["embed"] + 1)
-    with pytest.raises(ValueError, match="made from something else"):
+    with pytest.raises(ValueError, match="be made from the same"):
         embed(paths, folder, out, **options)
 
 
@@ -344,7 +344,7 @@ def test_a_map_of_something_else_is_replaced_only_when_asked_to(paths, folder, t
     out = tmp_path / "map.tif"
     embed({"radar": paths["radar"]}, folder, out)
     before = out.read_bytes()
-    with pytest.raises(ValueError, match=r"made from something else: .* --overwrite"):
+    with pytest.raises(ValueError, match=r"be made from the same, got .* --overwrite"):
         embed(paths, folder, out)
     assert out.read_bytes() == before
     embed(paths, folder, out, overwrite=True)

@@ -31,10 +31,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor
         ValueError: if shapes do not belong together, or impl is unknown or does not serve these
             tensors (`resolve`).
     """
+    if geometry is None and _is_small(q, k):
+        return reference(q, k, v, None)
     if geometry is None:
-        return (
-            reference(q, k, v, None) if _is_small(q, k) else F.scaled_dot_product_attention(q, k, v)
-        )
+        return F.scaled_dot_product_attention(q, k, v)
     geometry.check(q, k, v)
     chosen = resolve(geometry.impl, q, k, v, geometry)
     if not torch.compiler.is_compiling():

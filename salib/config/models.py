@@ -45,7 +45,7 @@ def check_whole(config: object, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Sizes and readings of one model; stored beside its weights.
+    """Sizes and readings of one model, by default the paper's; stored beside its weights.
 
     Attributes:
         sensors: what the model encodes, in fusion order: radar, whose tokens are the first queries,
@@ -71,15 +71,15 @@ class ModelConfig:
         band_stats: standardisation of each sensor, in the order of the sensors.
     """
 
-    dim: int
-    depth: int
-    heads: int
-    patch_px: int
-    decoder_dim: int
-    decoder_depth: int
-    decoder_heads: int
-    mask_ratio: float
-    hires_mask_ratio: float
+    dim: int = 768
+    depth: int = 12
+    heads: int = 16
+    patch_px: int = 16
+    decoder_dim: int = 512
+    decoder_depth: int = 1
+    decoder_heads: int = 8
+    mask_ratio: float = 0.4
+    hires_mask_ratio: float = 0.4
     sensors: tuple[str, ...] = SENSOR_NAMES
     position: str | Callable[..., Any] = "ground"
     reference_m: float = 64.0

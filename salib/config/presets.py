@@ -76,32 +76,19 @@ class TrainConfig:
         return max(1, self.epochs * samples // self.batch)
 
 
-_TINY = ModelConfig(
-    dim=128,
-    depth=4,
-    heads=4,
-    patch_px=8,
-    decoder_dim=64,
-    decoder_depth=1,
-    decoder_heads=4,
-    mask_ratio=0.5,
-    hires_mask_ratio=0.75,
-)
-_BASE = ModelConfig(
-    dim=768,
-    depth=12,
-    heads=16,
-    patch_px=16,
-    decoder_dim=512,
-    decoder_depth=1,
-    decoder_heads=8,
-    mask_ratio=0.4,
-    hires_mask_ratio=0.4,
-)
 PRESETS = {
-    "tiny": _TINY,
-    "small": replace(_BASE, dim=384, depth=6, heads=6, decoder_dim=256, patch_px=8),
-    "base": _BASE,
+    "tiny": ModelConfig(
+        dim=128,
+        depth=4,
+        heads=4,
+        patch_px=8,
+        decoder_dim=64,
+        decoder_heads=4,
+        mask_ratio=0.5,
+        hires_mask_ratio=0.75,
+    ),
+    "small": ModelConfig(dim=384, depth=6, heads=6, decoder_dim=256, patch_px=8),
+    "base": ModelConfig(),
 }
 
 

@@ -12,7 +12,6 @@ from affine import Affine
 from jaxtyping import Bool, Shaped
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 from rasterio.windows import Window
@@ -179,8 +178,7 @@ def opened(href: str) -> Iterator[rasterio.DatasetReader]:
     Raises:
         ReadError: if it cannot be read, within the block too.
     """
-    with warnings.catch_warnings(), reading([href], requester_pays=False):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        warnings.simplefilter("ignore", NodataShadowWarning)  # a nodata value is what counts
-        with as_read_errors(href), rasterio.open(location(href)) as file:
+    with warnings.catch_warnings(), reading([href], requester_pays=False), as_read_errors(href):
+        warnings.simplefilter("ignore", UserWarning)  # nodata counts; no place is told by its user
+        with rasterio.open(location(href)) as file:
             yield file

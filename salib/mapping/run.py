@@ -48,19 +48,17 @@ def embed_scene(
 ) -> Path:
     """Write a GeoTIFF with one band per dimension and one pixel per patch of a scene.
 
-    The map has the scene's CRS and its transform times the patch: a pixel of the map covers the
-    patch it describes. Columns and rows at the end that fill no patch are left out. Tags name the
-    sensor, metres per pixel, the model's sha256, patch, window and overlap, attribution, whether
-    the ground is procedural, and what computed it. Windows that share a patch are averaged (see
-    `windows.weights`); a scene of one window equals `ScaleAlibi.embed(tokens=True)`. Neither
-    workers nor interruptions change a byte.
+    A pixel of the map covers the patch it describes; columns and rows that fill no patch are left
+    out. Tags tell what it was made from, of what and by what. Windows that share a patch are
+    averaged (`windows.weights`); a scene of one window equals `ScaleAlibi.embed(tokens=True)`.
 
-    Scenes of radar, lores and hires are embedded together. The map then lies on the radar scene's
-    grid. The others may have another CRS and pixel size: lores is resampled to that grid, hires to
-    one twice as fine. A patch has a vector where all of them have data.
+    Of several sensors the map lies on the radar scene's grid. The others may have another CRS and
+    pixel size: they are resampled to that grid, hires to one twice as fine. A patch has a vector
+    where all of them have data.
 
     An interrupted run is resumed by the same call: finished windows wait in a work directory beside
-    `out`, which appears whole, at the end. A map made from the same is kept.
+    `out`, which appears whole, at the end. A map made from the same is kept. Neither workers nor
+    interruptions change a byte.
 
     Args:
         scenes: from `open_scene`, or several by sensor.
@@ -142,8 +140,7 @@ def embed_scene(
 def _check(out: Path, dtype: str, engine: Engine, grid: Raster, patch_px: int) -> None:
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(
-            f"out must end in .tif or .tiff for a map, got {out}: GDAL, rasterio and xarray read a "
-            "GeoTIFF by tiles and convert it to other formats"
+            f"out must end in .tif or .tiff for a map, got {out}: GDAL converts it to other formats"
         )
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -168,17 +165,12 @@ def _exists(out: Path, made: dict[str, str], overwrite: bool, say: Callable[[str
     if tags.get(MADE_FROM) == made[MADE_FROM]:
         say(f"kept: {out} was made from the same scene and model{code_remark(tags, made)}")
         return True
-    if MADE_FROM not in tags:
-        raise ValueError(
-            f"out must not exist or be a map by `salib embed`, got {out}: choose another name, or "
-            "delete it"
-        )
-    if not overwrite:
-        raise ValueError(
-            f"out must not exist, got {out} made from something else: choose another name, or "
-            "replace it with --overwrite"
-        )
-    return False
+    if MADE_FROM in tags and overwrite:
+        return False
+    rule, remedy = "not exist or be a map by `salib embed`", "delete it"
+    if MADE_FROM in tags:
+        rule, remedy = "not exist or be made from the same", "replace it with --overwrite"
+    raise ValueError(f"out must {rule}, got {out}: choose another name, or {remedy}")
 
 
 def _embed(

@@ -1,7 +1,6 @@
 """Places that look like a place: cosine similarity over an embedding map, tile by tile."""
 
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,22 +13,12 @@ from rasterio.windows import Window
 from salib.mapping.ground import to_degrees
 
 Query = tuple[float | int, float | int] | Shaped[np.ndarray, " dim"]
+Scores = Float32[np.ndarray, "rows cols"]
 
 
-class Similarity(NamedTuple):
-    """How alike every patch of a map is to one vector.
-
-    Attributes:
-        score: cosine, -1 to 1, of each patch; NaN where the map has no data.
-        places: the most similar patches, best first: `row`, `col`, `similarity`, and `lon`, `lat`
-            of the patch's centre in degrees.
-    """
-
-    score: Float32[np.ndarray, "rows cols"]
-    places: pd.DataFrame
-
-
-def similar(embeddings: str | Path, query: Query, *, top: int = 10, apart: int = 1) -> Similarity:
+def similar(
+    embeddings: str | Path, query: Query, *, top: int = 10, apart: int = 1
+) -> tuple[Scores, pd.DataFrame]:
     """Compare every patch of an embedding map with one vector; only one tile of it is in memory.
 
     Args:
@@ -38,6 +27,10 @@ def similar(embeddings: str | Path, query: Query, *, top: int = 10, apart: int =
         top: how many places to list; fewer where the map has no more.
         apart: least distance of listed places from each other in patches, along rows or columns; 1
             lists neighbours too.
+
+    Returns:
+        The cosine, -1 to 1, of each patch, NaN where the map has no data; and the most similar
+        patches, best first: `row`, `col`, `similarity`, and `lon`, `lat` of the patch's centre.
 
     Raises:
         ValueError: if the map cannot be read, the query lies outside it or where it has no data, or
@@ -52,11 +45,14 @@ def similar(embeddings: str | Path, query: Query, *, top: int = 10, apart: int =
             vector = _at(file, query) if isinstance(query, tuple) else query
             unit, score = _unit(vector, file.count), np.empty(file.shape, np.float32)
             for _, window in file.block_windows():
-                score[window.toslices()] = _cosines(_read(file, window), unit)
+                block = _read(file, window)
+                length = np.linalg.norm(block, axis=0)
+                along = np.einsum("dij,d->ij", block, unit)
+                score[window.toslices()] = along / np.where(length > 0, length, np.nan)
             places = _best(score, top, apart)
             x, y = xy(file.transform, places["row"].to_numpy(), places["col"].to_numpy())
             lon, lat = to_degrees(file.crs.to_wkt()).transform(x, y)
-            return Similarity(score, places.assign(lon=lon, lat=lat))
+            return score, places.assign(lon=lon, lat=lat)
     except RasterioIOError as error:
         raise ValueError(
             f"embeddings must be a map by `salib embed`, got {embeddings} ({error})"
@@ -68,14 +64,6 @@ def _read(file: rasterio.DatasetReader, window: Window) -> Float32[np.ndarray, "
     stored = file.read(window=window)
     values = stored.astype(np.float32) * np.array(file.scales, np.float32)[:, None, None]
     return np.where(stored == file.nodata, np.nan, values)
-
-
-def _cosines(
-    vectors: Float32[np.ndarray, "dim rows cols"], unit: Float32[np.ndarray, " dim"]
-) -> Float32[np.ndarray, "rows cols"]:
-    length = np.sqrt(np.einsum("dij,dij->ij", vectors, vectors))
-    along = np.einsum("dij,d->ij", vectors, unit)
-    return np.divide(along, length, out=np.full_like(along, np.nan), where=length > 0)
 
 
 def _at(file: rasterio.DatasetReader, place: tuple[float | int, float | int]) -> np.ndarray:
@@ -103,7 +91,7 @@ def _unit(vector: Shaped[np.ndarray, "..."], dim: int) -> Float32[np.ndarray, " 
     return (vector / length).astype(np.float32)
 
 
-def _best(score: Float32[np.ndarray, "rows cols"], top: int, apart: int) -> pd.DataFrame:
+def _best(score: Scores, top: int, apart: int) -> pd.DataFrame:
     """The highest scores, none nearer than `apart` to a higher one that is listed."""
     free = np.isfinite(score)
     places = []

@@ -1,7 +1,6 @@
 """One window of a scene, or of several of one ground, to one vector per patch."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
@@ -54,8 +53,12 @@ def embed_job(job: Job) -> Path:
     views = {view.sensor: view.read(*box) for view in job.views}
     gsd_m = {name: job.gsd_m * box[2] / valid.shape[1] for name, (_, valid) in views.items()}
     model.attention_used = used = set()
-    with one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the order of a sum must not depend on the number of workers
+    try:
         vectors = embed_window(model, views, gsd_m, precision=job.precision)
+    finally:
+        torch.set_num_threads(threads)
     ran = {
         "attention": ",".join(sorted(used)),
         "instructions": instructions(model.log_scale.device),
@@ -89,9 +92,8 @@ def embed_window(
     Raises:
         ValueError: if the model returns values that are not finite.
     """
-    first = next(iter(views))
     patch_px = model.config.patch_px
-    rows, cols = (side // patch_px for side in views[first][1].shape)
+    rows, cols = (side // patch_px for side in next(iter(views.values()))[1].shape)
     covered = [_has_data(valid, rows, cols) for _, valid in views.values()]
     vectors = np.full((rows * cols, model.config.dim), np.nan, np.float32)
     if not np.logical_and.reduce(covered).any():
@@ -120,17 +122,6 @@ def _has_data(
     height, width = valid.shape
     shares = valid.reshape(rows, height // rows, cols, width // cols).mean(axis=(1, 3))
     return shares.ravel() >= LEAST_VALID
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Torch on one thread: the order of a sum must not depend on the number of workers."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 @lru_cache(maxsize=1)

@@ -1,7 +1,7 @@
 """The models of Fig. 1: one encoder per sensor, cross-encoders that fuse them, one decoder."""
 
 from collections.abc import Mapping
-from typing import Unpack, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
 from salib.model.masked import Pretraining, decoder_positions, target_values, targets
 from salib.model.precision import resolve_device
 from salib.model.tokens import Mask, Tokens, patchify
-from salib.model.views import Options, View, checked_views, in_parts
+from salib.model.views import View, checked_views, in_parts
 
 MAX_SCALE = 100.0
 
@@ -170,7 +170,7 @@ class ScaleAlibi(nn.Module):
         images: Tensor | np.ndarray,
         sensor: str | None = None,
         gsd_m: float | Tensor | None = None,
-        **options: Unpack[Options],
+        **options: Any,
     ) -> Tensor: ...
 
     @overload
@@ -179,7 +179,7 @@ class ScaleAlibi(nn.Module):
         images: Mapping[str, Tensor | np.ndarray],
         sensor: None = None,
         gsd_m: Mapping[str, float | Tensor] | None = None,
-        **options: Unpack[Options],
+        **options: Any,
     ) -> Tensor | Tokens: ...
 
     @torch.no_grad()

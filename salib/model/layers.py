@@ -109,7 +109,6 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, stats: BandStats, depth: int) -> None:
         """One sensor's encoder."""
         super().__init__()
-        self.patch_px = config.patch_px
         bands = len(stats.mean)
         self.register_buffer("mean", torch.tensor(stats.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(stats.std).view(-1, 1, 1), persistent=False)

@@ -78,7 +78,10 @@ def draw_mask(
     order = torch.rand(batch, coarse, generator=generator).argsort(dim=1)
     hidden = torch.ones(batch, coarse, dtype=torch.bool)
     hidden.scatter_(1, order[:, :kept], False)
-    return Mask(_finer(order[:, :kept].sort(dim=1).values, cols, factor), hidden)
+    keep = order[:, :kept].sort(dim=1).values[:, :, None, None]
+    row, col, within = keep // cols * factor, keep % cols * factor, torch.arange(factor)
+    finer = (row + within[:, None]) * cols * factor + (col + within)
+    return Mask(finer.flatten(1), hidden)
 
 
 def sincos(steps: Float[Tensor, "batch tokens 2"], dim: int) -> Float[Tensor, "batch tokens dim"]:
@@ -86,11 +89,3 @@ def sincos(steps: Float[Tensor, "batch tokens 2"], dim: int) -> Float[Tensor, "b
     rate = 10000 ** -(torch.arange(dim // 4, device=steps.device) / (dim // 4))
     angle = steps.unsqueeze(-1) * rate
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-
-
-def _finer(keep: Tensor, cols: int, factor: int) -> Tensor:
-    row, col = keep // cols, keep % cols
-    within = torch.arange(factor)
-    rows = (row * factor)[:, :, None, None] + within[:, None]
-    columns = (col * factor)[:, :, None, None] + within
-    return (rows * cols * factor + columns).flatten(1)

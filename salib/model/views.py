@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
 
 import numpy as np
 import torch
@@ -14,15 +13,6 @@ from salib.config import ModelConfig
 ACTIVATION_BYTES = 2**30
 BYTES_PER_VALUE = 96
 """What a number of a token takes while a layer runs: 4 bytes, widened, in several copies."""
-
-
-class Options(TypedDict, total=False):
-    """What else `ScaleAlibi.embed` takes, by keyword."""
-
-    tokens: bool
-    pooled: bool
-    batch: int | None
-    device: str | torch.device | None
 
 
 @dataclass(frozen=True)
@@ -115,20 +105,20 @@ def _check_same_ground(views: Mapping[str, View], patch_px: int) -> None:
     counts = {name: len(view.images) for name, view in views.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"images must be as many of each sensor, got {counts}")
-    sides = {
-        name: torch.tensor(view.images.shape[-2:]) * view.gsd_m.cpu()[:, None]
-        for name, view in views.items()
-    }
-    patch_m = torch.stack([view.gsd_m.cpu() for view in views.values()]).amax(0) * patch_px
-    first, *others = sides
-    for name in others:
-        apart = (sides[name] - sides[first]).abs().amax(-1)
-        for row in (apart > patch_m / 2).nonzero().flatten()[:1].tolist():
-            shown = {n: "{:g} x {:g} m".format(*sides[n][row].tolist()) for n in (first, name)}
-            raise ValueError(
-                f"images must show the same ground to within half a patch ({patch_m[row] / 2:g} m),"
-                f" got {shown} in image {row}: cut them to one area, or correct gsd_m"
-            )
+    gsd_m = torch.stack([view.gsd_m.cpu() for view in views.values()])
+    shapes = torch.tensor([view.images.shape[-2:] for view in views.values()])
+    sides, patch_m = shapes[:, None] * gsd_m[..., None], gsd_m.amax(0) * patch_px
+    apart = (sides - sides[0]).abs().amax(-1)
+    for other, image in (apart > patch_m / 2).nonzero()[:1].tolist():
+        shown = {
+            name: "{:g} x {:g} m".format(*sides[n, image].tolist())
+            for n, name in enumerate(views)
+            if n in (0, other)
+        }
+        raise ValueError(
+            f"images must show the same ground to within half a patch ({patch_m[image] / 2:g} m),"
+            f" got {shown} in image {image}: cut them to one area, or correct gsd_m"
+        )
 
 
 def in_parts(
