@@ -33,9 +33,9 @@ from salib.curate import Engine
 from salib.files.artifact import only_writer
 from salib.mapping import embed_scene, open_scene, similar
 from salib.mapping import vectors as vectors_module
+from salib.mapping.geotiff import stretches
 from salib.mapping.ground import ground_gsd_m
 from salib.mapping.vectors import embed_window
-from salib.mapping.windows import stretches
 from salib.model import save_model
 
 EPSG, WEST, NORTH, GSD = 32633, 431_000.0, 5_400_000.0, 10.0
@@ -390,19 +390,19 @@ def killed(folder, path, tmp_path_factory):
     root = tmp_path_factory.mktemp("killed")
     script = """
 import os, sys
-from salib.mapping import embed_scene, geotiff, open_scene, run, windows
+from salib.mapping import embed_scene, geotiff, open_scene, run
 def work(job, real=run.embed_job, done=[]):
     if len(done) == 3:
         job.path.with_suffix(".part").write_bytes(b"half")
         os.kill(os.getpid(), 9)
     done.append(real(job))
-def read(*given, real=windows.WindowFiles.read, done=[]):
+def read(*given, real=geotiff.WindowFiles.read, done=[]):
     done.append(given)
     return real(*given) if len(done) < 2 else os.kill(os.getpid(), 9)
 for number in (0, 1):
     if not os.fork():
         if number:
-            geotiff.BLOCK, windows.WindowFiles.read = 16, read
+            geotiff.BLOCK, geotiff.WindowFiles.read = 16, read
         else:
             run.embed_job = work
         embed_scene(open_scene(sys.argv[1], "lores"), sys.argv[2], f"{sys.argv[3]}/{number}.tif",

@@ -23,8 +23,7 @@ from salib.model import (
     save_model,
 )
 from salib.model.layers import Attention
-from salib.model.masked import targets
-from salib.model.tokens import sincos
+from salib.model.tokens import sincos, targets
 
 SMALL = replace(
     preset("tiny"), dim=24, depth=2, heads=3, patch_px=4, decoder_dim=16, decoder_heads=2

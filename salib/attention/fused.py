@@ -19,6 +19,7 @@ from salib.attention.geometry import Geometry
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno")
 FLAGS += ("-fno-trapping-math", "-fno-signed-zeros", "-fopenmp", "-fPIC", "-shared")
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 COMPILERS = ("c++", "g++", "clang++")
 
 
@@ -35,14 +36,14 @@ def fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
 
 def unsupported_reason(q: Tensor, geometry: Geometry) -> str | None:
     """What keeps these tensors from this kernel; None if nothing does."""
-    if q.device.type != "cpu" or q.dtype not in (torch.bfloat16, torch.float32):
+    if q.device.type != "cpu" or q.dtype not in DTYPES:
         return f"impl='fused' is for bfloat16 and float32 on a CPU, got {q.dtype} on {q.device}"
     if q.shape[-1] % 2 and q.dtype == torch.bfloat16:
         return f"impl='fused' needs heads of even width in bfloat16, got {q.shape[-1]}"
     if geometry.slopes.requires_grad and torch.is_grad_enabled():
         return "impl='fused' has no gradient of the slopes: use 'sdpa'"
     compiled, reason = kernel()
-    if compiled is not None and not hasattr(compiled, f"salib_forward_{_name(q.dtype)}"):
+    if compiled is not None and not hasattr(compiled, f"salib_forward_{DTYPES[q.dtype]}"):
         return "impl='fused' needs a processor and a compiler with AVX-512 BF16 for bfloat16"
     return reason
 
@@ -147,12 +148,8 @@ def _call(name: str, geometry: Geometry, q: Tensor, k: Tensor, v: Tensor, *other
     shape.sink = geometry.sink
     tensors = (q, k, v, q_xy, k_xy, slopes, *others)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    function = getattr(compiled, f"{name}_{_name(q.dtype)}")
+    function = getattr(compiled, f"{name}_{DTYPES[q.dtype]}")
     function.restype = ctypes.c_char_p
     if fault := function(ctypes.byref(shape), *pointers):
         said = fault.decode(errors="replace")
         raise RuntimeError(f"attention's kernel failed: {said}; use impl='sdpa'")
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")

@@ -77,7 +77,8 @@ class Geometry:
         if not k.shape[2]:
             raise ValueError(f"k must hold a token to attend to, got {shapes}")
         if q.shape[1] != len(self.slopes):
-            raise ValueError(f"slopes must be one per head, got {len(self.slopes)} for {q.shape[1]} heads")
+            got = f"{len(self.slopes)} for {q.shape[1]} heads"
+            raise ValueError(f"slopes must be one per head, got {got}")
         devices = {str(t.device) for t in (q, k, v, self.q_xy, self.k_xy, self.slopes)}
         if len(devices) > 1:
             raise ValueError(f"q, k, v, positions and slopes must lie on one device, got {devices}")

@@ -10,8 +10,6 @@ from typer import Argument, Option
 
 from salib.cli.options import Count, Device, Overwrite, Precision, Text, Texts
 
-Files = Mapping[str, list[str]]
-"""Image files by sensor, as many of each: those at the same position show the same ground."""
 IMAGES = "8-bit PNG, JPEG or TIFF files; or one georeferenced scene."
 SENSOR = "Of the images: radar (VV, VH), lores (default), hires (RGB) or s2 (twelve bands)."
 BY_SENSOR = "for several sensors repeat it by name, such as"
@@ -19,7 +17,7 @@ GSD_M = f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10."
 BANDS = f"Map: bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3."
 LEVEL_255 = f"Map: value of level 255, if not 8-bit; {BY_SENSOR} lores=2000."
 HOW = ("window", "overlap", "dtype", "precision", "device", "overwrite")
-OF_MAPS = ("bands", "level_255", "window", "overlap", "dtype", "precision", "engine", "workers")
+OF_MAPS = ("bands", "level_255", "window", "overlap", "dtype", "precision", "workers")
 OF_MAPS += ("scheduler", "attribution", "procedural", "overwrite")
 
 
@@ -41,9 +39,8 @@ def embed(
     overlap: Annotated[Count, Option(help="Map: overlap in patches; default a quarter.")] = None,
     dtype: Annotated[str, Option(help="Map: float32, float16, or scaled int8.")] = "float32",
     precision: Precision = "auto",
-    engine: Annotated[str, Option(help="Map: processes or dask.")] = "processes",
     workers: Annotated[int, Option(help="Map: windows in parallel, one core each.")] = 1,
-    scheduler: Annotated[Text, Option(help="Map: address of a Dask scheduler.")] = None,
+    scheduler: Annotated[Text, Option(help="Map: a Dask cluster's address.")] = None,
     attribution: Annotated[Text, Option(help="Map: source to name; else the file's tag.")] = None,
     procedural: Annotated[bool, Option("--procedural", help="Map: it is procedural.")] = False,
     overwrite: Overwrite = False,
@@ -85,28 +82,33 @@ def embed(
         )
     else:
         from salib.files.jobs import Engine
-        from salib.mapping import embed_scene, open_scene
+        from salib.mapping.run import embed_scene
+        from salib.mapping.scene import open_scene
+
+        def numbers(text: str) -> list[int]:
+            return [int(number) for number in text.split(",")]
 
         reading: dict[str, dict[str, Any]] = {
             "gsd_m": metres,
-            "bands": _by_sensor("bands", bands, files, _numbers, "numbers such as 1,2,3"),
+            "bands": _by_sensor("bands", bands, files, numbers, "numbers such as 1,2,3"),
             "level_255": _by_sensor("level_255", level_255, files, float, "a number such as 2000"),
             "attribution": dict.fromkeys(files, attribution),
             "procedural": dict.fromkeys(files, procedural),
         }
         scenes = {
-            name: open_scene(path, name, **{each: of.get(name) for each, of in reading.items()})
+            name: open_scene(
+                path, name, **{each: of[name] for each, of in reading.items() if name in of}
+            )
             for name, (path,) in files.items()
         }
         how: dict[str, Any] = {name: given[name] for name in HOW}
+        engine = "dask" if scheduler else "processes"
         how["engine"] = Engine(name=engine, workers=workers, scheduler=scheduler)
         embed_scene(scenes, model, out, **how, report=lambda text: typer.echo(text, err=True))
     typer.echo(out)
 
 
-def _files(
-    images: list[str] | None, sensor: str | None, named: Mapping[str, list[str] | None]
-) -> Files:
+def _files(images: Texts, sensor: str | None, named: Mapping[str, Texts]) -> dict[str, list[str]]:
     """Files by sensor, from the one way or the other to name them."""
     files = {name: paths for name, paths in named.items() if paths}
     if bool(images) == bool(files) or (files and sensor):
@@ -119,7 +121,7 @@ def _files(
 
 
 def _by_sensor(
-    option: str, texts: list[str] | None, files: Files, read: Callable[[str], Any], rule: str
+    option: str, texts: Texts, files: Mapping, read: Callable[[str], Any], rule: str
 ) -> dict[str, Any]:
     """What an option states, for the one sensor or as sensor=value for each of several."""
     values = {}
@@ -137,7 +139,3 @@ def _by_sensor(
         except ValueError as error:
             raise ValueError(f"{option} must be {rule}, got {value!r}") from error
     return values
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]

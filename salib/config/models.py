@@ -161,8 +161,7 @@ class ModelConfig:
                 `position` is not the stored one.
         """
         values = dict(stored)
-        schema = values.pop("schema", None)
-        if schema != SCHEMA:
+        if (schema := values.pop("schema", None)) != SCHEMA:
             raise ValueError(
                 f"schema of a model's config.json must be {SCHEMA}, got {schema}: "
                 "the folder was written by another version of salib; pretrain it again"
@@ -174,8 +173,7 @@ class ModelConfig:
                 BandStats(mean=tuple(each["mean"]), std=tuple(each["std"]))
                 for each in values["band_stats"]
             )
-            by_name = named if named in POSITIONS else "ground"
-            config = cls(**values, position=position or by_name)
+            config = cls(position=position or (named if named in POSITIONS else "ground"), **values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"config.json must hold the fields of ModelConfig: {error}") from error
         if config.position_name != named:

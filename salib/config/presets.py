@@ -52,10 +52,8 @@ class TrainConfig:
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         for name in ("weight_decay", "warmup", "jitter"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
         if not 0 < self.crop_px[0] <= self.crop_px[1] <= TILE_PX:
             raise ValueError(
                 f"crop_px must be (smallest, largest) within a tile of {TILE_PX} px, got "

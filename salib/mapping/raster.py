@@ -14,7 +14,6 @@ from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
-from rasterio.windows import Window
 
 from salib.config import SENSORS, Sensor
 from salib.curate.rasters.mosaic import sar_to_8bit
@@ -112,7 +111,7 @@ class Raster:
         self, file: rasterio.DatasetReader, left: int, top: int, width: int, height: int
     ) -> tuple[Array, Array]:
         """The bands and their masks, above 0 where there is data."""
-        bands, window = list(self.bands), Window(left, top, width, height)
+        bands, window = list(self.bands), ((top, top + height), (left, left + width))
         return file.read(bands, window=window), file.read_masks(bands, window=window)
 
     def _values(self, pixels: Array) -> Array:

@@ -22,11 +22,10 @@ from salib.files.artifact import (
     source_digest,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
-from salib.mapping.geotiff import DTYPES, write_geotiff
+from salib.mapping.geotiff import DTYPES, WindowFiles, stretches, write_geotiff
 from salib.mapping.raster import Raster
 from salib.mapping.scene import on_one_grid
 from salib.mapping.vectors import Job, embed_job, model_digest, model_of
-from salib.mapping.windows import WindowFiles, stretches
 from salib.model.precision import resolve_device, resolve_precision
 
 MADE_FROM = "made_from"
@@ -50,7 +49,7 @@ def embed_scene(
 
     A pixel of the map covers the patch it describes; columns and rows that fill no patch are left
     out. Tags tell what it was made from, of what and by what. Windows that share a patch are
-    averaged (`windows.weights`); a scene of one window equals `ScaleAlibi.embed(tokens=True)`.
+    averaged (`geotiff.weights`); a scene of one window equals `ScaleAlibi.embed(tokens=True)`.
 
     Of several sensors the map lies on the radar scene's grid. The others may have another CRS and
     pixel size: they are resampled to that grid, hires to one twice as fine. A patch has a vector

@@ -157,18 +157,15 @@ def _check_bands(
 ) -> tuple[int, ...]:
     names = sensor.bands
     rule = f"scene must have {len(names)} bands ({', '.join(names)}) for sensor {sensor.name}"
-    if bands is None:
-        opaque = [c for c in file.colorinterp if c != ColorInterp.alpha]
-        if len(opaque) != len(names):
-            raise ValueError(
-                f"{rule}, got {len(opaque)} in {href}: name them in that order with --bands"
-            )
-        return tuple(range(1, len(names) + 1))
-    if len(bands) != len(names):
-        raise ValueError(f"{rule}, got --bands {','.join(map(str, bands))}: name one for each")
-    if not all(1 <= number <= file.count for number in bands):
-        raise ValueError(f"bands must lie in 1..{file.count} of {href}, got {tuple(bands)}")
-    return tuple(bands)
+    numbers = tuple(range(1, len(names) + 1) if bands is None else bands)
+    opaque = sum(colour != ColorInterp.alpha for colour in file.colorinterp)
+    if bands is None and opaque != len(names):
+        raise ValueError(f"{rule}, got {opaque} in {href}: name them in that order with --bands")
+    if len(numbers) != len(names):
+        raise ValueError(f"{rule}, got --bands {','.join(map(str, numbers))}: name one for each")
+    if not all(1 <= number <= file.count for number in numbers):
+        raise ValueError(f"bands must lie in 1..{file.count} of {href}, got {numbers}")
+    return numbers
 
 
 def _check_values(

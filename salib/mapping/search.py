@@ -59,7 +59,9 @@ def similar(
         ) from error
 
 
-def _read(file: rasterio.DatasetReader, window: Window) -> Float32[np.ndarray, "dim rows cols"]:
+def _read(
+    file: rasterio.DatasetReader, window: Window | tuple
+) -> Float32[np.ndarray, "dim rows cols"]:
     """Values of a window with the file's scales, NaN where it has no data."""
     stored = file.read(window=window)
     values = stored.astype(np.float32) * np.array(file.scales, np.float32)[:, None, None]
@@ -76,7 +78,7 @@ def _at(file: rasterio.DatasetReader, place: tuple[float | int, float | int]) ->
             f"query must be (longitude, latitude) within the map, {west:.6f} to {east:.6f} by "
             f"{south:.6f} to {north:.6f} degrees, got {place}"
         )
-    vector = _read(file, Window(int(col), int(row), 1, 1))[:, 0, 0]
+    vector = _read(file, ((int(row), int(row) + 1), (int(col), int(col) + 1)))[:, 0, 0]
     if np.isnan(vector).any():
         raise ValueError(f"query must lie where the map has data, got {place}: choose another")
     return vector

@@ -12,8 +12,8 @@ from jaxtyping import Bool, Float32
 from safetensors.numpy import save_file
 
 from salib.files.artifact import atomic_file, file_digest
+from salib.mapping.geotiff import VECTORS
 from salib.mapping.raster import Pixels, Raster
-from salib.mapping.windows import VECTORS
 from salib.model import ScaleAlibi, load_model
 from salib.model.precision import autocast, instructions
 from salib.model.store import model_files
@@ -29,8 +29,7 @@ class Job:
 
     Attributes:
         views: the scene whose grid counts, and what is fused with it.
-        rows: of patches of that grid.
-        cols: of patches of that grid.
+        rows, cols: of patches of that grid.
         gsd_m: metres of ground per pixel of that grid.
     """
 

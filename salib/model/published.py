@@ -15,7 +15,6 @@ _PARTS = {"s1_encoder": "encoders.radar", "s2_encoder": "encoders.s2"}
 _PARTS |= {"s1_GAP_FFN": "pool_heads.radar", "s2_GAP_FFN": "pool_heads.s2"}
 _PARTS |= {"joint_encoder": "cross_encoders.s2"}
 _RULES = (
-    (r"^\w+", lambda part: _PARTS.get(part[0], part[0])),
     (r"\.linear_input\.", ".patch_embed."),
     (r"(layers\.\d+)\.0\.", r"\1.self_attention."),
     (r"^(cross_encoders\..*layers\.\d+)\.1\.", r"\1.cross_attention."),
@@ -80,6 +79,8 @@ def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parameters by our names: queries apart, keys and values together."""
     renamed = {}
     for name, value in weights.items():
+        part = name.split(".")[0]
+        name = name.replace(part, _PARTS.get(part, part), 1)
         for pattern, ours in _RULES:
             name = re.sub(pattern, ours, name)
         renamed[name] = value

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypedDict
 
 import numpy as np
 import torch
@@ -13,6 +14,15 @@ from salib.config import ModelConfig
 ACTIVATION_BYTES = 2**30
 BYTES_PER_VALUE = 96
 """What a number of a token takes while a layer runs: 4 bytes, widened, in several copies."""
+
+
+class Options(TypedDict, total=False):
+    """What else `ScaleAlibi.embed` takes, by keyword."""
+
+    tokens: bool
+    pooled: bool
+    batch: int | None
+    device: str | torch.device | None
 
 
 @dataclass(frozen=True)
@@ -124,10 +134,7 @@ def _check_same_ground(views: Mapping[str, View], patch_px: int) -> None:
 def in_parts(
     views: Mapping[str, View], config: ModelConfig, batch: int | None
 ) -> Iterator[dict[str, View]]:
-    """Some images at a time, one part at least.
-
-    Args:
-        batch: images in a part; by default as many as take about ACTIVATION_BYTES.
+    """`batch` images at a time, or as many as take about ACTIVATION_BYTES; one part at least.
 
     Raises:
         ValueError: if batch is below one.
