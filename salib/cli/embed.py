@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Device, Overwrite, Precision, Text, Texts
+from salib.cli.options import Count, Device, Text, Texts
 
 IMAGES = "8-bit PNG, JPEG or TIFF files; or one georeferenced scene."
 SENSOR = "Of the images: radar (VV, VH), lores (default), hires (RGB) or s2 (twelve bands)."
@@ -38,12 +38,12 @@ def embed(
     window: Annotated[int, Option(help="Map: side of a window in patches.")] = 32,
     overlap: Annotated[Count, Option(help="Map: overlap in patches; default a quarter.")] = None,
     dtype: Annotated[str, Option(help="Map: float32, float16, or scaled int8.")] = "float32",
-    precision: Precision = "auto",
+    precision: Annotated[str, Option(help="Map: float32, bf16, or auto.")] = "auto",
     workers: Annotated[int, Option(help="Map: windows in parallel, one core each.")] = 1,
     scheduler: Annotated[Text, Option(help="Map: a Dask cluster's address.")] = None,
     attribution: Annotated[Text, Option(help="Map: source to name; else the file's tag.")] = None,
     procedural: Annotated[bool, Option("--procedural", help="Map: it is procedural.")] = False,
-    overwrite: Overwrite = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Map: replace another one.")] = False,
 ) -> None:
     """Represent images by vectors: one per image, or one per patch of a georeferenced scene.
 
