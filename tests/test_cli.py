@@ -82,7 +82,7 @@ def scene(tmp_path):
 def test_embed_writes_a_map_of_a_scene_or_a_row_by_the_ending_of_out(model, scene, tmp_path):
     path, images = scene
     common = ["embed", str(path), "--model", str(model), "--out"]
-    more = ["--bands", "2,3,1", "--precision", "float32", "--window-px", "32", "--procedural"]
+    more = ["--bands", "2,3,1", "--precision", "float32", "--window", "8", "--procedural"]
     assert CliRunner().invoke(app, [*common, str(tmp_path / "map.tif"), *more]).exit_code == 0
     with rasterio.open(tmp_path / "map.tif") as file:
         found, tags, shape = file.read(), file.tags(), file.shape

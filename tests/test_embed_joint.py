@@ -21,8 +21,8 @@ from salib.config import KINDS
 from salib.curate import Engine
 from salib.files.artifact import RECIPES
 from salib.mapping import embed_images, embed_scene, open_scene
-from salib.mapping import jobs as jobs_module
 from salib.mapping import run as run_module
+from salib.mapping import vectors as vectors_module
 from salib.mapping.scene import on_one_grid
 from salib.mapping.vectors import embed_window
 from salib.model import save_model
@@ -86,7 +86,7 @@ def opened(paths, **reading):
 
 
 def embed(paths, folder, out, *, reading=None, **options):
-    chosen = {"window_px": 40 * PATCH, "precision": "float32", "device": "cpu"} | options
+    chosen = {"window": 40, "precision": "float32", "device": "cpu"} | options
     reading = {"radar": {"gsd_m": GSD}} if reading is None else reading
     return embed_scene(opened(paths, **reading), folder, out, **chosen)
 
@@ -130,7 +130,7 @@ def test_a_map_of_one_window_is_what_the_model_gives(names, images, paths, folde
 
 def test_every_window_covers_one_ground_in_all_sensors(images, paths, folder, model, tmp_path):
     """Corners belong to one window alone, and the windows differ in what they see."""
-    options = {"window_px": 7 * PATCH, "overlap_px": 2 * PATCH}
+    options = {"window": 7, "overlap": 2}
     found = values(embed(paths, folder, tmp_path / "map.tif", **options))
     for top, left, corner in ((0, 0, (0, 0)), (ROWS - 7, COLS - 7, (-1, -1))):
         cut = {
@@ -141,9 +141,9 @@ def test_every_window_covers_one_ground_in_all_sensors(images, paths, folder, mo
 
 
 def test_the_metres_told_are_those_of_the_ground_by_sensor(paths, folder, tmp_path, monkeypatch):
-    told, real = [], jobs_module.embed_window
+    told, real = [], vectors_module.embed_window
     monkeypatch.setattr(
-        jobs_module,
+        vectors_module,
         "embed_window",
         lambda m, v, gsd_m, **o: told.append(gsd_m) or real(m, v, gsd_m, **o),
     )
@@ -299,7 +299,7 @@ def test_encoders_are_shown_only_patches_with_data(images, model):
 
 
 def test_workers_and_interruptions_change_no_byte(paths, folder, tmp_path, monkeypatch):
-    options = {"window_px": 7 * PATCH, "overlap_px": 2 * PATCH}
+    options = {"window": 7, "overlap": 2}
     one = embed(paths, folder, tmp_path / "one.tif", **options).read_bytes()
     two = embed(paths, folder, tmp_path / "two.tif", engine=Engine(workers=2), **options)
     assert two.read_bytes() == one
@@ -314,12 +314,12 @@ def test_workers_and_interruptions_change_no_byte(paths, folder, tmp_path, monke
 
 
 def stop_after(count):
-    work, done = jobs_module.embed_job, []
+    work, done = vectors_module.embed_job, []
     return lambda job: done.append(work(job)) if len(done) < count else 1 / 0
 
 
 def test_an_edit_of_the_code_costs_no_window_and_no_map(paths, folder, tmp_path, monkeypatch):
-    options = {"window_px": 7 * PATCH, "overlap_px": 2 * PATCH}
+    options = {"window": 7, "overlap": 2}
     out, said = tmp_path / "map.tif", []
     with monkeypatch.context() as patch:
         patch.setattr("salib.mapping.run.embed_job", stop_after(3))
@@ -336,7 +336,7 @@ def test_an_edit_of_the_code_costs_no_window_and_no_map(paths, folder, tmp_path,
     assert said[-1].startswith(f"kept: {out}")
     assert "the code has changed" in said[-1]
     monkeypatch.setitem(RECIPES, "embed", RECIPES["embed"] + 1)
-    with pytest.raises(ValueError, match="made from something else"):
+    with pytest.raises(ValueError, match="be made from the same"):
         embed(paths, folder, out, **options)
 
 
@@ -344,7 +344,7 @@ def test_a_map_of_something_else_is_replaced_only_when_asked_to(paths, folder, t
     out = tmp_path / "map.tif"
     embed({"radar": paths["radar"]}, folder, out)
     before = out.read_bytes()
-    with pytest.raises(ValueError, match=r"made from something else: .* --overwrite"):
+    with pytest.raises(ValueError, match=r"be made from the same, got .* --overwrite"):
         embed(paths, folder, out)
     assert out.read_bytes() == before
     embed(paths, folder, out, overwrite=True)
@@ -517,8 +517,8 @@ def test_images_of_one_sensor_go_in_batches_and_keep_their_order(
         type(model), "embed", lambda s, v, **o: sizes.append(len(v["hires"])) or real(s, v, **o)
     )
     files, out = {"hires": chips["hires"]}, tmp_path / "o.parquet"
-    for most, parts in ((2**28, [3, 2]), (1, [1] * 5)):
-        monkeypatch.setattr("salib.mapping.images.CHUNK_BYTES", most)
+    for most, parts in ((256, [1, 1, 2, 1]), (1, [1] * 5)):
+        monkeypatch.setattr("salib.mapping.images.BATCH", most)
         rows = pd.read_parquet(embed_images(files, folder, out, gsd_m={"hires": 0.6}))
         assert sizes == parts
         sizes.clear()
@@ -537,7 +537,7 @@ def test_options_by_sensor_reach_their_scene(images, paths, folder, tmp_path, mo
     arguments = [word for name, path in files.items() for word in (f"--{name}", path)]
     arguments += ["--bands", "radar=2,1", "--bands", "hires=1,2,3", "--level-255", "lores=2550"]
     arguments += ["--gsd-m", "radar=10", "--precision", "float32", "--device", "cpu"]
-    arguments += ["--window-px", 40 * PATCH, "--model", folder, "--out", out]
+    arguments += ["--window", 40, "--model", folder, "--out", out]
     code, _ = run(arguments, monkeypatch, capsys)
     assert code == 0
     same = embed(paths, folder, tmp_path / "same.tif")
@@ -566,7 +566,7 @@ def test_options_by_sensor_reach_their_scene(images, paths, folder, tmp_path, mo
         ("L --gsd-m 10 --overwrite", "out must end in .tif for overwrite"),
         (
             "--radar R --lores L --hires H --gsd-m radar=8 --gsd-m lores=8 --gsd-m hires=4 -C",
-            "sensor must be one of ('radar', 'lores'), got 'hires'",
+            "sensor must be one of the model's, radar, lores, got 'hires'",
         ),
     ],
 )

@@ -3,7 +3,6 @@
 import ctypes
 import functools
 import hashlib
-import logging
 import os
 import shutil
 import subprocess
@@ -20,9 +19,8 @@ from salib.attention.geometry import Geometry
 SOURCE = Path(__file__).with_suffix(".cpp")
 FLAGS = ("-std=c++20", "-O3", "-march=native", "-mprefer-vector-width=512", "-fno-math-errno")
 FLAGS += ("-fno-trapping-math", "-fno-signed-zeros", "-fopenmp", "-fPIC", "-shared")
-READING: dict[str, Any] = {"capture_output": True, "text": True, "errors": "replace"}
+DTYPES = {torch.float32: "float32", torch.bfloat16: "bfloat16"}
 COMPILERS = ("c++", "g++", "clang++")
-logger = logging.getLogger(__name__)
 
 
 def fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
@@ -38,14 +36,14 @@ def fused(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
 
 def unsupported_reason(q: Tensor, geometry: Geometry) -> str | None:
     """What keeps these tensors from this kernel; None if nothing does."""
-    if q.device.type != "cpu" or q.dtype not in (torch.bfloat16, torch.float32):
+    if q.device.type != "cpu" or q.dtype not in DTYPES:
         return f"impl='fused' is for bfloat16 and float32 on a CPU, got {q.dtype} on {q.device}"
     if q.shape[-1] % 2 and q.dtype == torch.bfloat16:
         return f"impl='fused' needs heads of even width in bfloat16, got {q.shape[-1]}"
     if geometry.slopes.requires_grad and torch.is_grad_enabled():
         return "impl='fused' has no gradient of the slopes: use 'sdpa'"
     compiled, reason = kernel()
-    if compiled is not None and not hasattr(compiled, f"salib_forward_{_name(q.dtype)}"):
+    if compiled is not None and not hasattr(compiled, f"salib_forward_{DTYPES[q.dtype]}"):
         return "impl='fused' needs a processor and a compiler with AVX-512 BF16 for bfloat16"
     return reason
 
@@ -62,48 +60,28 @@ def kernel() -> tuple[ctypes.CDLL | None, str | None]:
     compiler = next(filter(None, map(shutil.which, (os.environ.get("CXX", ""), *COMPILERS))), None)
     if compiler is None:
         return None, f"impl='fused' needs a C++ compiler, got none of {', '.join(COMPILERS)}"
-    home = Path(torch.__file__).parent
     try:
-        version = subprocess.run([compiler, "--version"], check=True, **READING).stdout
-        parts = (
-            SOURCE.read_text(),
-            *FLAGS,
-            version,
-            torch.__version__,
-            str(sorted(capable.items())),
-        )
-        name = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:16]
+        made = (*FLAGS, compiler, torch.__version__, str(sorted(capable.items())))
+        name = hashlib.sha256("\0".join((SOURCE.read_text(), *made)).encode()).hexdigest()[:16]
         cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "salib"
         path = cache / f"fused-{name}.so"
         if not path.is_file():
-            _compile(compiler, home, path)
-        try:
-            return _loaded(path), None
-        except OSError:  # damaged, or made elsewhere
-            _compile(compiler, home, path)
-            return _loaded(path), None
+            _compile(compiler, path)
+        return ctypes.CDLL(str(path)), None
     except (OSError, RuntimeError, subprocess.CalledProcessError) as error:
         detail = getattr(error, "stderr", "") or str(error)
-        logger.info("attention without its compiled kernel: %s", detail)
         return None, f"impl='fused' could not be compiled: {detail[-500:]}"
 
 
-def _loaded(path: Path) -> ctypes.CDLL:
-    library = ctypes.CDLL(str(path))
-    for name in ("forward_float32", "backward_float32", "forward_bfloat16", "backward_bfloat16"):
-        if hasattr(library, f"salib_{name}"):
-            getattr(library, f"salib_{name}").restype = ctypes.c_char_p
-    return library
-
-
-def _compile(compiler: str, torch_home: Path, path: Path) -> None:
+def _compile(compiler: str, path: Path) -> None:
+    home = Path(torch.__file__).parent
     path.parent.mkdir(parents=True, exist_ok=True)
-    libraries = torch_home / "lib"
+    libraries = home / "lib"
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         part = Path(scratch) / path.name
-        command = [compiler, *FLAGS, f"-I{torch_home / 'include'}", str(SOURCE), "-o", str(part)]
+        command = [compiler, *FLAGS, f"-I{home / 'include'}", str(SOURCE), "-o", str(part)]
         command += [f"-L{libraries}", f"-Wl,-rpath,{libraries}", "-ltorch_cpu", "-lc10"]
-        subprocess.run(command, check=True, **READING)
+        subprocess.run(command, check=True, capture_output=True, text=True, errors="replace")
         part.replace(path)
 
 
@@ -148,9 +126,7 @@ def _in_rows(tokens: Tensor) -> Tensor:
 
 def _positions(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
     """Coordinates in steps of `reference_m`, from the middle, and slopes; float32, contiguous."""
-    q_xy, k_xy = (
-        (xy if xy.ndim == 3 else xy[None]).double() for xy in (geometry.q_xy, geometry.k_xy)
-    )
+    q_xy, k_xy = (xy.double() for xy in geometry.batched_positions())
     middle = k_xy.mean((0, 1))  # float32 resolves positions near it
     q_xy, k_xy = q_xy - middle, k_xy - middle
     if geometry.sink:
@@ -161,9 +137,7 @@ def _positions(geometry: Geometry) -> tuple[Tensor, Tensor, Tensor]:
 
 def _call(name: str, geometry: Geometry, q: Tensor, k: Tensor, v: Tensor, *others: Tensor) -> None:
     """Call a function of fused.cpp; `others` are out, sums and, backward, grad and its results."""
-    compiled, reason = kernel()
-    if compiled is None:
-        raise ValueError(reason)
+    compiled, _ = kernel()
     q_xy, k_xy, slopes = _positions(geometry)
     shape = _Shape(*q.shape[:3], k.shape[2], q.shape[3], torch.get_num_threads())
     grad = others[2] if others[2:] else others[0]
@@ -174,12 +148,8 @@ def _call(name: str, geometry: Geometry, q: Tensor, k: Tensor, v: Tensor, *other
     shape.sink = geometry.sink
     tensors = (q, k, v, q_xy, k_xy, slopes, *others)
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-    fault = getattr(compiled, f"{name}_{_name(tensors[0].dtype)}")(ctypes.byref(shape), *pointers)
-    if fault:
-        raise RuntimeError(
-            f"attention's kernel failed: {fault.decode(errors='replace')}; use impl='sdpa'"
-        )
-
-
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
+    function = getattr(compiled, f"{name}_{DTYPES[q.dtype]}")
+    function.restype = ctypes.c_char_p
+    if fault := function(ctypes.byref(shape), *pointers):
+        said = fault.decode(errors="replace")
+        raise RuntimeError(f"attention's kernel failed: {said}; use impl='sdpa'")

@@ -57,19 +57,15 @@ class Geometry:
         if not bool(((self.slopes > 0) & self.slopes.isfinite()).all()):
             raise ValueError(f"slopes must be positive and finite, got {self.slopes.tolist()}")
         for name, xy in (("q_xy", self.q_xy), ("k_xy", self.k_xy)):
-            if not xy.is_floating_point():
-                raise ValueError(f"{name} must be metres as floating point, got {xy.dtype}")
-            if not bool(xy.isfinite().all()):
-                raise ValueError(
-                    f"{name} must be finite metres, got NaN or infinity in {tuple(xy.shape)}"
-                )
+            if not (xy.is_floating_point() and bool(xy.isfinite().all())):
+                got = f"NaN, infinity or whole numbers in {tuple(xy.shape)} {xy.dtype}"
+                raise ValueError(f"{name} must be finite metres as floating point, got {got}")
 
     def check(self, q: Tensor, k: Tensor, v: Tensor) -> None:
         """Refuse queries, keys and values that these positions do not belong to.
 
         Raises:
-            ValueError: if tokens, batch or heads differ, or there is no key; the message names the
-                shapes.
+            ValueError: if tokens, batch or heads differ, or there is no key.
         """
         batch, shapes = len(q), {"q": tuple(q.shape), "k": tuple(k.shape), "v": tuple(v.shape)}
         fit = q.ndim == k.ndim == 4 and k.shape == v.shape and q.shape[:2] == k.shape[:2]
@@ -81,19 +77,15 @@ class Geometry:
         if not k.shape[2]:
             raise ValueError(f"k must hold a token to attend to, got {shapes}")
         if q.shape[1] != len(self.slopes):
-            raise ValueError(
-                f"slopes must be one per head, got {len(self.slopes)} for {q.shape[1]} heads of "
-                f"q {shapes['q']}"
-            )
+            got = f"{len(self.slopes)} for {q.shape[1]} heads"
+            raise ValueError(f"slopes must be one per head, got {got}")
         devices = {str(t.device) for t in (q, k, v, self.q_xy, self.k_xy, self.slopes)}
         if len(devices) > 1:
             raise ValueError(f"q, k, v, positions and slopes must lie on one device, got {devices}")
         for name, tokens, xy in (("q", q.shape[2], self.q_xy), ("k", k.shape[2], self.k_xy)):
             if tuple(xy.shape) not in ((tokens, 2), (1, tokens, 2), (batch, tokens, 2)):
-                raise ValueError(
-                    f"{name}_xy must be ({tokens}, 2) or ({batch}, {tokens}, 2) for {name} "
-                    f"{shapes[name]}, got {tuple(xy.shape)}"
-                )
+                rule = f"({tokens}, 2) or ({batch}, {tokens}, 2) for {name} {shapes[name]}"
+                raise ValueError(f"{name}_xy must be {rule}, got {tuple(xy.shape)}")
 
     @property
     def distance(self) -> Distance:
@@ -112,8 +104,9 @@ class Geometry:
 
     def bias(self, rows: slice = EVERY_ROW) -> Float[Tensor, "samples heads queries keys"]:
         """-m(h) g(i, j) of Eqs. (1)-(2) for some queries; 0 to the sink."""
+        q_xy, k_xy = self.batched_positions()
         cost = (self.slopes, self.reference_m, self.distance)
-        added = bias.scale_alibi_bias(*self._positions(rows), *cost)
+        added = bias.scale_alibi_bias(q_xy[:, rows], k_xy, *cost)
         return F.pad(added, (0, 1)) if self.sink else added
 
     def dense(self, dtype: torch.dtype) -> Float[Tensor, "samples heads queries keys"]:
@@ -132,7 +125,7 @@ class Geometry:
         """
         if batch not in self._axes:
             with torch.inference_mode(False):
-                q_xy, k_xy = (xy.expand(batch, -1, -1).float() for xy in self._positions(EVERY_ROW))
+                q_xy, k_xy = (xy.expand(batch, -1, -1).float() for xy in self.batched_positions())
                 k_xy = F.pad(k_xy, (0, 0, 0, 1)) if self.sink else k_xy
                 self._axes[batch] = tuple(
                     xy[..., axis].clone(memory_format=torch.contiguous_format)
@@ -141,6 +134,7 @@ class Geometry:
                 )
         return self._axes[batch]
 
-    def _positions(self, rows: slice) -> tuple[Tensor, Tensor]:
+    def batched_positions(self) -> tuple[Tensor, Tensor]:
+        """Positions of queries and keys with an axis for the batch, of length 1 where it shares."""
         q_xy, k_xy = (xy if xy.ndim == 3 else xy[None] for xy in (self.q_xy, self.k_xy))
-        return q_xy[:, rows], k_xy
+        return q_xy, k_xy

@@ -31,10 +31,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor
         ValueError: if shapes do not belong together, or impl is unknown or does not serve these
             tensors (`resolve`).
     """
+    if geometry is None and _is_small(q, k):
+        return reference(q, k, v, None)
     if geometry is None:
-        return (
-            reference(q, k, v, None) if _is_small(q, k) else F.scaled_dot_product_attention(q, k, v)
-        )
+        return F.scaled_dot_product_attention(q, k, v)
     geometry.check(q, k, v)
     chosen = resolve(geometry.impl, q, k, v, geometry)
     if not torch.compiler.is_compiling():
@@ -65,12 +65,11 @@ def resolve(impl: str, q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> s
     "flex" and "fused" compute Euclidean distances themselves and serve no other function of
     positions; the others add whatever bias the geometry gives.
 
-    On a GPU "auto" is "flex" for numbers of 16 bits, where their bias would take more than 128 MiB
-    or the caller is being compiled by torch. Else it is "sdpa": with less bias, starting "flex"
-    takes longer than its work; wider numbers take it several times as long; and it serves neither
-    learnt slopes nor heads less than 16 wide. On a CPU it is "fused" from 128 keys on. Below that,
-    and where that kernel does not serve (`fused.unsupported_reason` tells why), it is "sdpa"; but
-    "reference" below 128 keys in bfloat16, where PyTorch's fused kernels are the slowest of all.
+    On a GPU "auto" is "flex" for 16-bit numbers in heads of 16 or more, where their bias would take
+    more than 128 MiB or the caller is being compiled by torch; else "sdpa", as starting "flex"
+    takes longer than its work, and wider numbers several times as long. On a CPU it is "fused" from
+    128 keys on. Below, and where that kernel does not serve (`fused.unsupported_reason`), it is
+    "sdpa"; but "reference" below 128 keys in bfloat16, where PyTorch's kernels are the slowest.
 
     Raises:
         ValueError: if impl is unknown, or "flex" or "fused" does not serve these tensors, this

@@ -25,19 +25,12 @@ def sdpa(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry) -> Tensor:
     if size <= most:
         return F.scaled_dot_product_attention(q, k, v, attn_mask=geometry.dense(q.dtype))
     step = max(1, most * q.shape[2] // size)
-    pieces = [
-        checkpoint(
-            _piece,
-            q[:, :, at : at + step],
-            k,
-            v,
-            geometry,
-            slice(at, at + step),
-            use_reentrant=False,
-        )
-        for at in range(0, q.shape[2], step)
+    pieces = [slice(at, at + step) for at in range(0, q.shape[2], step)]
+    mixed = [
+        checkpoint(_piece, q[:, :, rows], k, v, geometry, rows, use_reentrant=False)
+        for rows in pieces
     ]
-    return torch.cat(pieces, dim=2)
+    return torch.cat(mixed, dim=2)
 
 
 def bias_bytes(q: Tensor, geometry: Geometry) -> int:

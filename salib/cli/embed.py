@@ -1,23 +1,24 @@
 """`salib embed`: image files to rows of vectors, scenes to maps."""
 
 from collections.abc import Callable, Mapping
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Device, Flag, Text, Texts, from_options
+from salib.cli.options import Count, Device, Text, Texts
 
-Files = Mapping[str, list[str]]
-"""Image files by sensor, as many of each: those at the same position show the same ground."""
 IMAGES = "8-bit PNG, JPEG or TIFF files; or one georeferenced scene."
 SENSOR = "Of the images: radar (VV, VH), lores (default), hires (RGB) or s2 (twelve bands)."
 BY_SENSOR = "for several sensors repeat it by name, such as"
-ABOUT = ("attribution", "procedural")
-MAPPING = ("window_px", "overlap_px", "dtype", "precision", "overwrite")
-RUNNING = ("engine", "workers", "scheduler")
-"""Options of a map alone: what is known of its scenes, what is made of them, and on what."""
+GSD_M = f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10."
+BANDS = f"Map: bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3."
+LEVEL_255 = f"Map: value of level 255, if not 8-bit; {BY_SENSOR} lores=2000."
+HOW = ("window", "overlap", "dtype", "precision", "device", "overwrite")
+OF_MAPS = ("bands", "level_255", "window", "overlap", "dtype", "precision", "workers")
+OF_MAPS += ("scheduler", "attribution", "procedural", "overwrite")
 
 
 def embed(
@@ -30,31 +31,19 @@ def embed(
     hires: Annotated[Texts, Option(help="High-resolution image of the same ground.")] = None,
     s2: Annotated[Texts, Option(help="Twelve-band image of the same ground.")] = None,
     sensor: Annotated[Text, Option(help=SENSOR)] = None,
-    gsd_m: Annotated[
-        Texts, Option(help=f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10.")
-    ] = None,
+    gsd_m: Annotated[Texts, Option(help=GSD_M)] = None,
     device: Device = "auto",
-    bands: Annotated[
-        Texts, Option(help=f"Map: bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3.")
-    ] = None,
-    level_255: Annotated[
-        Texts,
-        Option(
-            "--level-255", help=f"Map: value of level 255, if not 8-bit; {BY_SENSOR} lores=2000."
-        ),
-    ] = None,
-    window_px: Annotated[Count, Option(help="Map: side of a window; default 32 patches.")] = None,
-    overlap_px: Annotated[Count, Option(help="Map: overlap of windows; default a quarter.")] = None,
-    dtype: Annotated[Text, Option(help="Map: float32 (default), float16, or scaled int8.")] = None,
-    precision: Annotated[Text, Option(help="Map: float32, bf16, or auto (default).")] = None,
-    engine: Annotated[Text, Option(help="Map: processes (default) or dask.")] = None,
-    workers: Annotated[Count, Option(help="Map: windows in parallel, one core each; 1.")] = None,
-    scheduler: Annotated[Text, Option(help="Map: address of a Dask scheduler.")] = None,
+    bands: Annotated[Texts, Option(help=BANDS)] = None,
+    level_255: Annotated[Texts, Option("--level-255", help=LEVEL_255)] = None,
+    window: Annotated[int, Option(help="Map: side of a window in patches.")] = 32,
+    overlap: Annotated[Count, Option(help="Map: overlap in patches; default a quarter.")] = None,
+    dtype: Annotated[str, Option(help="Map: float32, float16, or scaled int8.")] = "float32",
+    precision: Annotated[str, Option(help="Map: float32, bf16, or auto.")] = "auto",
+    workers: Annotated[int, Option(help="Map: windows in parallel, one core each.")] = 1,
+    scheduler: Annotated[Text, Option(help="Map: a Dask cluster's address.")] = None,
     attribution: Annotated[Text, Option(help="Map: source to name; else the file's tag.")] = None,
-    procedural: Annotated[Flag, Option("--procedural", help="Map: it is procedural.")] = None,
-    overwrite: Annotated[
-        Flag, Option("--overwrite", help="Map: replace one of other inputs.")
-    ] = None,
+    procedural: Annotated[bool, Option("--procedural", help="Map: it is procedural.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Map: replace another one.")] = False,
 ) -> None:
     """Represent images by vectors: one per image, or one per patch of a georeferenced scene.
 
@@ -67,61 +56,59 @@ def embed(
     embedded together. Images: repeat the options; the first of each belong together, and so on.
     Scenes: one of each, of any grid; the map lies on the radar scene's.
     """
-    given = {name: value for name, value in locals().items() if value is not None}
+    given = locals()
     files = _files(images, sensor, {"radar": radar, "lores": lores, "hires": hires, "s2": s2})
     metres = _by_sensor("gsd_m", gsd_m, files, float, "a number such as 10")
-    ending = out.suffix.lower()
+    ending, most = out.suffix.lower(), max(map(len, files.values()))
     if ending == ".parquet":
-        of_maps = ("bands", "level_255", *ABOUT, *MAPPING, *RUNNING)
-        if wrong := [name for name in of_maps if name in given]:
+        from salib.mapping.images import embed_images
+
+        defaults = {name: each.default for name, each in signature(embed).parameters.items()}
+        if wrong := [name for name in OF_MAPS if given[name] != defaults[name]]:
             raise ValueError(
                 f"out must end in .tif for {', '.join(wrong)}, got {out}: these belong to the map "
                 "of a scene"
             )
-        from salib.mapping.images import embed_images
-
         embed_images(files, model, out, gsd_m=metres, device=device)
-    elif ending in (".tif", ".tiff"):
-        numbers = _by_sensor("bands", bands, files, _numbers, "numbers such as 1,2,3")
-        levels = _by_sensor("level_255", level_255, files, float, "a number such as 2000")
-        stated = {"gsd_m": metres, "bands": numbers, "level_255": levels}
-        about = {name: given[name] for name in ABOUT if name in given}
-        reading = {
-            name: about | {option: of[name] for option, of in stated.items() if name in of}
-            for name in files
-        }
-        _embed_scene(files, model, out, reading, given)
-    else:
+    elif ending not in (".tif", ".tiff"):
         raise ValueError(
             "out must end in .parquet, for one vector per image, or .tif or .tiff, for a map of "
             f"one scene (GDAL, rasterio and xarray convert it), got {out}"
         )
-    typer.echo(out)
-
-
-def _embed_scene(
-    files: Files, model: Path, out: Path, reading: Mapping[str, dict], given: Mapping[str, Any]
-) -> None:
-    from salib.files.jobs import Engine
-    from salib.mapping.run import embed_scene
-    from salib.mapping.scene import open_scene
-
-    most = max(map(len, files.values()))
-    if most > 1:
+    elif most > 1:
         raise ValueError(
             f"images must be one scene for a map, got {most}: give each its own --out, or write "
             "one vector per image to a .parquet file"
         )
-    how = {name: given[name] for name in ("device", *MAPPING) if name in given}
-    engine = from_options(Engine, {**given, "name": given.get("engine", "processes")})
-    how |= {"engine": engine, "report": lambda text: typer.echo(text, err=True)}
-    scenes = {name: open_scene(paths[0], name, **reading[name]) for name, paths in files.items()}
-    embed_scene(scenes, model, out, **how)
+    else:
+        from salib.files.jobs import Engine
+        from salib.mapping.run import embed_scene
+        from salib.mapping.scene import open_scene
+
+        def numbers(text: str) -> list[int]:
+            return [int(number) for number in text.split(",")]
+
+        reading: dict[str, dict[str, Any]] = {
+            "gsd_m": metres,
+            "bands": _by_sensor("bands", bands, files, numbers, "numbers such as 1,2,3"),
+            "level_255": _by_sensor("level_255", level_255, files, float, "a number such as 2000"),
+            "attribution": dict.fromkeys(files, attribution),
+            "procedural": dict.fromkeys(files, procedural),
+        }
+        scenes = {
+            name: open_scene(
+                path, name, **{each: of[name] for each, of in reading.items() if name in of}
+            )
+            for name, (path,) in files.items()
+        }
+        how: dict[str, Any] = {name: given[name] for name in HOW}
+        engine = "dask" if scheduler else "processes"
+        how["engine"] = Engine(name=engine, workers=workers, scheduler=scheduler)
+        embed_scene(scenes, model, out, **how, report=lambda text: typer.echo(text, err=True))
+    typer.echo(out)
 
 
-def _files(
-    images: list[str] | None, sensor: str | None, named: Mapping[str, list[str] | None]
-) -> Files:
+def _files(images: Texts, sensor: str | None, named: Mapping[str, Texts]) -> dict[str, list[str]]:
     """Files by sensor, from the one way or the other to name them."""
     files = {name: paths for name, paths in named.items() if paths}
     if bool(images) == bool(files) or (files and sensor):
@@ -134,7 +121,7 @@ def _files(
 
 
 def _by_sensor(
-    option: str, texts: list[str] | None, files: Files, read: Callable[[str], Any], rule: str
+    option: str, texts: Texts, files: Mapping, read: Callable[[str], Any], rule: str
 ) -> dict[str, Any]:
     """What an option states, for the one sensor or as sensor=value for each of several."""
     values = {}
@@ -152,7 +139,3 @@ def _by_sensor(
         except ValueError as error:
             raise ValueError(f"{option} must be {rule}, got {value!r}") from error
     return values
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]

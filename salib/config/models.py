@@ -45,7 +45,7 @@ def check_whole(config: object, *names: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Sizes and readings of one model; stored beside its weights.
+    """Sizes and readings of one model, by default the paper's; stored beside its weights.
 
     Attributes:
         sensors: what the model encodes, in fusion order: radar, whose tokens are the first queries,
@@ -71,15 +71,15 @@ class ModelConfig:
         band_stats: standardisation of each sensor, in the order of the sensors.
     """
 
-    dim: int
-    depth: int
-    heads: int
-    patch_px: int
-    decoder_dim: int
-    decoder_depth: int
-    decoder_heads: int
-    mask_ratio: float
-    hires_mask_ratio: float
+    dim: int = 768
+    depth: int = 12
+    heads: int = 16
+    patch_px: int = 16
+    decoder_dim: int = 512
+    decoder_depth: int = 1
+    decoder_heads: int = 8
+    mask_ratio: float = 0.4
+    hires_mask_ratio: float = 0.4
     sensors: tuple[str, ...] = SENSOR_NAMES
     position: str | Callable[..., Any] = "ground"
     reference_m: float = 64.0
@@ -161,8 +161,7 @@ class ModelConfig:
                 `position` is not the stored one.
         """
         values = dict(stored)
-        schema = values.pop("schema", None)
-        if schema != SCHEMA:
+        if (schema := values.pop("schema", None)) != SCHEMA:
             raise ValueError(
                 f"schema of a model's config.json must be {SCHEMA}, got {schema}: "
                 "the folder was written by another version of salib; pretrain it again"
@@ -174,8 +173,7 @@ class ModelConfig:
                 BandStats(mean=tuple(each["mean"]), std=tuple(each["std"]))
                 for each in values["band_stats"]
             )
-            by_name = named if named in POSITIONS else "ground"
-            config = cls(**values, position=position or by_name)
+            config = cls(position=position or (named if named in POSITIONS else "ground"), **values)
         except (KeyError, TypeError) as error:
             raise ValueError(f"config.json must hold the fields of ModelConfig: {error}") from error
         if config.position_name != named:

@@ -52,10 +52,8 @@ class TrainConfig:
         if not 0 < self.learning_rate < math.inf:
             raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
         for name in ("weight_decay", "warmup", "jitter"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ValueError(
-                    f"{name} must be finite and not negative, got {getattr(self, name)}"
-                )
+            if not 0 <= (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be finite and not negative, got {value}")
         if not 0 < self.crop_px[0] <= self.crop_px[1] <= TILE_PX:
             raise ValueError(
                 f"crop_px must be (smallest, largest) within a tile of {TILE_PX} px, got "
@@ -76,32 +74,19 @@ class TrainConfig:
         return max(1, self.epochs * samples // self.batch)
 
 
-_TINY = ModelConfig(
-    dim=128,
-    depth=4,
-    heads=4,
-    patch_px=8,
-    decoder_dim=64,
-    decoder_depth=1,
-    decoder_heads=4,
-    mask_ratio=0.5,
-    hires_mask_ratio=0.75,
-)
-_BASE = ModelConfig(
-    dim=768,
-    depth=12,
-    heads=16,
-    patch_px=16,
-    decoder_dim=512,
-    decoder_depth=1,
-    decoder_heads=8,
-    mask_ratio=0.4,
-    hires_mask_ratio=0.4,
-)
 PRESETS = {
-    "tiny": _TINY,
-    "small": replace(_BASE, dim=384, depth=6, heads=6, decoder_dim=256, patch_px=8),
-    "base": _BASE,
+    "tiny": ModelConfig(
+        dim=128,
+        depth=4,
+        heads=4,
+        patch_px=8,
+        decoder_dim=64,
+        decoder_heads=4,
+        mask_ratio=0.5,
+        hires_mask_ratio=0.75,
+    ),
+    "small": ModelConfig(dim=384, depth=6, heads=6, decoder_dim=256, patch_px=8),
+    "base": ModelConfig(),
 }
 
 

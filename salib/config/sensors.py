@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 TILE_PX = 256
 SENTINEL2 = ("sentinel-2-l2a", "sentinel-2-c1-l2a")
 COPERNICUS = "Contains modified Copernicus Sentinel data {year}"
-_BANDS_10M = ("B02", "B03", "B04", "B08")
-_BANDS_60M = ("B01", "B09")
-S2_BANDS = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B11", "B12")
+_S2_M = {"B01": 60, "B02": 10, "B03": 10, "B04": 10, "B05": 20, "B06": 20, "B07": 20, "B08": 10}
+_S2_M |= {"B8A": 20, "B09": 60, "B11": 20, "B12": 20}
+S2_BANDS = tuple(_S2_M)
 """Of a Sentinel-2 L2A product, in the order of CROMA's weights."""
 
 
@@ -134,10 +134,7 @@ SENSORS = {
                     *("nir", "nir08", "nir09", "swir16", "swir22"),
                 ),
                 S2_BANDS,
-                tuple(
-                    f"{band}_{10 if band in _BANDS_10M else 60 if band in _BANDS_60M else 20}m"
-                    for band in S2_BANDS
-                ),
+                tuple(f"{band}_{metres}m" for band, metres in _S2_M.items()),
             ),
             absent="no scene of all twelve bands there",
             classified=True,

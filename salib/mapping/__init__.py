@@ -9,6 +9,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "run": ["embed_scene"],
         "raster": ["Raster"],
         "scene": ["image_gsd_m", "open_scene"],
-        "search": ["Similarity", "similar"],
+        "search": ["similar"],
     },
 )

@@ -1,6 +1,7 @@
 """Image files to a table: one vector per image, or per images of one ground."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,11 @@ from torch import Tensor
 from salib.config import SENSORS
 from salib.files.artifact import atomic_file
 from salib.files.images import read_pixels
-from salib.model import ScaleAlibi, load_model
+from salib.model import load_model
 from salib.model.precision import resolve_device
 
-CHUNK_BYTES = 256 * 2**20
-"""Of decoded images in memory at once."""
+BATCH = 256
+"""Images of a sensor in memory at once."""
 
 
 def embed_images(
@@ -32,7 +33,8 @@ def embed_images(
 
     Of one sensor its columns are `image`, `sensor`, `gsd_m` and `embedding`. Of several, images at
     the same position show the same ground and are embedded together; `image_radar`, `gsd_m_radar`
-    and so on tell them apart. Images of one size go through the model together.
+    and so on tell them apart. Neighbouring images of one size go through the model
+    together.
 
     Args:
         files: image files of 8-bit levels by sensor, as many of each.
@@ -55,20 +57,26 @@ def embed_images(
     for path in (path for paths in files.values() for path in paths):
         if not Path(path).is_file():
             raise ValueError(f"path must be an image file, got {path}")
-    metres = {
-        name: [float(stated[name]) if name in stated else _measured(path) for path in paths]
-        for name, paths in files.items()
-    }
+    metres = {}
+    for name, paths in files.items():
+        if name in stated:
+            metres[name] = [float(stated[name])] * len(paths)
+        else:
+            from salib.mapping.scene import image_gsd_m  # the raster packages of an extra
+
+            metres[name] = [image_gsd_m(path) for path in paths]
     loaded = load_model(model).to(resolve_device(device))
+    together = zip(*files.values(), strict=True)
+    images = (dict(zip(files, map(read_image, each, files), strict=True)) for each in together)
     vectors: list[list[float]] = []
-    chunk: list[dict[str, Tensor]] = []
-    together = list(zip(*files.values(), strict=True))
-    for number, paths in enumerate(together, start=1):
-        chunk.append({name: read_image(p, name) for name, p in zip(files, paths, strict=True)})
-        held = sum(image.nbytes for images in chunk for image in images.values())
-        if held >= CHUNK_BYTES or number == len(together):
-            vectors += _embed(loaded, chunk, {n: metres[n][len(vectors) : number] for n in files})
-            chunk = []
+    for _, alike in groupby(images, lambda image: [view.shape for view in image.values()]):
+        while batch := list(islice(alike, BATCH)):
+            part = slice(len(vectors), len(vectors) + len(batch))
+            views = {name: torch.stack([image[name] for image in batch]) for name in files}
+            gsd = {name: torch.tensor(metres[name][part]) for name in files}
+            embedded = loaded.embed(views, gsd_m=gsd)
+            assert isinstance(embedded, Tensor)
+            vectors += embedded.tolist()
     labels = {name: f"_{name}" if len(files) > 1 else "" for name in files}
     rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}
     rows["sensor"] = "+".join(files)
@@ -84,36 +92,11 @@ def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height wid
     Optical images are RGB; a radar image is RGB with VV in green and VH in blue. Alpha is ignored.
 
     Raises:
-        ValueError: if the sensor is unknown or has no 8-bit images, or the file is missing, damaged
-            or no 8-bit RGB.
+        ValueError: if the sensor is unknown or has no 8-bit images, or the file is damaged or no
+            8-bit RGB.
     """
     names = tuple(name for name, row in SENSORS.items() if row.dtype == "uint8")
     if sensor not in names:
         raise ValueError(f"sensor must be one of {names} for image files, got {sensor!r}")
-    if not Path(path).is_file():
-        raise ValueError(f"path must be an image file, got {path}")
     bands = read_pixels(Path(path))[..., list(SENSORS[sensor].channels)]
     return torch.from_numpy(np.ascontiguousarray(bands.transpose(2, 0, 1)))
-
-
-def _measured(path: str | Path) -> float:
-    from salib.mapping.scene import image_gsd_m  # the raster packages of an extra
-
-    return image_gsd_m(path)
-
-
-def _embed(
-    model: ScaleAlibi, images: Sequence[Mapping[str, Tensor]], gsd_m: Mapping[str, Sequence[float]]
-) -> list[list[float]]:
-    """Vectors of some images; those of one size go through the model together."""
-    sizes: dict[tuple, list[int]] = {}
-    for number, views in enumerate(images):
-        sizes.setdefault(tuple(view.shape for view in views.values()), []).append(number)
-    vectors: dict[int, list[float]] = {}
-    for numbers in sizes.values():
-        views = {name: torch.stack([images[n][name] for n in numbers]) for name in gsd_m}
-        metres = {name: torch.tensor([gsd_m[name][n] for n in numbers]) for name in gsd_m}
-        embedded = model.embed(views, gsd_m=metres)
-        assert isinstance(embedded, Tensor)
-        vectors |= zip(numbers, embedded.tolist(), strict=True)
-    return [vectors[number] for number in range(len(images))]

@@ -1,7 +1,7 @@
 """A georeferenced raster as one sensor's pixel values, read a window at a time."""
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,15 +12,13 @@ from affine import Affine
 from jaxtyping import Bool, Shaped
 from rasterio.crs import CRS
 from rasterio.enums import ColorInterp, Resampling
-from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
-from rasterio.transform import xy
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
 from salib.config import SENSORS, Sensor
 from salib.curate.rasters.mosaic import sar_to_8bit
 from salib.curate.rasters.remote import as_read_errors, location, reading
-from salib.mapping.ground import ground_gsd_m, to_lonlat
+from salib.mapping.ground import ground_gsd_m, to_degrees
 
 Array = Shaped[np.ndarray, "bands height width"]
 Pixels = tuple[Array, Bool[np.ndarray, "height width"]]
@@ -74,9 +72,7 @@ class Raster:
 
     def lonlat_at(self, col: float | int, row: float | int) -> tuple[float, float]:
         """Longitude and latitude of a position in degrees."""
-        x, y = xy(Affine(*self.transform), row, col, offset="ul")
-        lon, lat = to_lonlat(self.crs, [x], [y])
-        return float(lon[0]), float(lat[0])
+        return to_degrees(self.crs).transform(*(Affine(*self.transform) * (col, row)))
 
     def read(self, left: int, top: int, width: int, height: int) -> Pixels:
         """Values of a window, and where the file has some.
@@ -87,23 +83,8 @@ class Raster:
         Raises:
             ReadError: if the file cannot be read.
         """
-        window = ((top, top + height), (left, left + width))
-        bands = list(self.bands)
-        return self.values_of(
-            lambda file: (file.read(bands, window=window), file.read_masks(bands, window=window))
-        )
-
-    def values_of(self, take: Callable[[rasterio.DatasetReader], tuple[Array, Array]]) -> Pixels:
-        """Values of what is taken of the file, and where it has some.
-
-        Args:
-            take: gives the bands and their masks, above 0 where there is data.
-
-        Raises:
-            ReadError: if the file cannot be read.
-        """
         with opened(self.href) as file:
-            pixels, masks = take(file)
+            pixels, masks = self._cut(file, left, top, width, height)
         sensor = SENSORS[self.sensor]
         every = np.logical_and if sensor.radar or sensor.dtype != "uint8" else np.logical_or
         valid = every.reduce(masks > 0)
@@ -126,6 +107,13 @@ class Raster:
             pixels = file.read(list(self.bands), **how)
         return self._values(np.nan_to_num(pixels))
 
+    def _cut(
+        self, file: rasterio.DatasetReader, left: int, top: int, width: int, height: int
+    ) -> tuple[Array, Array]:
+        """The bands and their masks, above 0 where there is data."""
+        bands, window = list(self.bands), ((top, top + height), (left, left + width))
+        return file.read(bands, window=window), file.read_masks(bands, window=window)
+
     def _values(self, pixels: Array) -> Array:
         if self.level_255 is not None:
             scaled = pixels.astype(np.float32) * np.float32(255 / self.level_255)
@@ -135,7 +123,7 @@ class Raster:
 
 @dataclass(frozen=True, kw_only=True)
 class AlignedRaster(Raster):
-    """A raster that is read on the grid of another, or on one its sensor's factor as fine.
+    """A raster whose windows are those of another's grid, or of one its sensor's factor as fine.
 
     Pixels are averaged where that grid is much coarser than the file, else interpolated (cubic);
     whether there is data is that of the nearest pixel.
@@ -143,12 +131,9 @@ class AlignedRaster(Raster):
 
     grid: Raster
 
-    def read(self, left: int, top: int, width: int, height: int) -> Pixels:
-        """Values of a window given in pixels of `grid`, and where there is data.
-
-        Raises:
-            ReadError: if the file cannot be read.
-        """
+    def _cut(
+        self, file: rasterio.DatasetReader, left: int, top: int, width: int, height: int
+    ) -> tuple[Array, Array]:
         factor, bands = SENSORS[self.sensor].factor, list(self.bands)
         rows, cols = height * factor, width * factor
         corner = Affine(*self.grid.transform) * Affine.translation(left, top)
@@ -158,16 +143,12 @@ class AlignedRaster(Raster):
         options: dict[str, Any] = {"crs": CRS.from_wkt(self.grid.crs), "transform": place}
         options |= {"height": rows, "width": cols, "tolerance": TOLERANCE_PX}
         options |= dict.fromkeys(("XSCALE", "YSCALE"), min(1.0, 1 / coarser))
-
-        def take(file: rasterio.DatasetReader) -> tuple[Array, Array]:
-            how = options | _no_data(file, bands, SENSORS[self.sensor])
-            with (
-                WarpedVRT(file, resampling=smooth, **how) as pixels,
-                WarpedVRT(file, resampling=Resampling.nearest, **how) as nearest,
-            ):
-                return pixels.read(bands), nearest.read_masks(bands)
-
-        return self.values_of(take)
+        options |= _no_data(file, bands, SENSORS[self.sensor])
+        with (
+            WarpedVRT(file, resampling=smooth, **options) as pixels,
+            WarpedVRT(file, resampling=Resampling.nearest, **options) as nearest,
+        ):
+            return pixels.read(bands), nearest.read_masks(bands)
 
     def _pixels_per_pixel(self, place: Affine, row: float, col: float) -> float:
         """How many pixels of the file lie along one of a grid, by the root of the area."""
@@ -196,8 +177,7 @@ def opened(href: str) -> Iterator[rasterio.DatasetReader]:
     Raises:
         ReadError: if it cannot be read, within the block too.
     """
-    with warnings.catch_warnings(), reading([href], requester_pays=False):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        warnings.simplefilter("ignore", NodataShadowWarning)  # a nodata value is what counts
-        with as_read_errors(href), rasterio.open(location(href)) as file:
+    with warnings.catch_warnings(), reading([href], requester_pays=False), as_read_errors(href):
+        warnings.simplefilter("ignore", UserWarning)  # nodata counts; no place is told by its user
+        with rasterio.open(location(href)) as file:
             yield file

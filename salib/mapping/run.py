@@ -1,34 +1,31 @@
 """Scenes to an embedding map: plan windows, embed each once, put them together."""
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from hashlib import sha256
-from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import rasterio
 from rasterio.errors import RasterioIOError
 
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
+    atomic_file,
     check_disk_space,
+    clear_parts,
     code_remark,
     only_writer,
     source_digest,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
-from salib.mapping.geotiff import DTYPES, WindowFiles, write_geotiff
-from salib.mapping.jobs import Job, embed_job, what_ran
+from salib.mapping.geotiff import DTYPES, WindowFiles, stretches, write_geotiff
 from salib.mapping.raster import Raster
 from salib.mapping.scene import on_one_grid
-from salib.mapping.vectors import model_digest, model_of
-from salib.mapping.windows import in_patches, stretches
+from salib.mapping.vectors import Job, embed_job, model_digest, model_of
 from salib.model.precision import resolve_device, resolve_precision
 
 MADE_FROM = "made_from"
@@ -39,8 +36,8 @@ def embed_scene(
     model: str | Path,
     out: str | Path,
     *,
-    window_px: int | None = None,
-    overlap_px: int | None = None,
+    window: int = 32,
+    overlap: int | None = None,
     dtype: str = "float32",
     precision: str = "auto",
     device: str = "auto",
@@ -50,29 +47,26 @@ def embed_scene(
 ) -> Path:
     """Write a GeoTIFF with one band per dimension and one pixel per patch of a scene.
 
-    The map has the scene's CRS and its transform times the patch: a pixel of the map covers the
-    patch it describes. Columns and rows at the end that fill no patch are left out. Tags name the
-    sensor, metres per pixel, the model's sha256, patch, window and overlap, attribution, whether
-    the ground is procedural, and what computed it. Windows that share a patch are averaged (see
-    `windows.weights`); a scene of one window equals `ScaleAlibi.embed(tokens=True)`. Neither
-    workers nor interruptions change a byte.
+    A pixel of the map covers the patch it describes; columns and rows that fill no patch are left
+    out. Tags tell what it was made from, of what and by what. Windows that share a patch are
+    averaged (`geotiff.weights`); a scene of one window equals `ScaleAlibi.embed(tokens=True)`.
 
-    Scenes of radar, lores and hires are embedded together. The map then lies on the radar scene's
-    grid. The others may have another CRS and pixel size: lores is resampled to that grid, hires to
-    one twice as fine. A patch has a vector where all of them have data.
+    Of several sensors the map lies on the radar scene's grid. The others may have another CRS and
+    pixel size: they are resampled to that grid, hires to one twice as fine. A patch has a vector
+    where all of them have data.
 
     An interrupted run is resumed by the same call: finished windows wait in a work directory beside
-    `out`, which appears whole, at the end. A map made from the same is kept.
+    `out`, which appears whole, at the end. A map made from the same is kept. Neither workers nor
+    interruptions change a byte.
 
     Args:
         scenes: from `open_scene`, or several by sensor.
         model: model folder.
         out: the GeoTIFF, `.tif` or `.tiff`.
-        window_px: side of what the model sees at once; by default 32 patches. Some heads attend
-            far, so it decides more than the overlap how near the map comes to the answer of a
-            single window.
-        overlap_px: what windows share at least; by default a quarter of one. The more, the smoother
-            the map, and the slower.
+        window: side of what the model sees at once, in patches. Some heads attend far, so it
+            decides more than the overlap how near the map comes to that of a single window.
+        overlap: patches that windows share at least; by default a quarter of one. The more, the
+            smoother the map, and the slower.
         dtype: "float32", "float16" or "int8", see `write_geotiff`.
         precision: "float32", "bf16" or "auto", see `salib.model.precision`.
         device: "cpu", "cuda" or "auto".
@@ -87,21 +81,20 @@ def embed_scene(
         OSError: if there is not enough disk space, or a worker was killed.
     """
     out, engine, say = Path(out), engine or Engine(), report or (lambda _: None)
-    scenes = {scenes.sensor: scenes} if isinstance(scenes, Raster) else scenes
-    placed, folder, digest = (
-        resolve_device(device),
-        str(Path(model).absolute()),
-        model_digest(model),
-    )
+    placed, folder = resolve_device(device), str(Path(model).absolute())
+    digest = model_digest(folder)
     config = model_of(folder, digest, placed.type).config
-    views = on_one_grid(scenes, config.sensors)
-    grid = views[0]
-    scenes = {name: scenes[name] for name in config.sensors if name in scenes}
-    side = config.patch_px
+    by_sensor = {scenes.sensor: scenes} if isinstance(scenes, Raster) else scenes
+    views = on_one_grid(by_sensor, config.sensors)
+    grid, side, ordered = views[0], config.patch_px, [by_sensor[view.sensor] for view in views]
+    overlap = max(1, window // 4) if overlap is None else overlap
     _check(out, dtype, engine, grid, side)
-    window, overlap = in_patches(side, window_px, overlap_px)
+    if not 0 < overlap < window:
+        raise ValueError(
+            f"overlap must be at least 1 and below window={window} patches, got {overlap}"
+        )
     settings = {
-        "sensor": "+".join(scenes),
+        "sensor": "+".join(scene.sensor for scene in ordered),
         "model_sha256": digest,
         "patch_px": side,
         "window_px": window * side,
@@ -110,23 +103,35 @@ def embed_scene(
         "device": placed.type,
         "recipe": RECIPES["embed"],
     }
-    key = _digest(settings | {"scenes": [asdict(each) for each in scenes.values()]})
+    key = _digest(settings | {"scenes": [asdict(scene) for scene in ordered]})
     made = {MADE_FROM: _digest({"windows": key, "dtype": dtype}), SOURCE: source_digest(__name__)}
     if _exists(out, made, overwrite, say):
         return out
     work_dir = out.parent / f".{out.name}.parts"
-    rows, cols = (stretches(n // side, window, overlap) for n in (grid.height, grid.width))
-    files = WindowFiles(folder=work_dir / key[:16], rows=rows, cols=cols, dim=config.dim)
-    jobs = _jobs(files, views, folder, settings)
+    down, across = (stretches(n // side, window, overlap) for n in (grid.height, grid.width))
+    files = WindowFiles(folder=work_dir / key[:16], rows=down, cols=across, dim=config.dim)
+    common: dict[str, Any] = {"views": views, "model": folder, "digest": digest}
+    common |= {name: settings[name] for name in ("device", "precision")}
+    jobs = []
+    for path, rows, cols in files:
+        middle = (cols.start + cols.stop) * side / 2, (rows.start + rows.stop) * side / 2
+        place = {"path": path, "rows": rows, "cols": cols, "gsd_m": grid.gsd_at(*middle)}
+        jobs.append(Job(**place, **common))
     with only_writer(work_dir):
         _embed(jobs, engine, files, say)
-        _check_data(jobs, files, scenes, say)
-        tags = settings | _tags(scenes, jobs) | what_ran(files.folder) | {"dtype": dtype} | made
-        whole = files.folder / "whole.tif"
-        write_geotiff(whole, files, grid, tags)
-        with whole.open("rb+") as file:
-            os.fsync(file.fileno())
-        whole.replace(out)
+        tags = settings | _tags(ordered, jobs) | files.what_ran() | {"dtype": dtype} | made
+        clear_parts(out.parent, out.name)
+        with atomic_file(out) as part:
+            if not (share := write_geotiff(part, files, grid, tags)):
+                shutil.rmtree(files.folder, ignore_errors=True)
+                names = " with ".join(scene.href for scene in ordered)
+                raise ValueError(
+                    f"scene must have a patch with data, got none in {names}: see with gdalinfo "
+                    "whether its nodata value or an alpha band hides all; a band that is no alpha "
+                    "is renamed by `gdal_edit.py -colorinterp_4 undefined FILE`"
+                )
+        if share < 1:
+            say(f"{1 - share:.1%} of the map has no data, and no vector")
         shutil.rmtree(work_dir, ignore_errors=True)  # NFS holds the lock a moment longer
     return out
 
@@ -134,8 +139,7 @@ def embed_scene(
 def _check(out: Path, dtype: str, engine: Engine, grid: Raster, patch_px: int) -> None:
     if out.suffix.lower() not in (".tif", ".tiff"):
         raise ValueError(
-            f"out must end in .tif or .tiff for a map, got {out}: GDAL, rasterio and xarray read a "
-            "GeoTIFF by tiles and convert it to other formats"
+            f"out must end in .tif or .tiff for a map, got {out}: GDAL converts it to other formats"
         )
     if dtype not in DTYPES:
         raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {dtype!r}")
@@ -160,17 +164,12 @@ def _exists(out: Path, made: dict[str, str], overwrite: bool, say: Callable[[str
     if tags.get(MADE_FROM) == made[MADE_FROM]:
         say(f"kept: {out} was made from the same scene and model{code_remark(tags, made)}")
         return True
-    if MADE_FROM not in tags:
-        raise ValueError(
-            f"out must not exist or be a map by `salib embed`, got {out}: choose another name, or "
-            "delete it"
-        )
-    if not overwrite:
-        raise ValueError(
-            f"out must not exist, got {out} made from something else: choose another name, or "
-            "replace it with --overwrite"
-        )
-    return False
+    if MADE_FROM in tags and overwrite:
+        return False
+    rule, remedy = "not exist or be a map by `salib embed`", "delete it"
+    if MADE_FROM in tags:
+        rule, remedy = "not exist or be made from the same", "replace it with --overwrite"
+    raise ValueError(f"out must {rule}, got {out}: choose another name, or {remedy}")
 
 
 def _embed(
@@ -180,61 +179,22 @@ def _embed(
     waiting, (rows, cols) = unfinished(jobs), files.shape
     done = len(jobs) - len(waiting)
     say(f"{rows} x {cols} patches of {files.dim} numbers, {len(jobs)} windows, {done} done earlier")
-    patches = rows * cols + sum(job.rows.length * job.cols.length for job in waiting)
+    patches = rows * cols + sum(len(job.rows) * len(job.cols) for job in waiting)
     check_disk_space(files.folder, 4 * files.dim * patches)
-    for job in waiting:
-        job.path.parent.mkdir(parents=True, exist_ok=True)
     run_jobs(embed_job, jobs, engine, unit="window")
 
 
-def _jobs(
-    files: WindowFiles,
-    views: tuple[Raster, ...],
-    model: str,
-    settings: dict[str, Any],
-) -> list[Job]:
-    side = settings["patch_px"]
-    common: dict[str, Any] = {name: settings[name] for name in ("device", "precision", "patch_px")}
-    common |= {"views": views, "model": model, "digest": settings["model_sha256"]}
-    jobs = []
-    for (down, rows), (across, cols) in product(enumerate(files.rows), enumerate(files.cols)):
-        middle = (cols.start + cols.stop) * side / 2, (rows.start + rows.stop) * side / 2
-        place = {"path": files.path(down, across), "rows": rows, "cols": cols}
-        jobs.append(Job(**place, gsd_m=views[0].gsd_at(*middle), **common))
-    return jobs
-
-
-def _check_data(
-    jobs: Sequence[Job],
-    files: WindowFiles,
-    scenes: Mapping[str, Raster],
-    say: Callable[[str], object],
-) -> None:
-    """Say how much of the map has no data; one without any is refused."""
-    windows = [np.isfinite(np.load(job.path, mmap_mode="r")[..., 0]) for job in jobs]
-    share = sum(int(each.sum()) for each in windows) / sum(each.size for each in windows)
-    if share == 0:
-        shutil.rmtree(files.folder, ignore_errors=True)
-        names = " with ".join(scene.href for scene in scenes.values())
-        raise ValueError(
-            f"scene must have a patch with data, got none in {names}: see with "
-            "gdalinfo whether its nodata value or an alpha band hides all; a band that is no alpha "
-            "is renamed by `gdal_edit.py -colorinterp_4 undefined FILE`"
-        )
-    if share < 1:
-        say(f"{1 - share:.1%} of what the windows see has no data, and no vector in the map")
-
-
-def _tags(scenes: Mapping[str, Raster], jobs: Sequence[Job]) -> dict[str, str]:
+def _tags(scenes: Sequence[Raster], jobs: Sequence[Job]) -> dict[str, str]:
     """What the map says of its scenes; metres per pixel may differ by window."""
-    metres, each = sorted(job.gsd_m for job in jobs), scenes.values()
+    metres = sorted(job.gsd_m for job in jobs)
+    said = dict.fromkeys(scene.attribution for scene in scenes if scene.attribution)
     return {
         "gsd_m": f"{metres[len(metres) // 2]:.6g}",
         "gsd_m_range": f"{metres[0]:.6g} {metres[-1]:.6g}",
-        "scene": "+".join(Path(scene.href).name for scene in each),
-        "bands": "+".join(",".join(map(str, scene.bands)) for scene in each),
-        "attribution": "; ".join(dict.fromkeys(s.attribution for s in each if s.attribution)),
-        "procedural": str(any(scene.procedural for scene in each)).lower(),
+        "scene": "+".join(Path(scene.href).name for scene in scenes),
+        "bands": "+".join(",".join(map(str, scene.bands)) for scene in scenes),
+        "attribution": "; ".join(said),
+        "procedural": str(any(scene.procedural for scene in scenes)).lower(),
     }
 
 

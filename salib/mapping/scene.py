@@ -60,7 +60,14 @@ def open_scene(
         if value is not None and not 0 < value < math.inf:
             raise ValueError(f"{name} must be positive and finite, got {value}")
     with opened(href) as file:
-        _check_place(file, href)
+        if not _has_place(file):
+            why = "no CRS with an affine transform"
+            if file.gcps[0]:
+                why = "ground control points only; warp it first (gdalwarp -t_srs EPSG:...)"
+            raise ValueError(
+                f"scene must be georeferenced, got {why} in {href}: for one vector per image write "
+                "to a .parquet file"
+            )
         numbers = _check_bands(file, href, SENSORS[sensor], bands)
         kinds = {file.dtypes[number - 1] for number in numbers}
         _check_values(kinds, href, SENSORS[sensor], level_255)
@@ -68,8 +75,9 @@ def open_scene(
         made_up = procedural or tags.get("procedural", "").lower() in ("true", "yes", "1")
         made_up = made_up or _says_procedural(href)
         said = attribution or tags.get("attribution") or tags.get("tifftag_copyright")
+        status = None if is_remote(href) else Path(href).stat()
         return Raster(
-            href=href if is_remote(href) else str(Path(href).absolute()),
+            href=str(Path(href).absolute()) if status else href,
             sensor=sensor,
             bands=numbers,
             level_255=level_255,
@@ -78,13 +86,13 @@ def open_scene(
             crs=file.crs.to_wkt(),
             transform=tuple(file.transform)[:6],
             gsd_m=gsd_m,
-            version=_version(href),
+            version=(status.st_size, status.st_mtime_ns) if status else (),
             attribution=said or (PROCEDURAL if made_up else ""),
             procedural=made_up,
         )
 
 
-def on_one_grid(scenes: Mapping[str, Raster], order: Sequence[str]) -> tuple[Raster, ...]:
+def on_one_grid(scenes: Mapping[str, Raster], order: tuple[str, ...]) -> tuple[Raster, ...]:
     """Scenes on the grid of the first, in the order in which they are fused.
 
     Args:
@@ -99,14 +107,7 @@ def on_one_grid(scenes: Mapping[str, Raster], order: Sequence[str]) -> tuple[Ras
     for name, scene in scenes.items():
         if scene.sensor != name:
             raise ValueError(f"scenes must be by their own sensor, got {scene.sensor!r} as {name}")
-        if name not in order:
-            raise ValueError(
-                f"sensor must be one of the model's, {', '.join(order)}, got {name!r}: choose one, "
-                "or another model"
-            )
-    if not scenes:
-        raise ValueError("scenes must be of one sensor or more, got an empty mapping")
-    check_fusible(tuple(scenes), tuple(order))
+    check_fusible(scenes, order)
     grid, *others = (scenes[name] for name in order if name in scenes)
     for scene in others:
         if scene.gsd_m is not None:
@@ -137,8 +138,6 @@ def image_gsd_m(path: str | Path) -> float:
     Raises:
         ValueError: if it is not georeferenced, or its pixels are not square on the ground.
     """
-    if not Path(path).is_file():
-        raise ValueError(f"path must be an image file that can be read, got {path}")
     with opened(str(path)) as file:
         if not _has_place(file):
             raise ValueError(
@@ -153,35 +152,20 @@ def _has_place(file: rasterio.DatasetReader) -> bool:
     return file.crs is not None and not file.transform.is_identity
 
 
-def _check_place(file: rasterio.DatasetReader, href: str) -> None:
-    if _has_place(file):
-        return
-    why = "no CRS with an affine transform"
-    if file.gcps[0]:
-        why = "ground control points only; warp it first (gdalwarp -t_srs EPSG:...)"
-    raise ValueError(
-        f"scene must be georeferenced, got {why} in {href}: for one vector per image write to a "
-        ".parquet file"
-    )
-
-
 def _check_bands(
     file: rasterio.DatasetReader, href: str, sensor: Sensor, bands: Sequence[int] | None
 ) -> tuple[int, ...]:
     names = sensor.bands
     rule = f"scene must have {len(names)} bands ({', '.join(names)}) for sensor {sensor.name}"
-    if bands is None:
-        opaque = [c for c in file.colorinterp if c != ColorInterp.alpha]
-        if len(opaque) != len(names):
-            raise ValueError(
-                f"{rule}, got {len(opaque)} in {href}: name them in that order with --bands"
-            )
-        return tuple(range(1, len(names) + 1))
-    if len(bands) != len(names):
-        raise ValueError(f"{rule}, got --bands {','.join(map(str, bands))}: name one for each")
-    if not all(1 <= number <= file.count for number in bands):
-        raise ValueError(f"bands must lie in 1..{file.count} of {href}, got {tuple(bands)}")
-    return tuple(bands)
+    numbers = tuple(range(1, len(names) + 1) if bands is None else bands)
+    opaque = sum(colour != ColorInterp.alpha for colour in file.colorinterp)
+    if bands is None and opaque != len(names):
+        raise ValueError(f"{rule}, got {opaque} in {href}: name them in that order with --bands")
+    if len(numbers) != len(names):
+        raise ValueError(f"{rule}, got --bands {','.join(map(str, numbers))}: name one for each")
+    if not all(1 <= number <= file.count for number in numbers):
+        raise ValueError(f"bands must lie in 1..{file.count} of {href}, got {numbers}")
+    return numbers
 
 
 def _check_values(
@@ -211,24 +195,14 @@ def _check_values(
         )
 
 
-def _version(href: str) -> tuple[int, ...]:
-    if is_remote(href):
-        return ()
-    status = Path(href).stat()
-    return status.st_size, status.st_mtime_ns
-
-
 def _says_procedural(href: str) -> bool:
     """Whether a STAC item beside the file names it and says that no sensor saw this ground."""
-    if is_remote(href):
-        return False
-    for path in sorted(Path(href).absolute().parent.glob("*.json")):
+    for path in () if is_remote(href) else Path(href).absolute().parent.glob("*.json"):
         try:
             item = json.loads(path.read_text())
-            said = item["properties"]["platform"]
             files = {Path(urlsplit(asset["href"]).path).name for asset in item["assets"].values()}
+            if item["properties"]["platform"] == "procedural" and Path(href).name in files:
+                return True
         except (ValueError, KeyError, TypeError, AttributeError):
             continue
-        if said == "procedural" and Path(href).name in files:
-            return True
     return False

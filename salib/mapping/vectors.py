@@ -1,6 +1,7 @@
 """One window of a scene, or of several of one ground, to one vector per patch."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
@@ -8,16 +9,62 @@ from pathlib import Path
 import numpy as np
 import torch
 from jaxtyping import Bool, Float32
+from safetensors.numpy import save_file
 
-from salib.files.artifact import file_digest
-from salib.mapping.raster import Pixels
+from salib.files.artifact import atomic_file, file_digest
+from salib.mapping.geotiff import VECTORS
+from salib.mapping.raster import Pixels, Raster
 from salib.model import ScaleAlibi, load_model
-from salib.model.precision import autocast
+from salib.model.precision import autocast, instructions
 from salib.model.store import model_files
 from salib.model.views import View
 
 LEAST_VALID = 0.5
 """Of the pixels of a patch that an encoder is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One window: what is read, by which model it is embedded, where its vectors go.
+
+    Attributes:
+        views: the scene whose grid counts, and what is fused with it.
+        rows, cols: of patches of that grid.
+        gsd_m: metres of ground per pixel of that grid.
+    """
+
+    path: Path
+    views: tuple[Raster, ...]
+    model: str
+    digest: str
+    device: str
+    precision: str
+    rows: range
+    cols: range
+    gsd_m: float
+
+
+def embed_job(job: Job) -> Path:
+    """Embed one window and write its vectors, whole or not at all, with what computed them."""
+    model = model_of(job.model, job.digest, job.device)
+    corner, size = (job.cols.start, job.rows.start), (len(job.cols), len(job.rows))
+    box = [patches * model.config.patch_px for patches in (*corner, *size)]
+    views = {view.sensor: view.read(*box) for view in job.views}
+    gsd_m = {name: job.gsd_m * box[2] / valid.shape[1] for name, (_, valid) in views.items()}
+    model.attention_used = used = set()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the order of a sum must not depend on the number of workers
+    try:
+        vectors = embed_window(model, views, gsd_m, precision=job.precision)
+    finally:
+        torch.set_num_threads(threads)
+    ran = {
+        "attention": ",".join(sorted(used)),
+        "instructions": instructions(model.log_scale.device),
+    }
+    with atomic_file(job.path) as part:
+        save_file({VECTORS: vectors}, part, metadata=ran)
+    return job.path
 
 
 def embed_window(
@@ -44,9 +91,8 @@ def embed_window(
     Raises:
         ValueError: if the model returns values that are not finite.
     """
-    first = next(iter(views))
     patch_px = model.config.patch_px
-    rows, cols = (side // patch_px for side in views[first][1].shape)
+    rows, cols = (side // patch_px for side in next(iter(views.values()))[1].shape)
     covered = [_has_data(valid, rows, cols) for _, valid in views.values()]
     vectors = np.full((rows * cols, model.config.dim), np.nan, np.float32)
     if not np.logical_and.reduce(covered).any():
@@ -59,7 +105,7 @@ def embed_window(
             images, metres = torch.from_numpy(levels)[None], torch.tensor([gsd_m[name]])
             view = View(images, metres, torch.from_numpy(valid)[None])
             encoded[name] = model.encode_view(name, view, keep)
-        joint = model.fuse(encoded) if len(views) > 1 else encoded[first]
+        joint = model.fuse(encoded)
     vectors[covered[0]] = joint.x[0].float().cpu().numpy()
     if not np.isfinite(vectors[covered[0]]).all():
         names = "+".join(views)

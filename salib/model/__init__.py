@@ -1,10 +1,9 @@
 """The models: tokens that carry their position, encoders, cross-encoders, decoder (Fig. 1)."""
 
 from salib.model.fusion import ScaleAlibi, build_model
-from salib.model.masked import Pretraining, draw_masks
 from salib.model.published import from_published, load_croma
 from salib.model.store import load_model, save_model
-from salib.model.tokens import Mask, Tokens, draw_mask, patchify
+from salib.model.tokens import Mask, Pretraining, Tokens, draw_mask, draw_masks, patchify
 
 __all__ = [
     "Mask",

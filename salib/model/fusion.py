@@ -12,9 +12,8 @@ from salib.attention import Geometry
 from salib.bias import alibi_slopes, patch_centres
 from salib.config import SENSORS, ModelConfig
 from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
-from salib.model.masked import Pretraining, decoder_positions, target_values, targets
 from salib.model.precision import resolve_device
-from salib.model.tokens import Mask, Tokens, patchify
+from salib.model.tokens import Mask, Pretraining, Tokens, decoder_positions, patchify, targets
 from salib.model.views import Options, View, checked_views, in_parts
 
 MAX_SCALE = 100.0
@@ -50,10 +49,7 @@ class ScaleAlibi(nn.Module):
         self.pool_heads = nn.ModuleDict({n: FeedForward(dim) for n in stats})
         self.projections = nn.ModuleDict({n: nn.Linear(dim, dim) for n in stats})
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
-        self.target_values = target_values(config)
-        values = sum(self.target_values.values())
-        sizes = (config.decoder_dim, config.decoder_heads, config.decoder_depth)
-        self.decoder = Decoder(dim, *sizes, values)
+        self.decoder = Decoder(config)
 
     def forward(
         self,
@@ -71,7 +67,7 @@ class ScaleAlibi(nn.Module):
         first = self.config.sensors[0]
         positions = decoder_positions(self.config, pixels[first])
         predicted = self.decoder(joint.x, masks[first].keep, positions)
-        widths = [self.target_values[n] for n in target]
+        widths = [patches.shape[-1] for patches in target.values()]
         return Pretraining(
             projections={n: self.projections[n](pooled[n]) for n in pooled},
             predicted=dict(zip(target, predicted.split(widths, -1), strict=True)),

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from salib.attention import Geometry, attend
 from salib.config import BandStats, ModelConfig
+from salib.model.tokens import target_values
 
 
 class Attention(nn.Module):
@@ -109,7 +110,6 @@ class Encoder(nn.Module):
     def __init__(self, config: ModelConfig, stats: BandStats, depth: int) -> None:
         """One sensor's encoder."""
         super().__init__()
-        self.patch_px = config.patch_px
         bands = len(stats.mean)
         self.register_buffer("mean", torch.tensor(stats.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(stats.std).view(-1, 1, 1), persistent=False)
@@ -134,13 +134,14 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """A small ViT that reconstructs the pixels of every sensor at every coarse patch."""
 
-    def __init__(self, dim_in: int, dim: int, heads: int, depth: int, values: int) -> None:
-        """`values` is the number of pixels times channels per patch, all sensors together."""
+    def __init__(self, config: ModelConfig) -> None:
+        """One decoder for all sensors."""
         super().__init__()
-        self.decoder_embed = nn.Linear(dim_in, dim)
+        dim = config.decoder_dim
+        self.decoder_embed = nn.Linear(config.dim, dim)
         self.mask_token = nn.Parameter(torch.empty(dim).normal_(std=0.02))
-        self.transformer = Transformer(dim, heads, depth)
-        self.decoder_pred = nn.Linear(dim, values)
+        self.transformer = Transformer(dim, config.decoder_heads, config.decoder_depth)
+        self.decoder_pred = nn.Linear(dim, target_values(config))
 
     def forward(
         self,

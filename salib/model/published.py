@@ -1,4 +1,4 @@
-"""CROMA's own weights in our model: the layouts of its published files."""
+"""CROMA's own weights in our model: the layout of its published files."""
 
 import re
 from collections.abc import Mapping
@@ -7,46 +7,32 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from salib.config import ModelConfig, plain_stats
+from salib.config import ModelConfig
 from salib.model.fusion import ScaleAlibi, build_model
 
-HEADS = {768: 16, 1024: 16}
 PATCH_PX = 8
-RADAR_VALUES = 2 * PATCH_PX**2
+_PARTS = {"s1_encoder": "encoders.radar", "s2_encoder": "encoders.s2"}
+_PARTS |= {"s1_GAP_FFN": "pool_heads.radar", "s2_GAP_FFN": "pool_heads.s2"}
+_PARTS |= {"joint_encoder": "cross_encoders.s2"}
 _RULES = (
-    (r"^s1_", "radar_"),
-    (r"^s2_", "optical_"),
-    (r"^(radar|optical)_encoder\.linear_input", r"encoders.\1.patch_embed"),
-    (r"^(radar|optical)_encoder\.transformer", r"encoders.\1.transformer"),
-    (r"^(?:joint|cross)_encoder", "cross_encoders.optical"),
-    (r"^(?:GAP_FFN_)?(radar|optical)(?:_GAP_FFN)?\b", r"pool_heads.\1"),
-    (r"^global_contrast_loss\.(radar|optical)_proj", r"projections.\1"),
-    (r"^global_contrast_loss\.logit_scale", "log_scale"),
-    (r"^decoder\.encoder_to_decoder", "decoder.decoder_embed"),
-    (r"^decoder\.linear_output", "decoder.decoder_pred"),
-    (r"^decoder\.decoder\.", "decoder.transformer."),
-    (r"\.optical\.", ".s2."),
+    (r"\.linear_input\.", ".patch_embed."),
     (r"(layers\.\d+)\.0\.", r"\1.self_attention."),
     (r"^(cross_encoders\..*layers\.\d+)\.1\.", r"\1.cross_attention."),
     (r"(layers\.\d+)\.[12]\.", r"\1.feed_forward."),
     (r"feed_forward\.input_norm", "feed_forward.0"),
     (r"\.net\.0\.", ".1."),
-    (r"\.net\.[23]\.", ".3."),
+    (r"\.net\.3\.", ".3."),
     (r"\.input_norm\.|\.norm_out\.", ".norm."),
-    (r"_attention\.(?:create|to)_", "_attention."),
+    (r"_attention\.to_", "_attention."),
 )
 
 
-def load_croma(path: str | Path, *, heads: int | None = None) -> ScaleAlibi:
+def load_croma(path: str | Path) -> ScaleAlibi:
     """Read CROMA's published weights (a dict of state dicts such as CROMA_base.pt).
 
     The file is read with torch's weights-only loader, which runs no code. The model takes 2 radar
     bands and the 12 Sentinel-2 bands of "s2", both standardised by the caller; its decoder and
     contrastive projections were not published and stay at their initial values.
-
-    Args:
-        path: the file.
-        heads: attention heads where the width does not tell (16 for the two published sizes).
 
     Raises:
         ValueError: if the file is missing or of another layout.
@@ -61,11 +47,11 @@ def load_croma(path: str | Path, *, heads: int | None = None) -> ScaleAlibi:
         raise ValueError(
             f"path must be a whole file of CROMA's weights, got {path}: download it again"
         ) from error
-    return from_published(flat, heads)
+    return from_published(flat)
 
 
-def from_published(weights: Mapping[str, Tensor], heads: int | None = None) -> ScaleAlibi:
-    """Build CROMA from flat names `<part>.<parameter>`, published or pretraining layout.
+def from_published(weights: Mapping[str, Tensor], *, heads: int = 16) -> ScaleAlibi:
+    """Build CROMA from flat names `<part>.<parameter>`; both published sizes have 16 heads.
 
     Raises:
         ValueError: if the parameters are not those of CROMA.
@@ -77,7 +63,7 @@ def from_published(weights: Mapping[str, Tensor], heads: int | None = None) -> S
         raise ValueError(f"weights must have CROMA's layout, got none of {error}") from error
     model = build_model(config, seed=0)
     expected = model.state_dict()
-    strange = [name for name in renamed if name not in expected]
+    strange = [n for n, v in renamed.items() if n not in expected or v.shape != expected[n].shape]
     unpublished = ("decoder.", "projections.", "log_scale")
     missing = [n for n in expected if n not in renamed and not n.startswith(unpublished)]
     if strange or missing:
@@ -93,38 +79,32 @@ def _rename(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The parameters by our names: queries apart, keys and values together."""
     renamed = {}
     for name, value in weights.items():
+        part = name.split(".")[0]
+        name = name.replace(part, _PARTS.get(part, part), 1)
         for pattern, ours in _RULES:
             name = re.sub(pattern, ours, name)
-        stem = name.removesuffix("qkv.weight")
-        parts = zip("qkv", value.chunk(3), strict=True) if stem != name else ()
-        renamed |= {f"{stem}{part}.weight": rows for part, rows in parts} or {name: value}
-    for stem in [name.removesuffix("q.weight") for name in renamed if name.endswith(".q.weight")]:
-        renamed[f"{stem}queries.weight"] = renamed.pop(f"{stem}q.weight")
-        keys_values = [renamed.pop(f"{stem}{part}.weight") for part in "kv"]
-        renamed[f"{stem}keys_values.weight"] = torch.cat(keys_values)
-    renamed.pop("decoder.decoder_pos_embed", None)
-    for name, value in renamed.items():
-        if name.startswith("decoder.decoder_pred"):  # published: optical channels, then radar
-            renamed[name] = value.roll(RADAR_VALUES, dims=0)
-        elif name == "decoder.mask_token":
-            renamed[name] = value.flatten()
+        renamed[name] = value
+    for name in [name for name in renamed if name.endswith(("qkv.weight", ".q.weight"))]:
+        stem, value = name.rpartition("q")[0], renamed.pop(name)
+        if name.endswith("qkv.weight"):
+            queries, keys, values = value.chunk(3)
+        else:
+            queries, keys, values = (
+                value,
+                renamed.pop(f"{stem}k.weight"),
+                renamed.pop(f"{stem}v.weight"),
+            )
+        renamed[f"{stem}queries.weight"] = queries
+        renamed[f"{stem}keys_values.weight"] = torch.cat([keys, values])
     return renamed
 
 
-def _config(weights: dict[str, Tensor], heads: int | None) -> ModelConfig:
-    dim = len(weights["encoders.s2.transformer.norm.weight"])
+def _config(weights: dict[str, Tensor], heads: int) -> ModelConfig:
     layers = (re.match(r"encoders\.s2\.transformer\.layers\.(\d+)", name) for name in weights)
-    bands = [
-        weights[f"encoders.{name}.patch_embed.weight"].shape[1] // PATCH_PX**2
-        for name in ("radar", "s2")
-    ]
-    heads = heads or HEADS.get(dim)
-    if heads is None:
-        raise ValueError(f"heads must be given for a width of {dim}, which CROMA did not publish")
     return ModelConfig(
         sensors=("radar", "s2"),
         position="patches",
-        dim=dim,
+        dim=len(weights["encoders.s2.transformer.norm.weight"]),
         depth=len({match[1] for match in layers if match}),
         heads=heads,
         patch_px=PATCH_PX,
@@ -134,5 +114,4 @@ def _config(weights: dict[str, Tensor], heads: int | None) -> ModelConfig:
         mask_ratio=0.75,
         hires_mask_ratio=0.75,
         joint_target=True,
-        band_stats=tuple(plain_stats(bands=each) for each in bands),
     )

@@ -1,11 +1,16 @@
-"""Tokens that carry their position, and the masks that choose among them."""
+"""Tokens that carry their position; what pretraining masks and reconstructs of them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+from salib.bias import patch_centres
+from salib.config import SENSORS, ModelConfig
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,10 @@ def draw_mask(
     order = torch.rand(batch, coarse, generator=generator).argsort(dim=1)
     hidden = torch.ones(batch, coarse, dtype=torch.bool)
     hidden.scatter_(1, order[:, :kept], False)
-    return Mask(_finer(order[:, :kept].sort(dim=1).values, cols, factor), hidden)
+    keep = order[:, :kept].sort(dim=1).values[:, :, None, None]
+    row, col, within = keep // cols * factor, keep % cols * factor, torch.arange(factor)
+    finer = (row + within[:, None]) * cols * factor + (col + within)
+    return Mask(finer.flatten(1), hidden)
 
 
 def sincos(steps: Float[Tensor, "batch tokens 2"], dim: int) -> Float[Tensor, "batch tokens dim"]:
@@ -88,9 +96,53 @@ def sincos(steps: Float[Tensor, "batch tokens 2"], dim: int) -> Float[Tensor, "b
     return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 
-def _finer(keep: Tensor, cols: int, factor: int) -> Tensor:
-    row, col = keep // cols, keep % cols
-    within = torch.arange(factor)
-    rows = (row * factor)[:, :, None, None] + within[:, None]
-    columns = (col * factor)[:, :, None, None] + within
-    return (rows * cols * factor + columns).flatten(1)
+@dataclass(frozen=True)
+class Pretraining:
+    """What the losses need of one pass: by sensor, and the temperature."""
+
+    projections: dict[str, Tensor]
+    predicted: dict[str, Tensor]
+    target: dict[str, Tensor]
+    hidden: dict[str, Tensor]
+    temperature: Tensor
+
+
+def targets(config: ModelConfig, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Patches to reconstruct, all on the coarse grid (D5), before normalisation of Eq. (5)."""
+    shape, patches = pixels[config.sensors[0]].shape[-2:], {}
+    on_grid = [name for name in config.sensors if SENSORS[name].factor == 1]
+    for name in (*on_grid, *(name for name in config.sensors if name not in on_grid)):
+        image, factor = pixels[name], SENSORS[name].factor
+        if factor > 1 and config.hires_target == "area":
+            image, factor = F.interpolate(image, shape, mode="area"), 1
+        patches[name] = patchify(image, factor * config.patch_px)
+    return patches
+
+
+def target_values(config: ModelConfig) -> int:
+    """Numbers per coarse patch that the decoder predicts, all sensors together."""
+    sides = {n: SENSORS[n].factor if config.hires_target == "full" else 1 for n in config.sensors}
+    bands = {name: len(stats.mean) for name, stats in config.stats.items()}
+    return sum(bands[name] * (config.patch_px * side) ** 2 for name, side in sides.items())
+
+
+def draw_masks(
+    config: ModelConfig, batch: int, *, rows: int, cols: int, generator: torch.Generator
+) -> dict[str, Mask]:
+    """An independent mask for each sensor, on the ground of `rows` x `cols` coarse patches."""
+    masks = {}
+    for name in config.sensors:
+        factor = SENSORS[name].factor
+        ratio = config.mask_ratio if factor == 1 else config.hires_mask_ratio
+        options = {"mask_ratio": ratio, "factor": factor, "generator": generator}
+        masks[name] = draw_mask(batch, rows=rows, cols=cols, **options)
+    return masks
+
+
+def decoder_positions(
+    config: ModelConfig, coarse: Float[Tensor, "batch bands height width"]
+) -> Float[Tensor, "batch tokens decoder_dim"]:
+    """Sine-cosine positions of the coarse grid's patches."""
+    rows, cols = (side // config.patch_px for side in coarse.shape[-2:])
+    steps = patch_centres(rows, cols, torch.ones(1, device=coarse.device)) - 0.5
+    return sincos(steps, config.decoder_dim).expand(len(coarse), -1, -1)

@@ -1,6 +1,6 @@
 """What `ScaleAlibi.embed` accepts: images of one sensor, or of several of the same ground."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -57,12 +57,9 @@ def checked_views(
     else:
         sensor = str(sensor)
         images, metres = {sensor: images}, {sensor: gsd_m} if gsd_m is not None else {}
-    if not images:
-        raise ValueError("images must be of one sensor or more, got an empty mapping")
-    for name in (*images, *metres):
-        if name not in config.sensors:
-            raise ValueError(f"sensor must be one of {config.sensors}, got {name!r}")
-    check_fusible(tuple(images), config.sensors)
+    check_fusible(images, config.sensors)
+    if strange := [name for name in metres if name not in config.sensors]:
+        raise ValueError(f"sensor must be one of {config.sensors}, got {strange[0]!r} in gsd_m")
     if missing := [name for name in images if name not in metres]:
         raise ValueError(f"gsd_m must give the metres per pixel of {', '.join(missing)}, got none")
     views = {
@@ -73,12 +70,20 @@ def checked_views(
     return views
 
 
-def check_fusible(given: tuple[str, ...], order: tuple[str, ...]) -> None:
+def check_fusible(given: Collection[str], order: tuple[str, ...]) -> None:
     """One sensor alone, or the first ones of the order in which they are fused.
 
     Raises:
-        ValueError: if another one is missing.
+        ValueError: if there is none, one that the model lacks, or another one is missing.
     """
+    if not given:
+        raise ValueError("images must be of one sensor or more, got an empty mapping")
+    for name in given:
+        if name not in order:
+            raise ValueError(
+                f"sensor must be one of the model's, {', '.join(order)}, got {name!r}: choose one, "
+                "or another model"
+            )
     needed = order[: max(order.index(name) for name in given) + 1]
     absent = [name for name in needed if name not in given]
     if len(given) > 1 and absent:
@@ -110,29 +115,26 @@ def _check_same_ground(views: Mapping[str, View], patch_px: int) -> None:
     counts = {name: len(view.images) for name, view in views.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"images must be as many of each sensor, got {counts}")
-    sides = {
-        name: torch.tensor(view.images.shape[-2:]) * view.gsd_m.cpu()[:, None]
-        for name, view in views.items()
-    }
-    patch_m = torch.stack([view.gsd_m.cpu() for view in views.values()]).amax(0) * patch_px
-    first, *others = sides
-    for name in others:
-        apart = (sides[name] - sides[first]).abs().amax(-1)
-        for row in (apart > patch_m / 2).nonzero().flatten()[:1].tolist():
-            shown = {n: "{:g} x {:g} m".format(*sides[n][row].tolist()) for n in (first, name)}
-            raise ValueError(
-                f"images must show the same ground to within half a patch ({patch_m[row] / 2:g} m),"
-                f" got {shown} in image {row}: cut them to one area, or correct gsd_m"
-            )
+    gsd_m = torch.stack([view.gsd_m.cpu() for view in views.values()])
+    shapes = torch.tensor([view.images.shape[-2:] for view in views.values()])
+    sides, patch_m = shapes[:, None] * gsd_m[..., None], gsd_m.amax(0) * patch_px
+    apart = (sides - sides[0]).abs().amax(-1)
+    for other, image in (apart > patch_m / 2).nonzero()[:1].tolist():
+        shown = {
+            name: "{:g} x {:g} m".format(*sides[n, image].tolist())
+            for n, name in enumerate(views)
+            if n in (0, other)
+        }
+        raise ValueError(
+            f"images must show the same ground to within half a patch ({patch_m[image] / 2:g} m),"
+            f" got {shown} in image {image}: cut them to one area, or correct gsd_m"
+        )
 
 
 def in_parts(
     views: Mapping[str, View], config: ModelConfig, batch: int | None
 ) -> Iterator[dict[str, View]]:
-    """Some images at a time, one part at least.
-
-    Args:
-        batch: images in a part; by default as many as take about ACTIVATION_BYTES.
+    """`batch` images at a time, or as many as take about ACTIVATION_BYTES; one part at least.
 
     Raises:
         ValueError: if batch is below one.
