@@ -3,9 +3,8 @@
 A line is `across = base + sum of sines (along)`; its distance needs one subtraction per pixel.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -36,8 +35,7 @@ class LineKind(NamedTuple):
 
 
 _RIVER_BENDS = ((1500.0, 9000.0), (260.0, 2100.0), (90.0, 900.0))
-_LANE_BENDS = ((260.0, 3100.0), (50.0, 700.0))
-_ROAD_BENDS = ((700.0, 6100.0), (130.0, 1700.0))
+_LANE_BENDS, _ROAD_BENDS = ((260.0, 3100.0), (50.0, 700.0)), ((700.0, 6100.0), (130.0, 1700.0))
 _MOTORWAY_BENDS = ((1500.0, 10100.0), (210.0, 3300.0))
 KINDS = (
     LineKind("river", 6800.0, 170.0, (9, 80), _RIVER_BENDS, ("river_water", "sand", "forest")),
@@ -47,8 +45,7 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
+class Line(NamedTuple):
     """One line with the materials and widths along it."""
 
     kind: LineKind
@@ -77,54 +74,31 @@ def line_of(seed: int, kind: LineKind, axis: int, index: int) -> Line:
         (size * rng.uniform(0.4, 1.25), wave * rng.uniform(0.7, 1.4), rng.uniform(0, 2 * np.pi))
         for size, wave in kind.bends
     )
-    low, high = kind.half_m
-    return Line(
-        kind=kind,
-        axis=axis,
-        base=(index + 0.5 + rng.uniform(-0.35, 0.35)) * kind.spacing_m,
-        waves=waves,
-        half_m=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
-        colours=tuple(tinted(rng, name, gain=0.16, hue=0.02) for name in kind.materials),
-        traits=tuple(rng.random(6).tolist()),
-    )
-
-
-def lines_near(seed: int, grid: Grid) -> list[Line]:
-    """Lines of all families that may touch a window."""
-    return [
-        line
-        for kind in KINDS
-        for axis, view in ((ALONG_X, grid), (ALONG_Y, grid.swapped))
-        for line in _family_near(seed, view, kind, axis)
-    ]
-
-
-def _family_near(seed: int, view: Grid, kind: LineKind, axis: int) -> Iterator[Line]:
-    """Lines of a family and direction that may touch a window whose columns run along them."""
-    low, high = view.y_m, view.y_m + view.rows * view.gsd_m
-    length = view.cols * view.gsd_m
-    swing = 1.25 * sum(size for size, _ in kind.bends) + kind.reach_m
-    first = int(np.floor((low - swing) / kind.spacing_m - 0.85))
-    last = int(np.ceil((high + swing) / kind.spacing_m - 0.15))
-    along = np.linspace(view.x_m, view.x_m + length, 9)
-    margin = kind.reach_m + 0.1 * view.cols * view.gsd_m
-    for index in range(first, last + 1):
-        line = line_of(seed, kind, axis, index)
-        place = line.across(along)[0]
-        if place.max() + margin > low and place.min() - margin < high:
-            yield line
+    base = (index + 0.5 + rng.uniform(-0.35, 0.35)) * kind.spacing_m
+    half_m = float(np.exp(rng.uniform(*np.log(kind.half_m))))
+    colours = tuple(tinted(rng, name, gain=0.16, hue=0.02) for name in kind.materials)
+    return Line(kind, axis, base, waves, half_m, colours, tuple(rng.random(6).tolist()))
 
 
 def overlay(paint: Paint, grid: Grid, seed: int, dry: Coverage) -> None:
     """Paint every line that touches the window; roads stop where `dry` is 0."""
-    for line in lines_near(seed, grid):
-        if line.axis == ALONG_X:
-            _draw(paint, grid, line, dry)
-        else:
-            _draw(paint.swapaxes(1, 2), grid.swapped, line, dry.T)
+    views = (grid, paint, dry), (grid.swapped, paint.swapaxes(1, 2), dry.T)
+    for kind, axis in product(KINDS, (ALONG_X, ALONG_Y)):
+        view = views[axis][0]
+        length, low, high = view.cols * view.gsd_m, view.y_m, view.y_m + view.rows * view.gsd_m
+        swing = 1.25 * sum(size for size, _ in kind.bends) + kind.reach_m
+        first = int(np.floor((low - swing) / kind.spacing_m - 0.85))
+        last = int(np.ceil((high + swing) / kind.spacing_m - 0.15))
+        along, margin = np.linspace(view.x_m, view.x_m + length, 9), kind.reach_m + 0.1 * length
+        for index in range(first, last + 1):
+            line = line_of(seed, kind, axis, index)
+            off = line.across(along)[0]
+            if low - margin < off.max() and off.min() < high + margin:
+                _draw(line, *views[axis])
 
 
-def _draw(paint: Paint, grid: Grid, line: Line, dry: Coverage) -> None:
+def _draw(line: Line, grid: Grid, paint: Paint, dry: Coverage) -> None:
+    """Paint a line on a window whose columns run along it, if it touches the window."""
     along, lower = grid.east, grid.south
     place, slope = line.across(along)
     squeeze = 1 / np.hypot(1, slope)
