@@ -16,7 +16,8 @@ from geobench.dataset import (
 )
 from jaxtyping import Float, Shaped
 
-from earth.landscape.ground import Paint, Rng
+from earth.landscape.fields import Rng
+from earth.landscape.ground import Paint
 from earth.sensors import NOISE_DB, SHARES, backscatter, mixed
 
 Colours = Float[np.ndarray, "4 rows cols"]
@@ -29,22 +30,19 @@ class BandLayout(NamedTuple):
     Args:
         infos: what the published specification says of them.
         values: `values(colours, ground, rng)` gives them.
-        whole: whether floating-point values are rounded to whole numbers.
     """
 
     infos: tuple[BandInfo, ...]
     dtype: str
     values: Callable[[Colours, Paint, Rng], np.ndarray | list[np.ndarray]]
-    whole: bool = True
 
     def stored(
         self, colours: Colours, ground: Paint, rng: Rng
     ) -> Shaped[np.ndarray, "bands rows cols"]:
         """Bands of a sample in the units and type of the task."""
         bands = np.asarray(self.values(colours, ground, rng))
-        bands = np.round(bands) if self.whole else bands
         if np.dtype(self.dtype).kind != "f":
-            bands = np.clip(bands, 0, np.iinfo(self.dtype).max)
+            bands = np.clip(np.round(bands), 0, np.iinfo(self.dtype).max)
         return bands.astype(self.dtype)
 
 
@@ -73,7 +71,7 @@ def _eurosat(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
 
 def _surface(colours: Colours, ground: Paint, rng: Rng, names: tuple[str, ...]) -> np.ndarray:
     """Surface DN of Sentinel-2 bands; 255 is reflectance 0.2, DN 2000."""
-    return np.maximum(mixed(colours, names) * np.float32(2000 / 255), 1)
+    return np.round(np.maximum(mixed(colours, names) * np.float32(2000 / 255), 1))
 
 
 def _surface_and_clouds(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
@@ -125,4 +123,4 @@ EUROSAT = BandLayout(_S2_13, "int16", _eurosat)
 SURFACE_13 = BandLayout(_S2_13, "float64", partial(_surface, names=tuple(SHARES)))
 SURFACE_12 = BandLayout(_S2_12, "float32", partial(_surface, names=_SURFACE))
 SURFACE_AND_CLOUDS = BandLayout((*_S2_12, _CLOUDS), "float32", _surface_and_clouds)
-SO2SAT = BandLayout((*sentinel1_8_bands, *_S2_10), "float32", _radar_and_optical, whole=False)
+SO2SAT = BandLayout((*sentinel1_8_bands, *_S2_10), "float32", _radar_and_optical)
