@@ -7,16 +7,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pystac
 from jaxtyping import UInt8
 
 from earth import sensors
 from earth.landscape.fields import Grid
 from earth.landscape.themes import paint
-from earth.scenes import stac
-from earth.scenes.area import SNAP_M, UtmArea
-from earth.scenes.cog import JPEG, cog, on_map
+from earth.scenes.area import LORES_M, SNAP_M, UtmArea, corners_of
+from earth.scenes.files import JPEG, Scene
 
-LORES_M = 10.0
 BLOCK_M = 1260.0
 
 
@@ -45,36 +44,35 @@ def quads(area: UtmArea) -> list[Quad]:
     ]
 
 
-def write_quad(part: Path, area: UtmArea, seed: int, gsd_m: float, quad: Quad) -> np.ndarray:
-    """Write one aerial image block by block; return its ground averaged to 10 m."""
+def write_quad(
+    part: Path, area: UtmArea, seed: int, gsd_m: float, quad: Quad
+) -> tuple[pystac.Item, np.ndarray]:
+    """Write one aerial image block by block; return also its ground averaged to 10 m."""
     west, north = area.west_m + quad.left_m, area.north_m - quad.top_m
     name = f"m_procedural_{quad.name}_{area.epsg % 100}_{round(gsd_m * 100):03d}_20230703"
-    corners = stac.box(west, north, quad.width_m, quad.height_m)
+    corners = corners_of(west, north, quad.width_m, quad.height_m)
     when = datetime(2023, 7, 3, 16, 0, tzinfo=UTC)
     properties = {"gsd": gsd_m, "naip:year": "2023", "eo:cloud_cover": 0}
-    item = stac.new_item(name, "naip", when, area, corners, properties)
-    stac.add(item, "image", "image.tif")
+    scene = Scene(part, area, "naip", name, when, corners, properties)
     rng = np.random.default_rng([seed, 17, *quad.name.encode()])
     weather = sensors.Weather.draw(rng, strength=0.6)
     grain = rng.standard_normal((4, 1024, 1024), np.float32) * np.float32(rng.uniform(0.6, 1.4))
     rows, cols = round(quad.height_m / gsd_m), round(quad.width_m / gsd_m)
     shape = (6, round(quad.height_m / LORES_M), round(quad.width_m / LORES_M))
     coarse = np.empty(shape, np.float16)
-    profile = {"count": 4, "height": rows, "width": cols, "dtype": "uint8"}
-    place = on_map(area.epsg, west, north, gsd_m)
+    profile = {"count": 4, "height": rows, "width": cols, "dtype": "uint8", "options": JPEG}
+    profile |= area.on_map(west, north, gsd_m)
     x_m, y_m = area.plane
     whole = Grid(x_m=x_m + quad.left_m, y_m=y_m + quad.top_m, gsd_m=gsd_m, rows=rows, cols=cols)
     step = round(BLOCK_M / gsd_m)
-    path = stac.folder(part, item) / "image.tif"
-    with cog(path, options=JPEG, **profile, **place) as file:
+    with scene.cog("image", "image", **profile) as file:
         for top, left in product(range(0, rows, step), range(0, cols, step)):
             bottom, right = min(top + step, rows), min(left + step, cols)
             seen = paint(seed, whole.box(top, bottom, left, right))
             file.write(_rgbn(seen, weather, grain), window=((top, bottom), (left, right)))
             small = sensors.coarsened(seen, round((right - left) * gsd_m / LORES_M))
             paste(coarse, small, top * gsd_m, left * gsd_m)
-    stac.save(part, item)
-    return coarse
+    return scene.item, coarse
 
 
 def paste(ground: np.ndarray, part: np.ndarray, top_m: float, left_m: float) -> None:

@@ -2,14 +2,17 @@
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from pyproj import Transformer
+from rasterio.crs import CRS
+from rasterio.transform import from_origin
 
 _FALSE_NORTH_M = 10_000_000.0
 _EDGE_M = 300.0
-SNAP_M = 60.0
+LORES_M, SNAP_M = 10.0, 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,17 @@ class UtmArea:
         sides = corners[:, None] + (np.roll(corners, -1, 0) - corners)[:, None] * quarters
         ring = self.lonlat(np.concatenate([sides.reshape(-1, 2), corners[:1]]))
         return [[round(float(lon), 7), round(float(lat), 7)] for lon, lat in ring]
+
+    def on_map(self, west_m: float, north_m: float, gsd_m: float) -> dict[str, Any]:
+        """Georeference of an image by its north-west corner."""
+        transform = from_origin(west_m, north_m, gsd_m, gsd_m)
+        return {"crs": CRS.from_epsg(self.epsg), "transform": transform}
+
+
+def corners_of(west_m: float, north_m: float, width_m: float, height_m: float) -> np.ndarray:
+    """Corners in UTM of a rectangle, from the south-west one on."""
+    east_m, south_m = west_m + width_m, north_m - height_m
+    return np.array([[west_m, south_m], [east_m, south_m], [east_m, north_m], [west_m, north_m]])
 
 
 def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:

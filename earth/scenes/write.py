@@ -7,10 +7,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from earth.scenes import stac
-from earth.scenes.aerial import LORES_M, paste, quads, write_quad
-from earth.scenes.area import SNAP_M, UtmArea, area_of_tiles
-from earth.scenes.swaths import write_lores, write_radar
+from earth.scenes.aerial import paste, quads, write_quad
+from earth.scenes.area import LORES_M, SNAP_M, area_of_tiles
+from earth.scenes.files import COLLECTION_TITLES, write_catalog
+from earth.scenes.lores import write_lores
+from earth.scenes.radar import write_radar
 from earth.workers import results
 from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable
 
@@ -55,24 +56,18 @@ def write_scenes(
         raise ValueError(
             f"hires_native_gsd_m must lie in 0.3..10 and divide 60 m, got {hires_native_gsd_m}"
         )
-    check_replaceable(out, "catalog.json", *stac.COLLECTION_TITLES, MADE_FROM)
+    check_replaceable(out, "catalog.json", *COLLECTION_TITLES, MADE_FROM)
     area = area_of_tiles(lon, lat, zoom, tiles)
+    rows, cols = round(area.height_m / LORES_M), round(area.width_m / LORES_M)
+    ground, items = np.zeros((6, rows, cols), np.float16), []
     with atomic_dir(out) as part:
-        ground = _aerial(part, area, seed, hires_native_gsd_m, processes)
+        parts, job = quads(area), partial(write_quad, part, area, seed, hires_native_gsd_m)
+        found = results(job, parts, processes, "hires scenes")
+        for quad, (item, seen) in zip(parts, found, strict=True):
+            items.append(item)
+            paste(ground, seen, quad.top_m, quad.left_m)
         jobs = [partial(write_radar, part, area, seed, ground, n) for n in range(2)]
         jobs += [partial(write_lores, part, area, seed, ground, n, spectral) for n in range(3)]
-        for job in tqdm(jobs, "radar and lores scenes", disable=None):
-            job()
-        stac.write_catalog(part, seed)
+        items += [job() for job in tqdm(jobs, "radar and lores scenes", disable=None)]
+        write_catalog(part, seed, items)
     return Path(out) / "catalog.json"
-
-
-def _aerial(part: Path, area: UtmArea, seed: int, gsd_m: float, processes: int) -> np.ndarray:
-    """Write the aerial images; return the ground at 10 m: red, green, blue, NDVI, VV, VH."""
-    job = partial(write_quad, part, area, seed, gsd_m)
-    parts = quads(area)
-    rows, cols = round(area.height_m / LORES_M), round(area.width_m / LORES_M)
-    ground = np.zeros((6, rows, cols), np.float16)
-    for quad, seen in zip(parts, results(job, parts, processes, "hires scenes"), strict=True):
-        paste(ground, seen, quad.top_m, quad.left_m)
-    return ground

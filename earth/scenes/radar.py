@@ -1,18 +1,52 @@
-"""Geometry of a radar scene: turned against the map, mirrored by the orbit, unequal in range."""
+"""Radar scenes: turned against the map, mirrored by the orbit, unequal in range."""
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
 
 import cv2
 import numpy as np
+import pystac
 from jaxtyping import Float, Float32
 from rasterio.control import GroundControlPoint
 
-from earth.scenes.area import UtmArea
+from earth import sensors
+from earth.scenes.area import LORES_M, UtmArea
+from earth.scenes.files import Scene
+from earth.scenes.lores import STRIP
 
 TURN = np.deg2rad(-10.4)
 SPACING_M = 10.0
 _STRETCH = 2e-6
 _LATTICE = 11
+
+
+def write_radar(
+    part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int
+) -> pystac.Item:
+    """Write one of two radar scenes: VV and VH amplitude on ground control points."""
+    slant = two_scenes(area)[number]
+    when = datetime(2023, 6, 13, 0, 31, 7 + 25 * number, tzinfo=UTC)
+    name = f"S1P_IW_GRDH_1SDV_{when:%Y%m%dT%H%M%S}_procedural"
+    properties = {
+        "constellation": "sentinel-1",
+        "sar:instrument_mode": "IW",
+        "sar:polarizations": ["VV", "VH"],
+        "sar:pixel_spacing_range": SPACING_M,
+    }
+    scene = Scene(part, area, "sentinel-1-grd", name, when, slant.footprint(), properties)
+    place = {"crs": "EPSG:4326", "gcps": slant.points()}
+    rng = np.random.default_rng([seed, 19, number])
+    power = sensors.backscatter(ground.astype(np.float32))
+    empty = 0.5 * power.min()
+    seen = slant.sampled(power, LORES_M)
+    dn = np.zeros(seen.shape, np.uint16)
+    for top in range(0, slant.rows, STRIP):
+        strip = seen[:, top : top + STRIP]
+        dn[:, top : top + STRIP] = sensors.amplitude(rng, strip) * (strip.min(0) > empty)
+    for key, band in zip(("vv", "vh"), dn, strict=True):
+        scene.write(key, key, band[None], **place)
+    return scene.item
 
 
 @dataclass(frozen=True, kw_only=True)

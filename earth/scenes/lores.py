@@ -1,0 +1,110 @@
+"""Sentinel-2-like scenes of an area, from the ground at 10 m."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pystac
+from jaxtyping import Float32, UInt8
+
+from earth import sensors
+from earth.landscape.fields import Grid, Lay, Rng, noise_pyramid, sample
+from earth.scenes.area import LORES_M, UtmArea, corners_of
+from earth.scenes.files import Scene
+from salib.config import S2_BANDS
+
+VEGETATION, NOT_VEGETATED, WATER, CLOUD_MEDIUM, CLOUD_HIGH = 4, 5, 6, 8, 9
+STRIP = 300
+_DN_PER_LEVEL = 2000 / 255
+"""Level 255 of the true-colour stretch is reflectance 0.2, which a product states x 10,000."""
+_OFFSET_DN, _BASELINE = 1000, "05.09"
+"""Since baseline 04.00 a product adds the offset, which readers must take away."""
+_FINE, _COARSE = ("B02", "B03", "B04", "B08"), ("B01", "B09")
+_STEPS = {band: 1 if band in _FINE else 6 if band in _COARSE else 2 for band in S2_BANDS}
+"""Pixels of 10 m along a pixel of each band."""
+
+
+def write_lores(
+    part: Path, area: UtmArea, seed: int, ground: np.ndarray, number: int, spectral: bool
+) -> pystac.Item:
+    """Write one lores scene: west part (ends at the swath's edge), east part, or a cloudy whole.
+
+    Args:
+        spectral: write Sentinel-2's twelve bands too.
+    """
+    first, last = ((0.0, 0.62), (0.38, 1.0), (0.0, 1.0))[number]
+    first, last = (6 * round(share * ground.shape[2] / 6) for share in (first, last))
+    images = _observed(seed, ground[:, :, first:last], number, spectral)
+    west, width, height = area.west_m + first * LORES_M, (last - first) * LORES_M, area.height_m
+    corners = corners_of(west, area.north_m, width, height)
+    if number == 0:
+        corners[1:3, 0] = west + np.array([0.85, 0.97]) * width
+        for image in images.values():
+            image[:, _beyond(*image.shape[1:])] = 0
+    classes = images["scl"]
+    cloudy = float(100 * np.isin(classes, (CLOUD_MEDIUM, CLOUD_HIGH)).sum() / (classes > 0).sum())
+    when = datetime(2023, 6, (12, 14, 19)[number], 17, 24, 31, tzinfo=UTC)
+    name = f"S2P_{area.epsg % 100}PRC_{when:%Y%m%d}_{number}_L2A"
+    properties = {"constellation": "sentinel-2", "gsd": 10, "eo:cloud_cover": round(cloudy, 4)}
+    properties |= {"s2:processing_baseline": _BASELINE} if spectral else {}
+    scene = Scene(part, area, "sentinel-2-l2a", name, when, corners, properties)
+    files = {"visual": "TCI", "scl": "SCL"}
+    for key, image in images.items():
+        gsd_m = round(width / image.shape[2])
+        how = {"overviews": "MODE"} if key == "scl" else {}
+        how |= area.on_map(west, area.north_m, gsd_m)
+        scene.write(key, files.get(key, key), image, fields={"gsd": gsd_m}, **how)
+    return scene.item
+
+
+def _observed(seed: int, ground: np.ndarray, number: int, spectral: bool) -> dict[str, np.ndarray]:
+    """True colour, scene classification and, if asked for, bands of one scene by asset."""
+    rng = np.random.default_rng([seed, 23, number])
+    weather, sigma = sensors.Weather.draw(rng, strength=0.5), float(rng.uniform(0.4, 1.0))
+    lay, amount = Lay.draw(rng, 40.0 + 10 * number), (-2.4, -2.2, 0.3)[number]
+    _, rows, cols = ground.shape
+    strips = []
+    for top in range(0, rows, STRIP):
+        strip = ground[:4, top : top + STRIP].astype(np.float32)
+        grid = Grid(x_m=0.0, y_m=top * LORES_M, gsd_m=LORES_M, rows=strip.shape[1], cols=cols)
+        field = sample(noise_pyramid(1.6), grid, lay)
+        cover = np.clip((field + np.float32(amount)) / np.float32(0.8), 0, 1)
+        rgb = weather.apply(strip[:3])
+        bands = _bands(rgb, strip[3:], cover) if spectral else {}
+        seen = sensors.grained(rng, sensors.clouded(rgb, cover), sigma)
+        strips.append({"visual": sensors.rounded(seen), "scl": _classes(strip[3], cover), **bands})
+    return {key: np.concatenate([strip[key] for strip in strips], axis=1) for key in strips[0]}
+
+
+def _bands(rgb: np.ndarray, ndvi: np.ndarray, cover: np.ndarray) -> dict[str, np.ndarray]:
+    """DN of the twelve bands, each at its own resolution, under clouds of some opacity."""
+    infrared = sensors.near_infrared(np.concatenate([rgb, ndvi]))
+    colours = sensors.clouded(np.concatenate([rgb, infrared[None]]), cover)
+    seen = sensors.mixed(colours, [name[1:] for name in S2_BANDS])
+    small = [
+        sensors.average(values[None], values.shape[1] // step)
+        for values, step in zip(seen, _STEPS.values(), strict=True)
+    ]
+    levels, offset = np.float32(_DN_PER_LEVEL), _OFFSET_DN
+    dn = [sensors.rounded(values * levels + offset, "uint16") for values in small]
+    return dict(zip(S2_BANDS, dn, strict=True))
+
+
+def _classes(
+    ndvi: Float32[np.ndarray, "rows cols"], cover: Float32[np.ndarray, "rows cols"]
+) -> UInt8[np.ndarray, "1 halfrows halfcols"]:
+    """Scene classification at 20 m from NDVI and cloud opacity."""
+    small, veil = sensors.average(np.stack([ndvi, cover]), ndvi.shape[1] // 2)
+    classes = np.full(small.shape, NOT_VEGETATED, np.uint8)
+    classes[small > 0.4] = VEGETATION
+    classes[small < 0] = WATER
+    classes[veil > 0.15] = CLOUD_MEDIUM
+    classes[veil > 0.6] = CLOUD_HIGH
+    return classes[None]
+
+
+def _beyond(rows: int, cols: int) -> np.ndarray:
+    """Pixels east of the slanted edge of the swath: 0.97 of the width at the top, 0.85 below."""
+    share = (np.arange(cols) + 0.5)[None] / cols
+    down = (np.arange(rows) + 0.5)[:, None] / rows
+    return share > 0.97 - 0.12 * down
