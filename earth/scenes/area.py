@@ -1,7 +1,7 @@
-"""The square block of map tiles that scenes must cover, in UTM, and its footprints."""
+"""The square block of map tiles that scenes must cover, in UTM."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,8 @@ from jaxtyping import Float
 from pyproj import Transformer
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
+
+from earth.landscape.fields import Grid
 
 _FALSE_NORTH_M = 10_000_000.0
 _EDGE_M = 300.0
@@ -24,35 +26,41 @@ class UtmArea:
     north_m: float
     width_m: float
     height_m: float
-    bbox: tuple[float, float, float, float]
+
+    def part(self, left_m: float, top_m: float, width_m: float, height_m: float) -> "UtmArea":
+        """A rectangle given by its distance from the north-west corner."""
+        west_m, north_m = self.west_m + left_m, self.north_m - top_m
+        return replace(self, west_m=west_m, north_m=north_m, width_m=width_m, height_m=height_m)
+
+    def grid(self, gsd_m: float) -> Grid:
+        """Pixels of the area, in the world's plane."""
+        rows, cols = round(self.height_m / gsd_m), round(self.width_m / gsd_m)
+        y_m = _FALSE_NORTH_M - self.north_m
+        return Grid(x_m=self.west_m, y_m=y_m, gsd_m=gsd_m, rows=rows, cols=cols)
+
+    def georeference(self, gsd_m: float) -> dict[str, Any]:
+        """Map grid and place of an image of the area, as rasterio names them."""
+        transform = from_origin(self.west_m, self.north_m, gsd_m, gsd_m)
+        return {"crs": CRS.from_epsg(self.epsg), "transform": transform}
 
     @property
-    def plane(self) -> tuple[float, float]:
-        """North-west corner in the world's plane."""
-        return self.west_m, _FALSE_NORTH_M - self.north_m
+    def corners(self) -> Float[np.ndarray, "4 2"]:
+        """Corners in UTM, from the south-west one on."""
+        east_m, south_m = self.west_m + self.width_m, self.north_m - self.height_m
+        lower = [[self.west_m, south_m], [east_m, south_m]]
+        return np.array([*lower, [east_m, self.north_m], [self.west_m, self.north_m]])
 
     def lonlat(self, east_north: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
         """Longitude and latitude of places in UTM."""
         back = Transformer.from_crs(self.epsg, 4326, always_xy=True)
-        return np.stack(back.transform(east_north[:, 0], east_north[:, 1]), -1)
+        return np.stack(back.transform(*east_north.T), -1)
 
     def ring(self, corners: Float[np.ndarray, "n 2"]) -> list[list[float]]:
         """Closed ring in longitude and latitude, each side in four pieces."""
         quarters = np.arange(4)[:, None] / 4
         sides = corners[:, None] + (np.roll(corners, -1, 0) - corners)[:, None] * quarters
         ring = self.lonlat(np.concatenate([sides.reshape(-1, 2), corners[:1]]))
-        return [[round(float(lon), 7), round(float(lat), 7)] for lon, lat in ring]
-
-    def on_map(self, west_m: float, north_m: float, gsd_m: float) -> dict[str, Any]:
-        """Georeference of an image by its north-west corner."""
-        transform = from_origin(west_m, north_m, gsd_m, gsd_m)
-        return {"crs": CRS.from_epsg(self.epsg), "transform": transform}
-
-
-def corners_of(west_m: float, north_m: float, width_m: float, height_m: float) -> np.ndarray:
-    """Corners in UTM of a rectangle, from the south-west one on."""
-    east_m, south_m = west_m + width_m, north_m - height_m
-    return np.array([[west_m, south_m], [east_m, south_m], [east_m, north_m], [west_m, north_m]])
+        return ring.round(7).tolist()
 
 
 def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:
@@ -81,14 +89,7 @@ def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:
     left, low, right, high = there.transform_bounds(west, south, east, north, densify_pts=41)
     left, low = (math.floor((value - _EDGE_M) / SNAP_M) * SNAP_M for value in (left, low))
     right, high = (math.ceil((value + _EDGE_M) / SNAP_M) * SNAP_M for value in (right, high))
-    return UtmArea(
-        epsg=epsg,
-        west_m=left,
-        north_m=high,
-        width_m=right - left,
-        height_m=high - low,
-        bbox=(west, south, east, north),
-    )
+    return UtmArea(epsg=epsg, west_m=left, north_m=high, width_m=right - left, height_m=high - low)
 
 
 def _latitude(share: float) -> float:

@@ -26,40 +26,35 @@ COLLECTION_TITLES = {
 JPEG = {"compress": "JPEG", "quality": 90}
 _LOSSLESS = {"compress": "DEFLATE", "level": 1, "predictor": "YES"}
 _BLOCK_PX = 512
+_TILED = {"driver": "GTiff", "tiled": True, "interleave": "band"}
+_TILED |= {"blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX}
 _COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 
 
 class Scene:
-    """A STAC item, and the folder of its files below the catalogue.
-
-    Args:
-        root: folder of the catalogue.
-        area: that the scenes cover.
-        corners: of the scene in UTM.
-        properties: of the item.
-    """
+    """A STAC item with its corners in UTM, and the folder of its files below the catalogue."""
 
     def __init__(
         self,
         root: Path,
         area: UtmArea,
-        collection: str,
-        name: str,
+        name: tuple[str, str],
         when: datetime,
-        corners: np.ndarray,
         properties: dict[str, Any],
+        corners: np.ndarray | None = None,
     ) -> None:
-        ring = area.ring(corners)
-        lon, lat = zip(*ring, strict=True)
+        """`name` is of collection and item; without `corners` the scene is the whole area."""
+        ring = area.ring(area.corners if corners is None else corners)
+        (west, south), (east, north) = np.min(ring, 0).tolist(), np.max(ring, 0).tolist()
         self.item = pystac.Item(
-            id=name,
-            collection=collection,
+            id=name[1],
+            collection=name[0],
             geometry={"type": "Polygon", "coordinates": [ring]},
-            bbox=[min(lon), min(lat), max(lon), max(lat)],
+            bbox=[west, south, east, north],
             datetime=when,
             properties={"platform": "procedural", **properties},
         )
-        self.folder = root / collection / name
+        self.folder = root.joinpath(*name)
         self.folder.mkdir(parents=True)
 
     @contextmanager
@@ -82,21 +77,17 @@ class Scene:
             options: creation options of the COG.
             fields: of the asset.
             profile: of the image, as rasterio names it: count, height, width, dtype, nodata, and
-                where it lies (`UtmArea.on_map`, or control points).
+                where it lies.
         """
-        tiling = {"tiled": True, "blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX}
         plain, path = self.folder / f"{name}.plain.tif", self.folder / f"{name}.tif"
         with rasterio.Env(GDAL_CACHEMAX=64):
-            with rasterio.open(
-                plain, "w", driver="GTiff", interleave="band", **tiling, **profile
-            ) as file:
+            with rasterio.open(plain, "w", **_TILED, **profile) as file:
                 yield file
             how = {"blocksize": _BLOCK_PX, "overview_resampling": overviews, **options}
             rasterio.shutil.copy(str(plain), str(path), driver="COG", **how)
         plain.unlink()
-        extra = fields or {}
-        asset = pystac.Asset(f"./{path.name}", media_type=_COG, roles=["data"], extra_fields=extra)
-        self.item.add_asset(key, asset)
+        what = {"media_type": _COG, "roles": ["data"], "extra_fields": fields or {}}
+        self.item.add_asset(key, pystac.Asset(f"./{path.name}", **what))
 
     def write(
         self, key: str, name: str, image: UInt[np.ndarray, "bands rows cols"], **how: Any

@@ -8,8 +8,8 @@ import pystac
 from jaxtyping import Float32, UInt8
 
 from earth import sensors
-from earth.landscape.fields import Grid, Lay, Rng, noise_pyramid, sample
-from earth.scenes.area import LORES_M, UtmArea, corners_of
+from earth.landscape.fields import Grid, Lay, noise_pyramid, sample
+from earth.scenes.area import LORES_M, UtmArea
 from earth.scenes.files import Scene
 from salib.config import S2_BANDS
 
@@ -35,10 +35,10 @@ def write_lores(
     first, last = ((0.0, 0.62), (0.38, 1.0), (0.0, 1.0))[number]
     first, last = (6 * round(share * ground.shape[2] / 6) for share in (first, last))
     images = _observed(seed, ground[:, :, first:last], number, spectral)
-    west, width, height = area.west_m + first * LORES_M, (last - first) * LORES_M, area.height_m
-    corners = corners_of(west, area.north_m, width, height)
+    scene_area = area.part(first * LORES_M, 0.0, (last - first) * LORES_M, area.height_m)
+    corners = scene_area.corners
     if number == 0:
-        corners[1:3, 0] = west + np.array([0.85, 0.97]) * width
+        corners[1:3, 0] = area.west_m + np.array([0.85, 0.97]) * scene_area.width_m
         for image in images.values():
             image[:, _beyond(*image.shape[1:])] = 0
     classes = images["scl"]
@@ -47,13 +47,13 @@ def write_lores(
     name = f"S2P_{area.epsg % 100}PRC_{when:%Y%m%d}_{number}_L2A"
     properties = {"constellation": "sentinel-2", "gsd": 10, "eo:cloud_cover": round(cloudy, 4)}
     properties |= {"s2:processing_baseline": _BASELINE} if spectral else {}
-    scene = Scene(part, area, "sentinel-2-l2a", name, when, corners, properties)
+    scene = Scene(part, scene_area, ("sentinel-2-l2a", name), when, properties, corners)
     files = {"visual": "TCI", "scl": "SCL"}
     for key, image in images.items():
-        gsd_m = round(width / image.shape[2])
+        gsd_m = round(scene_area.width_m / image.shape[2])
         how = {"overviews": "MODE"} if key == "scl" else {}
-        how |= area.on_map(west, area.north_m, gsd_m)
-        scene.write(key, files.get(key, key), image, fields={"gsd": gsd_m}, **how)
+        how |= {"fields": {"gsd": gsd_m}, **scene_area.georeference(gsd_m)}
+        scene.write(key, files.get(key, key), image, **how)
     return scene.item
 
 
@@ -81,13 +81,11 @@ def _bands(rgb: np.ndarray, ndvi: np.ndarray, cover: np.ndarray) -> dict[str, np
     infrared = sensors.near_infrared(np.concatenate([rgb, ndvi]))
     colours = sensors.clouded(np.concatenate([rgb, infrared[None]]), cover)
     seen = sensors.mixed(colours, [name[1:] for name in S2_BANDS])
-    small = [
-        sensors.average(values[None], values.shape[1] // step)
-        for values, step in zip(seen, _STEPS.values(), strict=True)
-    ]
-    levels, offset = np.float32(_DN_PER_LEVEL), _OFFSET_DN
-    dn = [sensors.rounded(values * levels + offset, "uint16") for values in small]
-    return dict(zip(S2_BANDS, dn, strict=True))
+    out = {}
+    for band, values in zip(S2_BANDS, seen, strict=True):
+        small = sensors.average(values[None], values.shape[1] // _STEPS[band])
+        out[band] = sensors.rounded(small * np.float32(_DN_PER_LEVEL) + _OFFSET_DN, "uint16")
+    return out
 
 
 def _classes(

@@ -16,7 +16,6 @@ from earth.scenes.files import Scene
 from earth.scenes.lores import STRIP
 
 TURN = np.deg2rad(-10.4)
-SPACING_M = 10.0
 _STRETCH = 2e-6
 _LATTICE = 11
 
@@ -28,18 +27,15 @@ def write_radar(
     slant = two_scenes(area)[number]
     when = datetime(2023, 6, 13, 0, 31, 7 + 25 * number, tzinfo=UTC)
     name = f"S1P_IW_GRDH_1SDV_{when:%Y%m%dT%H%M%S}_procedural"
-    properties = {
-        "constellation": "sentinel-1",
-        "sar:instrument_mode": "IW",
-        "sar:polarizations": ["VV", "VH"],
-        "sar:pixel_spacing_range": SPACING_M,
-    }
-    scene = Scene(part, area, "sentinel-1-grd", name, when, slant.footprint(), properties)
+    properties = {"constellation": "sentinel-1", "sar:instrument_mode": "IW"}
+    properties |= {"sar:polarizations": ["VV", "VH"], "sar:pixel_spacing_range": LORES_M}
+    corners = slant.footprint()
+    scene = Scene(part, area, ("sentinel-1-grd", name), when, properties, corners)
     place = {"crs": "EPSG:4326", "gcps": slant.points()}
     rng = np.random.default_rng([seed, 19, number])
     power = sensors.backscatter(ground.astype(np.float32))
     empty = 0.5 * power.min()
-    seen = slant.sampled(power, LORES_M)
+    seen = slant.sampled(power)
     dn = np.zeros(seen.shape, np.uint16)
     for top in range(0, slant.rows, STRIP):
         strip = seen[:, top : top + STRIP]
@@ -61,8 +57,8 @@ class Slant:
 
     def utm(self, col: np.ndarray, row: np.ndarray) -> Float[np.ndarray, "*shape 2"]:
         """Easting and northing of places in the image; (0, 0) is the outer corner of a pixel."""
-        away = self.range_m + SPACING_M * (col + _STRETCH * col**2)
-        ahead = self.azimuth_m + SPACING_M * row
+        away = self.range_m + LORES_M * (col + _STRETCH * col**2)
+        ahead = self.azimuth_m + LORES_M * row
         cos, sin = np.cos(TURN), np.sin(TURN)
         east = self.area.west_m + cos * away - sin * ahead
         north = self.area.north_m + sin * away + cos * ahead
@@ -74,12 +70,12 @@ class Slant:
         rows, cols = (grid.ravel() for grid in np.meshgrid(*sides, indexing="ij"))
         place = self.area.lonlat(self.utm(cols, rows))
         return [
-            GroundControlPoint(row=row, col=col, x=lon, y=lat, z=0.0, id=str(number + 1))
-            for number, (row, col, (lon, lat)) in enumerate(zip(rows, cols, place, strict=True))
+            GroundControlPoint(row=row, col=col, x=lon, y=lat, z=0.0)
+            for row, col, (lon, lat) in zip(rows, cols, place, strict=True)
         ]
 
     def sampled(
-        self, bands: Float32[np.ndarray, "bands height width"], gsd_m: float
+        self, bands: Float32[np.ndarray, "bands height width"]
     ) -> Float32[np.ndarray, "bands rows cols"]:
         """Bands of the area's map grid at the pixels of the scene, 0 outside the area."""
         cols = np.arange(self.cols)[None] + 0.5
@@ -87,8 +83,8 @@ class Slant:
         for top in range(0, self.rows, 512):
             rows = np.arange(top, min(top + 512, self.rows))[:, None] + 0.5
             place = self.utm(*np.broadcast_arrays(cols, rows))
-            x = ((place[..., 0] - self.area.west_m) / gsd_m - 0.5).astype(np.float32)
-            y = ((self.area.north_m - place[..., 1]) / gsd_m - 0.5).astype(np.float32)
+            x = ((place[..., 0] - self.area.west_m) / LORES_M - 0.5).astype(np.float32)
+            y = ((self.area.north_m - place[..., 1]) / LORES_M - 0.5).astype(np.float32)
             for band, target in zip(bands, out, strict=True):
                 target[top : top + 512] = cv2.remap(band, x, y, cv2.INTER_LINEAR)
         return out
@@ -97,9 +93,9 @@ class Slant:
         """Corners in UTM of the part of the scene inside the area."""
         corner = np.array([self.area.west_m, self.area.north_m])
         image = self.utm(self.cols * np.array([0, 1, 1, 0]), self.rows * np.array([0, 0, 1, 1]))
-        east, south = self.area.width_m, -self.area.height_m
-        frame = np.array([[0, 0], [east, 0], [east, south], [0, south]], np.float32)
-        _, common = cv2.intersectConvexConvex((image - corner).astype(np.float32), frame)
+        frame = self.area.corners[::-1]
+        both = ((corners - corner).astype(np.float32) for corners in (image, frame))
+        _, common = cv2.intersectConvexConvex(*both)
         return common[:, 0].astype(np.float64) + corner
 
 
@@ -116,8 +112,8 @@ def two_scenes(area: UtmArea) -> list[Slant]:
             area=area,
             range_m=float(near),
             azimuth_m=float(low),
-            rows=int(np.ceil((high - low) / SPACING_M)),
-            cols=int(np.ceil((away.max() + 200 - near) / SPACING_M)),
+            rows=int(np.ceil((high - low) / LORES_M)),
+            cols=int(np.ceil((away.max() + 200 - near) / LORES_M)),
         )
         for low, high in spans
     ]

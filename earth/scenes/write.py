@@ -58,14 +58,14 @@ def write_scenes(
         )
     check_replaceable(out, "catalog.json", *COLLECTION_TITLES, MADE_FROM)
     area = area_of_tiles(lon, lat, zoom, tiles)
-    rows, cols = round(area.height_m / LORES_M), round(area.width_m / LORES_M)
-    ground, items = np.zeros((6, rows, cols), np.float16), []
+    whole = area.grid(LORES_M)
+    ground, items = np.zeros((6, whole.rows, whole.cols), np.float16), []
     with atomic_dir(out) as part:
-        parts, job = quads(area), partial(write_quad, part, area, seed, hires_native_gsd_m)
-        found = results(job, parts, processes, "hires scenes")
-        for quad, (item, seen) in zip(parts, found, strict=True):
+        parts, job = quads(area), partial(write_quad, part, seed, hires_native_gsd_m)
+        found = results(job, list(parts.items()), processes, "hires scenes")
+        for quad, (item, seen) in zip(parts.values(), found, strict=True):
             items.append(item)
-            paste(ground, seen, quad.top_m, quad.left_m)
+            paste(ground, seen, area.north_m - quad.north_m, quad.west_m - area.west_m)
         jobs = [partial(write_radar, part, area, seed, ground, n) for n in range(2)]
         jobs += [partial(write_lores, part, area, seed, ground, n, spectral) for n in range(3)]
         items += [job() for job in tqdm(jobs, "radar and lores scenes", disable=None)]
