@@ -1,7 +1,6 @@
 """What tasks paint around a middle: a roof, what replaced a forest, a local climate zone."""
 
 from collections.abc import Callable
-from functools import partial
 
 import numpy as np
 
@@ -9,6 +8,8 @@ from earth.landscape import built, land
 from earth.landscape.fields import Coverage
 from earth.landscape.ground import Brush, Paint, fold, material, mix, shade, smooth
 
+ROOFS = ("no solar pv", "solar pv")
+Axes = tuple[Coverage, Coverage]
 Half = tuple[float, float]
 
 
@@ -32,7 +33,7 @@ def roof(brush: Brush, label: int) -> Paint:
     shade(top, (lit * (1 + fine)).astype(np.float32))
     mix(paint, top, brush.box(along, across, half))
     on_roof = _panels if label else _skylights
-    on_roof(paint, brush, along, across, half)
+    on_roof(paint, brush, (along, across), half)
     amount, lit = rng.uniform(1.6, 3.0), brush.leaves(1, 0.12)
     stand = smooth(brush.noise(1.6, 1.2), amount, 0.2)
     tree = brush.flat("forest")
@@ -41,9 +42,9 @@ def roof(brush: Brush, label: int) -> Paint:
     return paint
 
 
-def _panels(paint: Paint, brush: Brush, along: Coverage, across: Coverage, half: Half) -> None:
+def _panels(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
     """Rows of modules with pale frames on one slope."""
-    rng = brush.rng
+    rng, (along, across) = brush.rng, axes
     wide, high = rng.uniform(0.9, 1.1), rng.uniform(1.4, 1.8)
     rows = max(1, int((half[1] - 0.6) // high))
     rows = int(rng.integers(max(1, rows // 2), rows + 1))
@@ -57,9 +58,9 @@ def _panels(paint: Paint, brush: Brush, along: Coverage, across: Coverage, half:
     mix(paint, modules, brush.box(x, y, (cols * wide / 2, rows * high / 2)))
 
 
-def _skylights(paint: Paint, brush: Brush, along: Coverage, across: Coverage, half: Half) -> None:
+def _skylights(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
     """Windows and vents, and sometimes one dark patch as large as an array."""
-    rng = brush.rng
+    rng, (along, across) = brush.rng, axes
     for _ in range(int(rng.integers(0, 5))):
         u, v = rng.uniform(-0.8, 0.8, 2) * np.array(half)
         light = brush.box(along - np.float32(u), across - np.float32(v), (0.4, 0.6))
@@ -87,9 +88,7 @@ def loss_site(brush: Brush, label: int) -> Paint:
     return paint
 
 
-def _plantation(
-    brush: Brush, name: str, block_m: float, row_m: float, *, regular: bool = True
-) -> Paint:
+def _planted(brush: Brush, name: str, block_m: float, row_m: float, regular: bool = True) -> Paint:
     table = brush.palette(name, name, "forest", gain=0.07, hue=0.015, unity=0.4)
     kind = int(brush.rng.choice([0, 4])) if regular > brush.rng.random() else 1
     paint, ids, edge = brush.mosaic(kind, block_m / 45, table)
@@ -139,17 +138,13 @@ def _regrowth(brush: Brush) -> Paint:
 
 
 _AFTER: dict[str, Callable[[Brush], Paint]] = {
-    "Oil palm plantation": partial(_plantation, name="crop", block_m=700.0, row_m=90.0),
-    "Timber plantation": partial(_plantation, name="dark_crop", block_m=420.0, row_m=50.0),
-    "Other large-scale plantations": partial(
-        _plantation, name="young_crop", block_m=1100.0, row_m=140.0
-    ),
+    "Oil palm plantation": lambda brush: _planted(brush, "crop", 700.0, 90.0),
+    "Timber plantation": lambda brush: _planted(brush, "dark_crop", 420.0, 50.0),
+    "Other large-scale plantations": lambda brush: _planted(brush, "young_crop", 1100.0, 140.0),
     "Grassland shrubland": land.shrub,
     "Small-scale agriculture": _small_farms,
     "Small-scale mixed plantation": _mixed,
-    "Small-scale oil palm plantation": partial(
-        _plantation, name="crop", block_m=220.0, row_m=60.0, regular=False
-    ),
+    "Small-scale oil palm plantation": lambda brush: _planted(brush, "crop", 220.0, 60.0, False),
     "Mining": land.bare,
     "Fish pond": _ponds,
     "Logging": _logging,
@@ -160,41 +155,19 @@ DRIVERS = tuple(_AFTER)
 
 
 def zone(brush: Brush, label: int) -> Paint:
-    """A local climate zone: one of ten built ones, or of seven of open ground."""
-    name = ZONES[label]
-    return _OPEN[name](brush) if name in _OPEN else _settled(brush, *_SETTLED[name])
-
-
-def _settled(
-    brush: Brush,
-    ground: str,
-    cell_m: float,
-    fill: float,
-    height_m: float,
-    green: float,
-    roofs: tuple[str, ...],
-) -> Paint:
-    """Buildings every `cell_m` on a share of the cells, and streets where they stand close."""
-    rng, paint = brush.rng, brush.flat(ground)
+    """A local climate zone: one of ten with buildings, or of seven of open ground."""
+    name, rng = ZONES[label], brush.rng
+    if name in _OPEN:
+        return _OPEN[name](brush)
+    ground, side_m, fill, height_m, green, roofs = _SETTLED[name]
+    paint = brush.flat(ground)
     trees = smooth(brush.noise(1.0, 4.0), 1.2 - green, 0.5)
     mix(paint, brush.tinted("forest"), trees)
     angle = rng.uniform(0, np.pi)
-    cell = cell_m * rng.uniform(0.9, 1.1), cell_m * rng.uniform(0.8, 1.3)
-    height_m = height_m * rng.uniform(0.8, 1.2)
+    cell = side_m * rng.uniform(0.9, 1.1), side_m * rng.uniform(0.8, 1.3)
+    how = {"fill": fill, "height_m": height_m * rng.uniform(0.8, 1.2), "roofs": roofs}
     keep = built.streets(paint, brush, angle, cell, (3, 2)) if fill > 0.5 else None
-    built.buildings(paint, brush, angle, cell, fill=fill, height_m=height_m, roofs=roofs, keep=keep)
-    return paint
-
-
-def _plain(brush: Brush, *names: str) -> Paint:
-    paint = brush.flat(*names)
-    shade(paint, 1 + 0.06 * brush.noise(1.3, 5.0))
-    return paint
-
-
-def _scattered(brush: Brush) -> Paint:
-    paint = _plain(brush, "grass", "meadow", "dry_grass")
-    mix(paint, brush.tinted("forest"), smooth(brush.noise(0.6, 3.0), 0.6, 0.4))
+    built.buildings(paint, brush, angle, cell, **how, keep=keep)
     return paint
 
 
@@ -214,11 +187,11 @@ _SETTLED = {
 }
 _OPEN: dict[str, Callable[[Brush], Paint]] = {
     "Dense trees": land.forest,
-    "Scattered trees": _scattered,
+    "Scattered trees": land.orchard,
     "Bush, scrub": land.shrub,
-    "Low plants": lambda brush: _plain(brush, "grass", "meadow", "crop"),
-    "Bare rock or paved": lambda brush: _plain(brush, "rock", "asphalt", "concrete"),
-    "Bare soil or sand": lambda brush: _plain(brush, "sand", "tan_soil", "red_soil"),
+    "Low plants": land.pasture,
+    "Bare rock or paved": land.bare,
+    "Bare soil or sand": land.arable,
     "Water": land.water,
 }
 ZONES = (*_SETTLED, *_OPEN)

@@ -4,8 +4,8 @@ Table 2's four and m-so2sat give an image one class, m-bigearthnet several, and 
 per pixel.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import date
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from earth.landscape.fields import Grid, Rng
 from earth.landscape.ground import Brush, Paint
 from earth.landscape.themes import THEMES, paint, theme_numbers
 from earth.tasks import bands, objects
+from earth.tasks.bands import BandLayout
 from earth.triples import places
 
 Truth = int | Int64[np.ndarray, "*shape"]
@@ -33,7 +34,7 @@ class Chip(NamedTuple):
     label: Truth
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PaintedTask:
     """A procedural task in GEO-Bench's format.
 
@@ -49,7 +50,8 @@ class PaintedTask:
     name: str
     label: Classification | MultiLabelClassification | SegmentationClasses
     side_px: int
-    bands: bands.BandLayout
+    bands: BandLayout
+    _: KW_ONLY
     gsd_m: float = 10.0
     finer: int = 1
     strength: float = 1.0
@@ -101,18 +103,30 @@ class PaintedTask:
 
 
 _EUROSAT = {
-    "Industrial Buildings": "industrial",
-    "Residential Buildings": "residential",
-    "Annual Crop": "arable",
-    "Permanent Crop": "orchard",
-    "River": "river",
-    "Sea and Lake": "water",
-    "Herbaceous Vegetation": "shrub",
-    "Highway": "motorway",
-    "Pasture": "pasture",
-    "Forest": "forest",
+    "Industrial Buildings": ("industrial",),
+    "Residential Buildings": ("residential",),
+    "Annual Crop": ("arable",),
+    "Permanent Crop": ("orchard",),
+    "River": ("river",),
+    "Sea and Lake": ("water",),
+    "Herbaceous Vegetation": ("shrub",),
+    "Highway": ("motorway",),
+    "Pasture": ("pasture",),
+    "Forest": ("forest",),
 }
-_WITHOUT_KILNS = ("arable", "arable", "bare", "orchard", "village", "pasture", "shrub", "forest")
+_KILN = {
+    "not brick kiln": (
+        "arable",
+        "arable",
+        "bare",
+        "orchard",
+        "village",
+        "pasture",
+        "shrub",
+        "forest",
+    ),
+    "brick kiln": ("kiln_field",),
+}
 # Classes of CORINE, 43 in BigEarthNet's order, as which the themes are seen.
 _CORINE = {
     "arable": 11,  # Non-irrigated arable land
@@ -135,7 +149,7 @@ _CASHEW |= {"village": 4, "industrial": 4, "arable": 5, "water": 5}
 _CASHEW |= {"bare": 6, "solar_farm": 6, "kiln_field": 6}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _OfObjects(PaintedTask):
     """A window around the origin with one object in its middle, which is the class."""
 
@@ -145,19 +159,20 @@ class _OfObjects(PaintedTask):
         return self.painter(Brush(self.window, rng), stratum), stratum
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _OfThemes(PaintedTask):
     """A window of the world that shows one of the class's themes; few others show lines too."""
 
-    themes: Sequence[tuple[str, ...]]
+    finer: int = field(default=2, kw_only=True)
+    themes: dict[str, tuple[str, ...]]
 
     def draw(self, seed: int, rng: Rng, stratum: int, number: int) -> tuple[Paint, Truth]:
-        theme = rng.choice(self.themes[stratum])
+        theme = rng.choice(list(self.themes.values())[stratum])
         lines = theme in ("river", "motorway") or rng.random() < 0.15
         return paint(seed, self.window_of(seed, theme, number), lines=lines), stratum
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class _OfRegions(PaintedTask):
     """A window of the world without lines: the class of each pixel, or which classes it has."""
 
@@ -176,63 +191,32 @@ class _OfRegions(PaintedTask):
         return paint(seed, grid, lines=False), truth
 
 
+def _one_of(*names: str) -> Classification:
+    return Classification(len(names), list(names))
+
+
 _TASKS = (
+    _OfObjects("m-pv4ger", _one_of(*objects.ROOFS), 320, bands.AERIAL, objects.roof, gsd_m=0.1),
     _OfObjects(
-        name="m-pv4ger",
-        label=Classification(2, ["no solar pv", "solar pv"]),
-        side_px=320,
-        gsd_m=0.1,
-        bands=bands.AERIAL,
-        painter=objects.roof,
-    ),
-    _OfObjects(
-        name="m-forestnet",
-        label=Classification(len(objects.DRIVERS), list(objects.DRIVERS)),
-        side_px=332,
+        "m-forestnet",
+        _one_of(*objects.DRIVERS),
+        332,
+        bands.LANDSAT,
+        objects.loss_site,
         gsd_m=15.0,
-        bands=bands.LANDSAT,
-        painter=objects.loss_site,
         strength=1.2,
         when=date(2015, 7, 1),
     ),
-    _OfThemes(
-        name="m-eurosat",
-        label=Classification(len(_EUROSAT), list(_EUROSAT)),
-        side_px=64,
-        finer=2,
-        bands=bands.EUROSAT,
-        themes=[(theme,) for theme in _EUROSAT.values()],
-        strength=1.2,
-    ),
-    _OfThemes(
-        name="m-brick-kiln",
-        label=Classification(2, ["not brick kiln", "brick kiln"]),
-        side_px=64,
-        finer=2,
-        bands=bands.SURFACE_13,
-        themes=(_WITHOUT_KILNS, ("kiln_field",)),
-    ),
-    _OfObjects(
-        name="m-so2sat",
-        label=Classification(len(objects.ZONES), list(objects.ZONES)),
-        side_px=32,
-        finer=2,
-        bands=bands.SO2SAT,
-        painter=objects.zone,
-    ),
+    _OfThemes("m-eurosat", _one_of(*_EUROSAT), 64, bands.EUROSAT, _EUROSAT, strength=1.2),
+    _OfThemes("m-brick-kiln", _one_of(*_KILN), 64, bands.SURFACE_13, _KILN),
+    _OfObjects("m-so2sat", _one_of(*objects.ZONES), 32, bands.SO2SAT, objects.zone, finer=2),
+    _OfRegions("m-bigearthnet", MultiLabelClassification(43), 120, bands.SURFACE_12, _CORINE),
     _OfRegions(
-        name="m-bigearthnet",
-        label=MultiLabelClassification(43),
-        side_px=120,
-        bands=bands.SURFACE_12,
-        class_of=_CORINE,
-    ),
-    _OfRegions(
-        name="m-cashew-plant",
-        label=SegmentationClasses("label", 0.5, 7),
-        side_px=256,
-        bands=bands.SURFACE_AND_CLOUDS,
-        class_of=_CASHEW,
+        "m-cashew-plant",
+        SegmentationClasses("label", 0.5, 7),
+        256,
+        bands.SURFACE_AND_CLOUDS,
+        _CASHEW,
         when=date(2019, 11, 15),
     ),
 )
