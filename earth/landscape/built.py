@@ -56,11 +56,11 @@ def buildings(
         sizes: least and largest side of a building, as a share of its cell's.
         keep: removes buildings where it is 0.
     """
-    rng, side = brush.rng, 0.5 * np.array(cell)[:, None]
-    half = side * rng.uniform(*sizes, (2, 4096))
-    off = (rng.uniform(-0.8, 0.8, (2, 4096)) * (side - half)).astype(np.float32)
+    side = 0.5 * np.array(cell)[:, None]
+    half = side * brush.uniform(*sizes, (2, 4096))
+    off = (brush.uniform(-0.8, 0.8, (2, 4096)) * (side - half)).astype(np.float32)
     half = half.astype(np.float32)
-    half[0, rng.random(4096) > fill] = -1e4
+    half[0, brush.random(4096) > fill] = -1e4
     table = brush.palette(*roofs, gain=0.16, hue=0.03, count=4096)
     table[4] += 8 * np.cos(2 * (angle - _RADAR_LOOK)) ** 4 - 1
 
@@ -84,7 +84,7 @@ def streets(
     paint: Paint, brush: Brush, angle: float, cell: Cell, every: tuple[int, int]
 ) -> Coverage:
     """Straight streets every few cells of a lattice; returns 1 off the street."""
-    width = brush.rng.uniform(6, 11)
+    width = brush.uniform(6, 11)
     out = np.ones((brush.grid.rows, brush.grid.cols), np.float32)
     for place, side, count in zip(brush.grid.turned(angle), cell, every, strict=True):
         out *= 1 - brush.inside(width / 2 - fold(place, count * side))
@@ -94,16 +94,20 @@ def streets(
 
 def residential(brush: Brush) -> Paint:
     """Houses in gardens along streets, from a dense centre to a green suburb."""
-    rng, paint = brush.rng, brush.flat("yard", "yard", "grass", "concrete", "tan_soil")
-    green = brush.noise(1.0, rng.uniform(3, 6))
-    amount = rng.uniform(-0.6, 1.4)
+    paint = brush.flat("yard", "yard", "grass", "concrete", "tan_soil")
+    green = brush.noise(1.0, brush.uniform(3, 6))
+    amount = brush.uniform(-0.6, 1.4)
     mix(paint, brush.tinted("forest", "maquis", "grass"), smooth(green, amount, 0.7))
     shade(paint, 1 + 0.06 * brush.noise(0.6, 5.0))
-    roofs = _HOUSES[rng.integers(len(_HOUSES))]
+    roofs = _HOUSES[brush.integers(len(_HOUSES))]
     size = brush.around(21.0, 0.3)
-    angle, cell = rng.uniform(0, np.pi), (size, size * rng.uniform(0.7, 1.8))
-    fill, height_m, largest = rng.uniform(0.55, 0.98), rng.uniform(5, 13), rng.uniform(0.65, 1.0)
-    every = (int(rng.integers(2, 8)), int(rng.integers(2, 5)))
+    angle, cell = brush.uniform(0, np.pi), (size, size * brush.uniform(0.7, 1.8))
+    fill, height_m, largest = (
+        brush.uniform(0.55, 0.98),
+        brush.uniform(5, 13),
+        brush.uniform(0.65, 1.0),
+    )
+    every = (int(brush.integers(2, 8)), int(brush.integers(2, 5)))
     keep = streets(paint, brush, angle, cell, every)
     keep *= 1 - _avenues(paint, brush)
     keep *= 1 - smooth(green, max(amount, 0.2) + 0.5, 0.3)
@@ -116,28 +120,35 @@ def residential(brush: Brush) -> Paint:
 
 def _avenues(paint: Paint, brush: Brush) -> Coverage:
     """Wider streets along the edges of irregular quarters; returns where."""
-    rng, kind = brush.rng, int(brush.rng.choice([0, 1, 4]))
-    edge = sample(parcels(kind)[1], brush.grid, Lay.draw(rng, rng.uniform(2, 5)))
-    road = brush.inside(rng.uniform(1.0, 2.4) * 3 - 3 * edge)
+    kind = int(brush.choice([0, 1, 4]))
+    edge = sample(parcels(kind)[1], brush.grid, Lay.draw(brush, brush.uniform(2, 5)))
+    road = brush.inside(brush.uniform(1.0, 2.4) * 3 - 3 * edge)
     mix(paint, brush.tinted("asphalt"), road)
     return road
 
 
 def industrial(brush: Brush) -> Paint:
     """Halls of 40 to 130 m between yards, car parks and verges."""
-    rng = brush.rng
     names = ("asphalt", "concrete", "yard", "grass", "gravel", "asphalt")
     table = brush.palette(*names, unity=0.3)
-    paint, _, edge = brush.mosaic(int(rng.choice([0, 4])), rng.uniform(1.3, 3), table)
+    paint, _, edge = brush.mosaic(int(brush.choice([0, 4])), brush.uniform(1.3, 3), table)
     shade(paint, 1 + 0.08 * brush.noise(0.6, 4.0) + 0.06 * brush.noise(1.3, 5.0))
-    road = brush.inside(rng.uniform(4, 8) - edge)
-    roofs = _HALLS[rng.integers(len(_HALLS))]
-    angle = rng.uniform(0, np.pi)
-    for size, fill in ((rng.uniform(75, 130), rng.uniform(0.4, 0.85)), (rng.uniform(26, 50), 0.3)):
-        cell = size, size * rng.uniform(0.5, 1.1)
-        how = {"fill": fill, "height_m": rng.uniform(8, 16), "roofs": roofs, "sizes": (0.35, 0.92)}
+    road = brush.inside(brush.uniform(4, 8) - edge)
+    roofs = _HALLS[brush.integers(len(_HALLS))]
+    angle = brush.uniform(0, np.pi)
+    for size, fill in (
+        (brush.uniform(75, 130), brush.uniform(0.4, 0.85)),
+        (brush.uniform(26, 50), 0.3),
+    ):
+        cell = size, size * brush.uniform(0.5, 1.1)
+        how = {
+            "fill": fill,
+            "height_m": brush.uniform(8, 16),
+            "roofs": roofs,
+            "sizes": (0.35, 0.92),
+        }
         buildings(paint, brush, angle, cell, **how, keep=1 - road)
-    shade(paint, 1 + 0.05 * brush.stripes(rng.uniform(10, 26)))
+    shade(paint, 1 + 0.05 * brush.stripes(brush.uniform(10, 26)))
     mix(paint, brush.tinted("asphalt"), road)
     green = brush.patches(1.3, 5.0, (0.8, 2.2), 0.4)
     mix(paint, brush.tinted("grass", "forest"), green)
@@ -146,9 +157,8 @@ def industrial(brush: Brush) -> Paint:
 
 def village(brush: Brush) -> Paint:
     """Farms and a few houses in fields or meadows."""
-    rng = brush.rng
-    paint = land.arable(brush) if rng.random() < 0.5 else land.pasture(brush)
-    angle, cell = rng.uniform(0, np.pi), (rng.uniform(20, 30), rng.uniform(20, 34))
+    paint = land.arable(brush) if brush.random() < 0.5 else land.pasture(brush)
+    angle, cell = brush.uniform(0, np.pi), (brush.uniform(20, 30), brush.uniform(20, 34))
     place = brush.patches(2.0, 6.0, (0.6, 1.4), 0.05)
     mix(paint, brush.tinted("yard"), 0.7 * place)
     roofs = ("red_roof", "dark_roof", "tan_roof", "white_roof")
@@ -158,31 +168,30 @@ def village(brush: Brush) -> Paint:
 
 def solar_farm(brush: Brush) -> Paint:
     """Rows of panels over some of the parcels of farmland."""
-    rng, paint = brush.rng, land.pasture(brush)
+    paint = land.pasture(brush)
     table = brush.palette("grass", "dry_grass", "gravel")
-    under, ids, edge = brush.mosaic(int(rng.choice([0, 4])), rng.uniform(2.4, 5), table)
-    rows = brush.stripes(rng.uniform(7, 14))
+    under, ids, edge = brush.mosaic(int(brush.choice([0, 4])), brush.uniform(2.4, 5), table)
+    rows = brush.stripes(brush.uniform(7, 14))
     mix(under, brush.tinted("panel"), smooth(rows, -0.9, 0.9))
-    used = (rng.random(2048) < 0.55)[ids & 2047]
+    used = (brush.random(2048) < 0.55)[ids & 2047]
     mix(paint, under, brush.inside(edge - 6) * used)
     return paint
 
 
 def kiln_field(brush: Brush) -> Paint:
     """Farmland or bare ground with brick kilns: ovals around a chimney, in trodden red ground."""
-    rng = brush.rng
-    paint = land.arable(brush) if rng.random() < 0.7 else land.bare(brush)
-    side = rng.uniform(320, 520)
-    along, across, number = cells(brush.grid, rng.uniform(0, np.pi), (side, side))
-    off = rng.uniform(-0.25, 0.25, (2, 4096)).astype(np.float32) * side
-    there = (rng.random(4096) < 0.7).astype(np.float32)[number]
+    paint = land.arable(brush) if brush.random() < 0.7 else land.bare(brush)
+    side = brush.uniform(320, 520)
+    along, across, number = cells(brush.grid, brush.uniform(0, np.pi), (side, side))
+    off = brush.uniform(-0.25, 0.25, (2, 4096)).astype(np.float32) * side
+    there = (brush.random(4096) < 0.7).astype(np.float32)[number]
     along, across = along - off[0][number], across - off[1][number]
-    length, width = rng.uniform(22, 55), rng.uniform(14, 24)
+    length, width = brush.uniform(22, 55), brush.uniform(14, 24)
     bend = np.maximum(np.abs(along) - np.float32(length), 0)
     radius = np.hypot(bend, across)
     trodden = smooth(brush.noise(1.3, 5.0) - radius / np.float32(48), -1.5, 0.5) * there
     mix(paint, brush.tinted("red_soil", "peach_soil", "gravel"), trodden)
-    wall = rng.uniform(6, 11)
+    wall = brush.uniform(6, 11)
     mix(paint, brush.tinted("red_roof"), brush.inside(width + wall - radius) * there)
     ash = brush.tinted("dark_roof", "brown_soil", "pale_soil")
     mix(paint, ash, brush.inside(width - radius) * there)

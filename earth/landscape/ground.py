@@ -4,7 +4,6 @@ A material is (red, green, blue) in 8 bits of a usual true-colour stretch, NDVI 
 negative), and VV and VH backscatter in dB. Near infrared follows from red and NDVI.
 """
 
-from dataclasses import dataclass
 from typing import Any
 
 import cv2
@@ -101,19 +100,20 @@ def fold(place: np.ndarray, period: float) -> np.ndarray:
     return np.abs(place - np.rint(place / np.float32(period)) * np.float32(period))
 
 
-@dataclass(frozen=True)
-class Brush:
-    """What paints a window: its ground pixels, and the generator of all that is drawn there.
+class Brush(np.random.Generator):
+    """Paints a window: a random generator, and the ground pixels that its draws are laid on.
 
-    The draws do not depend on the window, so two windows of one place agree.
+    What it draws does not depend on the window, so two windows of one place agree.
     """
 
-    grid: Grid
-    rng: Rng
+    def __init__(self, grid: Grid, rng: Rng) -> None:
+        """Draw from `rng`, which goes on with it."""
+        super().__init__(rng.bit_generator)
+        self.grid = grid
 
     def tinted(self, *names: str, gain: float = 0.14, hue: float = 0.022) -> Material:
         """One of some materials, jittered."""
-        return tinted(self.rng, *names, gain=gain, hue=hue)
+        return tinted(self, *names, gain=gain, hue=hue)
 
     def flat(self, *names: str, gain: float = 0.14, hue: float = 0.022) -> Paint:
         """Window of one material out of some, jittered."""
@@ -132,34 +132,34 @@ class Brush:
 
         `unity` pulls them towards their mean.
         """
-        rng, base = self.rng, np.stack([self.tinted(name) for name in names])
+        base = np.stack([self.tinted(name) for name in names])
         base += np.float32(unity) * (base.mean(0) - base)
-        out = base[rng.integers(len(names), size=count)].T.copy()
-        out[:3] *= np.exp(gain * rng.normal(size=count) + hue * rng.normal(size=(3, count)))
-        out[3] += rng.normal(0, 0.04, count)
-        out[4:] += rng.normal(0, 0.9, (2, count))
+        out = base[self.integers(len(names), size=count)].T.copy()
+        out[:3] *= np.exp(gain * self.normal(size=count) + hue * self.normal(size=(3, count)))
+        out[3] += self.normal(0, 0.04, count)
+        out[4:] += self.normal(0, 0.9, (2, count))
         return out.astype(np.float32)
 
     def around(self, typical: float, spread: float) -> float:
         """A length drawn around a typical one; `spread` is of its logarithm."""
-        return float(np.exp(self.rng.normal(np.log(typical), spread)))
+        return float(np.exp(self.normal(np.log(typical), spread)))
 
     def noise(self, exponent: float, texel_m: float) -> Coverage:
         """Fractal noise of unit variance laid at random; `exponent` is one of EXPONENTS."""
-        return sample(fields.noise_pyramid(exponent), self.grid, Lay.draw(self.rng, texel_m))
+        return sample(fields.noise_pyramid(exponent), self.grid, Lay.draw(self, texel_m))
 
     def leaves(self, index: int, texel_m: float) -> Coverage:
         """Crowns or boulders of unit variance laid at random."""
-        return sample(fields.leaves_pyramid(index), self.grid, Lay.draw(self.rng, texel_m))
+        return sample(fields.leaves_pyramid(index), self.grid, Lay.draw(self, texel_m))
 
     def relief(self, texel_m: float) -> Coverage:
         """Hillshade of unit variance laid at random."""
-        return sample(fields.relief_pyramid(), self.grid, Lay.draw(self.rng, texel_m))
+        return sample(fields.relief_pyramid(), self.grid, Lay.draw(self, texel_m))
 
     def stripes(self, width_m: float, parcel: np.ndarray | None = None) -> np.ndarray:
         """Sine furrows of a period `width_m`, faded where pixels are too coarse to show them."""
-        angle, phase = self.rng.random(2) * 2 * np.pi
-        turn = self.rng.random(2048) < 0.5
+        angle, phase = self.random(2) * 2 * np.pi
+        turn = self.random(2048) < 0.5
         along, across = self.grid.turned(angle)
         if parcel is not None:
             along = np.where(turn[parcel & 2047], across, along)
@@ -171,7 +171,7 @@ class Brush:
         self, kind: int, texel_m: float, table: np.ndarray
     ) -> tuple[Paint, np.ndarray, Coverage]:
         """Parcels laid at random, coloured from `table`; their numbers, and metres to edges."""
-        (numbers, edge), lay = fields.parcels(kind), Lay.draw(self.rng, texel_m)
+        (numbers, edge), lay = fields.parcels(kind), Lay.draw(self, texel_m)
         ids = lay.warp(numbers, self.grid, 1.0, cv2.INTER_NEAREST).astype(np.int32)
         paint = np.take(table, ids, axis=1, mode="wrap")
         return paint, ids, sample(edge, self.grid, lay) * np.float32(texel_m)
@@ -181,7 +181,7 @@ class Brush:
     ) -> Coverage:
         """Spots of noise above a level drawn between two, with soft edges."""
         field = self.noise(exponent, texel_m)
-        return smooth(field, self.rng.uniform(*low), width)
+        return smooth(field, self.uniform(*low), width)
 
     def inside(self, excess_m: np.ndarray) -> Coverage:
         """Share of each pixel that lies inside an edge, by metres inside it."""

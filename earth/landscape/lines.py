@@ -115,13 +115,7 @@ def _draw(line: Line, grid: Grid, paint: Paint, dry: Coverage) -> None:
 
 
 class _View(NamedTuple):
-    """What of a window a line may touch.
-
-    Args:
-        dry: 1 where it may be painted.
-        along: metres along the line of each column.
-        offset: metres from its middle of each pixel.
-    """
+    """What of a window a line may touch: metres along it by column, off its middle by pixel."""
 
     strip: Paint
     dry: Coverage
@@ -130,20 +124,21 @@ class _View(NamedTuple):
     along: np.ndarray
     offset: Coverage
 
-    def cover(self, colour: Material, excess_m: np.ndarray) -> None:
-        """Lay a material where a pixel lies inside an edge, by metres inside it."""
-        mix(self.strip, colour, inside(excess_m, self.gsd_m) * self.dry)
+    def cover(
+        self, colour: Material, excess_m: np.ndarray, where: np.ndarray | float = 1.0
+    ) -> None:
+        """Lay a material on dry pixels that lie inside an edge, by metres inside it."""
+        mix(self.strip, colour, inside(excess_m, self.gsd_m) * where * self.dry)
 
 
 def _river(view: _View) -> None:
-    line, away = view.line, np.abs(view.offset)
-    water, bank, wood = line.colours
-    turn = view.along * (2 * np.pi / (700 + 900 * line.traits[0]))
-    half = (line.half_m * (1 + 0.25 * np.sin(turn)))[None].astype(np.float32)
-    fringe = np.float32(6 + 25 * line.traits[1])
+    away, (water, bank, wood), traits = np.abs(view.offset), view.line.colours, view.line.traits
+    turn = view.along * (2 * np.pi / (700 + 900 * traits[0]))
+    half = (view.line.half_m * (1 + 0.25 * np.sin(turn)))[None].astype(np.float32)
+    fringe = np.float32(6 + 25 * traits[1])
     ragged = (0.5 + 0.5 * np.sin(turn * 7.3) * np.sin(turn * 2.9))[None].astype(np.float32)
     view.cover(wood, half + fringe * ragged - away)
-    view.cover(bank, half + np.float32(6 * line.traits[2] ** 2) - away)
+    view.cover(bank, half + np.float32(6 * traits[2] ** 2) - away)
     view.cover(water, half - away)
 
 
@@ -159,33 +154,25 @@ def _road(view: _View) -> None:
 
 
 def _motorway(view: _View) -> None:
-    line, away = view.line, np.abs(view.offset)
-    surface, verge, pale = line.colours
-    surface = surface if line.traits[0] < 0.6 else pale
-    half, median = line.half_m, 1 + 5 * line.traits[1]
-    view.cover(verge, half * 2 + median + 14 * line.traits[2] - away)
+    """Two carriageways; loops and a crossing road at some of the places every 2 km."""
+    away, (surface, verge, pale), traits = np.abs(view.offset), view.line.colours, view.line.traits
+    surface = surface if traits[0] < 0.6 else pale
+    half, median = view.line.half_m, 1 + 5 * traits[1]
+    view.cover(verge, half * 2 + median + 14 * traits[2] - away)
     view.cover(surface, half - np.abs(away - np.float32(half + median)))
-    _ramps(view, surface)
-
-
-def _ramps(view: _View, surface: Material) -> None:
-    """Loops and a crossing road, at some of the places every 2 km along the motorway."""
-    line, offset, gsd_m = view.line, view.offset, view.gsd_m
-    period = 1500 + 1500 * line.traits[3]
+    period = 1500 + 1500 * traits[3]
     number = np.floor(view.along / period)
-    luck = np.modf(np.abs(np.sin(number * 12.9898 + line.traits[4] * 78.233)) * 43758.5453)[0]
-    view = view._replace(dry=(luck < 0.55)[None] * view.dry)
-    if not view.dry.any():
+    luck = np.modf(np.abs(np.sin(number * 12.9898 + traits[4] * 78.233)) * 43758.5453)[0]
+    here = (luck < 0.55)[None] * np.float32(1)
+    if not here.any():
         return
     near = (view.along - (number + 0.5) * period)[None].astype(np.float32)
-    radius = np.float32(50 + 70 * line.traits[5])
-    lean = np.float32(0.6 * (line.traits[4] - 0.5))
+    radius, lean = np.float32(50 + 70 * traits[5]), np.float32(0.6 * (traits[4] - 0.5))
     for side in (-1, 1):
-        ring = np.hypot(near + side * radius, offset - side * (radius + 2 * line.half_m + 6))
-        view.cover(surface, 3.5 - np.abs(ring - radius))
-    bridge = inside(6 - np.abs(near - lean * offset), gsd_m)
-    bridge *= inside(320 - np.abs(offset), gsd_m * 8.0)
-    mix(view.strip, surface, bridge * view.dry)
+        ring = np.hypot(near + side * radius, view.offset - side * (radius + 2 * half + 6))
+        view.cover(surface, 3.5 - np.abs(ring - radius), here)
+    end = inside(320 - away, view.gsd_m * 8.0)
+    view.cover(surface, 6 - np.abs(near - lean * view.offset), here * end)
 
 
 _PAINTERS = {"river": _river, "lane": _lane, "road": _road, "motorway": _motorway}

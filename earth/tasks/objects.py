@@ -18,23 +18,23 @@ def roof(brush: Brush, label: int) -> Paint:
 
     Roofs without panels often carry skylights and all-dark slopes, so that darkness tells little.
     """
-    rng, paint = brush.rng, brush.flat("grass", "yard", "asphalt", "tan_soil")
+    paint = brush.flat("grass", "yard", "asphalt", "tan_soil")
     shade(paint, 1 + 0.10 * brush.noise(1.0, 0.12) + 0.08 * brush.noise(1.6, 0.3))
-    angle, x, y = rng.uniform(0, np.pi), *rng.uniform(-5, 5, 2)
+    angle, x, y = brush.uniform(0, np.pi), *brush.uniform(-5, 5, 2)
     along, across = brush.grid.shifted(x, y).turned(angle)
-    half = rng.uniform(8, 14), rng.uniform(5, 9)
+    half = brush.uniform(8, 14), brush.uniform(5, 9)
     shadow = brush.grid.shifted(x + 2.2 * built.SUN[0], y + 2.2 * built.SUN[1]).turned(angle)
     mix(paint, material("shade"), 0.8 * brush.box(*shadow, half))
     names = ["red_roof", "dark_roof", "grey_roof", "tan_roof", "white_roof"]
     top = brush.flat(*names, gain=0.2)
-    lit = np.where(across > 0, 1 + rng.uniform(0, 0.25), 1 - rng.uniform(0, 0.25))
-    tiles = np.sin(across * np.float32(2 * np.pi / rng.uniform(0.3, 0.6)))
+    lit = np.where(across > 0, 1 + brush.uniform(0, 0.25), 1 - brush.uniform(0, 0.25))
+    tiles = np.sin(across * np.float32(2 * np.pi / brush.uniform(0.3, 0.6)))
     fine = 0.05 * tiles + 0.05 * brush.noise(0.6, 0.1) + 0.05 * brush.noise(1.6, 0.2)
     shade(top, (lit * (1 + fine)).astype(np.float32))
     mix(paint, top, brush.box(along, across, half))
     on_roof = _panels if label else _skylights
     on_roof(paint, brush, (along, across), half)
-    amount, lit = rng.uniform(1.6, 3.0), brush.leaves(1, 0.12)
+    amount, lit = brush.uniform(1.6, 3.0), brush.leaves(1, 0.12)
     stand = smooth(brush.noise(1.6, 1.2), amount, 0.2)
     tree = brush.flat("forest")
     shade(tree, np.maximum(1 + 0.35 * lit, 0.2))
@@ -44,30 +44,30 @@ def roof(brush: Brush, label: int) -> Paint:
 
 def _panels(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
     """Rows of modules with pale frames on one slope."""
-    rng, (along, across) = brush.rng, axes
-    wide, high = rng.uniform(0.9, 1.1), rng.uniform(1.4, 1.8)
+    along, across = axes
+    wide, high = brush.uniform(0.9, 1.1), brush.uniform(1.4, 1.8)
     rows = max(1, int((half[1] - 0.6) // high))
-    rows = int(rng.integers(max(1, rows // 2), rows + 1))
-    cols = int(rng.integers(int(0.9 * half[0]), int(1.8 * half[0])))
-    x = along - np.float32(rng.uniform(-0.2, 0.2) * half[0])
+    rows = int(brush.integers(max(1, rows // 2), rows + 1))
+    cols = int(brush.integers(int(0.9 * half[0]), int(1.8 * half[0])))
+    x = along - np.float32(brush.uniform(-0.2, 0.2) * half[0])
     y = across - np.float32(0.3 + rows * high / 2)
     edge = np.minimum(fold(x + cols * wide / 2, wide), fold(y + rows * high / 2, high))
     modules = brush.flat("panel", gain=0.25)
     frame = brush.tinted("grey_roof", gain=0.2)
-    mix(modules, frame, brush.inside(0.06 - edge) * rng.uniform(0.4, 1))
+    mix(modules, frame, brush.inside(0.06 - edge) * brush.uniform(0.4, 1))
     mix(paint, modules, brush.box(x, y, (cols * wide / 2, rows * high / 2)))
 
 
 def _skylights(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
     """Windows and vents, and sometimes one dark patch as large as an array."""
-    rng, (along, across) = brush.rng, axes
-    for _ in range(int(rng.integers(0, 5))):
-        u, v = rng.uniform(-0.8, 0.8, 2) * np.array(half)
+    along, across = axes
+    for _ in range(int(brush.integers(0, 5))):
+        u, v = brush.uniform(-0.8, 0.8, 2) * np.array(half)
         light = brush.box(along - np.float32(u), across - np.float32(v), (0.4, 0.6))
         mix(paint, brush.tinted("panel", "white_roof", "shade"), light)
-    if rng.random() < 0.3:
-        u, v = rng.uniform(-0.3, 0.3) * half[0], 0.5 * half[1]
-        size = rng.uniform(1.5, 0.6 * half[0]), rng.uniform(0.7, 0.45 * half[1])
+    if brush.random() < 0.3:
+        u, v = brush.uniform(-0.3, 0.3) * half[0], 0.5 * half[1]
+        size = brush.uniform(1.5, 0.6 * half[0]), brush.uniform(0.7, 0.45 * half[1])
         dark = brush.box(along - np.float32(u), across - np.float32(v), size)
         patch = brush.flat("panel", "dark_roof", gain=0.25)
         shade(patch, 1 + 0.08 * brush.noise(1.0, 0.1))
@@ -76,10 +76,10 @@ def _skylights(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
 
 def loss_site(brush: Brush, label: int) -> Paint:
     """Forest lost in the middle and what replaced it; ground outside the loss is faded to white."""
-    rng, paint = brush.rng, land.forest(brush)
+    paint = land.forest(brush)
     after = _AFTER[DRIVERS[label]](brush)
     radius = brush.grid.distance()
-    size, ragged = rng.uniform(900, 2000), rng.uniform(200, 500)
+    size, ragged = brush.uniform(900, 2000), brush.uniform(200, 500)
     within = np.float32(size) - radius + brush.noise(1.6, 30.0) * np.float32(ragged)
     lost = smooth(within, 0.0, 15.0)
     mix(paint, after, lost)
@@ -90,7 +90,7 @@ def loss_site(brush: Brush, label: int) -> Paint:
 
 def _planted(brush: Brush, name: str, block_m: float, row_m: float, regular: bool = True) -> Paint:
     table = brush.palette(name, name, "forest", gain=0.07, hue=0.015, unity=0.4)
-    kind = int(brush.rng.choice([0, 4])) if regular > brush.rng.random() else 1
+    kind = int(brush.choice([0, 4])) if regular > brush.random() else 1
     paint, ids, edge = brush.mosaic(kind, block_m / 45, table)
     shade(paint, 1 + 0.08 * brush.stripes(row_m, ids))
     mix(paint, brush.tinted("red_soil"), brush.inside(14.0 - edge))
@@ -116,7 +116,7 @@ def _mixed(brush: Brush) -> Paint:
     paint = land.forest(brush)
     table = brush.palette("crop", "shrub", "dark_crop", "tan_soil")
     farms, ids, _ = brush.mosaic(1, 4.0, table)
-    mix(paint, farms, (brush.rng.random(2048) < 0.5)[ids & 2047].astype(np.float32))
+    mix(paint, farms, (brush.random(2048) < 0.5)[ids & 2047].astype(np.float32))
     return paint
 
 
@@ -156,16 +156,16 @@ DRIVERS = tuple(_AFTER)
 
 def zone(brush: Brush, label: int) -> Paint:
     """A local climate zone: one of ten with buildings, or of seven of open ground."""
-    name, rng = ZONES[label], brush.rng
+    name = ZONES[label]
     if name in _OPEN:
         return _OPEN[name](brush)
     ground, side_m, fill, height_m, green, roofs = _SETTLED[name]
     paint = brush.flat(ground)
     trees = smooth(brush.noise(1.0, 4.0), 1.2 - green, 0.5)
     mix(paint, brush.tinted("forest"), trees)
-    angle = rng.uniform(0, np.pi)
-    cell = side_m * rng.uniform(0.9, 1.1), side_m * rng.uniform(0.8, 1.3)
-    how = {"fill": fill, "height_m": height_m * rng.uniform(0.8, 1.2), "roofs": roofs}
+    angle = brush.uniform(0, np.pi)
+    cell = side_m * brush.uniform(0.9, 1.1), side_m * brush.uniform(0.8, 1.3)
+    how = {"fill": fill, "height_m": height_m * brush.uniform(0.8, 1.2), "roofs": roofs}
     keep = built.streets(paint, brush, angle, cell, (3, 2)) if fill > 0.5 else None
     built.buildings(paint, brush, angle, cell, **how, keep=keep)
     return paint

@@ -7,7 +7,6 @@ per pixel.
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import date
-from typing import NamedTuple
 
 import numpy as np
 from geobench.dataset import SegmentationClasses
@@ -22,16 +21,10 @@ from earth.tasks import bands, objects
 from earth.tasks.bands import BandLayout
 from earth.triples import places
 
+Bands = Shaped[np.ndarray, "bands rows cols"]
 Truth = int | Int64[np.ndarray, "*shape"]
 """Class number, 0/1 of each class, or class of each pixel."""
 SMALLEST_SHARE = 0.01
-
-
-class Chip(NamedTuple):
-    """A sample as it is stored."""
-
-    bands: Shaped[np.ndarray, "bands rows cols"]
-    label: Truth
 
 
 @dataclass(frozen=True)
@@ -66,7 +59,7 @@ class PaintedTask:
     @property
     def strata(self) -> int:
         """Kinds of sample, in equal shares: the classes, or themes near the middle."""
-        return self.label.n_classes
+        return self.label.n_classes if type(self.label) is Classification else len(THEMES)
 
     def draw(self, seed: int, rng: Rng, stratum: int, number: int) -> tuple[Paint, Truth]:
         """Ground of sample `number`, and what is true of it."""
@@ -77,8 +70,8 @@ class PaintedTask:
         """Metres per pixel as the published specification states them."""
         return getattr(self.label, "spatial_resolution", self.gsd_m)
 
-    def chip(self, seed: int, stratum: int, number: int) -> Chip:
-        """Sample `number`, of one stratum, in the task's units and types."""
+    def chip(self, seed: int, stratum: int, number: int) -> tuple[Bands, Truth]:
+        """Bands and label of sample `number`, of one stratum, as they are stored."""
         rng = np.random.default_rng([seed, 31, *self.name.encode(), number])
         fine, truth = self.draw(seed, rng, stratum, number)
         ground = sensors.coarsened(fine, self.side_px)
@@ -87,7 +80,7 @@ class PaintedTask:
         weather = sensors.Weather.draw(rng, strength=self.strength)
         rgb = sensors.grained(rng, weather.apply(ground[:3]), rng.uniform(0.5, 2.0))
         colours = np.clip(np.concatenate([rgb, (nir * np.mean(weather.gain))[None]]), 0, 400)
-        return Chip(self.bands.stored(colours, ground, rng), truth)
+        return self.bands.stored(colours, ground, rng), truth
 
     @property
     def window(self) -> Grid:
@@ -114,35 +107,12 @@ _EUROSAT = {
     "Pasture": ("pasture",),
     "Forest": ("forest",),
 }
-_KILN = {
-    "not brick kiln": (
-        "arable",
-        "arable",
-        "bare",
-        "orchard",
-        "village",
-        "pasture",
-        "shrub",
-        "forest",
-    ),
-    "brick kiln": ("kiln_field",),
-}
-# Classes of CORINE, 43 in BigEarthNet's order, as which the themes are seen.
-_CORINE = {
-    "arable": 11,  # Non-irrigated arable land
-    "forest": 24,  # Mixed forest
-    "shrub": 26,  # Moors and heathland
-    "pasture": 17,  # Pastures
-    "orchard": 15,  # Fruit trees and berry plantations
-    "residential": 1,  # Discontinuous urban fabric
-    "industrial": 2,  # Industrial or commercial units
-    "water": 39,  # Water bodies
-    "bare": 30,  # Bare rock
-    "clearing": 28,  # Transitional woodland/shrub
-    "village": 19,  # Complex cultivation patterns
-    "solar_farm": 8,  # Construction sites
-    "kiln_field": 6,  # Mineral extraction sites
-}
+_NO_KILN = ("arable", "arable", "bare", "orchard", "village", "pasture", "shrub", "forest")
+_KILN = {"not brick kiln": _NO_KILN, "brick kiln": ("kiln_field",)}
+# The classes of CORINE, 43 in BigEarthNet's order, that come nearest to the themes.
+_CORINE = {"arable": 11, "forest": 24, "shrub": 26, "pasture": 17, "orchard": 15, "residential": 1}
+_CORINE |= {"industrial": 2, "water": 39, "bare": 30, "clearing": 28, "village": 19}
+_CORINE |= {"solar_farm": 8, "kiln_field": 6}
 # Plantations well and poorly managed, other plants, settlements, background, uncertain; 0: no data.
 _CASHEW = {"orchard": 1, "clearing": 2, "shrub": 2, "forest": 3, "pasture": 3, "residential": 4}
 _CASHEW |= {"village": 4, "industrial": 4, "arable": 5, "water": 5}
@@ -177,10 +147,6 @@ class _OfRegions(PaintedTask):
     """A window of the world without lines: the class of each pixel, or which classes it has."""
 
     class_of: dict[str, int]
-
-    @property
-    def strata(self) -> int:
-        return len(THEMES)
 
     def draw(self, seed: int, rng: Rng, stratum: int, number: int) -> tuple[Paint, Truth]:
         grid = self.window_of(seed, THEMES[stratum], number)

@@ -4,7 +4,6 @@ import json
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from geobench.dataset import Band, Partition, Sample, SegmentationClasses, compute_stats
@@ -79,17 +78,16 @@ def _write_task(
     seen = list(results(job, list(enumerate(samples)), processes, task.name))
     pixels = np.concatenate(seen[: sizes["train"]], axis=1, dtype=np.float64)
     Partition(names).save(str(folder), "default")
-    infos = task.bands.infos
-    stats = {
-        info.name: compute_stats(band).to_dict() for info, band in zip(infos, pixels, strict=True)
-    }
+    infos = list(task.bands.infos)
+    pairs = zip(infos, pixels, strict=True)
+    stats = {info.name: compute_stats(band).to_dict() for info, band in pairs}
     (folder / "band_stats.json").write_text(json.dumps(stats, indent=2))
     TaskSpecifications(
         dataset_name=task.name,
         benchmark_name=task.benchmark,
         patch_size=(task.side_px, task.side_px),
         n_time_steps=1,
-        bands_info=list(infos),
+        bands_info=infos,
         label_type=task.label,
         spatial_resolution=task.stated_gsd_m,
     ).save(str(folder))
@@ -100,13 +98,10 @@ def _write_sample(
 ) -> np.ndarray:
     """Write a sample, given by its number, name and stratum; return a few pixels of each band."""
     task, (number, (name, stratum)) = PAINTED_TASKS[task_name], sample
-    chip, gsd_m = task.chip(seed, int(stratum), number), task.stated_gsd_m
-    bands = [
-        Band(band, info, gsd_m, date=task.when)
-        for band, info in zip(chip.bands, task.bands.infos, strict=True)
-    ]
-    label: Any = chip.label
+    (values, label), gsd_m = task.chip(seed, int(stratum), number), task.stated_gsd_m
+    pairs = zip(values, task.bands.infos, strict=True)
+    bands = [Band(band, info, gsd_m, date=task.when) for band, info in pairs]
     if isinstance(task.label, SegmentationClasses):
         label = Band(label, task.label, gsd_m)
     Sample(bands, label, name).write(str(folder))
-    return chip.bands.reshape(len(bands), -1)[:, ::_EVERY]
+    return values.reshape(len(values), -1)[:, ::_EVERY]
