@@ -4,7 +4,7 @@ import numpy as np
 
 from earth.landscape import land
 from earth.landscape.fields import Coverage, Grid, Lay, parcels, sample
-from earth.landscape.ground import Brush, Paint, fold, material, mix, shade, smooth
+from earth.landscape.ground import Brush, Paint, fold, material, mix, shade, smooth, tinted
 
 SUN = (-0.5, -0.85)
 _RADAR_LOOK = 0.2
@@ -88,7 +88,7 @@ def streets(
     out = np.ones((brush.grid.rows, brush.grid.cols), np.float32)
     for place, side, count in zip(brush.grid.turned(angle), cell, every, strict=True):
         out *= 1 - brush.inside(width / 2 - fold(place, count * side))
-    mix(paint, brush.tinted("asphalt", "asphalt", "concrete"), 1 - out)
+    mix(paint, tinted(brush, "asphalt", "asphalt", "concrete"), 1 - out)
     return out
 
 
@@ -97,7 +97,7 @@ def residential(brush: Brush) -> Paint:
     paint = brush.flat("yard", "yard", "grass", "concrete", "tan_soil")
     green = brush.noise(1.0, brush.uniform(3, 6))
     amount = brush.uniform(-0.6, 1.4)
-    mix(paint, brush.tinted("forest", "maquis", "grass"), smooth(green, amount, 0.7))
+    mix(paint, tinted(brush, "forest", "maquis", "grass"), smooth(green, amount, 0.7))
     shade(paint, 1 + 0.06 * brush.noise(0.6, 5.0))
     roofs = _HOUSES[brush.integers(len(_HOUSES))]
     size = brush.around(21.0, 0.3)
@@ -114,8 +114,7 @@ def residential(brush: Brush) -> Paint:
     park = brush.patches(2.0, 8.0, (0.9, 2.6), 0.2)
     how = {"fill": fill, "height_m": height_m, "roofs": roofs, "sizes": (0.4, largest)}
     buildings(paint, brush, angle, cell, **how, keep=keep * (1 - park))
-    mix(paint, brush.tinted("grass", "forest"), park * 0.9)
-    return paint
+    return mix(paint, tinted(brush, "grass", "forest"), park * 0.9)
 
 
 def _avenues(paint: Paint, brush: Brush) -> Coverage:
@@ -123,7 +122,7 @@ def _avenues(paint: Paint, brush: Brush) -> Coverage:
     kind = int(brush.choice([0, 1, 4]))
     edge = sample(parcels(kind)[1], brush.grid, Lay.draw(brush, brush.uniform(2, 5)))
     road = brush.inside(brush.uniform(1.0, 2.4) * 3 - 3 * edge)
-    mix(paint, brush.tinted("asphalt"), road)
+    mix(paint, tinted(brush, "asphalt"), road)
     return road
 
 
@@ -149,10 +148,9 @@ def industrial(brush: Brush) -> Paint:
         }
         buildings(paint, brush, angle, cell, **how, keep=1 - road)
     shade(paint, 1 + 0.05 * brush.stripes(brush.uniform(10, 26)))
-    mix(paint, brush.tinted("asphalt"), road)
+    mix(paint, tinted(brush, "asphalt"), road)
     green = brush.patches(1.3, 5.0, (0.8, 2.2), 0.4)
-    mix(paint, brush.tinted("grass", "forest"), green)
-    return paint
+    return mix(paint, tinted(brush, "grass", "forest"), green)
 
 
 def village(brush: Brush) -> Paint:
@@ -160,7 +158,7 @@ def village(brush: Brush) -> Paint:
     paint = land.arable(brush) if brush.random() < 0.5 else land.pasture(brush)
     angle, cell = brush.uniform(0, np.pi), (brush.uniform(20, 30), brush.uniform(20, 34))
     place = brush.patches(2.0, 6.0, (0.6, 1.4), 0.05)
-    mix(paint, brush.tinted("yard"), 0.7 * place)
+    mix(paint, tinted(brush, "yard"), 0.7 * place)
     roofs = ("red_roof", "dark_roof", "tan_roof", "white_roof")
     buildings(paint, brush, angle, cell, fill=0.7, height_m=6.0, roofs=roofs, keep=place)
     return paint
@@ -172,10 +170,9 @@ def solar_farm(brush: Brush) -> Paint:
     table = brush.palette("grass", "dry_grass", "gravel")
     under, ids, edge = brush.mosaic(int(brush.choice([0, 4])), brush.uniform(2.4, 5), table)
     rows = brush.stripes(brush.uniform(7, 14))
-    mix(under, brush.tinted("panel"), smooth(rows, -0.9, 0.9))
+    mix(under, tinted(brush, "panel"), smooth(rows, -0.9, 0.9))
     used = (brush.random(2048) < 0.55)[ids & 2047]
-    mix(paint, under, brush.inside(edge - 6) * used)
-    return paint
+    return mix(paint, under, brush.inside(edge - 6) * used)
 
 
 def kiln_field(brush: Brush) -> Paint:
@@ -190,10 +187,9 @@ def kiln_field(brush: Brush) -> Paint:
     bend = np.maximum(np.abs(along) - np.float32(length), 0)
     radius = np.hypot(bend, across)
     trodden = smooth(brush.noise(1.3, 5.0) - radius / np.float32(48), -1.5, 0.5) * there
-    mix(paint, brush.tinted("red_soil", "peach_soil", "gravel"), trodden)
+    mix(paint, tinted(brush, "red_soil", "peach_soil", "gravel"), trodden)
     wall = brush.uniform(6, 11)
-    mix(paint, brush.tinted("red_roof"), brush.inside(width + wall - radius) * there)
-    ash = brush.tinted("dark_roof", "brown_soil", "pale_soil")
+    mix(paint, tinted(brush, "red_roof"), brush.inside(width + wall - radius) * there)
+    ash = tinted(brush, "dark_roof", "brown_soil", "pale_soil")
     mix(paint, ash, brush.inside(width - radius) * there)
-    mix(paint, brush.tinted("red_soil"), brush.inside(width * 0.4 - radius) * there)
-    return paint
+    return mix(paint, tinted(brush, "red_soil"), brush.inside(width * 0.4 - radius) * there)

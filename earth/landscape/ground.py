@@ -70,16 +70,18 @@ def tinted(rng: Rng, *names: str, gain: float = 0.14, hue: float = 0.022) -> Mat
     return out
 
 
-def mix(paint: Paint, colour: np.ndarray, mask: np.ndarray) -> None:
+def mix(paint: Paint, colour: np.ndarray, mask: np.ndarray) -> Paint:
     """Lay a material, or another window, over `paint` where `mask` is 1, in place."""
     layer = colour[:, None, None] if colour.ndim == 1 else colour
     for band, new in zip(paint, layer, strict=True):
         band += mask * (new - band)
+    return paint
 
 
-def shade(paint: Paint, factor: np.ndarray) -> None:
+def shade(paint: Paint, factor: np.ndarray) -> Paint:
     """Scale red, green and blue in place."""
     paint[:3] *= factor
+    return paint
 
 
 def inside(excess_m: np.ndarray, gsd_m: float) -> Coverage:
@@ -111,13 +113,9 @@ class Brush(np.random.Generator):
         super().__init__(rng.bit_generator)
         self.grid = grid
 
-    def tinted(self, *names: str, gain: float = 0.14, hue: float = 0.022) -> Material:
-        """One of some materials, jittered."""
-        return tinted(self, *names, gain=gain, hue=hue)
-
     def flat(self, *names: str, gain: float = 0.14, hue: float = 0.022) -> Paint:
         """Window of one material out of some, jittered."""
-        colour = self.tinted(*names, gain=gain, hue=hue)
+        colour = tinted(self, *names, gain=gain, hue=hue)
         return np.tile(colour[:, None, None], (1, self.grid.rows, self.grid.cols))
 
     def palette(
@@ -132,7 +130,7 @@ class Brush(np.random.Generator):
 
         `unity` pulls them towards their mean.
         """
-        base = np.stack([self.tinted(name) for name in names])
+        base = np.stack([tinted(self, name) for name in names])
         base += np.float32(unity) * (base.mean(0) - base)
         out = base[self.integers(len(names), size=count)].T.copy()
         out[:3] *= np.exp(gain * self.normal(size=count) + hue * self.normal(size=(3, count)))

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from earth.landscape.ground import Brush, Paint, material, mix, shade, smooth
+from earth.landscape.ground import Brush, Paint, material, mix, shade, smooth, tinted
 
 _SOILS = (
     ("peach_soil", "pale_soil", "tan_soil"),
@@ -42,13 +42,13 @@ def _margins(paint: Paint, brush: Brush, edge: np.ndarray) -> None:
     name = brush.choice(["gravel", "grass", "forest", "dry_grass", "brown_soil", "pale_soil"])
     width = brush.uniform(1.5, 6.0)
     broken = brush.patches(1.6, 8.0, (-1.0, 1.0), 0.4)
-    mix(paint, brush.tinted(name), brush.inside(width - edge) * broken)
+    mix(paint, tinted(brush, name), brush.inside(width - edge) * broken)
 
 
 def _pivot(paint: Paint, brush: Brush) -> None:
     """One field under a centre pivot, in some regions."""
     share, x, y, radius = brush.random(), *brush.uniform(-300, 300, 2), brush.uniform(150, 330)
-    colour = brush.tinted(*_CROPS)
+    colour = tinted(brush, *_CROPS)
     if share > 0.12:
         return
     distance = brush.grid.distance(x, y)
@@ -64,7 +64,7 @@ def orchard(brush: Brush) -> Paint:
     kind = int(brush.choice([0, 2, 2, 4, 1]))
     table = brush.palette(*soils, *extra, gain=0.10, hue=0.018, unity=0.5)
     paint, ids, edge = brush.mosaic(kind, brush.around(1.5, 0.35), table)
-    tree = brush.tinted("maquis", "forest", "shrub")
+    tree = tinted(brush, "maquis", "forest", "shrub")
     rows = brush.stripes(brush.uniform(6, 13), ids)
     broad = brush.stripes(brush.uniform(16, 34), ids)
     planted = (brush.random(2048) < 0.75)[ids & 2047]
@@ -76,8 +76,7 @@ def orchard(brush: Brush) -> Paint:
     lift = brush.noise(1.0, 7.0) * (0.04 + 0.05 * brush.random())
     shade(paint, 1 + lift + (0.03 + 0.04 * brush.random()) * broad * planted)
     _margins(paint, brush, edge)
-    mix(paint, tree, brush.patches(1.3, 6.0, (1.2, 2.2), 0.4))
-    return paint
+    return mix(paint, tree, brush.patches(1.3, 6.0, (1.2, 2.2), 0.4))
 
 
 def pasture(brush: Brush) -> Paint:
@@ -89,17 +88,16 @@ def pasture(brush: Brush) -> Paint:
     paint, _, edge = brush.mosaic(kind, brush.around(3.4, 0.4), table)
     shade(paint, 1 + brush.noise(2.0, 5.0) * (0.02 + 0.06 * brush.random()))
     shade(paint, 1 + brush.noise(1.0, 8.0) * 0.03)
-    tree = brush.tinted("forest", "conifer", "maquis")
+    tree = tinted(brush, "forest", "conifer", "maquis")
     broken = brush.patches(1.3, 8.0, (-1.4, 1.0), 0.5)
     mix(paint, tree, brush.inside(brush.uniform(2, 7) - edge) * broken)
-    mix(paint, tree, brush.patches(1.6, 6.0, (1.5, 2.8), 0.3))
-    return paint
+    return mix(paint, tree, brush.patches(1.6, 6.0, (1.5, 2.8), 0.3))
 
 
 def forest(brush: Brush) -> Paint:
     """Two greens mixed by noise, crowns, hillshade; rides cut through it in places."""
     paint = brush.flat("forest", gain=0.12, hue=0.035)
-    other = brush.tinted("conifer", "forest", gain=0.24, hue=0.03)
+    other = tinted(brush, "conifer", "forest", gain=0.24, hue=0.03)
     mix(paint, other, brush.patches(brush.choice([1.6, 2.0, 2.4]), 5.0, (-1.0, 0.6), 0.7))
     crowns = brush.leaves(int(brush.integers(2)), 1.1)
     grain = brush.noise(0.6, 5.0)
@@ -109,7 +107,7 @@ def forest(brush: Brush) -> Paint:
     paint[4:] += 0.8 * steep * 10 * hills
     ride = np.abs(brush.noise(2.4, 12.0))
     if brush.random() < 0.4:
-        mix(paint, brush.tinted("heath"), brush.inside(2.5 - 260 * ride) * 0.7)
+        mix(paint, tinted(brush, "heath"), brush.inside(2.5 - 260 * ride) * 0.7)
     return paint
 
 
@@ -118,7 +116,7 @@ def shrub(brush: Brush) -> Paint:
     first, second = _COVERS[brush.integers(len(_COVERS))]
     paint = brush.flat(first, gain=0.24, hue=0.03)
     cover = brush.noise(float(brush.choice([1.0, 1.3, 1.6, 2.0])), brush.uniform(3, 9))
-    other = brush.tinted(second, gain=0.24, hue=0.03)
+    other = tinted(brush, second, gain=0.24, hue=0.03)
     mix(paint, other, smooth(cover, brush.uniform(-0.8, 1.2), 1.2))
     hills = brush.relief(brush.uniform(5, 20))
     steep = 0.03 + 0.22 * brush.random() ** 2
@@ -128,12 +126,11 @@ def shrub(brush: Brush) -> Paint:
     shade(paint, np.maximum(1 + steep * hills + grained, 0.25))
     paint[4:] += 10 * steep * hills
     trees = brush.patches(1.0, 6.0, (1.0, 2.6), 0.6)
-    mix(paint, brush.tinted("maquis"), trees)
+    mix(paint, tinted(brush, "maquis"), trees)
     gully = np.abs(brush.noise(2.0, 9.0))
     name = brush.choice(["pale_soil", "rock", "forest", "tan_soil", "heath"])
     width = float(brush.uniform(1.5, 6.0) * (brush.random() < 0.6))
-    mix(paint, brush.tinted(name), brush.inside(width - 150 * gully) * (width > 0))
-    return paint
+    return mix(paint, tinted(brush, name), brush.inside(width - 150 * gully) * (width > 0))
 
 
 def clearing(brush: Brush) -> Paint:
@@ -144,14 +141,13 @@ def clearing(brush: Brush) -> Paint:
     felled, ids, edge = brush.mosaic(kind, brush.uniform(2, 5), table)
     shade(felled, 1 + 0.10 * brush.noise(1.0, 6.0))
     gone = (brush.random(2048) < brush.uniform(0.1, 0.4))[ids & 2047]
-    mix(paint, felled, brush.inside(edge - 3) * gone)
-    return paint
+    return mix(paint, felled, brush.inside(edge - 3) * gone)
 
 
 def bare(brush: Brush) -> Paint:
     """Bare, quarried or eroded ground, with terraces and dumps."""
     paint = brush.flat("sand", "rock", "pale_soil", "red_soil")
-    other = brush.tinted("gravel", "rock", "dry_grass", "tan_soil")
+    other = tinted(brush, "gravel", "rock", "dry_grass", "tan_soil")
     mix(paint, other, brush.patches(1.6, 6.0, (-0.5, 0.8), 0.8))
     hills = brush.relief(brush.uniform(3, 9))
     height = brush.noise(2.4, 5.0)
@@ -160,8 +156,7 @@ def bare(brush: Brush) -> Paint:
     shade(paint, np.maximum(1 + 0.10 * hills + 0.05 * benches + 0.05 * grain, 0.25))
     paint[4:] += hills
     pond = smooth(-height, brush.uniform(1.3, 2.6), 0.05)
-    mix(paint, brush.tinted("teal_water"), pond)
-    return paint
+    return mix(paint, tinted(brush, "teal_water"), pond)
 
 
 def water(brush: Brush) -> Paint:
@@ -178,5 +173,5 @@ def water(brush: Brush) -> Paint:
     if brush.random() < 0.35:
         level = brush.uniform(1.2, 2.0)
         mix(paint, material("sand"), smooth(land, level - 0.04, 0.03))
-        mix(paint, brush.tinted("grass", "maquis"), smooth(land, level, 0.03))
+        mix(paint, tinted(brush, "grass", "maquis"), smooth(land, level, 0.03))
     return paint

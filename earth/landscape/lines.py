@@ -17,19 +17,12 @@ ALONG_X, ALONG_Y = 0, 1
 
 
 class LineKind(NamedTuple):
-    """A family of lines.
-
-    Args:
-        spacing_m: metres between neighbours.
-        reach_m: how far from its middle a line may paint.
-        half_m: least and largest half width in metres.
-        bends: amplitude and wavelength of each sine, in metres.
-    """
+    """A family of lines; `bends` are amplitude and wavelength of each sine."""
 
     name: str
-    spacing_m: float
-    reach_m: float
-    half_m: tuple[float, float]
+    spacing_m: float  # between neighbours
+    reach_m: float  # how far from its middle a line may paint
+    half_m: tuple[float, float]  # least and largest half width
     bends: tuple[tuple[float, float], ...]
     materials: tuple[str, ...]
 

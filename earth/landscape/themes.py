@@ -93,24 +93,20 @@ def theme_numbers(seed: int, grid: Grid) -> Int32[np.ndarray, "rows cols"]:
 
 def _candidates(seed: int, grid: Grid) -> list[Region]:
     """Regions that may own a pixel of the window."""
-    width, height = grid.cols * grid.gsd_m, grid.rows * grid.gsd_m
-    cells = product(_span(grid.x_m, width), _span(grid.y_m, height))
+    corner, size = np.array([grid.x_m, grid.y_m]), np.array([grid.cols, grid.rows]) * grid.gsd_m
+    reach = _WARP_M + 1.6 * CELL_M
+    west, north = ((corner - reach) // CELL_M).astype(int).tolist()
+    east, south = ((corner + size + reach) // CELL_M).astype(int).tolist()
+    cells = product(range(west, east + 1), range(north, south + 1))
     sites = [region(seed, i, j) for i, j in cells]
-    if max(width, height) > 3 * CELL_M:
+    if size.max() > 3 * CELL_M:
         return sites
     place = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
-    middle = np.array([grid.x_m + width / 2, grid.y_m + height / 2])
-    half = np.array([width / 2, height / 2]) + _WARP_M
+    middle, half = corner + size / 2, size / 2 + _WARP_M
     off = np.abs(place[:, :2] - middle)
     nearest = (np.maximum(off - half, 0) ** 2).sum(1) - place[:, 2]
     farthest = ((off + half) ** 2).sum(1) - place[:, 2]
     return [site for site, low in zip(sites, nearest, strict=True) if low <= farthest.min()]
-
-
-def _span(start_m: float, length_m: float) -> range:
-    reach = _WARP_M + 1.6 * CELL_M
-    first, last = (start_m - reach) // CELL_M, (start_m + length_m + reach) // CELL_M
-    return range(int(first), int(last) + 1)
 
 
 def _owners(seed: int, grid: Grid, sites: list[Region]) -> Int32[np.ndarray, "rows cols"]:

@@ -78,7 +78,8 @@ def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:
     if min(col, row) < 0 or max(col, row) + tiles > count:
         raise ValueError(f"tiles must fit the map at zoom {zoom}, got {tiles} around {lon}, {lat}")
     west, east = (value / count * 360 - 180 for value in (col, col + tiles))
-    north, south = (_latitude(value / count) for value in (row, row + tiles))
+    turns = (math.pi * (1 - 2 * value / count) for value in (row, row + tiles))
+    north, south = (math.degrees(math.atan(math.sinh(turn))) for turn in turns)
     zone = math.floor((lon + 180) / 6) + 1
     if not zone * 6 - 186 <= west < east <= zone * 6 - 180:
         raise ValueError(
@@ -90,7 +91,3 @@ def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:
     left, low = (math.floor((value - _EDGE_M) / SNAP_M) * SNAP_M for value in (left, low))
     right, high = (math.ceil((value + _EDGE_M) / SNAP_M) * SNAP_M for value in (right, high))
     return UtmArea(epsg=epsg, west_m=left, north_m=high, width_m=right - left, height_m=high - low)
-
-
-def _latitude(share: float) -> float:
-    return math.degrees(math.atan(math.sinh(math.pi * (1 - 2 * share))))

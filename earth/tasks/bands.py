@@ -34,13 +34,13 @@ class BandLayout(NamedTuple):
 
     infos: tuple[BandInfo, ...]
     dtype: str
-    values: Callable[[Colours, Paint, Rng], np.ndarray | list[np.ndarray]]
+    values: Callable[[Colours, Paint, Rng], np.ndarray]
 
     def stored(
         self, colours: Colours, ground: Paint, rng: Rng
     ) -> Shaped[np.ndarray, "bands rows cols"]:
         """Bands of a sample in the units and type of the task."""
-        bands = np.asarray(self.values(colours, ground, rng))
+        bands = self.values(colours, ground, rng)
         if np.dtype(self.dtype).kind != "f":
             bands = np.clip(np.round(bands), 0, np.iinfo(self.dtype).max)
         return bands.astype(self.dtype)
@@ -74,10 +74,10 @@ def _surface(colours: Colours, ground: Paint, rng: Rng, names: tuple[str, ...]) 
     return np.round(np.maximum(mixed(colours, names) * np.float32(2000 / 255), 1))
 
 
-def _surface_and_clouds(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
+def _surface_and_clouds(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
     """Surface DN, and a cloud probability of a few per cent at most."""
-    clouds = rng.integers(0, 4, colours.shape[1:]).astype(np.float32)
-    return [*_surface(colours, ground, rng, _SURFACE), clouds]
+    clouds = rng.integers(0, 4, (1, *colours.shape[1:])).astype(np.float32)
+    return np.concatenate([_surface(colours, ground, rng, _SURFACE), clouds])
 
 
 def _landsat(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
@@ -87,27 +87,19 @@ def _landsat(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
     return bands
 
 
-def _radar_and_optical(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
+def _radar_and_optical(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
     """m-so2sat's eight radar bands as backscatter (power), and ten bands as reflectance.
 
     Radar: real and imaginary parts of VH and VV, their intensities after a Lee filter (here the
     mean with 20 looks), and real and imaginary part of their covariance.
     """
     vv, vh = backscatter(ground) + np.float32(10 ** (NOISE_DB / 10))
-    parts = [
-        np.sqrt(power / 2) * rng.standard_normal(power.shape, np.float32)
-        for power in (vh, vh, vv, vv)
-    ]
-    intensities = [
-        power * rng.standard_gamma(_LEE_LOOKS, power.shape, np.float32) / np.float32(_LEE_LOOKS)
-        for power in (vh, vv)
-    ]
-    cross = [
-        np.sqrt(vv * vh) * (share + 0.1 * rng.standard_normal(vv.shape, np.float32))
-        for share in (np.float32(0.1), np.float32(0.0))
-    ]
+    drawn = rng.standard_normal((6, *vv.shape), np.float32)
+    looks = rng.standard_gamma(_LEE_LOOKS, (2, *vv.shape), np.float32) / np.float32(_LEE_LOOKS)
+    parts = np.sqrt(np.stack([vh, vh, vv, vv]) / 2) * drawn[:4]
+    cross = np.sqrt(vv * vh) * (np.array([[[0.1]], [[0.0]]], np.float32) + 0.1 * drawn[4:])
     optical = _hazy(mixed(colours, _SO2SAT), _SO2SAT) / np.float32(10_000)
-    return [*parts, *intensities, *cross, *optical]
+    return np.concatenate([parts, np.stack([vh, vv]) * looks, cross, optical])
 
 
 _S2_13 = tuple(sentinel2_13_bands)

@@ -6,7 +6,7 @@ import numpy as np
 
 from earth.landscape import built, land
 from earth.landscape.fields import Coverage
-from earth.landscape.ground import Brush, Paint, fold, material, mix, shade, smooth
+from earth.landscape.ground import Brush, Paint, fold, material, mix, shade, smooth, tinted
 
 ROOFS = ("no solar pv", "solar pv")
 Axes = tuple[Coverage, Coverage]
@@ -38,8 +38,7 @@ def roof(brush: Brush, label: int) -> Paint:
     stand = smooth(brush.noise(1.6, 1.2), amount, 0.2)
     tree = brush.flat("forest")
     shade(tree, np.maximum(1 + 0.35 * lit, 0.2))
-    mix(paint, tree, stand)
-    return paint
+    return mix(paint, tree, stand)
 
 
 def _panels(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
@@ -53,7 +52,7 @@ def _panels(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
     y = across - np.float32(0.3 + rows * high / 2)
     edge = np.minimum(fold(x + cols * wide / 2, wide), fold(y + rows * high / 2, high))
     modules = brush.flat("panel", gain=0.25)
-    frame = brush.tinted("grey_roof", gain=0.2)
+    frame = tinted(brush, "grey_roof", gain=0.2)
     mix(modules, frame, brush.inside(0.06 - edge) * brush.uniform(0.4, 1))
     mix(paint, modules, brush.box(x, y, (cols * wide / 2, rows * high / 2)))
 
@@ -64,7 +63,7 @@ def _skylights(paint: Paint, brush: Brush, axes: Axes, half: Half) -> None:
     for _ in range(int(brush.integers(0, 5))):
         u, v = brush.uniform(-0.8, 0.8, 2) * np.array(half)
         light = brush.box(along - np.float32(u), across - np.float32(v), (0.4, 0.6))
-        mix(paint, brush.tinted("panel", "white_roof", "shade"), light)
+        mix(paint, tinted(brush, "panel", "white_roof", "shade"), light)
     if brush.random() < 0.3:
         u, v = brush.uniform(-0.3, 0.3) * half[0], 0.5 * half[1]
         size = brush.uniform(1.5, 0.6 * half[0]), brush.uniform(0.7, 0.45 * half[1])
@@ -84,8 +83,7 @@ def loss_site(brush: Brush, label: int) -> Paint:
     lost = smooth(within, 0.0, 15.0)
     mix(paint, after, lost)
     white = np.array([250, 250, 250, 0, -10, -16], np.float32)
-    mix(paint, white, 0.7 * (1 - smooth(lost, 0.0, 0.2)))
-    return paint
+    return mix(paint, white, 0.7 * (1 - smooth(lost, 0.0, 0.2)))
 
 
 def _planted(brush: Brush, name: str, block_m: float, row_m: float, regular: bool = True) -> Paint:
@@ -93,48 +91,42 @@ def _planted(brush: Brush, name: str, block_m: float, row_m: float, regular: boo
     kind = int(brush.choice([0, 4])) if regular > brush.random() else 1
     paint, ids, edge = brush.mosaic(kind, block_m / 45, table)
     shade(paint, 1 + 0.08 * brush.stripes(row_m, ids))
-    mix(paint, brush.tinted("red_soil"), brush.inside(14.0 - edge))
-    shade(paint, 1 + 0.06 * brush.noise(0.6, 12.0))
-    return paint
+    mix(paint, tinted(brush, "red_soil"), brush.inside(14.0 - edge))
+    return shade(paint, 1 + 0.06 * brush.noise(0.6, 12.0))
 
 
 def _small_farms(brush: Brush) -> Paint:
     names = ("young_crop", "crop", "tan_soil", "brown_soil", "straw", "forest")
     paint, _, edge = brush.mosaic(2, 3.5, brush.palette(*names, unity=0.2))
-    mix(paint, brush.tinted("forest"), brush.inside(8.0 - edge))
-    return paint
+    return mix(paint, tinted(brush, "forest"), brush.inside(8.0 - edge))
 
 
 def _ponds(brush: Brush) -> Paint:
     names = ("teal_water", "silt_water", "river_water")
     paint, _, edge = brush.mosaic(0, 5.0, brush.palette(*names))
-    mix(paint, brush.tinted("tan_soil"), brush.inside(22.0 - edge))
-    return paint
+    return mix(paint, tinted(brush, "tan_soil"), brush.inside(22.0 - edge))
 
 
 def _mixed(brush: Brush) -> Paint:
     paint = land.forest(brush)
     table = brush.palette("crop", "shrub", "dark_crop", "tan_soil")
     farms, ids, _ = brush.mosaic(1, 4.0, table)
-    mix(paint, farms, (brush.random(2048) < 0.5)[ids & 2047].astype(np.float32))
-    return paint
+    return mix(paint, farms, (brush.random(2048) < 0.5)[ids & 2047].astype(np.float32))
 
 
 def _logging(brush: Brush) -> Paint:
     paint = land.forest(brush)
     track = np.abs(brush.noise(2.0, 22.0))
-    mix(paint, brush.tinted("red_soil"), brush.inside(12.0 - 420 * track))
+    mix(paint, tinted(brush, "red_soil"), brush.inside(12.0 - 420 * track))
     gaps = smooth(brush.noise(0.6, 14.0), 1.0, 0.5)
-    mix(paint, brush.tinted("heath"), gaps)
-    return paint
+    return mix(paint, tinted(brush, "heath"), gaps)
 
 
 def _regrowth(brush: Brush) -> Paint:
     paint = land.forest(brush)
     young = brush.flat("grass")
     shade(young, 1 + 0.1 * brush.leaves(0, 6.0))
-    mix(paint, young, 0.7 * smooth(brush.noise(1.6, 18.0), -0.4, 1.2))
-    return paint
+    return mix(paint, young, 0.7 * smooth(brush.noise(1.6, 18.0), -0.4, 1.2))
 
 
 _AFTER: dict[str, Callable[[Brush], Paint]] = {
@@ -162,7 +154,7 @@ def zone(brush: Brush, label: int) -> Paint:
     ground, side_m, fill, height_m, green, roofs = _SETTLED[name]
     paint = brush.flat(ground)
     trees = smooth(brush.noise(1.0, 4.0), 1.2 - green, 0.5)
-    mix(paint, brush.tinted("forest"), trees)
+    mix(paint, tinted(brush, "forest"), trees)
     angle = brush.uniform(0, np.pi)
     cell = side_m * brush.uniform(0.9, 1.1), side_m * brush.uniform(0.8, 1.3)
     how = {"fill": fill, "height_m": height_m * brush.uniform(0.8, 1.2), "roofs": roofs}
