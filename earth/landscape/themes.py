@@ -99,8 +99,6 @@ def _candidates(seed: int, grid: Grid) -> list[Region]:
     east, south = ((corner + size + reach) // CELL_M).astype(int).tolist()
     cells = product(range(west, east + 1), range(north, south + 1))
     sites = [region(seed, i, j) for i, j in cells]
-    if size.max() > 3 * CELL_M:
-        return sites
     place = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
     middle, half = corner + size / 2, size / 2 + _WARP_M
     off = np.abs(place[:, :2] - middle)

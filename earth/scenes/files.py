@@ -5,7 +5,6 @@ Properties of items are named as Earth Search names them.
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +15,32 @@ import rasterio.shutil
 from jaxtyping import UInt
 from rasterio.io import DatasetWriter
 
-from earth.scenes.area import UtmArea
-
 COLLECTION_TITLES = {
     "sentinel-1-grd": "Procedural Sentinel-1-like ground range detected amplitude",
     "sentinel-2-l2a": "Procedural Sentinel-2-like true colour",
     "naip": "Procedural NAIP-like aerial images",
 }
-JPEG = {"compress": "JPEG", "quality": 90}
-_LOSSLESS = {"compress": "DEFLATE", "level": 1, "predictor": "YES"}
-_BLOCK_PX = 512
-_TILED = {"driver": "GTiff", "tiled": True, "interleave": "band"}
-_TILED |= {"blockxsize": _BLOCK_PX, "blockysize": _BLOCK_PX}
-_COG = "image/tiff; application=geotiff; profile=cloud-optimized"
+JPEG = {"compress": "JPEG", "quality": 90, "overview_resampling": "AVERAGE"}
+LOSSLESS = {"compress": "DEFLATE", "level": 1, "predictor": "YES", "overview_resampling": "AVERAGE"}
+_TILED = {"driver": "GTiff", "tiled": True, "blockxsize": 512, "blockysize": 512}
 
 
 class Scene:
-    """A STAC item with its corners in UTM, and the folder of its files below the catalogue."""
+    """A STAC item, and the folder of its files below the catalogue.
 
-    def __init__(
-        self,
-        root: Path,
-        area: UtmArea,
-        name: tuple[str, str],
-        when: datetime,
-        properties: dict[str, Any],
-        corners: np.ndarray | None = None,
-    ) -> None:
-        """`name` is of collection and item; without `corners` the scene is the whole area."""
-        ring = area.ring(area.corners if corners is None else corners)
-        (west, south), (east, north) = np.min(ring, 0).tolist(), np.max(ring, 0).tolist()
-        self.item = pystac.Item(
-            id=name[1],
-            collection=name[0],
-            geometry={"type": "Polygon", "coordinates": [ring]},
-            bbox=[west, south, east, north],
-            datetime=when,
-            properties={"platform": "procedural", **properties},
-        )
-        self.folder = root.joinpath(*name)
+    Args:
+        root: folder of the catalogue.
+        ring: footprint, closed, in longitude and latitude.
+        item: id, collection, datetime and properties.
+    """
+
+    def __init__(self, root: Path, ring: list[list[float]], **item: Any) -> None:
+        """Make the folder."""
+        item["properties"] = {"platform": "procedural", **item["properties"]}
+        geometry = {"type": "Polygon", "coordinates": [ring]}
+        bbox = [*np.min(ring, 0).tolist(), *np.max(ring, 0).tolist()]
+        self.item = pystac.Item(geometry=geometry, bbox=bbox, **item)
+        self.folder = root / item["collection"] / item["id"]
         self.folder.mkdir(parents=True)
 
     @contextmanager
@@ -63,8 +49,7 @@ class Scene:
         key: str,
         name: str,
         *,
-        overviews: str = "AVERAGE",
-        options: dict[str, Any] = _LOSSLESS,
+        options: dict[str, Any] = LOSSLESS,
         fields: dict[str, Any] | None = None,
         **profile: Any,
     ) -> Iterator[DatasetWriter]:
@@ -73,7 +58,6 @@ class Scene:
         Args:
             key: of the asset in the item.
             name: of the file, without its ending.
-            overviews: resampling of the overviews.
             options: creation options of the COG.
             fields: of the asset.
             profile: of the image, as rasterio names it: count, height, width, dtype, nodata, and
@@ -81,12 +65,11 @@ class Scene:
         """
         plain, path = self.folder / f"{name}.plain.tif", self.folder / f"{name}.tif"
         with rasterio.Env(GDAL_CACHEMAX=64):
-            with rasterio.open(plain, "w", **_TILED, **profile) as file:
+            with rasterio.open(plain, "w", **_TILED, interleave="band", **profile) as file:
                 yield file
-            how = {"blocksize": _BLOCK_PX, "overview_resampling": overviews, **options}
-            rasterio.shutil.copy(str(plain), str(path), driver="COG", **how)
+            rasterio.shutil.copy(str(plain), str(path), driver="COG", blocksize=512, **options)
         plain.unlink()
-        what = {"media_type": _COG, "roles": ["data"], "extra_fields": fields or {}}
+        what = {"media_type": pystac.MediaType.COG, "roles": ["data"], "extra_fields": fields or {}}
         self.item.add_asset(key, pystac.Asset(f"./{path.name}", **what))
 
     def write(

@@ -16,7 +16,7 @@ from rasterio.control import GroundControlPoint
 from earth import sensors
 from earth.landscape.fields import Grid, Lay, noise_pyramid, sample
 from earth.scenes.area import LORES_M, UtmArea
-from earth.scenes.files import Scene
+from earth.scenes.files import LOSSLESS, Scene
 from salib.config import S2_BANDS
 
 TURN = np.deg2rad(-10.4)
@@ -42,16 +42,15 @@ def write_radar(
     name = f"S1P_IW_GRDH_1SDV_{when:%Y%m%dT%H%M%S}_procedural"
     properties = {"constellation": "sentinel-1", "sar:instrument_mode": "IW"}
     properties |= {"sar:polarizations": ["VV", "VH"], "sar:pixel_spacing_range": LORES_M}
-    corners = slant.footprint()
-    scene = Scene(part, area, ("sentinel-1-grd", name), when, properties, corners)
+    what = {"id": name, "collection": "sentinel-1-grd", "datetime": when, "properties": properties}
+    scene = Scene(part, area.ring(slant.footprint()), **what)
     place = {"crs": "EPSG:4326", "gcps": slant.points()}
     rng = np.random.default_rng([seed, 19, number])
     power = sensors.backscatter(ground.astype(np.float32))
     empty = 0.5 * power.min()
-    seen = slant.sampled(power)
-    dn = np.zeros(seen.shape, np.uint16)
+    dn = np.zeros((2, slant.rows, slant.cols), np.uint16)
     for top in range(0, slant.rows, _STRIP):
-        strip = seen[:, top : top + _STRIP]
+        strip = slant.sampled(power, top, min(top + _STRIP, slant.rows))
         dn[:, top : top + _STRIP] = sensors.amplitude(rng, strip) * (strip.min(0) > empty)
     for key, band in zip(("vv", "vh"), dn, strict=True):
         scene.write(key, key, band[None], **place)
@@ -88,27 +87,21 @@ class Slant:
         ]
 
     def sampled(
-        self, bands: Float32[np.ndarray, "bands height width"]
+        self, bands: Float32[np.ndarray, "bands height width"], top: int, bottom: int
     ) -> Float32[np.ndarray, "bands rows cols"]:
-        """Bands of the area's map grid at the pixels of the scene, 0 outside the area."""
-        cols = np.arange(self.cols)[None] + 0.5
-        out = np.empty((len(bands), self.rows, self.cols), np.float32)
-        for top in range(0, self.rows, 512):
-            rows = np.arange(top, min(top + 512, self.rows))[:, None] + 0.5
-            place = self.utm(*np.broadcast_arrays(cols, rows))
-            x = ((place[..., 0] - self.area.west_m) / LORES_M - 0.5).astype(np.float32)
-            y = ((self.area.north_m - place[..., 1]) / LORES_M - 0.5).astype(np.float32)
-            for band, target in zip(bands, out, strict=True):
-                target[top : top + 512] = cv2.remap(band, x, y, cv2.INTER_LINEAR)
-        return out
+        """Bands of the area's map grid at some rows of the scene, 0 outside the area."""
+        cols, rows = np.arange(self.cols)[None] + 0.5, np.arange(top, bottom)[:, None] + 0.5
+        place = self.utm(*np.broadcast_arrays(cols, rows))
+        x = ((place[..., 0] - self.area.west_m) / LORES_M - 0.5).astype(np.float32)
+        y = ((self.area.north_m - place[..., 1]) / LORES_M - 0.5).astype(np.float32)
+        return np.stack([cv2.remap(band, x, y, cv2.INTER_LINEAR) for band in bands])
 
     def footprint(self) -> Float[np.ndarray, "n 2"]:
         """Corners in UTM of the part of the scene inside the area."""
         corner = np.array([self.area.west_m, self.area.north_m])
         image = self.utm(self.cols * np.array([0, 1, 1, 0]), self.rows * np.array([0, 0, 1, 1]))
-        frame = self.area.corners[::-1]
-        both = ((corners - corner).astype(np.float32) for corners in (image, frame))
-        _, common = cv2.intersectConvexConvex(*both)
+        frame = (self.area.corners[::-1] - corner).astype(np.float32)
+        _, common = cv2.intersectConvexConvex((image - corner).astype(np.float32), frame)
         return common[:, 0].astype(np.float64) + corner
 
 
@@ -155,13 +148,14 @@ def write_lores(
     name = f"S2P_{area.epsg % 100}PRC_{when:%Y%m%d}_{number}_L2A"
     properties = {"constellation": "sentinel-2", "gsd": 10, "eo:cloud_cover": round(cloudy, 4)}
     properties |= {"s2:processing_baseline": _BASELINE} if spectral else {}
-    scene = Scene(part, scene_area, ("sentinel-2-l2a", name), when, properties, corners)
+    what = {"id": name, "collection": "sentinel-2-l2a", "datetime": when, "properties": properties}
+    scene = Scene(part, area.ring(corners), **what)
     files = {"visual": "TCI", "scl": "SCL"}
     for key, image in images.items():
         gsd_m = round(scene_area.width_m / image.shape[2])
-        how = {"overviews": "MODE"} if key == "scl" else {}
-        how |= {"fields": {"gsd": gsd_m}, **scene_area.georeference(gsd_m)}
-        scene.write(key, files.get(key, key), image, **how)
+        how = LOSSLESS | ({"overview_resampling": "MODE"} if key == "scl" else {})
+        place = {"fields": {"gsd": gsd_m}, **scene_area.georeference(gsd_m)}
+        scene.write(key, files.get(key, key), image, options=how, **place)
     return scene.item
 
 
@@ -201,12 +195,9 @@ def _classes(
 ) -> UInt8[np.ndarray, "1 halfrows halfcols"]:
     """Scene classification at 20 m from NDVI and cloud opacity."""
     small, veil = sensors.average(np.stack([ndvi, cover]), ndvi.shape[1] // 2)
-    classes = np.full(small.shape, NOT_VEGETATED, np.uint8)
-    classes[small > 0.4] = VEGETATION
-    classes[small < 0] = WATER
-    classes[veil > 0.15] = CLOUD_MEDIUM
-    classes[veil > 0.6] = CLOUD_HIGH
-    return classes[None]
+    shown = [veil > 0.6, veil > 0.15, small < 0, small > 0.4]
+    classes = np.select(shown, [CLOUD_HIGH, CLOUD_MEDIUM, WATER, VEGETATION], NOT_VEGETATED)
+    return classes.astype(np.uint8)[None]
 
 
 def _beyond(rows: int, cols: int) -> np.ndarray:

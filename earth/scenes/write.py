@@ -103,7 +103,8 @@ def _write_quad(
     name = f"m_procedural_{corner}_{area.epsg % 100}_{round(gsd_m * 100):03d}_20230703"
     when = datetime(2023, 7, 3, 16, 0, tzinfo=UTC)
     properties = {"gsd": gsd_m, "naip:year": "2023", "eo:cloud_cover": 0}
-    scene = Scene(part, area, ("naip", name), when, properties)
+    what = {"id": name, "collection": "naip", "datetime": when, "properties": properties}
+    scene = Scene(part, area.ring(area.corners), **what)
     rng = np.random.default_rng([seed, 17, *corner.encode()])
     weather = sensors.Weather.draw(rng, strength=0.6)
     grain = rng.standard_normal((4, 1024, 1024), np.float32) * np.float32(rng.uniform(0.6, 1.4))

@@ -14,7 +14,7 @@ from geobench.dataset import (
     sentinel1_8_bands,
     sentinel2_13_bands,
 )
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
 from earth.landscape.fields import Rng
 from earth.landscape.ground import Paint
@@ -35,15 +35,6 @@ class BandLayout(NamedTuple):
     infos: tuple[BandInfo, ...]
     dtype: str
     values: Callable[[Colours, Paint, Rng], np.ndarray]
-
-    def stored(
-        self, colours: Colours, ground: Paint, rng: Rng
-    ) -> Shaped[np.ndarray, "bands rows cols"]:
-        """Bands of a sample in the units and type of the task."""
-        bands = self.values(colours, ground, rng)
-        if np.dtype(self.dtype).kind != "f":
-            bands = np.clip(np.round(bands), 0, np.iinfo(self.dtype).max)
-        return bands.astype(self.dtype)
 
 
 # The published m-eurosat stores the channels in this order under the names of GEO-Bench's list.

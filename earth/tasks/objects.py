@@ -102,15 +102,13 @@ def _small_farms(brush: Brush) -> Paint:
 
 
 def _ponds(brush: Brush) -> Paint:
-    names = ("teal_water", "silt_water", "river_water")
-    paint, _, edge = brush.mosaic(0, 5.0, brush.palette(*names))
+    paint, _, edge = brush.mosaic(0, 5.0, brush.palette("teal_water", "silt_water", "river_water"))
     return mix(paint, tinted(brush, "tan_soil"), brush.inside(22.0 - edge))
 
 
 def _mixed(brush: Brush) -> Paint:
     paint = land.forest(brush)
-    table = brush.palette("crop", "shrub", "dark_crop", "tan_soil")
-    farms, ids, _ = brush.mosaic(1, 4.0, table)
+    farms, ids, _ = brush.mosaic(1, 4.0, brush.palette("crop", "shrub", "dark_crop", "tan_soil"))
     return mix(paint, farms, (brush.random(2048) < 0.5)[ids & 2047].astype(np.float32))
 
 

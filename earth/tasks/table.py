@@ -5,7 +5,7 @@ per pixel.
 """
 
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, replace
 from datetime import date
 
 import numpy as np
@@ -24,7 +24,6 @@ from earth.triples import places
 Bands = Shaped[np.ndarray, "bands rows cols"]
 Truth = int | Int64[np.ndarray, "*shape"]
 """Class number, 0/1 of each class, or class of each pixel."""
-SMALLEST_SHARE = 0.01
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,6 @@ class PaintedTask:
         """Ground of sample `number`, and what is true of it."""
         raise NotImplementedError
 
-    @property
-    def stated_gsd_m(self) -> float:
-        """Metres per pixel as the published specification states them."""
-        return getattr(self.label, "spatial_resolution", self.gsd_m)
-
     def chip(self, seed: int, stratum: int, number: int) -> tuple[Bands, Truth]:
         """Bands and label of sample `number`, of one stratum, as they are stored."""
         rng = np.random.default_rng([seed, 31, *self.name.encode(), number])
@@ -80,7 +74,10 @@ class PaintedTask:
         weather = sensors.Weather.draw(rng, strength=self.strength)
         rgb = sensors.grained(rng, weather.apply(ground[:3]), rng.uniform(0.5, 2.0))
         colours = np.clip(np.concatenate([rgb, (nir * np.mean(weather.gain))[None]]), 0, 400)
-        return self.bands.stored(colours, ground, rng), truth
+        values, dtype = self.bands.values(colours, ground, rng), self.bands.dtype
+        if np.dtype(dtype).kind != "f":
+            values = np.clip(np.round(values), 0, np.iinfo(dtype).max)
+        return values.astype(dtype), truth
 
     @property
     def window(self) -> Grid:
@@ -133,7 +130,6 @@ class _OfObjects(PaintedTask):
 class _OfThemes(PaintedTask):
     """A window of the world that shows one of the class's themes; few others show lines too."""
 
-    finer: int = field(default=2, kw_only=True)
     themes: dict[str, tuple[str, ...]]
 
     def draw(self, seed: int, rng: Rng, stratum: int, number: int) -> tuple[Paint, Truth]:
@@ -153,7 +149,7 @@ class _OfRegions(PaintedTask):
         truth = np.array([self.class_of[theme] for theme in THEMES])[theme_numbers(seed, grid)]
         if isinstance(self.label, MultiLabelClassification):
             shares = np.bincount(truth.ravel(), minlength=self.label.n_classes) / truth.size
-            truth = (shares > SMALLEST_SHARE).astype(np.int64)
+            truth = (shares > 0.01).astype(np.int64)
         return paint(seed, grid, lines=False), truth
 
 
@@ -173,8 +169,8 @@ _TASKS = (
         strength=1.2,
         when=date(2015, 7, 1),
     ),
-    _OfThemes("m-eurosat", _one_of(*_EUROSAT), 64, bands.EUROSAT, _EUROSAT, strength=1.2),
-    _OfThemes("m-brick-kiln", _one_of(*_KILN), 64, bands.SURFACE_13, _KILN),
+    _OfThemes("m-eurosat", _one_of(*_EUROSAT), 64, bands.EUROSAT, _EUROSAT, finer=2, strength=1.2),
+    _OfThemes("m-brick-kiln", _one_of(*_KILN), 64, bands.SURFACE_13, _KILN, finer=2),
     _OfObjects("m-so2sat", _one_of(*objects.ZONES), 32, bands.SO2SAT, objects.zone, finer=2),
     _OfRegions("m-bigearthnet", MultiLabelClassification(43), 120, bands.SURFACE_12, _CORINE),
     _OfRegions(

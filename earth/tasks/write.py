@@ -4,6 +4,7 @@ import json
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from geobench.dataset import Band, Partition, Sample, SegmentationClasses, compute_stats
@@ -12,9 +13,6 @@ from geobench.task import TaskSpecifications
 from earth.tasks.table import PAINTED_TASKS, PaintedTask
 from earth.workers import results
 from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable, stamp
-
-_EVERY = 7
-"""One pixel of so many is counted in the statistics of bands."""
 
 
 def write_geobench(
@@ -72,7 +70,7 @@ def _write_task(
     folder.mkdir(parents=True)
     names = {split: [f"{split}_{n:05d}" for n in range(size)] for split, size in sizes.items()}
     rng = np.random.default_rng([seed, 41, *task.name.encode()])
-    strata = [rng.permutation(np.arange(n) % task.strata) for n in sizes.values()]
+    strata = [rng.permutation(np.arange(n) % task.strata).tolist() for n in sizes.values()]
     samples = zip(chain(*names.values()), chain(*strata), strict=True)
     job = partial(_write_sample, folder, task.name, seed)
     seen = list(results(job, list(enumerate(samples)), processes, task.name))
@@ -89,19 +87,21 @@ def _write_task(
         n_time_steps=1,
         bands_info=infos,
         label_type=task.label,
-        spatial_resolution=task.stated_gsd_m,
+        spatial_resolution=getattr(task.label, "spatial_resolution", task.gsd_m),
     ).save(str(folder))
 
 
 def _write_sample(
     folder: Path, task_name: str, seed: int, sample: tuple[int, tuple[str, int]]
 ) -> np.ndarray:
-    """Write a sample, given by its number, name and stratum; return a few pixels of each band."""
+    """Write a sample, given by its number, name and stratum; return every seventh pixel."""
     task, (number, (name, stratum)) = PAINTED_TASKS[task_name], sample
-    (values, label), gsd_m = task.chip(seed, int(stratum), number), task.stated_gsd_m
+    label: Any
+    values, label = task.chip(seed, stratum, number)
+    gsd_m = getattr(task.label, "spatial_resolution", task.gsd_m)
     pairs = zip(values, task.bands.infos, strict=True)
     bands = [Band(band, info, gsd_m, date=task.when) for band, info in pairs]
     if isinstance(task.label, SegmentationClasses):
         label = Band(label, task.label, gsd_m)
     Sample(bands, label, name).write(str(folder))
-    return values.reshape(len(values), -1)[:, ::_EVERY]
+    return values.reshape(len(values), -1)[:, ::7]
