@@ -21,8 +21,7 @@ _HALLS = (
     ("white_roof", "tan_roof", "grey_roof", "dark_roof", "white_roof"),
     ("dark_roof", "grey_roof", "red_roof"),
 )
-Cell = tuple[float, float]
-"""Sides in metres of a lattice's cells."""
+Cell = tuple[float, float]  # sides in metres of a lattice's cells
 
 
 def cells(grid: Grid, angle: float, cell: Cell) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -128,8 +127,7 @@ def _avenues(paint: Paint, brush: Brush) -> Coverage:
 
 def industrial(brush: Brush) -> Paint:
     """Halls of 40 to 130 m between yards, car parks and verges."""
-    names = ("asphalt", "concrete", "yard", "grass", "gravel", "asphalt")
-    table = brush.palette(*names, unity=0.3)
+    table = brush.palette("asphalt", "concrete", "yard", "grass", "gravel", "asphalt", unity=0.3)
     paint, _, edge = brush.mosaic(int(brush.choice([0, 4])), brush.uniform(1.3, 3), table)
     shade(paint, 1 + 0.08 * brush.noise(0.6, 4.0) + 0.06 * brush.noise(1.3, 5.0))
     road = brush.inside(brush.uniform(4, 8) - edge)

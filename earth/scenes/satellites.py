@@ -154,7 +154,7 @@ def write_lores(
     for key, image in images.items():
         gsd_m = round(scene_area.width_m / image.shape[2])
         how = LOSSLESS | ({"overview_resampling": "MODE"} if key == "scl" else {})
-        place = {"fields": {"gsd": gsd_m}, **scene_area.georeference(gsd_m)}
+        place = {"fields": {"gsd": gsd_m}, **scene_area.georeference(float(gsd_m))}
         scene.write(key, files.get(key, key), image, options=how, **place)
     return scene.item
 

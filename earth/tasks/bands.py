@@ -43,7 +43,6 @@ _SURFACE = tuple(name for name in SHARES if name != "10")
 _SO2SAT = tuple(name for name in _SURFACE if name not in ("01", "09"))
 _HAZE = dict.fromkeys(SHARES, 60.0)
 _HAZE |= {"01": 700.0, "02": 520.0, "03": 300.0, "04": 120.0, "10": 10.0}
-_LEE_LOOKS = 20.0
 
 
 def _hazy(bands: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
@@ -86,7 +85,7 @@ def _radar_and_optical(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
     """
     vv, vh = backscatter(ground) + np.float32(10 ** (NOISE_DB / 10))
     drawn = rng.standard_normal((6, *vv.shape), np.float32)
-    looks = rng.standard_gamma(_LEE_LOOKS, (2, *vv.shape), np.float32) / np.float32(_LEE_LOOKS)
+    looks = rng.standard_gamma(20.0, (2, *vv.shape), np.float32) / np.float32(20)
     parts = np.sqrt(np.stack([vh, vh, vv, vv]) / 2) * drawn[:4]
     cross = np.sqrt(vv * vh) * (np.array([[[0.1]], [[0.0]]], np.float32) + 0.1 * drawn[4:])
     optical = _hazy(mixed(colours, _SO2SAT), _SO2SAT) / np.float32(10_000)

@@ -25,8 +25,7 @@ def roof(brush: Brush, label: int) -> Paint:
     half = brush.uniform(8, 14), brush.uniform(5, 9)
     shadow = brush.grid.shifted(x + 2.2 * built.SUN[0], y + 2.2 * built.SUN[1]).turned(angle)
     mix(paint, material("shade"), 0.8 * brush.box(*shadow, half))
-    names = ["red_roof", "dark_roof", "grey_roof", "tan_roof", "white_roof"]
-    top = brush.flat(*names, gain=0.2)
+    top = brush.flat("red_roof", "dark_roof", "grey_roof", "tan_roof", "white_roof", gain=0.2)
     lit = np.where(across > 0, 1 + brush.uniform(0, 0.25), 1 - brush.uniform(0, 0.25))
     tiles = np.sin(across * np.float32(2 * np.pi / brush.uniform(0.3, 0.6)))
     fine = 0.05 * tiles + 0.05 * brush.noise(0.6, 0.1) + 0.05 * brush.noise(1.6, 0.2)
