@@ -56,7 +56,13 @@ def render_triple(seed: int, x_m: float, y_m: float) -> Triple:
 
 
 def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "count rows cols 3"]]:
-    """Lores chips of each theme, and of rivers and motorways, to set beside real ones."""
+    """Lores chips of each theme, and of rivers and motorways, to set beside real ones.
+
+    Raises:
+        ValueError: if per_theme is not positive.
+    """
+    if per_theme <= 0:
+        raise ValueError(f"per_theme must be positive, got {per_theme}")
     return {
         name: np.stack([render_triple(seed, *spot).lores for spot in places(seed, name, per_theme)])
         for name in (*THEMES, "river", "motorway")
