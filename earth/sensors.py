@@ -101,11 +101,11 @@ def grained(rng: Rng, bands: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def amplitude(
-    rng: Rng, power: Float32[np.ndarray, "2 rows cols"], *, looks: float = LOOKS
+    rng: Rng, power: Float32[np.ndarray, "2 rows cols"]
 ) -> UInt16[np.ndarray, "2 rows cols"]:
-    """GRD amplitude in DN from mean backscatter, with multiplicative gamma speckle of `looks`."""
+    """GRD amplitude in DN from mean backscatter, with multiplicative gamma speckle of LOOKS."""
     power = power + np.float32(10 ** (NOISE_DB / 10))
-    speckle = rng.standard_gamma(looks, power.shape, np.float32) / np.float32(looks)
+    speckle = rng.standard_gamma(LOOKS, power.shape, np.float32) / np.float32(LOOKS)
     return rounded(np.float32(DN_AT_0_DB) * np.sqrt(power * speckle), "uint16")
 
 

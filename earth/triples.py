@@ -6,24 +6,23 @@ import numpy as np
 from jaxtyping import UInt8
 
 from earth import sensors
-from earth.landscape.fields import Grid
+from earth.landscape.fields import Grid, Rng
 from earth.landscape.lines import ALONG_X, KINDS, line_of
 from earth.landscape.themes import THEMES, paint, region, theme_numbers
 
-_MARGIN_PX = 8
+LORES_M = 10.0
+_SIDE_PX, _MARGIN_PX = 64, 8
 
 
 class Triple(NamedTuple):
-    """Images of one square; hires has two pixels for each of lores along both sides."""
+    """Images of one square of 64 lores pixels of 10 m; hires has two for each along both sides."""
 
     radar: UInt8[np.ndarray, "rows cols 2"]
     lores: UInt8[np.ndarray, "rows cols 3"]
     hires: UInt8[np.ndarray, "finerows finecols 3"]
 
 
-def render_triple(
-    seed: int, x_m: float, y_m: float, *, lores_px: int = 64, lores_gsd_m: float = 10.0
-) -> Triple:
+def render_triple(seed: int, x_m: float, y_m: float) -> Triple:
     """Radar, lores and hires of the ground square with its north-west corner at (x_m, y_m).
 
     The same seed and place always give the same bytes. The ground is a function of place; each
@@ -32,28 +31,22 @@ def render_triple(
     Args:
         x_m: metres east in the world's plane.
         y_m: metres south.
-        lores_px: side of lores and radar; hires has twice as many pixels at half the spacing.
-        lores_gsd_m: metres per lores pixel.
 
     Raises:
-        ValueError: if seed is negative, lores_px is not positive or lores_gsd_m not in 0.2..60.
+        ValueError: if seed is negative.
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
-    if lores_px <= 0:
-        raise ValueError(f"lores_px must be positive, got {lores_px}")
-    if not 0.2 <= lores_gsd_m <= 60:
-        raise ValueError(f"lores_gsd_m must lie in 0.2..60 m, got {lores_gsd_m}")
-    fine_m, side, edge = lores_gsd_m / 2, 2 * (lores_px + _MARGIN_PX), _MARGIN_PX
+    fine_m, side, edge = LORES_M / 2, 2 * (_SIDE_PX + _MARGIN_PX), _MARGIN_PX
     west, north = x_m - edge * fine_m, y_m - edge * fine_m
     grid = Grid(x_m=west, y_m=north, gsd_m=fine_m, rows=side, cols=side)
-    key = [round(value * 1000) + 2**40 for value in (x_m, y_m, lores_gsd_m)]
+    key = [round(value * 1000) + 2**40 for value in (x_m, y_m, LORES_M)]
     rng = np.random.default_rng([seed, 11, *key])
     ground = paint(seed, grid)
     hires = sensors.Weather.draw(rng, strength=0.8).apply(ground[:3])
     hires = sensors.grained(rng, hires[:, edge:-edge, edge:-edge], rng.uniform(0.5, 2.0))
     seen = np.concatenate([ground[:3], sensors.backscatter(ground)])
-    coarse = sensors.average(sensors.spread(seen, 2 * rng.uniform(0.3, 0.6)), lores_px + edge)
+    coarse = sensors.average(sensors.spread(seen, 2 * rng.uniform(0.3, 0.6)), _SIDE_PX + edge)
     coarse = coarse[:, edge // 2 : -edge // 2, edge // 2 : -edge // 2]
     lores = sensors.Weather.draw(rng).apply(_cloud(rng, coarse[:3]))
     lores = sensors.grained(rng, lores, rng.uniform(0.3, 1.4))
@@ -102,7 +95,7 @@ def places(
     return corners
 
 
-def _cloud(rng: np.random.Generator, rgb: np.ndarray) -> np.ndarray:
+def _cloud(rng: Rng, rgb: np.ndarray) -> np.ndarray:
     """A soft cloud over part of one image in twenty-five."""
     luck, x, y, width = rng.random(4)
     if luck > 0.04:

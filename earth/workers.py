@@ -3,17 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from typing import TypeVar
+from typing import Any
 
 from tqdm import tqdm
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-
 
 def results(
-    job: Callable[[Item], Result], items: Sequence[Item], processes: int, name: str
-) -> Iterator[Result]:
+    job: Callable[[Any], Any], items: Sequence[Any], processes: int, name: str
+) -> Iterator[Any]:
     """Results of a job over items, in their order; one process is this one."""
     if processes == 1:
         yield from tqdm(map(job, items), name, len(items), disable=None)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import Float32, Float64, Int32, UInt16
+from jaxtyping import Float32, Float64, UInt16
 from scipy.spatial import KDTree
 
 TEXTURE_SIDE = 512
@@ -158,41 +158,6 @@ def sample(pyramid: Pyramid, grid: Grid, lay: Lay) -> Coverage:
     """Texture at the pixels of a window."""
     level = int(np.clip(np.log2(max(grid.gsd_m / lay.texel_m, 1.0)) + 0.25, 0, len(pyramid) - 1))
     return lay.warp(pyramid[level], grid, 2.0**level, cv2.INTER_LINEAR)
-
-
-def noise(grid: Grid, rng: Rng, exponent: float, texel_m: float) -> Coverage:
-    """Fractal noise of unit variance laid at random; `exponent` is one of EXPONENTS."""
-    return sample(noise_pyramid(exponent), grid, Lay.draw(rng, texel_m))
-
-
-def leaves(grid: Grid, rng: Rng, index: int, texel_m: float) -> Coverage:
-    """Crowns or boulders of unit variance laid at random."""
-    return sample(leaves_pyramid(index), grid, Lay.draw(rng, texel_m))
-
-
-def relief(grid: Grid, rng: Rng, texel_m: float) -> Coverage:
-    """Hillshade of unit variance laid at random."""
-    return sample(relief_pyramid(), grid, Lay.draw(rng, texel_m))
-
-
-def stripes(grid: Grid, rng: Rng, width_m: float, parcel: np.ndarray | None = None) -> np.ndarray:
-    """Sine furrows of a period `width_m`, faded where the pixel is too coarse to show them."""
-    angle, phase = rng.random(2) * 2 * np.pi
-    turn = rng.random(2048) < 0.5
-    along, across = grid.turned(angle)
-    if parcel is not None:
-        along = np.where(turn[parcel & 2047], across, along)
-    fade = np.sinc(min(grid.gsd_m / width_m, 1.0))
-    return np.float32(fade) * np.sin(along * np.float32(2 * np.pi / width_m) + np.float32(phase))
-
-
-def parcel_map(
-    grid: Grid, rng: Rng, index: int, texel_m: float
-) -> tuple[Int32[np.ndarray, "rows cols"], Coverage]:
-    """Parcels laid at random: their numbers, not interpolated, and metres to their edges."""
-    (numbers, edge), lay = parcels(index), Lay.draw(rng, texel_m)
-    ids = lay.warp(numbers, grid, 1.0, cv2.INTER_NEAREST)
-    return ids.astype(np.int32), sample(edge, grid, lay) * np.float32(texel_m)
 
 
 def _pyramid(field: Float32[np.ndarray, "side side"]) -> Pyramid:

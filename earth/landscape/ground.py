@@ -6,10 +6,12 @@ negative), and VV and VH backscatter in dB. Near infrared follows from red and N
 
 from typing import Any
 
+import cv2
 import numpy as np
 from jaxtyping import Float32
 
-from earth.landscape.fields import Coverage, Grid, Rng, noise
+from earth.landscape import fields
+from earth.landscape.fields import Coverage, Grid, Lay, Rng, sample
 
 Paint = Float32[np.ndarray, "6 rows cols"]
 Material = Float32[np.ndarray, " 6"]
@@ -68,42 +70,18 @@ def tinted(rng: Rng, *names: str, gain: float = 0.14, hue: float = 0.022) -> Mat
     return out
 
 
-def palette(
-    rng: Rng,
-    names: tuple[str, ...],
-    count: int,
-    gain: float = 0.08,
-    hue: float = 0.02,
-    unity: float = 0.0,
-) -> Float32[np.ndarray, "6 count"]:
-    """`count` materials, each one of `names` (repeat a name to favour it) with jitter.
-
-    `unity` pulls them towards their mean.
-    """
-    base = np.stack([tinted(rng, name) for name in names])
-    base += np.float32(unity) * (base.mean(0) - base)
-    out = base[rng.integers(len(names), size=count)].T.copy()
-    out[:3] *= np.exp(gain * rng.normal(size=count) + hue * rng.normal(size=(3, count)))
-    out[3] += rng.normal(0, 0.04, count)
-    out[4:] += rng.normal(0, 0.9, (2, count))
-    return out.astype(np.float32)
-
-
-def flat(grid: Grid, colour: Material) -> Paint:
-    """Window of one material."""
-    return np.tile(colour[:, None, None], (1, grid.rows, grid.cols))
-
-
-def mix(paint: Paint, colour: np.ndarray, mask: np.ndarray) -> None:
+def mix(paint: Paint, colour: np.ndarray, mask: np.ndarray) -> Paint:
     """Lay a material, or another window, over `paint` where `mask` is 1, in place."""
     layer = colour[:, None, None] if colour.ndim == 1 else colour
     for band, new in zip(paint, layer, strict=True):
         band += mask * (new - band)
+    return paint
 
 
-def shade(paint: Paint, factor: np.ndarray) -> None:
+def shade(paint: Paint, factor: np.ndarray) -> Paint:
     """Scale red, green and blue in place."""
     paint[:3] *= factor
+    return paint
 
 
 def inside(excess_m: np.ndarray, gsd_m: float) -> Coverage:
@@ -119,19 +97,94 @@ def smooth(field: np.ndarray, low: float, width: float) -> Coverage:
     return np.clip(out, 0, 1, out=out)
 
 
-def patches(
-    grid: Grid, rng: Rng, exponent: float, texel_m: float, low: tuple[float, float], width: float
-) -> Coverage:
-    """Spots of noise above a level drawn between two, with soft edges."""
-    field = noise(grid, rng, exponent, texel_m)
-    return smooth(field, rng.uniform(*low), width)
-
-
-def box(u: Coverage, v: Coverage, half: Any, gsd_m: float) -> Coverage:
-    """Rectangle around 0 of two axes, by its half sides in metres."""
-    return inside(half[0] - np.abs(u), gsd_m) * inside(half[1] - np.abs(v), gsd_m)
-
-
 def fold(place: np.ndarray, period: float) -> np.ndarray:
     """Metres to the nearest multiple of a period."""
     return np.abs(place - np.rint(place / np.float32(period)) * np.float32(period))
+
+
+class Brush(np.random.Generator):
+    """Paints a window: a random generator, and the ground pixels that its draws are laid on.
+
+    What it draws does not depend on the window, so two windows of one place agree.
+    """
+
+    def __init__(self, grid: Grid, rng: Rng) -> None:
+        """Draw from `rng`, which goes on with it."""
+        super().__init__(rng.bit_generator)
+        self.grid = grid
+
+    def flat(self, *names: str, gain: float = 0.14, hue: float = 0.022) -> Paint:
+        """Window of one material out of some, jittered."""
+        colour = tinted(self, *names, gain=gain, hue=hue)
+        return np.tile(colour[:, None, None], (1, self.grid.rows, self.grid.cols))
+
+    def palette(
+        self,
+        *names: str,
+        gain: float = 0.08,
+        hue: float = 0.02,
+        unity: float = 0.0,
+        count: int = 1024,
+    ) -> Float32[np.ndarray, "6 count"]:
+        """`count` materials, each one of `names` (repeat a name to favour it) with jitter.
+
+        `unity` pulls them towards their mean.
+        """
+        base = np.stack([tinted(self, name) for name in names])
+        base += np.float32(unity) * (base.mean(0) - base)
+        out = base[self.integers(len(names), size=count)].T.copy()
+        out[:3] *= np.exp(gain * self.normal(size=count) + hue * self.normal(size=(3, count)))
+        out[3] += self.normal(0, 0.04, count)
+        out[4:] += self.normal(0, 0.9, (2, count))
+        return out.astype(np.float32)
+
+    def around(self, typical: float, spread: float) -> float:
+        """A length drawn around a typical one; `spread` is of its logarithm."""
+        return float(np.exp(self.normal(np.log(typical), spread)))
+
+    def noise(self, exponent: float, texel_m: float) -> Coverage:
+        """Fractal noise of unit variance laid at random; `exponent` is one of EXPONENTS."""
+        return sample(fields.noise_pyramid(exponent), self.grid, Lay.draw(self, texel_m))
+
+    def leaves(self, index: int, texel_m: float) -> Coverage:
+        """Crowns or boulders of unit variance laid at random."""
+        return sample(fields.leaves_pyramid(index), self.grid, Lay.draw(self, texel_m))
+
+    def relief(self, texel_m: float) -> Coverage:
+        """Hillshade of unit variance laid at random."""
+        return sample(fields.relief_pyramid(), self.grid, Lay.draw(self, texel_m))
+
+    def stripes(self, width_m: float, parcel: np.ndarray | None = None) -> np.ndarray:
+        """Sine furrows of a period `width_m`, faded where pixels are too coarse to show them."""
+        angle, phase = self.random(2) * 2 * np.pi
+        turn = self.random(2048) < 0.5
+        along, across = self.grid.turned(angle)
+        if parcel is not None:
+            along = np.where(turn[parcel & 2047], across, along)
+        fade = np.sinc(min(self.grid.gsd_m / width_m, 1.0))
+        wave = np.sin(along * np.float32(2 * np.pi / width_m) + np.float32(phase))
+        return np.float32(fade) * wave
+
+    def mosaic(
+        self, kind: int, texel_m: float, table: np.ndarray
+    ) -> tuple[Paint, np.ndarray, Coverage]:
+        """Parcels laid at random, coloured from `table`; their numbers, and metres to edges."""
+        (numbers, edge), lay = fields.parcels(kind), Lay.draw(self, texel_m)
+        ids = lay.warp(numbers, self.grid, 1.0, cv2.INTER_NEAREST).astype(np.int32)
+        paint = np.take(table, ids, axis=1, mode="wrap")
+        return paint, ids, sample(edge, self.grid, lay) * np.float32(texel_m)
+
+    def patches(
+        self, exponent: float, texel_m: float, low: tuple[float, float], width: float
+    ) -> Coverage:
+        """Spots of noise above a level drawn between two, with soft edges."""
+        field = self.noise(exponent, texel_m)
+        return smooth(field, self.uniform(*low), width)
+
+    def inside(self, excess_m: np.ndarray) -> Coverage:
+        """Share of each pixel that lies inside an edge, by metres inside it."""
+        return inside(excess_m, self.grid.gsd_m)
+
+    def box(self, u: Coverage, v: Coverage, half: Any) -> Coverage:
+        """Rectangle around 0 of two axes, by its half sides in metres."""
+        return self.inside(half[0] - np.abs(u)) * self.inside(half[1] - np.abs(v))

@@ -3,9 +3,8 @@
 A line is `across = base + sum of sines (along)`; its distance needs one subtraction per pixel.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -18,26 +17,18 @@ ALONG_X, ALONG_Y = 0, 1
 
 
 class LineKind(NamedTuple):
-    """A family of lines.
-
-    Args:
-        spacing_m: metres between neighbours.
-        reach_m: how far from its middle a line may paint.
-        half_m: least and largest half width in metres.
-        bends: amplitude and wavelength of each sine, in metres.
-    """
+    """A family of lines; `bends` are amplitude and wavelength of each sine."""
 
     name: str
-    spacing_m: float
-    reach_m: float
-    half_m: tuple[float, float]
+    spacing_m: float  # between neighbours
+    reach_m: float  # how far from its middle a line may paint
+    half_m: tuple[float, float]  # least and largest half width
     bends: tuple[tuple[float, float], ...]
     materials: tuple[str, ...]
 
 
 _RIVER_BENDS = ((1500.0, 9000.0), (260.0, 2100.0), (90.0, 900.0))
-_LANE_BENDS = ((260.0, 3100.0), (50.0, 700.0))
-_ROAD_BENDS = ((700.0, 6100.0), (130.0, 1700.0))
+_LANE_BENDS, _ROAD_BENDS = ((260.0, 3100.0), (50.0, 700.0)), ((700.0, 6100.0), (130.0, 1700.0))
 _MOTORWAY_BENDS = ((1500.0, 10100.0), (210.0, 3300.0))
 KINDS = (
     LineKind("river", 6800.0, 170.0, (9, 80), _RIVER_BENDS, ("river_water", "sand", "forest")),
@@ -47,8 +38,7 @@ KINDS = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Line:
+class Line(NamedTuple):
     """One line with the materials and widths along it."""
 
     kind: LineKind
@@ -77,54 +67,31 @@ def line_of(seed: int, kind: LineKind, axis: int, index: int) -> Line:
         (size * rng.uniform(0.4, 1.25), wave * rng.uniform(0.7, 1.4), rng.uniform(0, 2 * np.pi))
         for size, wave in kind.bends
     )
-    low, high = kind.half_m
-    return Line(
-        kind=kind,
-        axis=axis,
-        base=(index + 0.5 + rng.uniform(-0.35, 0.35)) * kind.spacing_m,
-        waves=waves,
-        half_m=float(np.exp(rng.uniform(np.log(low), np.log(high)))),
-        colours=tuple(tinted(rng, name, gain=0.16, hue=0.02) for name in kind.materials),
-        traits=tuple(rng.random(6).tolist()),
-    )
-
-
-def lines_near(seed: int, grid: Grid) -> list[Line]:
-    """Lines of all families that may touch a window."""
-    return [
-        line
-        for kind in KINDS
-        for axis, view in ((ALONG_X, grid), (ALONG_Y, grid.swapped))
-        for line in _family_near(seed, view, kind, axis)
-    ]
-
-
-def _family_near(seed: int, view: Grid, kind: LineKind, axis: int) -> Iterator[Line]:
-    """Lines of a family and direction that may touch a window whose columns run along them."""
-    low, high = view.y_m, view.y_m + view.rows * view.gsd_m
-    length = view.cols * view.gsd_m
-    swing = 1.25 * sum(size for size, _ in kind.bends) + kind.reach_m
-    first = int(np.floor((low - swing) / kind.spacing_m - 0.85))
-    last = int(np.ceil((high + swing) / kind.spacing_m - 0.15))
-    along = np.linspace(view.x_m, view.x_m + length, 9)
-    margin = kind.reach_m + 0.1 * view.cols * view.gsd_m
-    for index in range(first, last + 1):
-        line = line_of(seed, kind, axis, index)
-        place = line.across(along)[0]
-        if place.max() + margin > low and place.min() - margin < high:
-            yield line
+    base = (index + 0.5 + rng.uniform(-0.35, 0.35)) * kind.spacing_m
+    half_m = float(np.exp(rng.uniform(*np.log(kind.half_m))))
+    colours = tuple(tinted(rng, name, gain=0.16, hue=0.02) for name in kind.materials)
+    return Line(kind, axis, base, waves, half_m, colours, tuple(rng.random(6).tolist()))
 
 
 def overlay(paint: Paint, grid: Grid, seed: int, dry: Coverage) -> None:
     """Paint every line that touches the window; roads stop where `dry` is 0."""
-    for line in lines_near(seed, grid):
-        if line.axis == ALONG_X:
-            _draw(paint, grid, line, dry)
-        else:
-            _draw(paint.swapaxes(1, 2), grid.swapped, line, dry.T)
+    views = (grid, paint, dry), (grid.swapped, paint.swapaxes(1, 2), dry.T)
+    for kind, axis in product(KINDS, (ALONG_X, ALONG_Y)):
+        view = views[axis][0]
+        length, low, high = view.cols * view.gsd_m, view.y_m, view.y_m + view.rows * view.gsd_m
+        swing = 1.25 * sum(size for size, _ in kind.bends) + kind.reach_m
+        first = int(np.floor((low - swing) / kind.spacing_m - 0.85))
+        last = int(np.ceil((high + swing) / kind.spacing_m - 0.15))
+        along, margin = np.linspace(view.x_m, view.x_m + length, 9), kind.reach_m + 0.1 * length
+        for index in range(first, last + 1):
+            line = line_of(seed, kind, axis, index)
+            off = line.across(along)[0]
+            if low - margin < off.max() and off.min() < high + margin:
+                _draw(line, *views[axis])
 
 
-def _draw(paint: Paint, grid: Grid, line: Line, dry: Coverage) -> None:
+def _draw(line: Line, grid: Grid, paint: Paint, dry: Coverage) -> None:
+    """Paint a line on a window whose columns run along it, if it touches the window."""
     along, lower = grid.east, grid.south
     place, slope = line.across(along)
     squeeze = 1 / np.hypot(1, slope)
@@ -141,13 +108,7 @@ def _draw(paint: Paint, grid: Grid, line: Line, dry: Coverage) -> None:
 
 
 class _View(NamedTuple):
-    """What of a window a line may touch.
-
-    Args:
-        dry: 1 where it may be painted.
-        along: metres along the line of each column.
-        offset: metres from its middle of each pixel.
-    """
+    """What of a window a line may touch: metres along it by column, off its middle by pixel."""
 
     strip: Paint
     dry: Coverage
@@ -156,20 +117,21 @@ class _View(NamedTuple):
     along: np.ndarray
     offset: Coverage
 
-    def cover(self, colour: Material, excess_m: np.ndarray) -> None:
-        """Lay a material where a pixel lies inside an edge, by metres inside it."""
-        mix(self.strip, colour, inside(excess_m, self.gsd_m) * self.dry)
+    def cover(
+        self, colour: Material, excess_m: np.ndarray, where: np.ndarray | float = 1.0
+    ) -> None:
+        """Lay a material on dry pixels that lie inside an edge, by metres inside it."""
+        mix(self.strip, colour, inside(excess_m, self.gsd_m) * where * self.dry)
 
 
 def _river(view: _View) -> None:
-    line, away = view.line, np.abs(view.offset)
-    water, bank, wood = line.colours
-    turn = view.along * (2 * np.pi / (700 + 900 * line.traits[0]))
-    half = (line.half_m * (1 + 0.25 * np.sin(turn)))[None].astype(np.float32)
-    fringe = np.float32(6 + 25 * line.traits[1])
+    away, (water, bank, wood), traits = np.abs(view.offset), view.line.colours, view.line.traits
+    turn = view.along * (2 * np.pi / (700 + 900 * traits[0]))
+    half = (view.line.half_m * (1 + 0.25 * np.sin(turn)))[None].astype(np.float32)
+    fringe = np.float32(6 + 25 * traits[1])
     ragged = (0.5 + 0.5 * np.sin(turn * 7.3) * np.sin(turn * 2.9))[None].astype(np.float32)
     view.cover(wood, half + fringe * ragged - away)
-    view.cover(bank, half + np.float32(6 * line.traits[2] ** 2) - away)
+    view.cover(bank, half + np.float32(6 * traits[2] ** 2) - away)
     view.cover(water, half - away)
 
 
@@ -185,33 +147,25 @@ def _road(view: _View) -> None:
 
 
 def _motorway(view: _View) -> None:
-    line, away = view.line, np.abs(view.offset)
-    surface, verge, pale = line.colours
-    surface = surface if line.traits[0] < 0.6 else pale
-    half, median = line.half_m, 1 + 5 * line.traits[1]
-    view.cover(verge, half * 2 + median + 14 * line.traits[2] - away)
+    """Two carriageways; loops and a crossing road at some of the places every 2 km."""
+    away, (surface, verge, pale), traits = np.abs(view.offset), view.line.colours, view.line.traits
+    surface = surface if traits[0] < 0.6 else pale
+    half, median = view.line.half_m, 1 + 5 * traits[1]
+    view.cover(verge, half * 2 + median + 14 * traits[2] - away)
     view.cover(surface, half - np.abs(away - np.float32(half + median)))
-    _ramps(view, surface)
-
-
-def _ramps(view: _View, surface: Material) -> None:
-    """Loops and a crossing road, at some of the places every 2 km along the motorway."""
-    line, offset, gsd_m = view.line, view.offset, view.gsd_m
-    period = 1500 + 1500 * line.traits[3]
+    period = 1500 + 1500 * traits[3]
     number = np.floor(view.along / period)
-    luck = np.modf(np.abs(np.sin(number * 12.9898 + line.traits[4] * 78.233)) * 43758.5453)[0]
-    view = view._replace(dry=(luck < 0.55)[None] * view.dry)
-    if not view.dry.any():
+    luck = np.modf(np.abs(np.sin(number * 12.9898 + traits[4] * 78.233)) * 43758.5453)[0]
+    here = (luck < 0.55)[None] * np.float32(1)
+    if not here.any():
         return
     near = (view.along - (number + 0.5) * period)[None].astype(np.float32)
-    radius = np.float32(50 + 70 * line.traits[5])
-    lean = np.float32(0.6 * (line.traits[4] - 0.5))
+    radius, lean = np.float32(50 + 70 * traits[5]), np.float32(0.6 * (traits[4] - 0.5))
     for side in (-1, 1):
-        ring = np.hypot(near + side * radius, offset - side * (radius + 2 * line.half_m + 6))
-        view.cover(surface, 3.5 - np.abs(ring - radius))
-    bridge = inside(6 - np.abs(near - lean * offset), gsd_m)
-    bridge *= inside(320 - np.abs(offset), gsd_m * 8.0)
-    mix(view.strip, surface, bridge * view.dry)
+        ring = np.hypot(near + side * radius, view.offset - side * (radius + 2 * half + 6))
+        view.cover(surface, 3.5 - np.abs(ring - radius), here)
+    end = inside(320 - away, view.gsd_m * 8.0)
+    view.cover(surface, 6 - np.abs(near - lean * view.offset), here * end)
 
 
 _PAINTERS = {"river": _river, "lane": _lane, "road": _road, "motorway": _motorway}

@@ -1,21 +1,21 @@
 """The plane as a function of (seed, place): regions of one theme, crossed by lines."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int32
 
-from earth.landscape import built, land, rural
-from earth.landscape.fields import Grid, noise
-from earth.landscape.ground import Paint, Rng
+from earth.landscape import built, land
+from earth.landscape.fields import Grid
+from earth.landscape.ground import Brush, Paint
 from earth.landscape.lines import overlay
 
 CELL_M = 1500.0
 _WARP_M = 330.0
-_WEIGHTS: dict[str, tuple[Callable[[Grid, Rng], Paint], float]] = {
+_WEIGHTS: dict[str, tuple[Callable[[Brush], Paint], float]] = {
     "arable": (land.arable, 0.15),
     "forest": (land.forest, 0.13),
     "shrub": (land.shrub, 0.11),
@@ -26,16 +26,15 @@ _WEIGHTS: dict[str, tuple[Callable[[Grid, Rng], Paint], float]] = {
     "water": (land.water, 0.08),
     "bare": (land.bare, 0.02),
     "clearing": (land.clearing, 0.02),
-    "village": (rural.village, 0.03),
-    "solar_farm": (rural.solar_farm, 0.015),
-    "kiln_field": (rural.kiln_field, 0.015),
+    "village": (built.village, 0.03),
+    "solar_farm": (built.solar_farm, 0.015),
+    "kiln_field": (built.kiln_field, 0.015),
 }
 THEMES = tuple(_WEIGHTS)
 _SHARES = np.cumsum([share for _, share in _WEIGHTS.values()])
 
 
-@dataclass(frozen=True, kw_only=True)
-class Region:
+class Region(NamedTuple):
     """A part of the plane with one theme: its site, weight against neighbours, and its seed."""
 
     theme: str
@@ -43,11 +42,6 @@ class Region:
     y_m: float
     weight: float
     seed: tuple[int, ...]
-
-    def paint(self, grid: Grid) -> Paint:
-        """Paint a window as if the whole of it lay in this region."""
-        painter = _WEIGHTS[self.theme][0]
-        return painter(grid.shifted(self.x_m, self.y_m), np.random.default_rng(self.seed))
 
 
 @lru_cache(maxsize=65536)
@@ -80,7 +74,9 @@ def paint(seed: int, grid: Grid, *, lines: bool = True) -> Paint:
         rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         top, bottom, left, right = (int(n) for n in (rows[0], rows[-1] + 1, cols[0], cols[-1] + 1))
         part, site = np.s_[..., top:bottom, left:right], sites[number]
-        np.copyto(out[part], site.paint(grid.box(top, bottom, left, right)), where=mask[part])
+        near = grid.box(top, bottom, left, right).shifted(site.x_m, site.y_m)
+        brush = Brush(near, np.random.default_rng(site.seed))
+        np.copyto(out[part], _WEIGHTS[site.theme][0](brush), where=mask[part])
         if site.theme == "water":
             dry[mask] = 0
     if lines:
@@ -97,33 +93,27 @@ def theme_numbers(seed: int, grid: Grid) -> Int32[np.ndarray, "rows cols"]:
 
 def _candidates(seed: int, grid: Grid) -> list[Region]:
     """Regions that may own a pixel of the window."""
-    width, height = grid.cols * grid.gsd_m, grid.rows * grid.gsd_m
-    cells = product(_span(grid.x_m, width), _span(grid.y_m, height))
+    corner, size = np.array([grid.x_m, grid.y_m]), np.array([grid.cols, grid.rows]) * grid.gsd_m
+    reach = _WARP_M + 1.6 * CELL_M
+    west, north = ((corner - reach) // CELL_M).astype(int).tolist()
+    east, south = ((corner + size + reach) // CELL_M).astype(int).tolist()
+    cells = product(range(west, east + 1), range(north, south + 1))
     sites = [region(seed, i, j) for i, j in cells]
-    if max(width, height) > 3 * CELL_M:
-        return sites
     place = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
-    middle = np.array([grid.x_m + width / 2, grid.y_m + height / 2])
-    half = np.array([width / 2, height / 2]) + _WARP_M
+    middle, half = corner + size / 2, size / 2 + _WARP_M
     off = np.abs(place[:, :2] - middle)
     nearest = (np.maximum(off - half, 0) ** 2).sum(1) - place[:, 2]
     farthest = ((off + half) ** 2).sum(1) - place[:, 2]
     return [site for site, low in zip(sites, nearest, strict=True) if low <= farthest.min()]
 
 
-def _span(start_m: float, length_m: float) -> range:
-    reach = _WARP_M + 1.6 * CELL_M
-    first, last = (start_m - reach) // CELL_M, (start_m + length_m + reach) // CELL_M
-    return range(int(first), int(last) + 1)
-
-
 def _owners(seed: int, grid: Grid, sites: list[Region]) -> Int32[np.ndarray, "rows cols"]:
     """Index of the region each pixel belongs to: warped power diagram of the sites."""
     if len(sites) == 1:
         return np.zeros((grid.rows, grid.cols), np.int32)
-    rng = np.random.default_rng([seed, 3])
-    east, south = grid.shifted(sites[0].x_m, sites[0].y_m).turned(0.0)
-    x, y = (metres + np.clip(noise(grid, rng, 2.0, 14.0), -3, 3) * 110 for metres in (east, south))
+    warp = Brush(grid, np.random.default_rng([seed, 3]))
+    axes = grid.shifted(sites[0].x_m, sites[0].y_m).turned(0.0)
+    x, y = (metres + np.clip(warp.noise(2.0, 14.0), -3, 3) * 110 for metres in axes)
     best = np.full((grid.rows, grid.cols), np.inf, np.float32)
     owner = np.zeros((grid.rows, grid.cols), np.int32)
     for number, site in enumerate(sites):

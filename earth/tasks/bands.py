@@ -14,9 +14,10 @@ from geobench.dataset import (
     sentinel1_8_bands,
     sentinel2_13_bands,
 )
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 
-from earth.landscape.ground import Paint, Rng
+from earth.landscape.fields import Rng
+from earth.landscape.ground import Paint
 from earth.sensors import NOISE_DB, SHARES, backscatter, mixed
 
 Colours = Float[np.ndarray, "4 rows cols"]
@@ -29,23 +30,11 @@ class BandLayout(NamedTuple):
     Args:
         infos: what the published specification says of them.
         values: `values(colours, ground, rng)` gives them.
-        whole: whether floating-point values are rounded to whole numbers.
     """
 
     infos: tuple[BandInfo, ...]
     dtype: str
-    values: Callable[[Colours, Paint, Rng], np.ndarray | list[np.ndarray]]
-    whole: bool = True
-
-    def stored(
-        self, colours: Colours, ground: Paint, rng: Rng
-    ) -> Shaped[np.ndarray, "bands rows cols"]:
-        """Bands of a sample in the units and type of the task."""
-        bands = np.asarray(self.values(colours, ground, rng))
-        bands = np.round(bands) if self.whole else bands
-        if np.dtype(self.dtype).kind != "f":
-            bands = np.clip(bands, 0, np.iinfo(self.dtype).max)
-        return bands.astype(self.dtype)
+    values: Callable[[Colours, Paint, Rng], np.ndarray]
 
 
 # The published m-eurosat stores the channels in this order under the names of GEO-Bench's list.
@@ -54,7 +43,6 @@ _SURFACE = tuple(name for name in SHARES if name != "10")
 _SO2SAT = tuple(name for name in _SURFACE if name not in ("01", "09"))
 _HAZE = dict.fromkeys(SHARES, 60.0)
 _HAZE |= {"01": 700.0, "02": 520.0, "03": 300.0, "04": 120.0, "10": 10.0}
-_LEE_LOOKS = 20.0
 
 
 def _hazy(bands: np.ndarray, names: tuple[str, ...]) -> np.ndarray:
@@ -73,13 +61,13 @@ def _eurosat(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
 
 def _surface(colours: Colours, ground: Paint, rng: Rng, names: tuple[str, ...]) -> np.ndarray:
     """Surface DN of Sentinel-2 bands; 255 is reflectance 0.2, DN 2000."""
-    return np.maximum(mixed(colours, names) * np.float32(2000 / 255), 1)
+    return np.round(np.maximum(mixed(colours, names) * np.float32(2000 / 255), 1))
 
 
-def _surface_and_clouds(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
+def _surface_and_clouds(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
     """Surface DN, and a cloud probability of a few per cent at most."""
-    clouds = rng.integers(0, 4, colours.shape[1:]).astype(np.float32)
-    return [*_surface(colours, ground, rng, _SURFACE), clouds]
+    clouds = rng.integers(0, 4, (1, *colours.shape[1:])).astype(np.float32)
+    return np.concatenate([_surface(colours, ground, rng, _SURFACE), clouds])
 
 
 def _landsat(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
@@ -89,27 +77,19 @@ def _landsat(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
     return bands
 
 
-def _radar_and_optical(colours: Colours, ground: Paint, rng: Rng) -> list[np.ndarray]:
+def _radar_and_optical(colours: Colours, ground: Paint, rng: Rng) -> np.ndarray:
     """m-so2sat's eight radar bands as backscatter (power), and ten bands as reflectance.
 
     Radar: real and imaginary parts of VH and VV, their intensities after a Lee filter (here the
     mean with 20 looks), and real and imaginary part of their covariance.
     """
     vv, vh = backscatter(ground) + np.float32(10 ** (NOISE_DB / 10))
-    parts = [
-        np.sqrt(power / 2) * rng.standard_normal(power.shape, np.float32)
-        for power in (vh, vh, vv, vv)
-    ]
-    intensities = [
-        power * rng.standard_gamma(_LEE_LOOKS, power.shape, np.float32) / np.float32(_LEE_LOOKS)
-        for power in (vh, vv)
-    ]
-    cross = [
-        np.sqrt(vv * vh) * (share + 0.1 * rng.standard_normal(vv.shape, np.float32))
-        for share in (np.float32(0.1), np.float32(0.0))
-    ]
+    drawn = rng.standard_normal((6, *vv.shape), np.float32)
+    looks = rng.standard_gamma(20.0, (2, *vv.shape), np.float32) / np.float32(20)
+    parts = np.sqrt(np.stack([vh, vh, vv, vv]) / 2) * drawn[:4]
+    cross = np.sqrt(vv * vh) * (np.array([[[0.1]], [[0.0]]], np.float32) + 0.1 * drawn[4:])
     optical = _hazy(mixed(colours, _SO2SAT), _SO2SAT) / np.float32(10_000)
-    return [*parts, *intensities, *cross, *optical]
+    return np.concatenate([parts, np.stack([vh, vv]) * looks, cross, optical])
 
 
 _S2_13 = tuple(sentinel2_13_bands)
@@ -125,4 +105,4 @@ EUROSAT = BandLayout(_S2_13, "int16", _eurosat)
 SURFACE_13 = BandLayout(_S2_13, "float64", partial(_surface, names=tuple(SHARES)))
 SURFACE_12 = BandLayout(_S2_12, "float32", partial(_surface, names=_SURFACE))
 SURFACE_AND_CLOUDS = BandLayout((*_S2_12, _CLOUDS), "float32", _surface_and_clouds)
-SO2SAT = BandLayout((*sentinel1_8_bands, *_S2_10), "float32", _radar_and_optical, whole=False)
+SO2SAT = BandLayout((*sentinel1_8_bands, *_S2_10), "float32", _radar_and_optical)

@@ -2,6 +2,7 @@
 
 import json
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,9 @@ import numpy as np
 from geobench.dataset import Band, Partition, Sample, SegmentationClasses, compute_stats
 from geobench.task import TaskSpecifications
 
-from earth.tasks.chips import PaintedTask
-from earth.tasks.table import PAINTED_TASKS
+from earth.tasks.table import PAINTED_TASKS, PaintedTask
 from earth.workers import results
 from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable, stamp
-
-_EVERY = 7
-"""One pixel of so many is counted in the statistics of bands."""
 
 
 def write_geobench(
@@ -31,7 +28,7 @@ def write_geobench(
     """Write procedural tasks with the names, bands, sizes and types of real ones.
 
     A segmentation mask is the class of the painted ground, a multi-label vector says which
-    themes and lines of the world a window shows.
+    themes of the world a window shows.
 
     Args:
         out: becomes a GEO_BENCH_DIR: `out/classification_v1.0/<task>/...` and
@@ -72,47 +69,39 @@ def _write_task(
 ) -> None:
     folder.mkdir(parents=True)
     names = {split: [f"{split}_{n:05d}" for n in range(size)] for split, size in sizes.items()}
-    every = [name for split in names.values() for name in split]
     rng = np.random.default_rng([seed, 41, *task.name.encode()])
-    count = task.strata or task.label.n_classes
-    strata = np.concatenate([rng.permutation(np.arange(n) % count) for n in sizes.values()])
-    chunks = np.array_split(np.arange(len(every)), min(4 * processes, len(every)))
-    job = partial(_write_samples, folder, task.name, seed, every, strata)
-    pixels = np.concatenate(list(results(job, chunks, processes, task.name)), axis=1)
+    strata = [rng.permutation(np.arange(n) % task.strata).tolist() for n in sizes.values()]
+    samples = zip(chain(*names.values()), chain(*strata), strict=True)
+    job = partial(_write_sample, folder, task.name, seed)
+    seen = list(results(job, list(enumerate(samples)), processes, task.name))
+    pixels = np.concatenate(seen[: sizes["train"]], axis=1, dtype=np.float64)
     Partition(names).save(str(folder), "default")
-    infos = task.bands.infos
-    stats = {
-        info.name: compute_stats(band).to_dict() for info, band in zip(infos, pixels, strict=True)
-    }
+    infos = list(task.bands.infos)
+    pairs = zip(infos, pixels, strict=True)
+    stats = {info.name: compute_stats(band).to_dict() for info, band in pairs}
     (folder / "band_stats.json").write_text(json.dumps(stats, indent=2))
     TaskSpecifications(
         dataset_name=task.name,
         benchmark_name=task.benchmark,
         patch_size=(task.side_px, task.side_px),
         n_time_steps=1,
-        bands_info=list(infos),
+        bands_info=infos,
         label_type=task.label,
-        spatial_resolution=task.stated_gsd_m,
+        spatial_resolution=getattr(task.label, "spatial_resolution", task.gsd_m),
     ).save(str(folder))
 
 
-def _write_samples(
-    folder: Path, name: str, seed: int, names: list[str], strata: np.ndarray, chosen: np.ndarray
+def _write_sample(
+    folder: Path, task_name: str, seed: int, sample: tuple[int, tuple[str, int]]
 ) -> np.ndarray:
-    """Write some samples; return a few pixels of each band of those to train on."""
-    task = PAINTED_TASKS[name]
-    infos, gsd_m, label_type = task.bands.infos, task.stated_gsd_m, task.label
-    pixels = [np.empty((len(infos), 0))]
-    for number in chosen.tolist():
-        chip = task.chip(seed, int(strata[number]), number)
-        when = task.dates[number % len(task.dates)] if task.dates else None
-        bands = [
-            Band(band, info, gsd_m, date=when) for band, info in zip(chip.bands, infos, strict=True)
-        ]
-        label: Any = chip.label
-        if isinstance(label_type, SegmentationClasses):
-            label = Band(label, label_type, gsd_m)
-        Sample(bands, label, names[number]).write(str(folder))
-        if names[number].startswith("train"):
-            pixels.append(chip.bands.reshape(len(infos), -1)[:, ::_EVERY])
-    return np.concatenate(pixels, axis=1)
+    """Write a sample, given by its number, name and stratum; return every seventh pixel."""
+    task, (number, (name, stratum)) = PAINTED_TASKS[task_name], sample
+    label: Any
+    values, label = task.chip(seed, stratum, number)
+    gsd_m = getattr(task.label, "spatial_resolution", task.gsd_m)
+    pairs = zip(values, task.bands.infos, strict=True)
+    bands = [Band(band, info, gsd_m, date=task.when) for band, info in pairs]
+    if isinstance(task.label, SegmentationClasses):
+        label = Band(label, task.label, gsd_m)
+    Sample(bands, label, name).write(str(folder))
+    return values.reshape(len(values), -1)[:, ::7]
