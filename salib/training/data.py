@@ -69,9 +69,8 @@ class Samples:
             raise ValueError(
                 f"folder must hold samples with split={split}, got none of {len(rows)} in {folder}"
             )
-        zxy = zip(self.rows["z"], self.rows["x"], self.rows["y"], strict=True)
-        self._zxy = [(int(z), int(x), int(y)) for z, x, y in zxy]
-        self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
+        self._zxy: list[list[int]] = self.rows[["z", "x", "y"]].astype(int).to_numpy().tolist()
+        self._gsd_m: list[float] = self.rows["gsd_m"].astype(float).tolist()
         listed = [name for name in SENSORS if f"valid_frac_{name}" in rows]
         self.sensors = tuple(listed) or SENSOR_NAMES
         self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in self.sensors}
@@ -102,7 +101,7 @@ class Samples:
     def order(self, batch: int, *, seed: int) -> Order:
         """The order in which batches draw the samples, worked out once for all threads."""
         if (batch, seed) not in self._orders:  # setdefault: nor made by another thread meanwhile
-            self._orders.setdefault((batch, seed), Order(self._zxy, batch, seed=seed))
+            self._orders.setdefault((batch, seed), Order(len(self), batch, seed=seed))
         return self._orders[batch, seed]
 
     def triple(self, number: int) -> dict[str, Pixels | str]:
@@ -124,8 +123,8 @@ class Samples:
             pixels = [self.image(i, name)[::4, ::4].reshape(-1, bands) for i in chosen]
             values = np.concatenate(pixels).astype(np.float64)
             std = np.maximum(values.std(axis=0), 1.0)
-            both = (tuple(each.round(3).tolist()) for each in (values.mean(axis=0), std))
-            statistics.append(BandStats(**dict(zip(("mean", "std"), both, strict=True))))
+            mean, std = (tuple(each.round(3).tolist()) for each in (values.mean(axis=0), std))
+            statistics.append(BandStats(mean=mean, std=std))
         return tuple(statistics)
 
     def _decode(self, number: int, sensor: str) -> Pixels:
