@@ -10,12 +10,12 @@ import pandas as pd
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from exhibits.overview import MAP_BYTES, overviews
 from salib.config import SENSOR_NAMES
 from salib.curate.area import polygons
 from salib.curate.search.catalog import Rules, Scene, scene_of
 from salib.curate.search.sources import read_snapshot
 from salib.tiles.archive import Archive
-from salib.tiles.overview import MAP_BYTES, overviews
 
 Rings = list[tuple[float, float]]
 MAP_SAMPLES = 5_000
