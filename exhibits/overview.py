@@ -77,7 +77,7 @@ def overviews(paths: Mapping[str, Path], *, max_bytes: int = MAP_BYTES) -> dict[
             shown[name] += tiles
     if not all(shown.values()):
         raise ValueError(f"max_bytes must hold the tiles of zoom {first}, got {max_bytes}")
-    return {name: _packed(pyramids[name].archive, tiles) for name, tiles in shown.items()}
+    return {name: _packed(tiles) for name, tiles in shown.items()}
 
 
 def _lossy(image: Image.Image) -> bytes:
@@ -86,9 +86,7 @@ def _lossy(image: Image.Image) -> bytes:
     return buffer.getvalue()
 
 
-def _packed(archive: Archive, tiles: list[tuple[TileId, bytes]]) -> bytes:
-    told = ("name", "attribution", "procedural")
-    metadata = {name: value for name, value in archive.metadata.items() if name in told}
+def _packed(tiles: list[tuple[TileId, bytes]]) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
-        path = write_archive(Path(folder) / "overview.pmtiles", tiles, metadata=metadata)
-        return path.read_bytes()
+        path = Path(folder) / "overview.pmtiles"
+        return write_archive(path, tiles, metadata={}).read_bytes()

@@ -65,7 +65,8 @@ def to_mercator(lon: float, lat: float) -> tuple[float, float]:
 
 def gsd_m(lat: float | int, zoom: int) -> float:
     """Metres of ground per pixel of a tile at latitude `lat` (degrees), on the sphere."""
-    check_zoom(zoom)
+    if not 0 <= zoom <= MAX_ZOOM:
+        raise ValueError(f"zoom must be between 0 and {MAX_ZOOM}, got {zoom}")
     return math.cos(math.radians(lat)) * 2 * HALF_WORLD_M / (TILE_PX << zoom)
 
 
@@ -73,12 +74,6 @@ def tile_gsd_m(tile: TileId) -> float:
     """Metres of ground per pixel, at the tile's centre."""
     _, south, _, north = tile_bounds_m(tile)
     return gsd_m(to_lonlat(0.0, (south + north) / 2)[1], tile.z)
-
-
-def check_zoom(zoom: int) -> None:
-    """Refuse a zoom outside the pyramid."""
-    if not 0 <= zoom <= MAX_ZOOM:
-        raise ValueError(f"zoom must be between 0 and {MAX_ZOOM}, got {zoom}")
 
 
 def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
@@ -104,7 +99,6 @@ def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
 
 def tiles_of_bbox(bbox: Sequence[float | int], zoom: int) -> list[TileId]:
     """Tiles whose inside meets the inside of the bbox, in Hilbert order."""
-    check_zoom(zoom)
     tiles = set()
     for west, south, east, north in split_bbox(bbox):
         left, top = to_mercator(west, min(north, MAX_LAT))

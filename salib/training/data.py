@@ -14,7 +14,7 @@ from torch import Tensor
 from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, BandStats, TrainConfig
 from salib.files.images import resize_bands
 from salib.tiles.archive import Archive
-from salib.training.sampling import Order, stream
+from salib.training.sampling import order_of, stream
 
 CACHE_BYTES = 2 << 30
 Pixels = Shaped[np.ndarray, "height width bands"]
@@ -69,12 +69,11 @@ class Samples:
             raise ValueError(
                 f"folder must hold samples with split={split}, got none of {len(rows)} in {folder}"
             )
-        self._zxy: list[list[int]] = self.rows[["z", "x", "y"]].astype(int).to_numpy().tolist()
+        self._zxy: list[list[int]] = np.array(self.rows[["z", "x", "y"]], dtype=int).tolist()
         self._gsd_m: list[float] = self.rows["gsd_m"].astype(float).tolist()
         listed = [name for name in SENSORS if f"valid_frac_{name}" in rows]
         self.sensors = tuple(listed) or SENSOR_NAMES
         self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in self.sensors}
-        self._orders: dict[tuple[int, int], Order] = {}
         self._cache: dict[tuple[int, str], np.ndarray] = {}
         self._free = CACHE_BYTES
 
@@ -97,12 +96,6 @@ class Samples:
     def gsd_m(self, number: int, sensor: str) -> float:
         """Metres of ground per pixel of the whole tile."""
         return self._gsd_m[number] / SENSORS[sensor].factor
-
-    def order(self, batch: int, *, seed: int) -> Order:
-        """The order in which batches draw the samples, worked out once for all threads."""
-        if (batch, seed) not in self._orders:  # setdefault: nor made by another thread meanwhile
-            self._orders.setdefault((batch, seed), Order(len(self), batch, seed=seed))
-        return self._orders[batch, seed]
 
     def triple(self, number: int) -> dict[str, Pixels | str]:
         """A sample as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
@@ -199,7 +192,7 @@ def draw_batch(
     if config.batch % ranks:
         raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
     generator = stream(seed, "batches", step)
-    drawn = samples.order(config.batch, seed=seed).batch(step)
+    drawn = order_of(len(samples), config.batch, seed).batch(step)
     crops = [_draw_crop(config, generator) for _ in drawn]
     gains = {n: _draw_gains(config, len(SENSORS[n].bands), generator) for n in samples.sensors}
     mine = range(rank, config.batch, ranks)

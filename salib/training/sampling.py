@@ -1,5 +1,6 @@
 """Which samples a step draws: epochs without replacement, no sample twice in a batch."""
 
+from functools import lru_cache
 from threading import Lock
 
 import numpy as np
@@ -57,3 +58,9 @@ class Order:
             drawn, rest = self._waiting[positions], np.delete(self._waiting, positions)
         self._waiting = rest
         return drawn
+
+
+@lru_cache(maxsize=16)
+def order_of(count: int, batch: int, seed: int) -> Order:
+    """The order of a run, which its steps and threads share."""
+    return Order(count, batch, seed=seed)
