@@ -38,7 +38,7 @@ from salib.model import ScaleAlibi, build_model, save_model
 from salib.model.precision import instructions, resolve_precision
 from salib.model.store import CONFIG, WEIGHTS
 from salib.training.checkpoint import Checkpoint, StoppedRun, find_state, stop_signals
-from salib.training.data import Samples, draw_batch
+from salib.training.data import Samples
 from salib.training.ranks import (
     drawing_threads,
     from_first_rank,
@@ -46,14 +46,7 @@ from salib.training.ranks import (
     mean_over_ranks,
     rank_device,
 )
-from salib.training.step import (
-    LOSSES,
-    Run,
-    learn,
-    learning_rate,
-    make_optimizer,
-    step_masks,
-)
+from salib.training.step import LOSSES, Run, draw_step, learn, learning_rate, make_optimizer
 from salib.training.validation import Validation
 
 T = TypeVar("T")
@@ -185,18 +178,15 @@ def _learn_all(
     stops: list[int],
 ) -> None:
     """All steps that are left; `stops` holds the signals that ask to end after the present one."""
-    config, device, begin = run.config, rank_device(), len(checkpoint.rows)
+    config, begin = run.config, len(checkpoint.rows)
     wrapped = DistributedDataParallel(model) if run.ranks > 1 else model
     how = {"joint_target": model.config.joint_target, "precision": config.precision}
-    share = {"seed": run.seed, "rank": run.rank, "ranks": run.ranks}
-    draw = partial(draw_batch, samples, config, sensors=model.config.sensors, **share)
-    steps = range(begin, run.steps)
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    drawn = _ahead(lambda i: draw(step=i).to(device), steps, drawing_threads(device))
+    draw = partial(draw_step, samples, model, run)
+    drawn = _ahead(draw, range(begin, run.steps), drawing_threads(rank_device()))
     with closing(drawn) as batches:
         bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
-        for step, batch in enumerate(bar, begin):
-            masks = step_masks(model, config, device, step=step, **share)
+        for step, (batch, masks) in enumerate(bar, begin):
             rate = learning_rate(config, step, steps=run.steps)
             losses = learn(wrapped, checkpoint.optimizer, batch, masks, rate=rate, **how)
             stop = losses[0].new_tensor(float(bool(stops)))
