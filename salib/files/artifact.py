@@ -156,10 +156,9 @@ def source_digest(module: str) -> str:
 def made_from(folder: str | Path) -> dict:
     """The key that `folder` was completed from; empty if it was not."""
     try:
-        key = json.loads((Path(folder) / MADE_FROM).read_text())
+        return json.loads((Path(folder) / MADE_FROM).read_text())
     except (OSError, ValueError):  # absent, emptied or cut: not known to be complete
         return {}
-    return key if isinstance(key, dict) else {}
 
 
 def differences(made: dict, key: dict) -> list[str]:

@@ -16,7 +16,7 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     as_completed,
 )
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
@@ -186,28 +186,28 @@ def _outcomes(
 @contextmanager
 def _executor(engine: Engine) -> Iterator[tuple[Executor, type[Exception] | tuple[()]]]:
     """Workers, and the error that tells of a job that killed several of them."""
-    with ExitStack() as stack:
-        if engine.name == "threads":
-            yield stack.enter_context(ThreadPoolExecutor(engine.workers)), ()
-        elif engine.name == "processes":
-            how = get_context("spawn"), _start_process
-            yield stack.enter_context(ProcessPoolExecutor(engine.workers, *how)), ()
-        else:
-            try:
-                from distributed import Client, KilledWorker, LocalCluster
-            except ImportError as error:
-                raise ValueError("engine dask needs pip install distributed") from error
-            where: Any = engine.scheduler or stack.enter_context(
-                LocalCluster(n_workers=engine.workers, threads_per_worker=1, dashboard_address=":0")
-            )
-            try:
-                client = stack.enter_context(Client(where))
-            except OSError as error:
-                raise ValueError(
-                    f"Could not reach the Dask scheduler {where} ({error}): start it, or check "
-                    "its address"
-                ) from error
-            yield client.get_executor(pure=False), KilledWorker
+    if engine.name == "threads":
+        with ThreadPoolExecutor(engine.workers) as threads:
+            yield threads, ()
+        return
+    if engine.name == "processes":
+        with ProcessPoolExecutor(engine.workers, get_context("spawn"), _start_process) as processes:
+            yield processes, ()
+        return
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise ValueError("engine dask needs pip install distributed") from error
+    here: Any = {"n_workers": engine.workers, "threads_per_worker": 1, "dashboard_address": ":0"}
+    try:
+        client = Client(engine.scheduler) if engine.scheduler else Client(**here)
+    except OSError as error:
+        raise ValueError(
+            f"Could not reach the Dask scheduler {engine.scheduler} ({error}): start it, or check "
+            "its address"
+        ) from error
+    with client:
+        yield client.get_executor(pure=False), KilledWorker
 
 
 def _start_process() -> None:

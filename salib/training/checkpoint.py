@@ -92,17 +92,14 @@ class Checkpoint:
             weights = self._model.state_dict()
             self.best = {name: w.detach().to("cpu", copy=True) for name, w in weights.items()}
 
-    def save_if_due(self) -> None:
-        """Save, unless that was done within the last SAVE_EVERY_S; see `save`."""
-        if time.perf_counter() - self._saved >= SAVE_EVERY_S:
-            self.save()
-
-    def save(self) -> None:
-        """Replace the state on disk by the present one.
+    def save(self, *, now: bool) -> None:
+        """Replace the state on disk, now or once SAVE_EVERY_S have passed since the last time.
 
         Raises:
             OSError: if the disk has too little space; what was saved before is kept.
         """
+        if not now and time.perf_counter() - self._saved < SAVE_EVERY_S:
+            return
         self.check_disk_space()
         state = {
             "key": json.dumps(self._key),

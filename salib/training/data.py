@@ -87,9 +87,8 @@ class Samples:
         if image is None:
             image = self._decode(number, sensor)
             image.flags.writeable = False  # whoever asks next gets it too
-            # Another thread may have stored it meanwhile.
-            if (number, sensor) not in self._cache and self._free >= image.nbytes:
-                self._cache[number, sensor] = image
+            if self._free >= image.nbytes and (number, sensor) not in self._cache:
+                self._cache[number, sensor] = image  # nor had another thread meanwhile
                 self._free -= image.nbytes
         return image
 

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -49,7 +49,6 @@ from salib.training.ranks import (
 from salib.training.step import LOSSES, Run, draw_step, learn, learning_rate, make_optimizer
 from salib.training.validation import Validation
 
-T = TypeVar("T")
 LOG, TIMING, BEST = "log.csv", "timing.json", "best"
 
 
@@ -199,11 +198,10 @@ def _learn_all(
             done = step + 1
             if validation and (done % validation.every == 0 or done == run.steps):
                 checkpoint.add_validation(validation.losses(run, model))
+            ending = bool(stopping) and done < run.steps
             if run.rank == 0:
-                checkpoint.save_if_due()
-            if stopping and done < run.steps:
-                if run.rank == 0:
-                    checkpoint.save()
+                checkpoint.save(now=ending)
+            if ending:
                 text = f"stopped at step {done} of {run.steps}; resume with the same command"
                 raise StoppedRun(text, stops[0] if stops else signal.SIGTERM)
 
@@ -227,7 +225,7 @@ def _write(
         save_model(model, folder / BEST)
 
 
-def _ahead(draw: Callable[[int], T], steps: range, workers: int) -> Generator[T]:
+def _ahead(draw: Callable[[int], Any], steps: range, workers: int) -> Generator[Any]:
     """What is drawn for each step, in order; `workers` threads draw ahead of what is learnt.
 
     When closed, it waits for what is being drawn and draws no more.
