@@ -103,8 +103,7 @@ class Archive:
     def metadata(self) -> dict[str, Any]:
         """The archive's JSON: attribution, name, whether the ground is procedural."""
         data = os.pread(self._fd, self.header["metadata_length"], self.header["metadata_offset"])
-        zipped = self.header["internal_compression"] == Compression.GZIP
-        return json.loads(decompress(data) if zipped else data)
+        return json.loads(decompress(data))
 
     def tiles(self) -> list[TileId]:
         """Tiles of the archive in the order of `ids`: by zoom, then along the Hilbert curve."""
