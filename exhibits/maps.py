@@ -9,9 +9,9 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
+from exhibits.overview import overviews
 from salib.curate.search.catalog import Rules, Scene, scene_of
 from salib.curate.search.sources import read_snapshot
-from salib.tiles.overview import overviews
 from salib.training.data import Samples
 
 MAP_SAMPLES = 5_000

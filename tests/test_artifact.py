@@ -1,14 +1,10 @@
 """Files and folders are whole or absent, and kept while nothing they depend on changed."""
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from salib.files.artifact import (
-    HOST,
     MADE_FROM,
     InUseError,
     atomic_dir,
@@ -26,12 +22,6 @@ def fail(part, error):
     """Write half of something, then fail."""
     (part / "value.txt" if part.is_dir() else part).write_text("half")
     raise error
-
-
-def dead_process() -> str:
-    """The number of a process that has ended."""
-    command = [sys.executable, "-c", "import os; print(os.getpid())"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_failing_write_leaves_the_old_file_and_no_other(tmp_path):
@@ -54,15 +44,28 @@ def test_a_failing_folder_leaves_the_old_folder_and_no_other(tmp_path):
     assert list(tmp_path.iterdir()) == [tmp_path / "made"]
 
 
-def test_what_a_killed_process_left_is_cleared_and_a_folder_set_aside_comes_back(tmp_path):
-    dead = dead_process()
-    for suffix in ("part", "old"):
-        (tmp_path / f".made.{HOST}.{dead}.xyz.{suffix}").mkdir()
-    (tmp_path / f".made.{HOST}.{dead}.xyz.old" / "value.txt").write_text("good")
-    with pytest.raises(OSError, match="full"), atomic_dir(tmp_path / "made") as part:
-        fail(part, OSError("disk full"))
-    assert (tmp_path / "made" / "value.txt").read_text() == "good"
+def test_what_a_killed_run_left_is_cleared_by_the_next_writer(tmp_path):
+    half = tmp_path / ".made.part" / "made" / "value.txt"
+    half.parent.mkdir(parents=True)
+    half.write_text("half")
+    with atomic_dir(tmp_path / "made") as part:
+        assert list(part.iterdir()) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "made"]
+    left = {".value.txt.0123abcd.part": False, ".notes.part": True, ".lock": False}
+    for name in left:
+        (tmp_path / "made" / name).touch()
+    with only_writer(tmp_path / "made"):
+        pass
+    assert {name: (tmp_path / "made" / name).exists() for name in left} == left
+
+
+def test_a_folder_is_replaced_by_one_run_at_a_time(tmp_path):
+    second = pytest.raises(InUseError, match="Another run is writing to")
+    with atomic_dir(tmp_path / "made") as part:
+        (part / "value.txt").write_text("whole")
+        with second, atomic_dir(tmp_path / "made"):
+            pytest.fail("two writers")
+    assert (tmp_path / "made" / "value.txt").read_text() == "whole"
 
 
 def test_a_stamp_holds_for_its_key_alone(tmp_path):
@@ -80,22 +83,6 @@ def test_other_code_keeps_what_was_made_and_another_recipe_does_not(tmp_path):
     assert code_remark(tmp_path, key) == ""
     assert "aaaaaaaa to bbbbbbbb" in code_remark(tmp_path, edited)
     assert not is_kept(tmp_path, key | {"recipe": 2})
-
-
-def test_unfinished_folders_of_other_hosts_and_of_the_living_stay(tmp_path):
-    gone = dead_process()
-    left = {
-        f".made.{HOST}.{gone}.x.part": False,
-        f".made.elsewhere.{gone}.x.part": True,
-        f".made.{HOST}.{os.getpid()}.x.part": True,
-        f".made.{gone}.x.part": True,
-    }
-    for name in left:
-        (tmp_path / name).mkdir()
-    with atomic_dir(tmp_path / "made") as part:
-        assert part.name.startswith(f".made.{HOST}.{os.getpid()}.")
-        (part / "value.txt").write_text("whole")
-    assert {name: (tmp_path / name).is_dir() for name in left} == left
 
 
 def test_a_folder_is_made_once_for_each_set_of_arguments(tmp_path):

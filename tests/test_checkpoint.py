@@ -12,7 +12,7 @@ import pytest
 import torch
 from train_runs import MODEL, TRAIN, digests, held_out, stopped
 
-from salib import load_model
+from salib import build_model, load_model
 from salib.training.checkpoint import StoppedRun, stop_signals
 from salib.training.train import learning_rate, pretrain
 
@@ -194,34 +194,26 @@ def test_a_run_killed_while_it_saves_keeps_what_it_saved_before(tiles, tmp_path,
     assert said == ["Resuming at step 2 of 6"]
 
 
-def test_a_state_goes_with_its_finished_run_and_stays_with_an_unfinished_one(
-    tiles, tmp_path, monkeypatch
-):
-    out, other = tmp_path / "model", replace(TRAIN, steps=5)
+def test_a_state_goes_with_its_finished_run_and_not_with_another(tiles, tmp_path, monkeypatch):
+    out, state = tmp_path / "model", tmp_path / ".model.unfinished" / "state.pt"
     stopped(tiles, out, monkeypatch, at=2)
-    state = tmp_path / ".model.unfinished" / "state.pt"
-    left = state.read_bytes()
     pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
-    for config in (TRAIN, other):  # as if the run had been killed before it cleared up
-        state.parent.mkdir(exist_ok=True)
-        state.write_bytes(left)
-        pretrain(MODEL, config, tiles=tiles, out=out, seed=2, overwrite=True)
-        assert not state.exists()
+    assert not state.exists()
     stopped(tiles, out, monkeypatch, at=2, seed=3, overwrite=True)
-    pretrain(MODEL, other, tiles=tiles, out=out, seed=2)
+    pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2)
     assert state.is_file()
 
 
-def test_a_disk_that_holds_a_state_needs_space_for_one_more_only(tiles, tmp_path, monkeypatch):
-    asked = []
-    monkeypatch.setattr(
-        "salib.training.checkpoint.check_disk_space", lambda _, needed: asked.append(needed)
-    )
-    stopped(tiles, tmp_path / "model", monkeypatch, at=2)
-    pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2)
-    state = asked[1]
-    assert asked[0] == 2 * state
-    assert asked[-1] <= state
+def test_a_run_begins_only_where_a_state_fits(tiles, tmp_path, monkeypatch):
+    weights = 4 * sum(weight.numel() for weight in build_model(MODEL, 2).parameters())
+
+    def check(folder, needed):
+        raise OSError(28, f"disk must have {needed} more")
+
+    monkeypatch.setattr("salib.training.checkpoint.check_disk_space", check)
+    with pytest.raises(OSError, match=f"disk must have {3 * weights} more"):
+        pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_fills_up_costs_no_saved_step(tiles, tmp_path, monkeypatch):

@@ -4,7 +4,6 @@ import math
 
 import numpy as np
 import pytest
-from pmtiles.tile import tileid_to_zxy, zxy_to_tileid
 from pyproj import Transformer
 
 from salib.tiles import grid
@@ -19,27 +18,6 @@ GSD_TABLE = {
     45: (3.378, 1.689, 0.845),
     49: (3.134, 1.567, 0.784),
 }
-
-
-@pytest.mark.parametrize("zoom", [0, 1, 2, 5, 15, 23])
-def test_hilbert_ids_are_those_of_pmtiles_and_invert(zoom):
-    rng = np.random.default_rng(zoom)
-    x, y = rng.integers(0, 1 << zoom, (2, 101))
-    ids = grid.hilbert_ids(zoom, x, y)
-    expected = [zxy_to_tileid(zoom, *place) for place in zip(x.tolist(), y.tolist(), strict=True)]
-    assert ids.tolist() == expected
-    np.testing.assert_array_equal(grid.tiles_of_ids(ids), np.stack([x * 0 + zoom, x, y], axis=1))
-
-
-def test_tiles_of_ids_handle_mixed_zooms_as_pmtiles_does():
-    ids = np.arange(0, 4000, 7)
-    expected = [tileid_to_zxy(tile_id) for tile_id in ids.tolist()]
-    assert list(map(tuple, grid.tiles_of_ids(ids).tolist())) == expected
-
-
-def test_a_tile_outside_its_zoom_is_refused():
-    with pytest.raises(ValueError, match=r"x and y must lie in 0\.\.7 at zoom 3"):
-        grid.hilbert_ids(3, np.array([8]), np.array([0]))
 
 
 @pytest.mark.parametrize("levels", [1, 2, 3])

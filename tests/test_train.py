@@ -123,13 +123,6 @@ def test_threads_draw_the_batches_of_one(tiles):
             assert torch.equal(one.gsd_m[name], many.gsd_m[name])
 
 
-def test_samples_that_overlap_within_batches_are_told(tiles, tmp_path, monkeypatch):
-    said = []
-    monkeypatch.setattr("salib.training.sampling.Order.remark", lambda self: "samples overlap")
-    pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0, report=said.append)
-    assert said == ["samples overlap"]
-
-
 def test_models_of_both_kinds_see_the_same_places_and_masks(tiles):
     masks = {}
     for kind in ("scale_alibi", "croma"):

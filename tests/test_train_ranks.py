@@ -35,7 +35,7 @@ def wide(*args, **options):
 def plainly(patch):
     """Train in float64 and by SGD, in which an error of a gradient shows as it is."""
     patch.setattr("salib.training.train.build_model", lambda *args: build_model(*args).double())
-    patch.setattr("salib.training.train.draw_batch", wide)
+    patch.setattr("salib.training.step.draw_batch", wide)
     patch.setattr(
         "salib.training.train.make_optimizer",
         lambda model, _: torch.optim.SGD(model.parameters(), lr=9.0),

@@ -11,8 +11,8 @@ from train_runs import MODEL, TRAIN, digests, held_out
 from salib import load_model
 from salib.config import TrainConfig
 from salib.model import build_model
-from salib.training.data import Samples, draw_batch
-from salib.training.step import Run, step_losses
+from salib.training.data import Samples
+from salib.training.step import Run, draw_step, step_losses
 from salib.training.train import pretrain
 from salib.training.validation import Validation
 
@@ -76,11 +76,11 @@ def test_no_step_learns_from_a_held_out_sample(validated, tmp_path, monkeypatch)
     """Nor do the band statistics come from one."""
     seen = []
 
-    def draw(samples, *args, **options):
+    def draw(samples, *args):
         seen.append(samples.rows)
-        return draw_batch(samples, *args, **options)
+        return draw_step(samples, *args)
 
-    monkeypatch.setattr("salib.training.train.draw_batch", draw)
+    monkeypatch.setattr("salib.training.train.draw_step", draw)
     out = pretrain(MODEL, replace(TRAIN, batch=2), tiles=validated, out=tmp_path / "a", seed=2)
     assert {split for rows in seen for split in rows.split} == {"train"}
     expected = Samples(validated, split="train").band_stats()

@@ -11,7 +11,7 @@ import pandas as pd
 
 from salib.config import SENSOR_NAMES, SENSORS
 from salib.curate.area import tile_boxes
-from salib.tiles.grid import TileId, hilbert_ids, tile_gsd_m
+from salib.tiles.grid import TileId, tile_gsd_m
 
 MIN_VALID = 0.95
 """Part of a tile that a sensor must have seen for the place to be a joint sample."""
@@ -117,8 +117,9 @@ def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int)
 def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
     """One row per sample from the columns of each sensor, in Hilbert order."""
     x, y = (joint.index.get_level_values(name).to_numpy() for name in ("x", "y"))
-    columns: dict[str, Any] = {"tile_id": hilbert_ids(zoom, x, y), "z": zoom, "x": x, "y": y}
-    columns["gsd_m"] = [tile_gsd_m(TileId(zoom, *place)) for place in joint.index]
+    tiles = [TileId(zoom, *place) for place in zip(x.tolist(), y.tolist(), strict=True)]
+    columns: dict[str, Any] = {"tile_id": [tile.hilbert for tile in tiles], "z": zoom, "x": x}
+    columns |= {"y": y, "gsd_m": [tile_gsd_m(tile) for tile in tiles]}
     for name in sensors:
         for column in ("valid_frac", "datetime", "scene_ids", "gsd_native_m"):
             columns[f"{column}_{name}"] = joint[name][column]

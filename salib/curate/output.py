@@ -54,8 +54,7 @@ def check_out(out: Path, key: dict, *, overwrite: bool) -> None:
         )
     curated = shards.is_dir() or (out / MADE_FROM).is_file()
     if finished or (any(out.glob("*.pmtiles")) and not curated):
-        parts = (f".{name}.*.part" for name in WRITTEN)
-        check_replaceable(out, *WRITTEN, SHARDS, *parts, stamped=True)
+        check_replaceable(out, *WRITTEN, SHARDS, stamped=True)
 
 
 def _differing(folder: Path, key: dict) -> list[str]:

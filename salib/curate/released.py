@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Int64
 from tqdm import tqdm
 
 from salib.config import SENSOR_NAMES
@@ -18,7 +17,7 @@ from salib.files.download import RemoteFile, fetch_files
 from salib.tiles.archive import Archive
 from salib.tiles.checks import is_placeholder
 from salib.tiles.codec import decode
-from salib.tiles.grid import TileId, tile_gsd_m, tiles_of_ids
+from salib.tiles.grid import TileId, tile_gsd_m
 
 BASE_URL = "https://se7a6ueojehnth4fhglodzchw40rfbuv.lambda-url.us-east-2.on.aws"
 """The authors' signer: redirects each file name to a signed address good for an hour."""
@@ -40,10 +39,8 @@ def check_tiles(tiles: int, path: Path) -> None:
     Raises:
         ValueError: if it is not.
     """
-    archive = Archive(path)
-    archive.close()
-    if len(archive) != tiles:
-        raise ValueError(f"it has {len(archive):,} tiles, not {tiles:,}")
+    if (found := len(Archive(path))) != tiles:
+        raise ValueError(f"it has {found:,} tiles, not {tiles:,}")
 
 
 def _release(name: str, zoom: int, *stated: tuple[int, float]) -> Release:
@@ -121,7 +118,7 @@ def index_released(
     folder, ground = Path(folder), excluded_ground(exclude)
     parts = {}
     for sensor in SENSOR_NAMES:
-        shown = tiles_of_ids(_shown(folder / f"{sensor}.pmtiles"))
+        shown = _shown(folder / f"{sensor}.pmtiles")
         rows = pd.DataFrame(shown, columns=["z", "x", "y"]).assign(sensor=sensor, valid_frac=1.0)
         parts[sensor] = whole_tiles(rows, sensor, zoom, 1)
     joint = pd.concat(parts, axis=1, join="inner").index
@@ -143,20 +140,18 @@ def index_released(
     return folder / "index.parquet"
 
 
-def _shown(path: Path) -> Int64[np.ndarray, " tiles"]:
-    """Ids of an archive's tiles less those found to show nothing."""
+def _shown(path: Path) -> list[TileId]:
+    """An archive's tiles less those found to show nothing."""
     archive = Archive(path)
-    offsets, lengths = archive.contents
     _, first, content, uses = np.unique(
-        offsets, return_index=True, return_inverse=True, return_counts=True
+        archive.offsets, return_index=True, return_inverse=True, return_counts=True
     )
-    doubtful = (uses > 1) | (lengths[first] < PLAIN_BYTES)
+    doubtful = (uses > 1) | (archive.lengths[first] < PLAIN_BYTES)
     shows = np.ones(len(first), dtype=bool)
-    places = tiles_of_ids(archive.ids[first])
+    tiles = archive.tiles()
     for row in tqdm(np.flatnonzero(doubtful).tolist(), f"check {path.stem}", disable=None):
         try:
-            shows[row] = not is_placeholder(decode(archive.read(*places[row]))[..., :3])
+            shows[row] = not is_placeholder(decode(archive.read(*tiles[first[row]]))[..., :3])
         except ValueError:
             shows[row] = False
-    archive.close()
-    return archive.ids[shows[content]]
+    return [tile for tile, shown in zip(tiles, shows[content].tolist(), strict=True) if shown]

@@ -18,7 +18,6 @@ from salib.curate.output import (
     QUARANTINE,
     SHARDS,
     SNAPSHOT,
-    WRITTEN,
     check_out,
     outputs,
     write_output,
@@ -33,7 +32,6 @@ from salib.files.artifact import (
     RECIPES,
     SOURCE,
     check_disk_space,
-    clear_parts,
     code_remark,
     is_kept,
     only_writer,
@@ -132,7 +130,6 @@ def curate(
         key["items"] = sources.items_digest(items)
         check_out(out, key, overwrite=overwrite)
         shards = out / SHARDS
-        clear_parts(out, *WRITTEN)
         if is_kept(out, key):
             shutil.rmtree(shards, ignore_errors=True)
             say(f"kept: {out} was curated from the same inputs{code_remark(out, key)}")

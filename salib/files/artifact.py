@@ -5,8 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import platform
-import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -24,7 +22,6 @@ SOURCE = "source"
 """Entry of a key that is recorded and shown, but never compared: the digest of the code."""
 FILES = "files"
 """Entry of a stamp: bytes of each file, so that a damaged folder is not taken for a whole one."""
-HOST = re.sub(r"[^A-Za-z0-9-]+", "-", platform.node()) or "host"
 logger = logging.getLogger(__name__)
 
 
@@ -32,7 +29,8 @@ logger = logging.getLogger(__name__)
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path that becomes `path` only when the block succeeds."""
     path = Path(path)
-    part = _part(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{token_hex(4)}.part")
     try:
         yield part
         with part.open("rb+") as file:
@@ -44,30 +42,23 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_dir(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary folder that replaces `path` only when the block succeeds."""
+    """Yield a temporary folder that replaces `path` only when the block succeeds.
+
+    Raises:
+        InUseError: if another run is within such a block.
+    """
     path = Path(path)
-    for item in _abandoned(path):
-        if item.suffix == ".old" and not path.exists():
-            item.rename(path)  # it was set aside, and its successor never came
-        shutil.rmtree(item, ignore_errors=True)
-    part = _part(path)
-    part.mkdir()
-    try:
-        yield part
-        old = part.with_suffix(".old")
-        if path.exists():
-            path.rename(old)
-        part.rename(path)
-        shutil.rmtree(old, ignore_errors=True)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def clear_parts(folder: Path, *names: str) -> None:
-    """Remove the half-written files that killed processes of this host left of `names`."""
-    for name in names:
-        for item in _abandoned(folder / name):
-            item.unlink(missing_ok=True)
+    work = path.with_name(f".{path.name}.part")
+    with only_writer(work):
+        part = work / path.name
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
+        part.mkdir()
+        try:
+            yield part
+            shutil.rmtree(path, ignore_errors=True)
+            part.rename(path)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
 
 
 def check_replaceable(path: str | Path, *patterns: str, stamped: bool = False) -> None:
@@ -105,13 +96,13 @@ class InUseError(OSError):
 def only_writer(folder: Path) -> Iterator[None]:
     """Keep other runs out of `folder` within the block; a killed run keeps none out.
 
-    A folder that nobody may write to is left as it is: its content can still be used.
+    What a killed run left half-written goes. A folder that nobody may write to is left as it is:
+    its content can still be used.
 
     Raises:
         InUseError: if another run is within such a block.
     """
-    new = not folder.exists()
-    if not new and not os.access(folder, os.W_OK):
+    if folder.exists() and not os.access(folder, os.W_OK):
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
@@ -123,12 +114,13 @@ def only_writer(folder: Path) -> Iterator[None]:
             f"Another run is writing to {folder}: wait for its end, or choose another folder"
         ) from None
     try:
+        for part in folder.glob(f".*.{'[0-9a-f]' * 8}.part"):
+            part.unlink()
         yield
     finally:
         with suppress(OSError):  # the folder holds something, or its disk waits for the release
             (folder / ".lock").unlink(missing_ok=True)
-            if new:
-                folder.rmdir()
+            folder.rmdir()
         lock.release()
 
 
@@ -164,10 +156,9 @@ def source_digest(module: str) -> str:
 def made_from(folder: str | Path) -> dict:
     """The key that `folder` was completed from; empty if it was not."""
     try:
-        key = json.loads((Path(folder) / MADE_FROM).read_text())
+        return json.loads((Path(folder) / MADE_FROM).read_text())
     except (OSError, ValueError):  # absent, emptied or cut: not known to be complete
         return {}
-    return key if isinstance(key, dict) else {}
 
 
 def differences(made: dict, key: dict) -> list[str]:
@@ -221,29 +212,3 @@ def keep(folder: str | Path, make: Callable[..., object], **arguments: object) -
     elif remark := code_remark(folder, key):
         logger.warning("kept: %s%s", folder, remark)
     return Path(folder)
-
-
-def _part(path: Path) -> Path:
-    """A new name beside `path` for unfinished work, with host and process: disks are shared."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f".{path.name}.{HOST}.{os.getpid()}.{token_hex(4)}.part")
-
-
-def _abandoned(path: Path) -> list[Path]:
-    """What killed processes of this host left beside `path`; of other hosts' none is touched."""
-    prefix = f".{path.name}.{HOST}."
-    return [
-        item
-        for item in sorted(path.parent.glob(f"{prefix}*"))
-        if item.suffix in (".part", ".old")
-        and (process := item.name.removeprefix(prefix).split(".")[0]).isdigit()
-        and not _is_running(int(process))
-    ]
-
-
-def _is_running(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True

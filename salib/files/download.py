@@ -97,14 +97,12 @@ def _check(path: Path, file: RemoteFile, advice: str) -> None:
 
 
 def _download(file: RemoteFile, part: Path) -> None:
-    registry: Any = {part.name: file.sha256}
+    how: Any = {"registry": {part.name: file.sha256}, "urls": {part.name: file.url}}
     get: Any = _get  # pooch's own type asks for an availability check as well
     try:
         for left in part.parent.glob("tmp*"):  # by a run that was killed
             left.unlink()
-        urls = {part.name: file.url}
-        files = pooch.create(part.parent, "", registry=registry, urls=urls, retry_if_failed=RETRIES)
-        files.fetch(part.name, downloader=get)
+        pooch.create(part.parent, "", retry_if_failed=RETRIES, **how).fetch(part.name, None, get)
     except FetchError:
         raise
     except (requests.RequestException, ValueError) as error:

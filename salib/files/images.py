@@ -26,7 +26,7 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "height width bands"]:
     bands = 1 if image.ndim == 2 else image.shape[2]
     if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
         raise ValueError(
-            f"{quoted(path)} must be 8-bit RGB, got {image.dtype} read as {bands} bands: write "
+            f"{str(path)!r} must be 8-bit RGB, got {image.dtype} read as {bands} bands: write "
             "red, green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
             "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
         )
@@ -66,14 +66,9 @@ def _whole_mode(path: Path, data: bytes) -> str:
 
 def _damaged(path: Path, data: bytes, reason: str) -> ValueError:
     return ValueError(
-        f"{quoted(path)} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
+        f"{str(path)!r} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
         "take it away"
     )
-
-
-def quoted(path: Path) -> str:
-    """A path for a message, whatever bytes are in its name."""
-    return repr(str(path))
 
 
 def resize_bands(

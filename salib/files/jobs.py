@@ -16,12 +16,12 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     as_completed,
 )
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import connection, get_context, parent_process
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import cv2
 from tqdm import tqdm
@@ -33,14 +33,8 @@ FIRST_WAIT_S = 1.0
 LONGEST_WAIT_S = 60.0
 
 
-@runtime_checkable
-class Job(Protocol):
-    """A unit of work, known by the file that it writes."""
-
-    @property
-    def path(self) -> Path:
-        """The file; its name without the ending names the job."""
-        ...
+Outcome = tuple[str, str | None]
+"""Name of a job and, if it failed, the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,22 +68,14 @@ class Engine:
             raise ValueError(f"scheduler must go with engine dask, got engine {self.name}")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Outcome:
-    """A job by its name and, if it failed, the reason."""
-
-    name: str
-    reason: str | None = None
-
-
-def unfinished(jobs: Sequence[Job]) -> list[Any]:
+def unfinished(jobs: Sequence[Any]) -> list[Any]:
     """Jobs whose file no earlier run has written."""
     return [job for job in jobs if not (job.path.is_file() and job.path.stat().st_size)]
 
 
 def run_jobs(
     work: Callable[[Any], object],
-    jobs: Sequence[Job],
+    jobs: Sequence[Any],
     engine: Engine,
     *,
     unit: str,
@@ -100,7 +86,7 @@ def run_jobs(
 
     Args:
         work: writes the file of a job. Its ValueError is a failed job; anything else ends the run.
-        jobs: all of them.
+        jobs: all of them; the `path` of each is its file, whose name without the ending is its own.
         engine: where they run.
         unit: what a job is called in messages.
         retry: whether a failed job may succeed later; by default never.
@@ -121,26 +107,26 @@ def run_jobs(
         tqdm(None, unit, len(jobs), initial=done, unit=unit, disable=None) as bar,
         closing(_outcomes(attempt, waiting, engine, unit)) as outcomes,
     ):
-        for outcome in outcomes:
+        for name, reason in outcomes:
             bar.update()
-            if outcome.reason is not None:
-                failed.append(outcome)
-                bar.set_postfix(failed=len(failed))
-                if quarantine is None or len(failed) > allowed:
-                    break
+            if reason is None:
+                continue
+            if quarantine is None:
+                raise ValueError(reason)
+            failed.append((name, reason))
+            bar.set_postfix(failed=len(failed))
+            if len(failed) > allowed:
+                break
     if quarantine is None:
-        if failed:
-            raise ValueError(failed[0].reason)
         return failed
     quarantine.unlink(missing_ok=True)
     if failed:
         with atomic_file(quarantine) as part, part.open("w", newline="") as file:
-            names = [(each.name, each.reason) for each in failed]
-            csv.writer(file).writerows([(unit, "reason"), *names])
+            csv.writer(file).writerows([(unit, "reason"), *failed])
     if len(failed) > allowed:
         raise ValueError(
             f"{len(failed)} of {len(jobs)} {unit}s failed, more than max_failed = "
-            f"{engine.max_failed:.1%} allows; {unit} {failed[-1].name}: {failed[-1].reason}. "
+            f"{engine.max_failed:.1%} allows; {unit} {': '.join(failed[-1])}. "
             f"Finished {unit}s are kept: run again to resume, or raise max_failed"
         )
     return failed
@@ -148,7 +134,7 @@ def run_jobs(
 
 def _attempt(
     work: Callable[[Any], object],
-    job: Job,
+    job: Any,
     *,
     retries: int,
     retry: Callable[[ValueError], bool] | None,
@@ -162,17 +148,14 @@ def _attempt(
             break
         except ValueError as error:
             if trial == retries or retry is None or not retry(error):
-                return Outcome(name=name, reason=str(error))
+                return name, str(error)
             spread = random.Random(f"{name} {trial}").uniform(0.75, 1.25)
             time.sleep(min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**trial * spread))
-    return Outcome(name=name)
+    return name, None
 
 
 def _outcomes(
-    attempt: Callable[[Job], Outcome],
-    jobs: Sequence[Job],
-    engine: Engine,
-    unit: str,
+    attempt: Callable[[Any], Outcome], jobs: Sequence[Any], engine: Engine, unit: str
 ) -> Generator[Outcome, None, None]:
     if engine.name != "dask" and (engine.workers == 1 or len(jobs) < 2):
         yield from map(attempt, jobs)
@@ -189,7 +172,7 @@ def _outcomes(
                 try:
                     yield executor.submit(attempt, job).result()
                 except killed as error:
-                    yield Outcome(name=job.path.stem, reason=f"it killed its workers ({error})")
+                    yield job.path.stem, f"it killed its workers ({error})"
         except BrokenExecutor as error:
             raise OSError(
                 f"A worker was killed (out of memory?). Finished {unit}s are kept; rerun with "
@@ -201,32 +184,30 @@ def _outcomes(
 
 
 @contextmanager
-def _executor(
-    engine: Engine,
-) -> Iterator[tuple[Executor, type[Exception] | tuple[()]]]:
+def _executor(engine: Engine) -> Iterator[tuple[Executor, type[Exception] | tuple[()]]]:
     """Workers, and the error that tells of a job that killed several of them."""
-    with ExitStack() as stack:
-        if engine.name == "threads":
-            yield stack.enter_context(ThreadPoolExecutor(engine.workers)), ()
-        elif engine.name == "processes":
-            how = get_context("spawn"), _start_process
-            yield stack.enter_context(ProcessPoolExecutor(engine.workers, *how)), ()
-        else:
-            try:
-                from distributed import Client, KilledWorker, LocalCluster
-            except ImportError as error:
-                raise ValueError("engine dask needs pip install distributed") from error
-            where: Any = engine.scheduler or stack.enter_context(
-                LocalCluster(n_workers=engine.workers, threads_per_worker=1, dashboard_address=":0")
-            )
-            try:
-                client = stack.enter_context(Client(where))
-            except OSError as error:
-                raise ValueError(
-                    f"Could not reach the Dask scheduler {where} ({error}): start it, or check "
-                    "its address"
-                ) from error
-            yield client.get_executor(pure=False), KilledWorker
+    if engine.name == "threads":
+        with ThreadPoolExecutor(engine.workers) as threads:
+            yield threads, ()
+        return
+    if engine.name == "processes":
+        with ProcessPoolExecutor(engine.workers, get_context("spawn"), _start_process) as processes:
+            yield processes, ()
+        return
+    try:
+        from distributed import Client, KilledWorker
+    except ImportError as error:
+        raise ValueError("engine dask needs pip install distributed") from error
+    here: Any = {"n_workers": engine.workers, "threads_per_worker": 1, "dashboard_address": ":0"}
+    try:
+        client = Client(engine.scheduler) if engine.scheduler else Client(**here)
+    except OSError as error:
+        raise ValueError(
+            f"Could not reach the Dask scheduler {engine.scheduler} ({error}): start it, or check "
+            "its address"
+        ) from error
+    with client:
+        yield client.get_executor(pure=False), KilledWorker
 
 
 def _start_process() -> None:

@@ -1,1 +1,1 @@
-"""What a tile archive is: grid, codec, archive, writer, checks, lower zooms."""
+"""What a tile archive is: grid, codec, archive, checks."""

@@ -1,26 +1,36 @@
-"""PMTiles version 3, read: the index once, as arrays; bytes of a tile by `os.pread`."""
+"""PMTiles version 3: written by the reference library; read with the whole index in memory."""
 
-import gzip
 import json
 import os
+import tempfile
+import weakref
 import zlib
+from collections.abc import Iterable
+from gzip import decompress
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Int64, Shaped
-from pmtiles.tile import Compression, Entry, deserialize_directory, deserialize_header
+from jaxtyping import Shaped
+from pmtiles.tile import (
+    Compression,
+    Entry,
+    TileType,
+    deserialize_directory,
+    deserialize_header,
+    tileid_to_zxy,
+)
+from pmtiles.writer import Writer
 
-from salib.tiles.codec import decode
-from salib.tiles.grid import TileId, tiles_of_ids
-from salib.tiles.writer import write_archive
-
-__all__ = ["Archive", "write_archive"]
+from salib.files.artifact import atomic_file
+from salib.tiles.codec import decode, image_format
+from salib.tiles.grid import TileId, tile_bounds
 
 Whole = int | np.integer
 HEADER_BYTES = 127
 MOST_TILES = 2**31
 """More than any archive holds, and more than memory can: bytes of something else."""
+_TYPES = {"png": TileType.PNG, "jpeg": TileType.JPEG, "webp": TileType.WEBP}
 
 
 class Archive:
@@ -30,6 +40,7 @@ class Archive:
 
     Attributes:
         ids: PMTiles ids of the tiles, ascending.
+        offsets: in the file, of each tile's bytes; `lengths` likewise.
 
     Raises:
         ValueError: if the file is missing, of another format, shorter than its header says, or its
@@ -46,30 +57,23 @@ class Archive:
             if runs.sum(dtype=np.float64) > MOST_TILES:
                 raise EOFError(f"{runs.sum(dtype=float):.2g} tiles")
         except (OSError, EOFError, zlib.error) as error:
-            self.close()
             raise ValueError(
                 f"Could not read the index of {self.path} ({error}): write or fetch it again"
             ) from error
-        columns = (
-            [e.tile_id for e in entries],
-            [e.offset for e in entries],
-            [e.length for e in entries],
-        )
-        ids, offsets, lengths = (
-            np.repeat(np.array(each, dtype=np.int64), runs) for each in columns
-        )
+        table = np.array([(e.tile_id, e.offset, e.length) for e in entries], dtype=np.int64)
+        ids, offsets, self.lengths = np.repeat(table.reshape(-1, 3), runs, axis=0).T
         within = np.arange(len(ids)) - np.repeat(np.cumsum(runs) - runs, runs)
         self.ids = ids + within
-        self._offsets, self._lengths = offsets + self.header["tile_data_offset"], lengths
+        self.offsets = offsets + self.header["tile_data_offset"]
         self._row = {tile_id: row for row, tile_id in enumerate(self.ids.tolist())}
 
     def _open(self) -> None:
         if not self.path.is_file():
             raise ValueError(f"archive must exist, got {self.path}: curate or fetch it first")
         self._fd = os.open(self.path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._fd)
         head = os.pread(self._fd, HEADER_BYTES, 0)
         if len(head) < HEADER_BYTES or head[:8] != b"PMTiles\x03":
-            self.close()
             raise ValueError(f"archive must be PMTiles version 3, got {self.path}: write it again")
         self.header = deserialize_header(head)
         sections = ("root", "metadata", "leaf_directory", "tile_data")
@@ -77,17 +81,13 @@ class Archive:
         whole = max(header[f"{name}_offset"] + header[f"{name}_length"] for name in sections)
         size = os.fstat(self._fd).st_size
         if size < whole:
-            self.close()
             raise ValueError(
                 f"{self.path} ends after {size:,} of {whole:,} bytes: write or fetch it again"
             )
 
     def _directory(self, offset: int, length: int) -> list[Entry]:
-        data = os.pread(self._fd, length, offset)
-        if self.header["internal_compression"] == Compression.NONE:
-            data = gzip.compress(data)
         entries = []
-        for entry in deserialize_directory(data):
+        for entry in deserialize_directory(os.pread(self._fd, length, offset)):
             if entry.run_length:
                 entries.append(entry)
             else:
@@ -95,34 +95,25 @@ class Archive:
                 entries += self._directory(start, entry.length)
         return entries
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
+
     @property
     def metadata(self) -> dict[str, Any]:
         """The archive's JSON: attribution, name, whether the ground is procedural."""
         data = os.pread(self._fd, self.header["metadata_length"], self.header["metadata_offset"])
-        zipped = self.header["internal_compression"] == Compression.GZIP
-        return json.loads(gzip.decompress(data) if zipped else data)
+        return json.loads(decompress(data))
 
-    @property
-    def zooms(self) -> tuple[int, ...]:
-        """Zooms that hold at least one tile, ascending."""
-        return tuple(np.unique(tiles_of_ids(self.ids)[:, 0]).tolist())
-
-    def tiles(self, zoom: int | None = None) -> list[TileId]:
-        """Tiles of the archive, or of one zoom of it, in Hilbert order."""
-        rows = tiles_of_ids(self.ids)
-        chosen = rows if zoom is None else rows[rows[:, 0] == zoom]
-        return [TileId(*row) for row in chosen.tolist()]
-
-    @property
-    def contents(self) -> tuple[Int64[np.ndarray, " tiles"], Int64[np.ndarray, " tiles"]]:
-        """Offset in the file and length of each tile, in the order of `ids`."""
-        return self._offsets, self._lengths
+    def tiles(self) -> list[TileId]:
+        """Tiles of the archive in the order of `ids`: by zoom, then along the Hilbert curve."""
+        return [TileId(*tileid_to_zxy(tile_id)) for tile_id in self.ids.tolist()]
 
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __contains__(self, tile: tuple[Whole, Whole, Whole]) -> bool:
-        return TileId(*map(int, tile)).hilbert in self._row
+    def __contains__(self, tile: TileId) -> bool:
+        return tile.hilbert in self._row
 
     def read(self, z: Whole, x: Whole, y: Whole) -> bytes:
         """Encoded bytes of a tile.
@@ -133,7 +124,7 @@ class Archive:
         row = self._row.get(TileId(int(z), int(x), int(y)).hilbert)
         if row is None:
             raise KeyError(f"{self.path} has no tile {z}/{x}/{y}")
-        return os.pread(self._fd, int(self._lengths[row]), int(self._offsets[row]))
+        return os.pread(self._fd, int(self.lengths[row]), int(self.offsets[row]))
 
     def get(self, z: Whole, x: Whole, y: Whole) -> Shaped[np.ndarray, "height width bands"]:
         """Pixel values of a tile, see `codec.decode`.
@@ -147,19 +138,44 @@ class Archive:
         except ValueError as error:
             raise ValueError(f"{self.path}, tile {z}/{x}/{y}: {error}") from error
 
-    def close(self) -> None:
-        """Close the file; reading afterwards fails."""
-        if self._fd >= 0:
-            os.close(self._fd)
-        self._fd = -1
 
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_fd": -1}
+def write_archive(
+    path: str | Path, tiles: Iterable[tuple[TileId, bytes]], *, metadata: dict[str, Any]
+) -> Path:
+    """Write encoded tiles as one clustered PMTiles archive; equal contents are stored once.
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._open()
+    Args:
+        path: the file, whole or absent.
+        tiles: PNG, JPEG or WebP bytes in Hilbert order, each tile once.
+        metadata: shown by readers; holds `attribution`, and `procedural: true` for made-up ground.
 
-    def __del__(self) -> None:
-        if getattr(self, "_fd", -1) >= 0:
-            self.close()
+    Raises:
+        ValueError: for tiles in another order, a tile that is no image, or no tile at all.
+    """
+    bounds, last, kind = [], -1, None
+    with (
+        atomic_file(path) as part,
+        part.open("wb") as file,
+        tempfile.TemporaryFile(dir=part.parent) as spool,
+    ):
+        writer = Writer(file)
+        writer.tile_f.close()
+        writer.tile_f = spool  # beside the archive, which /tmp may be too small for
+        for tile, data in tiles:
+            number = tile.hilbert
+            if number <= last:
+                raise ValueError(f"tiles must come once and in Hilbert order, got {tuple(tile)}")
+            if (found := image_format(data)) is None:
+                raise ValueError(f"tile {tuple(tile)} must be PNG, JPEG or WebP, got {data[:16]!r}")
+            last, kind = number, kind or found
+            bounds.append(tile_bounds(tile))
+            writer.write_tile(number, data)
+        if kind is None:
+            raise ValueError("tiles must hold at least one tile, got none")
+        low, high = np.min(bounds, axis=0), np.max(bounds, axis=0)
+        edges = ("min_lon_e7", "min_lat_e7", "max_lon_e7", "max_lat_e7")
+        degrees = [round(edge * 1e7) for edge in (*low[:2].tolist(), *high[2:].tolist())]
+        header = {"tile_type": _TYPES[kind], "tile_compression": Compression.NONE}
+        ordered = json.loads(json.dumps(metadata, sort_keys=True))
+        writer.finalize(header | dict(zip(edges, degrees, strict=True)), ordered)
+    return Path(path)

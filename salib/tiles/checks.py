@@ -43,7 +43,6 @@ def verify(path: str | Path) -> list[tuple[TileId | None, str]]:
                 problems.append((tile, "placeholder of one colour"))
         except ValueError as error:
             problems.append((tile, str(error)))
-    archive.close()
     return problems
 
 

@@ -12,12 +12,11 @@ ENCODINGS = ("png", "webp")
 _ENDS = {"png": b"IEND", "jpeg": b"\xff\xd9"}
 _SWAP = {3: cv2.COLOR_RGB2BGR, 4: cv2.COLOR_RGBA2BGRA}
 """Of red and blue, there and back."""
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 def image_format(data: bytes) -> str | None:
     """`png`, `jpeg` or `webp` by the first bytes; None for anything else."""
-    if data[:8] == _PNG_SIGNATURE:
+    if data[:8] == b"\x89PNG\r\n\x1a\n":
         return "png"
     if data[:3] == b"\xff\xd8\xff":
         return "jpeg"

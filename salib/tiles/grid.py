@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-from jaxtyping import Int64
 from pmtiles.tile import zxy_to_tileid
 
 TILE_PX = 256
@@ -67,7 +65,8 @@ def to_mercator(lon: float, lat: float) -> tuple[float, float]:
 
 def gsd_m(lat: float | int, zoom: int) -> float:
     """Metres of ground per pixel of a tile at latitude `lat` (degrees), on the sphere."""
-    check_zoom(zoom)
+    if not 0 <= zoom <= MAX_ZOOM:
+        raise ValueError(f"zoom must be between 0 and {MAX_ZOOM}, got {zoom}")
     return math.cos(math.radians(lat)) * 2 * HALF_WORLD_M / (TILE_PX << zoom)
 
 
@@ -75,12 +74,6 @@ def tile_gsd_m(tile: TileId) -> float:
     """Metres of ground per pixel, at the tile's centre."""
     _, south, _, north = tile_bounds_m(tile)
     return gsd_m(to_lonlat(0.0, (south + north) / 2)[1], tile.z)
-
-
-def check_zoom(zoom: int) -> None:
-    """Refuse a zoom outside the pyramid."""
-    if not 0 <= zoom <= MAX_ZOOM:
-        raise ValueError(f"zoom must be between 0 and {MAX_ZOOM}, got {zoom}")
 
 
 def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
@@ -106,7 +99,6 @@ def split_bbox(bbox: Sequence[float | int]) -> list[Bounds]:
 
 def tiles_of_bbox(bbox: Sequence[float | int], zoom: int) -> list[TileId]:
     """Tiles whose inside meets the inside of the bbox, in Hilbert order."""
-    check_zoom(zoom)
     tiles = set()
     for west, south, east, north in split_bbox(bbox):
         left, top = to_mercator(west, min(north, MAX_LAT))
@@ -130,44 +122,3 @@ def blocks_of(tiles: Sequence[TileId], levels: int = 2) -> dict[TileId, list[Til
     for tile in sorted(tiles, key=lambda tile: tile.hilbert):
         blocks.setdefault(tile.parent(levels), []).append(tile)
     return blocks
-
-
-def hilbert_ids(
-    zoom: int, x: Int64[np.ndarray, " tiles"], y: Int64[np.ndarray, " tiles"]
-) -> Int64[np.ndarray, " tiles"]:
-    """PMTiles ids of tiles of one zoom: all coarser tiles, then the Hilbert curve of this one."""
-    check_zoom(zoom)
-    side = 1 << zoom
-    if ((x < 0) | (y < 0) | (x >= side) | (y >= side)).any():
-        raise ValueError(f"x and y must lie in 0..{side - 1} at zoom {zoom}, got {x} and {y}")
-    ids = np.full(x.shape, (4**zoom - 1) // 3, dtype=np.int64)
-    for bit in reversed(range(zoom)):
-        half = 1 << bit
-        right, low = x & half, y & half
-        ids += ((3 * right) ^ low) << bit
-        x, y = _turn(half, x, y, right, low)
-    return ids
-
-
-def tiles_of_ids(ids: Int64[np.ndarray, " tiles"]) -> Int64[np.ndarray, "tiles zxy=3"]:
-    """Zoom, x and y of PMTiles ids; the inverse of `hilbert_ids`."""
-    starts = np.array([(4**zoom - 1) // 3 for zoom in range(MAX_ZOOM + 2)], dtype=np.int64)
-    zooms = np.searchsorted(starts, ids, side="right") - 1
-    rest = ids - starts[zooms]
-    x, y = np.zeros_like(ids), np.zeros_like(ids)
-    for bit in range(int(zooms.max(initial=0))):
-        half, live = 1 << bit, bit < zooms
-        right = (rest >> 1) & 1
-        low = (rest ^ right) & 1
-        turned_x, turned_y = _turn(half, x, y, right, low)
-        x = np.where(live, turned_x + (right << bit), x)
-        y = np.where(live, turned_y + (low << bit), y)
-        rest = rest >> 2
-    return np.stack([zooms, x, y], axis=1)
-
-
-def _turn(half: int, x: np.ndarray, y: np.ndarray, right: np.ndarray, low: np.ndarray):
-    flip = (low == 0) & (right != 0)
-    x, y = np.where(flip, half - 1 - x, x), np.where(flip, half - 1 - y, y)
-    swap = low == 0
-    return np.where(swap, y, x), np.where(swap, x, y)

@@ -1,12 +1,11 @@
 """An unfinished pretraining run on disk: saved now and then, and when it is asked to stop."""
 
 import json
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -14,27 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from salib.files.artifact import (
-    atomic_file,
-    check_disk_space,
-    clear_parts,
-    code_remark,
-    differences,
-)
+from salib.files.artifact import atomic_file, check_disk_space, differences
 from salib.model import ScaleAlibi
 
 STATE = "state.pt"
-STORED = [
-    "key",
-    "ran_on",
-    "rows",
-    "seconds",
-    "instructions",
-    "attention",
-    "model",
-    "optimizer",
-    "best",
-]
+STORED = ("key", "rows", "seconds", "model", "optimizer", "best")
 SAVE_EVERY_S = 600.0
 
 
@@ -73,37 +56,26 @@ class Checkpoint:
     Attributes:
         rows: what log.csv holds, one per step.
         optimizer: as the last step left it.
-        instructions: what the machines that ran it multiply with.
         best: weights of the least validation loss so far, if there is a validation loss.
     """
 
     def __init__(
-        self,
-        folder: Path,
-        key: dict,
-        ran_on: dict[str, str],
-        model: ScaleAlibi,
-        optimizer: torch.optim.Optimizer,
+        self, folder: Path, key: dict, model: ScaleAlibi, optimizer: torch.optim.Optimizer
     ) -> None:
-        """Restore what an interrupted run left in `folder`, if one did (see `check_unfinished`).
+        """Restore what an interrupted run left in `folder`, if one did (see `find_state`).
 
         Args:
-            key: what the finished run will be known by, as plain values.
-            ran_on: device and precision; a run does not change them on its way.
+            key: what tells the run from others, as plain values.
         """
         self.rows: list[dict[str, int | float]] = []
-        self.instructions: list[str] = []
         self.best: dict[str, Tensor] | None = None
-        self._path, self._key, self._ran_on = folder / STATE, key, ran_on
+        self._path, self._key = folder / STATE, key
         self._model, self.optimizer = model, optimizer
         self._began = self._saved = time.perf_counter()
         if state := _load(self._path):
             model.load_state_dict(state["model"])
-            model.attention_used.update(state["attention"])
             optimizer.load_state_dict(state["optimizer"])
-            self.rows, self.instructions = state["rows"], state["instructions"]
-            best = state["best"]
-            self.best = best and {name: value.clone() for name, value in best.items()}
+            self.rows, self.best = state["rows"], state["best"]
             self._began -= state["seconds"]
 
     @property
@@ -120,25 +92,19 @@ class Checkpoint:
             weights = self._model.state_dict()
             self.best = {name: w.detach().to("cpu", copy=True) for name, w in weights.items()}
 
-    def save_if_due(self) -> None:
-        """Save, unless that was done within the last SAVE_EVERY_S; see `save`."""
-        if time.perf_counter() - self._saved >= SAVE_EVERY_S:
-            self.save()
-
-    def save(self) -> None:
-        """Replace the state on disk by the present one.
+    def save(self, *, now: bool) -> None:
+        """Replace the state on disk, now or once SAVE_EVERY_S have passed since the last time.
 
         Raises:
             OSError: if the disk has too little space; what was saved before is kept.
         """
-        check_disk_space(self._path.parent, self._state_bytes())
+        if not now and time.perf_counter() - self._saved < SAVE_EVERY_S:
+            return
+        self.check_disk_space()
         state = {
             "key": json.dumps(self._key),
-            "ran_on": self._ran_on,
             "rows": self.rows,
             "seconds": self.seconds,
-            "instructions": self.instructions,
-            "attention": sorted(self._model.attention_used),
             "model": self._model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
@@ -148,30 +114,21 @@ class Checkpoint:
         self._saved = time.perf_counter()
 
     def check_disk_space(self) -> None:
-        """Check that a state fits on the disk beside the one it replaces.
+        """Check that a state fits: each weight, AdamW's two moments of it, and the best one.
 
         Raises:
             OSError: if the disk has too little space.
         """
-        clear_parts(self._path.parent, STATE)
-        there = self._path.stat().st_size if self._path.is_file() else 0
-        check_disk_space(self._path.parent, max(0, 2 * self._state_bytes() - there))
-
-    def _state_bytes(self) -> int:
-        """Each weight, AdamW's two moments of it, and the best one."""
         copies = 3 + (self.best is not None)
-        return copies * sum(w.numel() * w.element_size() for w in self._model.parameters())
+        weights = sum(w.numel() * w.element_size() for w in self._model.parameters())
+        check_disk_space(self._path.parent, copies * weights)
 
 
-def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwrite: bool) -> str:
-    """Check that `folder` holds no unfinished run, or one of the same key, device and precision.
+def find_state(folder: Path, key: dict, *, overwrite: bool) -> dict[str, Any]:
+    """The state of an interrupted run of this key, empty where there is none.
 
     Args:
-        key: of the run that is to begin or to resume; ran_on likewise.
         overwrite: delete the state of a run of another key, or one that cannot be read.
-
-    Returns:
-        What to tell of a run that other code began, or nothing.
 
     Raises:
         ValueError: if there is such a state and it must not be overwritten.
@@ -179,31 +136,19 @@ def check_unfinished(folder: Path, key: dict, ran_on: dict[str, str], *, overwri
     remedy = f"give --overwrite (overwrite=True) or delete {folder} to begin anew"
     try:
         state = _load(folder / STATE)
-    except ValueError as error:
-        problem = f"{error}: {remedy}"
-    else:
-        if not state:
-            return ""
-        began = json.loads(state["key"])
-        other = differences(began | state["ran_on"], key | ran_on)
+        other = differences(json.loads(state["key"]), key) if state else []
         if not other:
-            return code_remark(began, key)
+            return state
         problem = (
             f"out must not hold an unfinished run of other inputs, got {len(state['rows'])} steps "
             f"of one that differs in {', '.join(other)}: choose another folder, or {remedy}"
         )
+    except ValueError as error:
+        problem = f"{error}: {remedy}"
     if not overwrite:
         raise ValueError(problem)
     (folder / STATE).unlink()
-    return ""
-
-
-def clear_finished(folder: Path, key: dict) -> None:
-    """Remove the state of a run of this key that was killed once it had finished."""
-    with suppress(ValueError):  # somebody else's, or damaged
-        state = _load(folder / STATE)
-        if state and not differences(json.loads(state["key"]), key):
-            shutil.rmtree(folder, ignore_errors=True)
+    return {}
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, BandStats, TrainConfig
 from salib.files.images import resize_bands
 from salib.tiles.archive import Archive
-from salib.training.sampling import Order, stream
+from salib.training.sampling import order_of, stream
 
 CACHE_BYTES = 2 << 30
 Pixels = Shaped[np.ndarray, "height width bands"]
@@ -69,13 +69,11 @@ class Samples:
             raise ValueError(
                 f"folder must hold samples with split={split}, got none of {len(rows)} in {folder}"
             )
-        zxy = zip(self.rows["z"], self.rows["x"], self.rows["y"], strict=True)
-        self._zxy = [(int(z), int(x), int(y)) for z, x, y in zxy]
-        self._gsd_m = [float(value) for value in self.rows["gsd_m"]]
+        self._zxy: list[list[int]] = np.array(self.rows[["z", "x", "y"]], dtype=int).tolist()
+        self._gsd_m: list[float] = self.rows["gsd_m"].astype(float).tolist()
         listed = [name for name in SENSORS if f"valid_frac_{name}" in rows]
         self.sensors = tuple(listed) or SENSOR_NAMES
         self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in self.sensors}
-        self._orders: dict[tuple[int, int], Order] = {}
         self._cache: dict[tuple[int, str], np.ndarray] = {}
         self._free = CACHE_BYTES
 
@@ -89,21 +87,14 @@ class Samples:
         if image is None:
             image = self._decode(number, sensor)
             image.flags.writeable = False  # whoever asks next gets it too
-            # Another thread may have stored it meanwhile.
-            if (number, sensor) not in self._cache and self._free >= image.nbytes:
-                self._cache[number, sensor] = image
+            if self._free >= image.nbytes and (number, sensor) not in self._cache:
+                self._cache[number, sensor] = image  # nor had another thread meanwhile
                 self._free -= image.nbytes
         return image
 
     def gsd_m(self, number: int, sensor: str) -> float:
         """Metres of ground per pixel of the whole tile."""
         return self._gsd_m[number] / SENSORS[sensor].factor
-
-    def order(self, batch: int, *, seed: int) -> Order:
-        """The order in which batches draw the samples, worked out once for all threads."""
-        if (batch, seed) not in self._orders:  # setdefault: nor made by another thread meanwhile
-            self._orders.setdefault((batch, seed), Order(self._zxy, batch, seed=seed))
-        return self._orders[batch, seed]
 
     def triple(self, number: int) -> dict[str, Pixels | str]:
         """A sample as Fig. 3 shows it: radar, lores, hires, hires of the finer level, a title."""
@@ -124,8 +115,8 @@ class Samples:
             pixels = [self.image(i, name)[::4, ::4].reshape(-1, bands) for i in chosen]
             values = np.concatenate(pixels).astype(np.float64)
             std = np.maximum(values.std(axis=0), 1.0)
-            both = (tuple(each.round(3).tolist()) for each in (values.mean(axis=0), std))
-            statistics.append(BandStats(**dict(zip(("mean", "std"), both, strict=True))))
+            mean, std = (tuple(each.round(3).tolist()) for each in (values.mean(axis=0), std))
+            statistics.append(BandStats(mean=mean, std=std))
         return tuple(statistics)
 
     def _decode(self, number: int, sensor: str) -> Pixels:
@@ -200,7 +191,7 @@ def draw_batch(
     if config.batch % ranks:
         raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
     generator = stream(seed, "batches", step)
-    drawn = samples.order(config.batch, seed=seed).batch(step)
+    drawn = order_of(len(samples), config.batch, seed).batch(step)
     crops = [_draw_crop(config, generator) for _ in drawn]
     gains = {n: _draw_gains(config, len(SENSORS[n].bands), generator) for n in samples.sensors}
     mine = range(rank, config.batch, ranks)

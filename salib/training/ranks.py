@@ -57,15 +57,15 @@ def from_first_rank(make: Callable[[], T], rank: int, ranks: int) -> T:
     """What rank 0 makes, on every rank; a wrong input that it meets is raised on every rank."""
     if ranks == 1:
         return make()
-    made: list = [None, None]
+    made: list = [None]
     if rank == 0:
         try:
-            made[0] = make()
+            made = [make()]
         except (ValueError, OSError) as error:
-            made[1] = error
+            made = [error]
     torch.distributed.broadcast_object_list(made)
-    if made[1] is not None:
-        raise made[1]
+    if isinstance(made[0], Exception):
+        raise made[0]
     return made[0]
 
 
@@ -74,18 +74,3 @@ def mean_over_ranks(values: Tensor, ranks: int) -> Tensor:
     if ranks > 1:
         torch.distributed.all_reduce(values)
     return values / ranks
-
-
-def check_same_step(step: int, ranks: int) -> None:
-    """See that all ranks resume from one state, which rank 0 saved where all can read it.
-
-    Raises:
-        ValueError: if another rank begins at another step.
-    """
-    here = torch.tensor(step, dtype=torch.float64, device=rank_device())
-    mean = mean_over_ranks(here, ranks).item()
-    if mean != step:
-        raise ValueError(
-            f"ranks must resume from one step, got {step} here and {mean:g} on average: put the "
-            "model folder on a disk that all machines share, or begin in another folder"
-        )

@@ -10,7 +10,8 @@ from salib.config import TrainConfig
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, total_loss
 from salib.model import Mask, ScaleAlibi, draw_masks
 from salib.model.precision import autocast
-from salib.training.data import Batch, stream
+from salib.training.data import Batch, Samples, draw_batch, stream
+from salib.training.ranks import rank_device
 
 LOSSES = ("contrastive", "reconstruction")
 LARGEST_GRADIENT = 1.0
@@ -25,6 +26,23 @@ class Run:
     seed: int
     rank: int
     ranks: int
+
+
+def draw_step(
+    samples: Samples, model: ScaleAlibi, run: Run, step: int
+) -> tuple[Batch, dict[str, Mask]]:
+    """This rank's share of a step, on its device: a batch (see `draw_batch`) and its masks."""
+    config, device = run.config, rank_device()
+    share = {"seed": run.seed, "step": step, "rank": run.rank, "ranks": run.ranks}
+    batch = draw_batch(samples, config, sensors=model.config.sensors, **share)
+    grid = config.image_px // model.config.patch_px
+    generator = stream(run.seed, "masks", step)
+    masks = draw_masks(model.config, config.batch, rows=grid, cols=grid, generator=generator)
+    mine = slice(run.rank, None, run.ranks)
+    return batch.to(device), {
+        name: Mask(mask.keep[mine].to(device), mask.hidden[mine].to(device))
+        for name, mask in masks.items()
+    }
 
 
 def step_losses(
@@ -84,23 +102,3 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
         {"params": others, "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, lr=config.learning_rate, betas=(0.9, 0.98))
-
-
-def step_masks(
-    model: ScaleAlibi,
-    config: TrainConfig,
-    device: torch.device,
-    *,
-    seed: int,
-    step: int,
-    rank: int = 0,
-    ranks: int = 1,
-) -> dict[str, Mask]:
-    """Masks of one rank's samples of a step, as `draw_batch` shares these out, on its device."""
-    grid = config.image_px // model.config.patch_px
-    generator = stream(seed, "masks", step)
-    masks = draw_masks(model.config, config.batch, rows=grid, cols=grid, generator=generator)
-    return {
-        name: Mask(*(part[rank::ranks].to(device) for part in (mask.keep, mask.hidden)))
-        for name, mask in masks.items()
-    }

@@ -11,7 +11,7 @@ from contextlib import ExitStack, closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import pandas as pd
 import torch
@@ -37,33 +37,18 @@ from salib.files.artifact import (
 from salib.model import ScaleAlibi, build_model, save_model
 from salib.model.precision import instructions, resolve_precision
 from salib.model.store import CONFIG, WEIGHTS
-from salib.training.checkpoint import (
-    Checkpoint,
-    StoppedRun,
-    check_unfinished,
-    clear_finished,
-    stop_signals,
-)
-from salib.training.data import Samples, draw_batch
+from salib.training.checkpoint import Checkpoint, StoppedRun, find_state, stop_signals
+from salib.training.data import Samples
 from salib.training.ranks import (
-    check_same_step,
     drawing_threads,
     from_first_rank,
     join_ranks,
     mean_over_ranks,
     rank_device,
 )
-from salib.training.step import (
-    LOSSES,
-    Run,
-    learn,
-    learning_rate,
-    make_optimizer,
-    step_masks,
-)
+from salib.training.step import LOSSES, Run, draw_step, learn, learning_rate, make_optimizer
 from salib.training.validation import Validation
 
-T = TypeVar("T")
 LOG, TIMING, BEST = "log.csv", "timing.json", "best"
 
 
@@ -107,36 +92,47 @@ def pretrain(
     device = rank_device()
     precision = resolve_precision(train_config.precision, device)
     ran_on = {"device": device.type, "precision": precision}
-    inputs = {"model": model_config.to_json(), "train": asdict(train_config), "seed": seed}
 
-    def claim() -> tuple[dict, str] | None:
-        key = inputs | _made_with(tiles)
+    def claim() -> tuple[dict, int, str] | None:
+        key = {
+            "model": model_config.to_json(),
+            "train": asdict(train_config),
+            "seed": seed,
+            "tiles": {path.name: file_digest(path) for path in sorted(tiles.glob("*.p[am]*"))},
+            "recipe": RECIPES["pretrain"],
+            SOURCE: source_digest("salib.training.train"),
+        }
         if is_kept(out, key):
-            clear_finished(work, key)
             same = f"kept: {out} was pretrained from the same data and configuration"
             report(same + code_remark(out, key))
             return None
         _check_out(out, key, overwrite=overwrite)
         held.enter_context(only_writer(work))
-        return key, check_unfinished(work, key, ran_on, overwrite=overwrite)
+        state = find_state(work, key | ran_on, overwrite=overwrite)
+        if not state:
+            return key, 0, ""
+        return key, len(state["rows"]), code_remark(json.loads(state["key"]), key)
 
     with ExitStack() as held:
         claimed = from_first_rank(claim, rank, ranks)
         if claimed is None:
             return out
-        key, remark = claimed
+        key, done, remark = claimed
         samples = Samples(tiles, split="train")
         steps = train_config.steps_for(len(samples))
         run = Run(config=train_config, steps=steps, seed=seed, rank=rank, ranks=ranks)
         model = build_model(_standardised(model_config, samples), seed).to(device)
-        checkpoint = Checkpoint(work, key, ran_on, model, make_optimizer(model, train_config))
-        checkpoint.instructions = sorted({*checkpoint.instructions, instructions(device)})
+        optimizer = make_optimizer(model, train_config)
+        checkpoint = Checkpoint(work, key | ran_on, model, optimizer)
+        if len(checkpoint.rows) != done:
+            raise ValueError(
+                f"ranks must resume from one step, got {len(checkpoint.rows)} on rank {rank} and "
+                f"{done} on rank 0: put the model folder on a disk that all machines share"
+            )
         if rank == 0:
             checkpoint.check_disk_space()
-            if overlap := samples.order(train_config.batch, seed=seed).remark():
-                report(overlap)
-            if checkpoint.rows:
-                report(f"Resuming at step {len(checkpoint.rows)} of {steps}{remark}")
+            if done:
+                report(f"Resuming at step {done} of {steps}{remark}")
         validation = Validation.of(tiles, run, model)
         with stop_signals() as stops:
             _learn_all(run, model, samples, validation, checkpoint, stops)
@@ -146,16 +142,6 @@ def pretrain(
                     stamp(part, key)
                 shutil.rmtree(work, ignore_errors=True)  # NFS holds the lock a moment longer
     return out
-
-
-def _made_with(tiles: Path) -> dict:
-    """What a run's key holds beside its configuration and seed."""
-    archives = sorted(tiles.glob("*.p[am]*"))
-    return {
-        "tiles": {path.name: file_digest(path) for path in archives},
-        "recipe": RECIPES["pretrain"],
-        SOURCE: source_digest("salib.training.train"),
-    }
 
 
 def _standardised(config: ModelConfig, samples: Samples) -> ModelConfig:
@@ -191,20 +177,15 @@ def _learn_all(
     stops: list[int],
 ) -> None:
     """All steps that are left; `stops` holds the signals that ask to end after the present one."""
-    config, device, begin = run.config, rank_device(), len(checkpoint.rows)
-    check_same_step(begin, run.ranks)
+    config, begin = run.config, len(checkpoint.rows)
     wrapped = DistributedDataParallel(model) if run.ranks > 1 else model
     how = {"joint_target": model.config.joint_target, "precision": config.precision}
-
-    share = {"seed": run.seed, "rank": run.rank, "ranks": run.ranks}
-    draw = partial(draw_batch, samples, config, sensors=model.config.sensors, **share)
-    steps = range(begin, run.steps)
     options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    drawn = _ahead(lambda i: draw(step=i).to(device), steps, drawing_threads(device))
+    draw = partial(draw_step, samples, model, run)
+    drawn = _ahead(draw, range(begin, run.steps), drawing_threads(rank_device()))
     with closing(drawn) as batches:
         bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
-        for step, batch in enumerate(bar, begin):
-            masks = step_masks(model, config, device, step=step, **share)
+        for step, (batch, masks) in enumerate(bar, begin):
             rate = learning_rate(config, step, steps=run.steps)
             losses = learn(wrapped, checkpoint.optimizer, batch, masks, rate=rate, **how)
             stop = losses[0].new_tensor(float(bool(stops)))
@@ -217,11 +198,10 @@ def _learn_all(
             done = step + 1
             if validation and (done % validation.every == 0 or done == run.steps):
                 checkpoint.add_validation(validation.losses(run, model))
+            ending = bool(stopping) and done < run.steps
             if run.rank == 0:
-                checkpoint.save_if_due()
-            if stopping and done < run.steps:
-                if run.rank == 0:
-                    checkpoint.save()
+                checkpoint.save(now=ending)
+            if ending:
                 text = f"stopped at step {done} of {run.steps}; resume with the same command"
                 raise StoppedRun(text, stops[0] if stops else signal.SIGTERM)
 
@@ -233,7 +213,7 @@ def _write(
     save_model(model.cpu(), folder)
     pd.DataFrame(checkpoint.rows).to_csv(folder / LOG, index=False, float_format="%.6g")
     timing = ran_on | {
-        "instructions": ", ".join(checkpoint.instructions),
+        "instructions": instructions(rank_device()),
         "attention": sorted(model.attention_used),
         "steps": run.steps,
         "seconds": seconds,
@@ -245,18 +225,18 @@ def _write(
         save_model(model, folder / BEST)
 
 
-def _ahead(draw: Callable[[int], T], steps: range, workers: int) -> Generator[T]:
+def _ahead(draw: Callable[[int], Any], steps: range, workers: int) -> Generator[Any]:
     """What is drawn for each step, in order; `workers` threads draw ahead of what is learnt.
 
     When closed, it waits for what is being drawn and draws no more.
     """
-    pool = ThreadPoolExecutor(workers)
+    pool, waiting = ThreadPoolExecutor(workers), deque()
     try:
-        waiting = deque(pool.submit(draw, step) for step in steps[:workers])
-        for ahead in range(workers, len(steps) + workers):
-            batch = waiting.popleft().result()
-            if ahead < len(steps):
-                waiting.append(pool.submit(draw, steps[ahead]))
-            yield batch
+        for step in steps:
+            waiting.append(pool.submit(draw, step))
+            if len(waiting) > workers:
+                yield waiting.popleft().result()
+        for drawn in waiting:
+            yield drawn.result()
     finally:
         pool.shutdown(cancel_futures=True)

@@ -8,9 +8,9 @@ import torch
 
 from salib.model import Mask, ScaleAlibi
 from salib.model.precision import autocast
-from salib.training.data import Batch, Samples, draw_batch, stream
+from salib.training.data import Batch, Samples, stream
 from salib.training.ranks import mean_over_ranks, rank_device
-from salib.training.step import LOSSES, Run, step_losses, step_masks
+from salib.training.step import LOSSES, Run, draw_step, step_losses
 
 MEASUREMENTS, BATCHES = 20, 4
 
@@ -32,15 +32,10 @@ class Validation:
         samples = Samples(tiles, split="valid")
         config = replace(run.config, batch=min(run.config.batch, len(samples)))
         count = min(BATCHES, len(samples) // config.batch)
-        given = {"seed": stream(run.seed, "valid", 0).initial_seed()}
-        device, sensors = rank_device(), model.config.sensors
-        drawn = [
-            (
-                draw_batch(samples, config, step=step, sensors=sensors, **given),
-                step_masks(model, config, device, step=step, **given),
-            )
-            for step in range(run.rank, count, run.ranks)
-        ]
+        seed = stream(run.seed, "valid", 0).initial_seed()
+        whole = replace(run, config=config, seed=seed, rank=0, ranks=1)
+        steps = range(run.rank, count, run.ranks)
+        drawn = [draw_step(samples, model, whole, step) for step in steps]
         return cls(drawn, count, max(1, run.steps // MEASUREMENTS))
 
     def losses(self, run: Run, model: ScaleAlibi) -> dict[str, float]:
@@ -50,9 +45,8 @@ class Validation:
         model.eval()
         with torch.no_grad(), autocast(run.config.precision, device):
             for batch, masks in self.batches:
-                sums += torch.stack(
-                    step_losses(model, batch.to(device), masks, joint_target=joint, all_ranks=False)
-                )
+                both = step_losses(model, batch, masks, joint_target=joint, all_ranks=False)
+                sums += torch.stack(both)
         model.train()
         means = mean_over_ranks(sums, run.ranks) * run.ranks / self.of_all_ranks
         return dict(zip(LOSSES, means.tolist(), strict=True))

@@ -11,7 +11,7 @@ from jaxtyping import UInt8
 
 from salib.evaluate.tasks import SPLITS
 from salib.files.artifact import file_digest
-from salib.files.images import quoted, read_pixels
+from salib.files.images import read_pixels
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -91,7 +91,7 @@ def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
     image = read_pixels(path)
     if image.shape[2] == 4 and image[..., 3].min() < 255:
         raise ValueError(
-            f"{quoted(path)} must be opaque, got a fourth band (alpha, or near infrared) as low "
+            f"{str(path)!r} must be opaque, got a fourth band (alpha, or near infrared) as low "
             f"as {image[..., 3].min()}: write red, green and blue alone (gdal_translate -b 1 -b 2 "
             "-b 3)"
         )
@@ -125,7 +125,7 @@ def _images(folder: Path) -> list[Path]:
     for path in entries:
         if not path.is_file():
             raise ValueError(
-                f"{quoted(path)} must be an image, got a folder, device or broken link: class "
+                f"{str(path)!r} must be an image, got a folder, device or broken link: class "
                 "folders hold images alone"
             )
     chosen = [path for path in entries if path.suffix.lower() in SUFFIXES]
