@@ -86,7 +86,7 @@ def _scenes(folder: Path) -> Iterator[tuple[Scene, bool]]:
         used = set(Archive(folder / f"{sensor}.pmtiles").metadata["scenes"])
         for rules in (Rules(), Rules(sar="rtc")):
             mine = [item for item in items if item.collection_id in rules.collections(sensor)]
-            scenes = [scene for item in mine if (scene := scene_of(item, sensor, rules))]
+            scenes = [scene for item in mine if (scene := scene_of(item, sensor))]
             if scenes:
                 break
         yield from ((scene, scene.id in used) for scene in scenes)

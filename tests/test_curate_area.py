@@ -39,10 +39,7 @@ def test_tiles_are_those_that_a_loop_over_the_pyramid_finds():
     rows = range(1500, 1600)
     boxes = {(12, x, y): shapely.box(*tile_bounds(TileId(12, x, y))) for x in cols for y in rows}
     touching = {place for place, box in boxes.items() if box.intersection(TRIANGLE).area > 1e-12}
-    inside = {place for place, box in boxes.items() if TRIANGLE.contains(box)}
     assert set(map(tuple, tiles_of_area(TRIANGLE, 12))) == touching
-    assert set(map(tuple, tiles_of_area(TRIANGLE, 12, select="within"))) == inside
-    assert inside < touching
 
 
 def test_an_area_across_the_antimeridian_has_tiles_on_both_sides():
@@ -70,11 +67,9 @@ def test_what_is_no_area_is_refused(tmp_path, value, says):
         read_area(written(tmp_path, value))
 
 
-def test_a_missing_file_and_another_selection_are_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="area must be a GeoJSON file"):
         read_area(tmp_path / "none.geojson")
-    with pytest.raises(ValueError, match="select must be one of intersects, within"):
-        tiles_of_area(TRIANGLE, 12, select="touches")
 
 
 @pytest.mark.parametrize("name", SPECS)

@@ -21,7 +21,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.control import GroundControlPoint
 
-from salib.curate.rasters.georeference import gcp_errors_px
 from salib.curate.rasters.mosaic import mosaic, sar_to_8bit
 from salib.curate.rasters.reader import BlockReader, Span, close_files
 from salib.curate.rasters.remote import ReadError, reading
@@ -129,7 +128,7 @@ def test_markers_in_a_swath_with_control_points_come_out_where_they_are(tmp_path
     pixel_m = 40075016.7 * np.cos(np.radians(ZONES[epsg][1])) / (256 << zoom)
     error = rms_px(np.where(valid, levels, levels.min()), lon, lat, span, int(80 / pixel_m))
     assert error <= 0.15
-    assert gcp_errors_px(reader.gcps)[0] < 0.01
+    assert reader.gcp_residual_px < 0.01
 
 
 @pytest.mark.parametrize(("zoom", "factor"), [(16, 2), (15, 4)])

@@ -29,9 +29,6 @@ def curate(
     max_cloud: Annotated[float, Option(help="Scene cloud cover in percent.")] = 10.0,
     sar: Annotated[str, Option(help="grd (the paper's) or rtc (terrain corrected).")] = "grd",
     exclude: Exclude = None,
-    select: Annotated[
-        str, Option(help="Tiles that the area intersects, or within.")
-    ] = "intersects",
     min_valid: Annotated[float, Option(help="Minimum valid share of a tile.")] = 0.95,
     max_cloud_frac: Annotated[Number, Option(help="Maximum cloud in a lores tile, 0 to 1.")] = None,
     max_days_radar: Annotated[Number, Option(help="Maximum days, radar to lores.")] = None,
@@ -70,7 +67,7 @@ def curate(
         given["dates"] = dates or SPECS[spec].dates
     if zoom is None:
         raise ValueError("zoom must be given unless --spec is, got neither")
-    same = ("select", "quant", "resampling", "encoding", "requester_pays", "overwrite")
+    same = ("quant", "resampling", "encoding", "requester_pays", "overwrite")
     tiles = run(
         catalog,
         out,

@@ -18,7 +18,6 @@ MIN_VALID = 0.95
 VALID_SHARE = 0.1
 """Part of the samples at most that is kept for a validation loss, never trained on."""
 BLOCK_ZOOM = 10
-_DAY_S = 86400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,14 +85,13 @@ def joint_samples(
             "got none: widen the area or the dates"
         )
     rows = _samples(joint, zoom, sensors)
-    passing = pd.Series(True, index=rows.index)
-    for column, most in (
-        ("cloud_frac_lores", filters.max_cloud_frac),
-        ("days_radar", filters.max_days_radar),
-        ("days_hires", filters.max_days_hires),
-    ):
-        if most is not None and column in rows:
-            passing &= rows[column] <= most
+    most = {
+        "cloud_frac_lores": filters.max_cloud_frac,
+        "days_radar": filters.max_days_radar,
+        "days_hires": filters.max_days_hires,
+    }
+    bounds = {name: bound for name, bound in most.items() if bound is not None and name in rows}
+    passing = (rows[[*bounds]] <= bounds).all(axis=1)
     if not passing.any():
         raise ValueError(f"filters must leave a sample, got none of {len(rows)} with {filters}")
     rows = rows.loc[passing].reset_index(drop=True)
@@ -126,7 +124,7 @@ def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataF
         columns[f"cloud_frac_{name}"] = joint[name].cloud_frac
     for name in (name for name in sensors if name != sensors[1]):
         apart = joint[name].datetime - joint[sensors[1]].datetime
-        columns[f"days_{name}"] = apart.dt.total_seconds().abs() / _DAY_S
+        columns[f"days_{name}"] = apart.abs() / pd.Timedelta(days=1)
     return pd.DataFrame(columns).sort_values("tile_id", ignore_index=True)
 
 

@@ -23,7 +23,7 @@ UNCOVERED = "uncovered.geojson"
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be rendered: tiles, and for each sensor the fewest scenes that cover them.
+    """What will be rendered: tiles, and for each sensor few scenes that cover them.
 
     `uncovered` holds tiles that were asked for and the sensors that no scene shows them to.
     """
@@ -40,10 +40,9 @@ def make_plan(
     zoom: int,
     area: BaseGeometry | None = None,
     exclude: BaseGeometry | None = None,
-    select: str = "intersects",
     min_valid: float | int = MIN_VALID,
 ) -> Plan:
-    """Keep the tiles that all sensors cover, choose the fewest scenes for them.
+    """Keep the tiles that all sensors cover, choose few scenes for them.
 
     A sensor covers a tile if `min_valid` of it lies within the footprints of its scenes.
     """
@@ -52,9 +51,7 @@ def make_plan(
     if common.is_empty:
         *names, last = scenes
         raise ValueError(f"{', '.join(names)} and {last} scenes must overlap, got none in the area")
-    asked = tiles_of_area(
-        shapely.box(*common.bounds) if area is None else area, zoom, select=select
-    )
+    asked = tiles_of_area(shapely.box(*common.bounds) if area is None else area, zoom)
     tiles = tiles_off(exclude, asked)
     if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
@@ -94,14 +91,9 @@ def make_blocks(
             name: tuple(plan.scenes[name][n] for n in sorted(tree.query(ground, "intersects")))
             for name, tree in trees.items()
         }
-        block = Block(
-            path=folder / f"{parent.z}-{parent.x}-{parent.y}.arrow",
-            tiles=tuple(tiles),
-            scenes=scenes,
-            rendering=rendering,
-            requester_pays=requester_pays,
-        )
-        blocks.append(block)
+        path = folder / f"{parent.z}-{parent.x}-{parent.y}.arrow"
+        how = {"rendering": rendering, "requester_pays": requester_pays}
+        blocks.append(Block(path=path, tiles=tuple(tiles), scenes=scenes, **how))
     return blocks
 
 

@@ -56,7 +56,6 @@ def curate(
     area: Area | None = None,
     rules: Rules | None = None,
     exclude: Sequence[str | Path] = (),
-    select: str = "intersects",
     filters: Filters | None = None,
     quant: str = "paper",
     resampling: str = "smooth",
@@ -89,7 +88,6 @@ def curate(
         rules: which scenes may be used.
         exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
-        select: `intersects` takes every tile that meets the area, `within` those that lie in it.
         filters: which tiles become joint samples.
         quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
         resampling: `smooth`, or `nearest` as the released code, see `mosaic.mosaic`.
@@ -120,7 +118,6 @@ def curate(
             "zoom": zoom,
             "area": _digest(ground),
             "exclude": _digest(banned),
-            "select": select,
             "rules": asdict(rules),
             "filters": asdict(filters),
             **asdict(rendering),
@@ -142,7 +139,6 @@ def curate(
             zoom=zoom,
             area=ground,
             exclude=banned,
-            select=select,
             min_valid=filters.min_valid,
         )
         tell(plan, say)
@@ -166,8 +162,7 @@ def curate(
             failed = run_jobs(commit, blocks, engine, unit="block", **options)
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
-            finish = {"requester_pays": requester_pays, "workers": engine.workers}
-            write_output(out, plan, paths, rows, filters, **finish)
+            write_output(out, plan, paths, rows, filters, engine.workers)
         except OSError as error:
             if error.errno not in FULL:
                 raise

@@ -31,14 +31,15 @@ class Mosaic:
     """The image of a span, and for each pixel the number of the scene it comes from (-1 for none).
 
     `cloud` is where the scene that a pixel comes from is classified as cloud; None where none has a
-    classification.
-    `native_gsd_m` holds metres per pixel of each scene's file, where it was read.
+    classification. By number of each scene that was read: metres per pixel of its file, and the
+    residual of its control points.
     """
 
     image: Shaped[np.ndarray, "height width channels"]
     source: Int16[np.ndarray, "height width"]
     cloud: Bool[np.ndarray, "height width"] | None
     native_gsd_m: dict[int, float]
+    gcp_residual_px: dict[int, float]
 
 
 def sar_to_8bit(
@@ -91,9 +92,11 @@ def mosaic(
     channels = 4 if sensor.dtype == "uint8" else len(sensor.bands)
     image, source = np.zeros((*shape, channels), sensor.dtype), np.full(shape, -1, np.int16)
     bare = np.ones(shape, bool)
-    gsd: dict[int, float] = {}
+    gsd, residual = dict[int, float](), dict[int, float]()
     for number, scene in enumerate(scenes):
-        values, fresh, gsd[number] = _layer(scene, span, quant, resampling)
+        values, fresh, reader = _layer(scene, span, quant, resampling)
+        gsd[number] = scene.native_gsd_m or reader.native_gsd_m(span)
+        residual[number] = reader.gcp_residual_px
         fresh &= bare
         if not fresh.any():
             continue
@@ -102,13 +105,18 @@ def mosaic(
         bare ^= fresh
         if not bare.any():
             break
-    return Mosaic(image=image, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
+    cloud = _cloud(scenes, source, span)
+    return Mosaic(
+        image=image, source=source, cloud=cloud, native_gsd_m=gsd, gcp_residual_px=residual
+    )
 
 
 def _layer(
     scene: Scene, span: Span, quant: str, resampling: str
-) -> tuple[Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], float]:
-    """A scene's pixels as a tile has them, where it has any, and its metres per pixel."""
+) -> tuple[
+    Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], BlockReader
+]:
+    """A scene's pixels as a tile has them, where it has any, and the reader of its finest file."""
     sensor = SENSORS[scene.sensor]
     eight_bit = sensor.dtype == "uint8"  # else files may differ in pixel size
     grids = [scene.hrefs] if eight_bit else [(href,) for href in scene.hrefs]
@@ -135,8 +143,8 @@ def _layer(
         raise ValueError(f"{scene.sensor} scene must be {depth}, got {got} in {scene.id}")
     if not eight_bit:
         values = np.clip(values.astype(np.int32) + scene.offset_dn, 1, sensor.max_value)
-    gsd_m = scene.native_gsd_m or min(reader.native_gsd_m(span) for reader in readers)
-    return _rgba(values) if eight_bit else values.astype(np.uint16), everywhere, gsd_m
+    finest = max(readers, key=lambda reader: reader.width)
+    return _rgba(values) if eight_bit else values.astype(np.uint16), everywhere, finest
 
 
 def _cloud(

@@ -5,7 +5,6 @@ first pixel. The mapping is evaluated exactly on every 16th pixel and interpolat
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -47,13 +46,11 @@ class Span(NamedTuple):
 
 
 class BlockReader:
-    """Reads spans of tiles from one scene, whose files share one geometry.
-
-    Georeferencing is the first file's, see `georeference.scene_model`.
+    """Reads spans of tiles from one scene, whose files share the first one's geometry.
 
     Raises:
         ReadError: if a file cannot be opened or read.
-        ValueError: if it has neither, or too few bands.
+        ValueError: if it has too few bands, or `georeference.scene_model` finds no geometry.
     """
 
     def __init__(
@@ -74,7 +71,7 @@ class BlockReader:
             bands: how many to read.
             how: "cubic", "linear" or "nearest" interpolation.
             nodata: what stands for no value in files that do not say.
-            every: a pixel is valid only where every band is; by default where any band is.
+            every: a pixel is valid only where every band is, not where any band is.
             opaque: give one more band, 255 everywhere. It comes free: OpenCV interpolates four
                 bands linearly in less than half the time of three.
             prepare: applied to the pixels of the file (bands first) before interpolation.
@@ -88,7 +85,7 @@ class BlockReader:
                 raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
             self.nodata = nodata if dataset.nodata is None else dataset.nodata
-            self.model, self.gcps = scene_model(dataset, hrefs[0])
+            self.model, self.gcp_residual_px = scene_model(dataset, hrefs[0])
         self.overviews = _overviews(hrefs[0], self.width)
 
     def read(
@@ -97,8 +94,9 @@ class BlockReader:
         """Values of the scene at the span's pixel centres, and where the scene has values."""
         shape = span.rows * TILE_PX, span.cols * TILE_PX
         col, row = self.model(*node_lonlat(span))
-        level = _level(self.overviews, _pixels_per_step(col, row))
-        pixels, col, row = self._window(level, col, row)
+        coarsest = FINER_THAN * _pixels_per_step(col, row)
+        fitting = [n for n, factor in enumerate(self.overviews) if factor <= coarsest]
+        pixels, col, row = self._window(max(fitting, default=-1), col, row)
         if not pixels.size:
             empty = np.zeros((*shape, self.bands + self.opaque), dtype=np.uint8)
             return empty, np.zeros(shape, dtype=bool)
@@ -193,18 +191,13 @@ def _overviews(href: str, width: int) -> list[int]:
     return []
 
 
-class _OpenFiles(threading.local):
-    def __init__(self) -> None:
-        self.files: OrderedDict[tuple[str, int], rasterio.DatasetReader] = OrderedDict()
-
-
-_open = _OpenFiles()
+_open = threading.local()
 
 
 def close_files() -> None:
     """Close the files that this thread has left open."""
-    while _open.files:
-        _open.files.popitem()[1].close()
+    while files := _open.__dict__.setdefault("files", {}):
+        files.popitem()[1].close()
 
 
 @contextmanager
@@ -215,8 +208,8 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     With the option it reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    place = location(href)
-    file = _open.files.pop((place, level), None)
+    place, files = location(href), _open.__dict__.setdefault("files", {})
+    file = files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
     try:
@@ -224,14 +217,9 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     except BaseException:
         file.close()
         raise
-    _open.files[place, level] = file
-    if len(_open.files) > FILES:
-        _open.files.popitem(last=False)[1].close()
-
-
-def _level(overviews: list[int], step: float) -> int:
-    fitting = [n for n, factor in enumerate(overviews) if factor <= FINER_THAN * step]
-    return fitting[-1] if fitting else -1
+    files[place, level] = file
+    if len(files) > FILES:
+        files.pop(next(iter(files))).close()
 
 
 def _pixels_per_step(col: np.ndarray, row: np.ndarray) -> float:

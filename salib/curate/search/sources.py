@@ -17,12 +17,10 @@ APIS = {
     "earth-search": "https://earth-search.aws.element84.com/v1",
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
-KEPT = (
-    *("eo:cloud_cover", "gsd", "platform", "constellation", "naip:year", "naip:state"),
-    *("sar:instrument_mode", "sar:polarizations", "sar:pixel_spacing_range"),
-    *("s2:processing_baseline", "earthsearch:boa_offset_applied"),
-)
-"""Properties that a snapshot keeps."""
+KEPT = {name: float for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range")}
+KEPT |= {name: str for name in ("platform", "sar:instrument_mode", "s2:processing_baseline")}
+KEPT |= {"earthsearch:boa_offset_applied": bool}
+"""Properties that a snapshot keeps, each of one type as a column is."""
 SNAPSHOT_KEY = b"salib_query"
 
 
@@ -66,8 +64,8 @@ def write_snapshot(
 ) -> None:
     """Freeze what a search found as stac-geoparquet, so that the run can be repeated.
 
-    An item keeps what is read of it: place, time, the properties in KEPT, the assets that a sensor
-    is rendered from, with their addresses unsigned. Items that no sensor can use are left out.
+    An item keeps what `scene_of` reads: place, time, the properties in KEPT, the assets that a
+    sensor is rendered from, addresses unsigned. Items that no sensor can use are left out.
 
     Args:
         query: what was asked, told by `snapshot_query`.
@@ -128,15 +126,12 @@ def items_digest(items: Sequence[pystac.Item]) -> str:
 
 def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
     sensors = [name for name in rules.sensors if item.collection_id in rules.collections(name)]
-    scenes = [scene for name in sensors if (scene := scene_of(item, name, rules))]
+    scenes = [scene for name in sensors if (scene := scene_of(item, name))]
     if not scenes:
         return None
-    by_href = {asset_href(asset): key for key, asset in item.assets.items()}
-    keys = dict.fromkeys(by_href[href] for scene in scenes for href in scene.files)
-    properties = {k: item.properties[k] for k in KEPT if item.properties.get(k) is not None}
-    for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range"):
-        if name in properties:
-            properties[name] = float(properties[name])
+    files = {href for scene in scenes for href in scene.files}
+    said = _stated(item.properties)
+    properties = {name: kind(said[name]) for name, kind in KEPT.items() if name in said}
     return {
         "type": "Feature",
         "stac_version": "1.1.0",
@@ -147,7 +142,7 @@ def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
         "bbox": list(map(float, scenes[0].footprint.bounds)),
         "properties": properties | {"datetime": scenes[0].datetime.isoformat()},
         "links": [],
-        "assets": {key: _asset(item.assets[key]) for key in keys},
+        "assets": {k: _asset(a) for k, a in item.assets.items() if asset_href(a) in files},
     }
 
 
