@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Exclude, Number, Overwrite, Text, from_options, names_of
+from salib.cli.options import Count, Exclude, Overwrite, Text, from_options, names_of
 
 Bbox = tuple[float, float, float, float] | None
 CATALOG = """earth-search, planetary-computer, the address of a STAC API or catalogue, or the path
@@ -30,14 +30,10 @@ def curate(
     sar: Annotated[str, Option(help="grd (the paper's) or rtc (terrain corrected).")] = "grd",
     exclude: Exclude = None,
     min_valid: Annotated[float, Option(help="Minimum valid share of a tile.")] = 0.95,
-    max_cloud_frac: Annotated[Number, Option(help="Maximum cloud in a lores tile, 0 to 1.")] = None,
-    max_days_radar: Annotated[Number, Option(help="Maximum days, radar to lores.")] = None,
-    max_days_hires: Annotated[Number, Option(help="Maximum days, hires to lores.")] = None,
     valid_share: Annotated[
         float, Option(help="Most samples for validation; 0: train on all.")
     ] = 0.1,
     quant: Annotated[str, Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
-    resampling: Annotated[str, Option(help="smooth, or nearest (as released).")] = "smooth",
     encoding: Annotated[str, Option(help="png, or webp (lossless, smaller).")] = "png",
     engine: Annotated[str, Option(help="processes, threads or dask.")] = "processes",
     workers: Annotated[int, Option(help="Blocks in parallel.")] = 1,
@@ -52,7 +48,6 @@ def curate(
     """Cut aligned tiles of radar, lores and hires, or other sensors, into PMTiles archives."""
     given = {**locals(), "name": engine, "sensors": names_of(sensors)}
     from salib.curate.area import SPECS
-    from salib.curate.index import Filters
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules
     from salib.files.jobs import Engine
@@ -67,7 +62,7 @@ def curate(
         given["dates"] = dates or SPECS[spec].dates
     if zoom is None:
         raise ValueError("zoom must be given unless --spec is, got neither")
-    same = ("quant", "resampling", "encoding", "requester_pays", "overwrite")
+    same = ("min_valid", "valid_share", "quant", "encoding", "requester_pays", "overwrite")
     tiles = run(
         catalog,
         out,
@@ -75,7 +70,6 @@ def curate(
         area=area,
         rules=from_options(Rules, given),
         exclude=exclude or (),
-        filters=from_options(Filters, given),
         engine=from_options(Engine, given),
         report=lambda text: typer.echo(text, err=True),
         **{name: given[name] for name in same},

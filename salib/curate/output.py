@@ -7,8 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from salib.config import SENSORS
-from salib.curate.index import Filters, joint_samples
-from salib.curate.plan import UNCOVERED, Plan, write_uncovered
+from salib.curate.plan import Plan
 from salib.curate.shards import read_tiles
 from salib.files.artifact import MADE_FROM, atomic_file, check_replaceable, differences, made_from
 from salib.tiles.archive import write_archive
@@ -19,7 +18,7 @@ SNAPSHOT = "scenes.parquet"
 QUARANTINE = "quarantine.csv"
 SHARDS = ".shards"
 TABLES = (INDEX, TILES, SNAPSHOT)
-WRITTEN = (*(f"{name}.pmtiles" for name in SENSORS), *TABLES, UNCOVERED, QUARANTINE, MADE_FROM)
+WRITTEN = (*(f"{name}.pmtiles" for name in SENSORS), *TABLES, QUARANTINE, MADE_FROM)
 """Every file that `curate` may leave."""
 
 
@@ -63,15 +62,19 @@ def write_output(
     plan: Plan,
     shards: Sequence[Path],
     rows: pd.DataFrame,
-    filters: Filters,
+    index: pd.DataFrame,
     workers: int,
 ) -> None:
     """Shards to archives and, last, the index; what an earlier call left goes first.
 
     Args:
+        out: the folder.
+        plan: what was rendered.
+        shards: files of the blocks.
         rows: what is known of each tile.
+        index: the joint samples.
+        workers: archives written at a time.
     """
-    index = joint_samples(rows, plan.zoom, filters, [*plan.scenes])
     for name in WRITTEN:
         if name not in (SNAPSHOT, QUARANTINE):
             (out / name).unlink(missing_ok=True)
@@ -90,9 +93,6 @@ def write_output(
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(archive, plan.scenes))
-    if plan.uncovered:
-        with atomic_file(out / UNCOVERED) as part:
-            write_uncovered(part, plan)
     rows = rows.sort_values(["sensor", "z", "x", "y"], kind="stable").reset_index(drop=True)
     with atomic_file(out / TILES) as part:
         rows.to_parquet(part)

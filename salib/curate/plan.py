@@ -3,35 +3,33 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import geopandas
 import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSORS
-from salib.curate.area import covered_fraction, tile_boxes, tiles_of_area, tiles_off
+from salib.curate.area import covered_fraction, tiles_of_area, tiles_off
 from salib.curate.cover import cover
 from salib.curate.index import MIN_VALID
 from salib.curate.rasters.remote import payers
 from salib.curate.search.catalog import Scene, check_files
-from salib.curate.shards import Block, Rendering
+from salib.curate.shards import Block
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
-
-UNCOVERED = "uncovered.geojson"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """What will be rendered: tiles, and for each sensor few scenes that cover them.
 
-    `uncovered` holds tiles that were asked for and the sensors that no scene shows them to.
+    `uncovered` counts the tiles that were asked for and no scene of a sensor shows.
     """
 
     zoom: int
     tiles: tuple[TileId, ...]
     scenes: dict[str, tuple[Scene, ...]]
-    uncovered: dict[TileId, list[str]]
+    uncovered: dict[str, int]
 
 
 def make_plan(
@@ -56,13 +54,7 @@ def make_plan(
     if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
     lacks = np.array([covered_fraction(ground, tiles) < min_valid for ground in seen.values()])
-    names = np.array([*scenes])
-    uncovered = {
-        tile: names[lacking].tolist()
-        for tile, lacking in zip(tiles, lacks.T, strict=True)
-        if lacking.any()
-    }
-    covered = tuple(tile for tile in tiles if tile not in uncovered)
+    covered = tuple(tile for tile, bare in zip(tiles, lacks.any(axis=0), strict=True) if not bare)
     if not covered:
         edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
         raise ValueError(
@@ -71,15 +63,19 @@ def make_plan(
         )
     chosen = {name: cover(scenes[name], covered) for name in scenes}
     check_files(scene for name in chosen for scene in chosen[name])
-    return Plan(
-        zoom=zoom, tiles=covered, scenes=chosen, uncovered={} if area is None else uncovered
-    )
+    counts = dict(zip(scenes, lacks.sum(axis=1).tolist(), strict=True))
+    uncovered = {name: count for name, count in counts.items() if count and area is not None}
+    return Plan(zoom=zoom, tiles=covered, scenes=chosen, uncovered=uncovered)
 
 
-def make_blocks(
-    plan: Plan, folder: Path, rendering: Rendering, *, requester_pays: bool = False
-) -> list[Block]:
-    """The plan as units of work in Hilbert order, each with the scenes that meet it."""
+def make_blocks(plan: Plan, folder: Path, **how: Any) -> list[Block]:
+    """The plan as units of work in Hilbert order, each with the scenes that meet it.
+
+    Args:
+        plan: what is to be rendered.
+        folder: where the blocks' files go.
+        how: further fields of each `Block`.
+    """
     trees = {
         name: shapely.STRtree([scene.footprint for scene in plan.scenes[name]])
         for name in plan.scenes
@@ -92,7 +88,6 @@ def make_blocks(
             for name, tree in trees.items()
         }
         path = folder / f"{parent.z}-{parent.x}-{parent.y}.arrow"
-        how = {"rendering": rendering, "requester_pays": requester_pays}
         blocks.append(Block(path=path, tiles=tuple(tiles), scenes=scenes, **how))
     return blocks
 
@@ -100,23 +95,13 @@ def make_blocks(
 def estimate_bytes(plan: Plan, sensor: str) -> int:
     """Bytes of a sensor's pixels that will be read, before compression: a bound, not a forecast.
 
-    The finest scene counts for all; where it is finer than a tile its overviews are read, which are
-    less than twice as fine.
+    Of files finer than a tile overviews are read, which are less than twice as fine.
     """
-    middle = plan.tiles[len(plan.tiles) // 2]
-    finest = min((scene.native_gsd_m or 10.0) for scene in plan.scenes[sensor])
-    side = min(TILE_PX * tile_gsd_m(middle) / finest, 2 * TILE_PX)
-    row = SENSORS[sensor]
+    row, middle = SENSORS[sensor], plan.tiles[len(plan.tiles) // 2]
+    side = min(TILE_PX * tile_gsd_m(middle) / row.native_gsd_m, 2 * TILE_PX)
     value_bytes = 1 if row.dtype == "uint8" and not row.radar else 2
     tiles = sum(4**level for level in range(row.levels_down + 1))
     return int(len(plan.tiles) * side**2 * len(row.bands) * value_bytes * tiles)
-
-
-def write_uncovered(path: Path, plan: Plan) -> None:
-    """Write the tiles that stay bare as GeoJSON, with the names of the sensors that lack there."""
-    names = ["/".join(map(str, tile)) for tile in plan.uncovered]
-    about, boxes = {"tile": names, "lacks": plan.uncovered.values()}, tile_boxes([*plan.uncovered])
-    path.write_text(geopandas.GeoDataFrame(about, geometry=boxes).to_json(drop_id=True))
 
 
 def tell(plan: Plan, say: Callable[[str], object]) -> None:
@@ -124,9 +109,8 @@ def tell(plan: Plan, say: Callable[[str], object]) -> None:
     chosen = ", ".join(f"{len(plan.scenes[name])} {name}" for name in plan.scenes)
     say(f"{len(plan.tiles)} tiles of zoom {plan.zoom} from {chosen} scenes")
     if plan.uncovered:
-        lacking = [name for sensors in plan.uncovered.values() for name in sensors]
-        counts = ", ".join(f"{lacking.count(n)} of {n}" for n in plan.scenes if n in lacking)
-        say(f"{len(plan.uncovered)} more are not covered ({counts}), see {UNCOVERED}")
+        bare = ", ".join(f"{count} by {name}" for name, count in plan.uncovered.items())
+        say(f"further tiles of the area are not covered: {bare}")
 
 
 def check_bill(plan: Plan, requester_pays: bool, say: Callable[[str], object]) -> None:

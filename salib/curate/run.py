@@ -13,7 +13,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.curate.area import Area, area_of, excluded_ground
-from salib.curate.index import Filters
+from salib.curate.index import MIN_VALID, VALID_SHARE, check_share, joint_samples
 from salib.curate.output import (
     QUARANTINE,
     SHARDS,
@@ -24,11 +24,12 @@ from salib.curate.output import (
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
+from salib.curate.rasters.mosaic import QUANTS
 from salib.curate.rasters.reader import close_files
 from salib.curate.rasters.remote import ReadError
 from salib.curate.search import sources
 from salib.curate.search.catalog import Rules, search_all
-from salib.curate.shards import Rendering, commit, read_rows
+from salib.curate.shards import commit, read_rows
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
@@ -41,6 +42,7 @@ from salib.files.artifact import (
     stamp,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
+from salib.tiles.codec import ENCODINGS
 
 ZOOMS = (8, 20)
 TILE_BYTES = 40_000
@@ -56,9 +58,9 @@ def curate(
     area: Area | None = None,
     rules: Rules | None = None,
     exclude: Sequence[str | Path] = (),
-    filters: Filters | None = None,
+    min_valid: float | int = MIN_VALID,
+    valid_share: float | int = VALID_SHARE,
     quant: str = "paper",
-    resampling: str = "smooth",
     encoding: str = "png",
     engine: Engine | None = None,
     requester_pays: bool = False,
@@ -76,8 +78,7 @@ def curate(
     An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
     at once. Tiles of other scenes or arguments are replaced only with `overwrite`. The bytes depend
     on neither interruptions nor the engine. Blocks that could not be rendered are listed in
-    `quarantine.csv`, and a later call tries them again; tiles that no scene of a sensor shows
-    are listed in `uncovered.geojson`.
+    `quarantine.csv`, and a later call tries them again.
 
     Args:
         catalog: see `sources.find_items`.
@@ -88,9 +89,10 @@ def curate(
         rules: which scenes may be used.
         exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
-        filters: which tiles become joint samples.
+        min_valid: part of a tile that each sensor must have seen for a joint sample.
+        valid_share: part of the samples at most that goes to the split `valid`, for a validation
+            loss; 0 trains on all, as the paper did.
         quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
-        resampling: `smooth`, or `nearest` as the released code, see `mosaic.mosaic`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
         engine: where blocks of tiles are rendered, how often again, and how many may fail.
@@ -108,9 +110,15 @@ def curate(
     """
     if not ZOOMS[0] <= zoom <= ZOOMS[1]:
         raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
-    rendering = Rendering(quant=quant, resampling=resampling, encoding=encoding)
+    for name, value, known in (("quant", quant, QUANTS), ("encoding", encoding, ENCODINGS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if not 0 <= min_valid <= 1:
+        raise ValueError(f"min_valid must lie between 0 and 1, got {min_valid}")
+    check_share(valid_share)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
-    filters, say = filters or Filters(), report or (lambda _: None)
+    say, kept = report or (lambda _: None), {"min_valid": min_valid, "valid_share": valid_share}
+    how = {"quant": quant, "encoding": encoding}
     with only_writer(out):
         ground = None if area is None else area_of(area)
         banned = excluded_ground(exclude)
@@ -119,8 +127,8 @@ def curate(
             "area": _digest(ground),
             "exclude": _digest(banned),
             "rules": asdict(rules),
-            "filters": asdict(filters),
-            **asdict(rendering),
+            **kept,
+            **how,
             "recipe": RECIPES["curate"],
             SOURCE: source_digest("salib.curate"),
         }
@@ -139,13 +147,13 @@ def curate(
             zoom=zoom,
             area=ground,
             exclude=banned,
-            min_valid=filters.min_valid,
+            min_valid=min_valid,
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
         if shards.is_dir() and not is_kept(shards, key):
             shutil.rmtree(shards, ignore_errors=True)
-        blocks = make_blocks(plan, shards, rendering, requester_pays=requester_pays)
+        blocks = make_blocks(plan, shards, **how, requester_pays=requester_pays)
         waiting = unfinished(blocks)
         if len(waiting) < len(blocks):
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
@@ -162,7 +170,8 @@ def curate(
             failed = run_jobs(commit, blocks, engine, unit="block", **options)
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
-            write_output(out, plan, paths, rows, filters, engine.workers)
+            index = joint_samples(rows, zoom, rules.sensors, **kept)
+            write_output(out, plan, paths, rows, index, engine.workers)
         except OSError as error:
             if error.errno not in FULL:
                 raise

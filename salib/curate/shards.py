@@ -3,7 +3,7 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +12,12 @@ import pyarrow.compute as pc
 from pyarrow import feather
 
 from salib.config import SENSORS
-from salib.curate.rasters.mosaic import QUANTS, RESAMPLINGS, mosaic
+from salib.curate.rasters.mosaic import mosaic
 from salib.curate.rasters.reader import Span
 from salib.curate.rasters.remote import reading
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
-from salib.tiles.codec import ENCODINGS, encode
+from salib.tiles.codec import encode
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
 
 _SCHEMA = pa.schema(
@@ -41,28 +41,17 @@ _SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Rendering:
-    """How scenes become tiles: see `mosaic` and `encode`."""
-
-    quant: str = "paper"
-    resampling: str = "smooth"
-    encoding: str = "png"
-
-    def __post_init__(self) -> None:
-        choices = {"quant": QUANTS, "resampling": RESAMPLINGS, "encoding": ENCODINGS}
-        for name, values in choices.items():
-            if (value := getattr(self, name)) not in values:
-                raise ValueError(f"{name} must be one of {', '.join(values)}, got {value!r}")
-
-
-@dataclass(frozen=True, kw_only=True)
 class Block:
-    """A job: tiles within one parent, and the scenes of each sensor that meet it."""
+    """A job: tiles within one parent, and the scenes of each sensor that meet it.
+
+    `quant` is that of `sar_to_8bit`, `encoding` that of `encode`.
+    """
 
     path: Path
     tiles: tuple[TileId, ...]
     scenes: dict[str, tuple[Scene, ...]]
-    rendering: Rendering = field(default_factory=Rendering)
+    quant: str = "paper"
+    encoding: str = "png"
     requester_pays: bool = False
 
 
@@ -101,8 +90,7 @@ def read_rows(paths: Sequence[Path]) -> pa.Table:
 
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
     scenes, span = block.scenes[sensor], Span.around([*tiles])
-    how = block.rendering
-    image = mosaic(scenes, span, quant=how.quant, resampling=how.resampling)
+    image = mosaic(scenes, span, quant=block.quant)
     rows = []
     for tile in tiles:
         top, left = (tile.y - span.y) * TILE_PX, (tile.x - span.x) * TILE_PX
@@ -115,7 +103,7 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
         cloud = math.nan
         if image.cloud is not None and all(scenes[number].scl for number in used):
             cloud = float(image.cloud[here].sum() / shares.sum())
-        data = encode(image.image[here], how.encoding)
+        data = encode(image.image[here], block.encoding)
         row = {
             "sensor": sensor,
             "valid_frac": float(shares.sum()) / TILE_PX**2,

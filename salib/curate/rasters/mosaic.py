@@ -18,7 +18,6 @@ from salib.curate.search.catalog import Scene
 from salib.tiles.grid import TILE_PX
 
 QUANTS = ("paper", "released")
-RESAMPLINGS = ("smooth", "nearest")
 FULL_SCALE_DN = 1000
 DN_OF_GAMMA0 = 526.0
 """Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
@@ -73,19 +72,13 @@ def amplitude(pixels: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Shaped[np
     return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)
 
 
-def mosaic(
-    scenes: Sequence[Scene], span: Span, *, quant: str = "paper", resampling: str = "smooth"
-) -> Mosaic:
+def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosaic:
     """Render a span from scenes of one sensor: each pixel from the first scene that has it.
 
     Args:
         scenes: best first.
         span: the tiles.
         quant: of radar, see `sar_to_8bit`.
-        resampling: `smooth` is the sensor's interpolation: cubic, and linear for hires, which is
-            read from an overview near the tile's size; `nearest` takes the pixel of the file in
-            which a tile's pixel has its centre, up to half a pixel of the file off, as the released
-            code.
     """
     shape = span.rows * TILE_PX, span.cols * TILE_PX
     sensor = SENSORS[scenes[0].sensor] if scenes else SENSORS["lores"]
@@ -94,8 +87,8 @@ def mosaic(
     bare = np.ones(shape, bool)
     gsd, residual = dict[int, float](), dict[int, float]()
     for number, scene in enumerate(scenes):
-        values, fresh, reader = _layer(scene, span, quant, resampling)
-        gsd[number] = scene.native_gsd_m or reader.native_gsd_m(span)
+        values, fresh, reader = _layer(scene, span, quant)
+        gsd[number] = reader.native_gsd_m(span)
         residual[number] = reader.gcp_residual_px
         fresh &= bare
         if not fresh.any():
@@ -112,39 +105,37 @@ def mosaic(
 
 
 def _layer(
-    scene: Scene, span: Span, quant: str, resampling: str
+    scene: Scene, span: Span, quant: str
 ) -> tuple[
     Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], BlockReader
 ]:
     """A scene's pixels as a tile has them, where it has any, and the reader of its finest file."""
     sensor = SENSORS[scene.sensor]
-    eight_bit = sensor.dtype == "uint8"  # else files may differ in pixel size
-    grids = [scene.hrefs] if eight_bit else [(href,) for href in scene.hrefs]
     readers = [
         BlockReader(
-            hrefs,
-            bands=len(sensor.bands) // len(grids),
-            how=sensor.interpolation if resampling == "smooth" else resampling,
+            href,
+            bands=len(sensor.bands) // len(scene.hrefs),
+            how=sensor.interpolation,
             nodata=sensor.nodata,
             every=sensor.radar,
             opaque=sensor.interpolation == "linear",
             prepare=partial(amplitude, in_db=scene.in_db) if sensor.radar else None,
         )
-        for hrefs in grids
+        for href in scene.hrefs
     ]
     parts, valid = zip(*(reader.read(span) for reader in readers), strict=True)
-    everywhere = np.logical_and.reduce(valid)
-    values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    kinds, depth = {str(part.dtype) for part in parts}, 8 * np.dtype(sensor.dtype).itemsize
+    if len(kinds) > 1 or not (sensor.radar or sensor.dtype in kinds):
+        got = ", ".join(sorted(kinds))
+        raise ValueError(f"{scene.sensor} scene must be {depth}-bit, got {got} in {scene.id}")
+    values = parts[0] if len(parts) == 1 else cv2.merge(parts)
     if sensor.radar:
         values = sar_to_8bit(values, quant=quant)
-    elif (eight_bit or everywhere.any()) and any(part.dtype != sensor.dtype for part in parts):
-        depth = "8-bit" if eight_bit else "16-bit"
-        got = ", ".join(dict.fromkeys(str(part.dtype) for part in parts))
-        raise ValueError(f"{scene.sensor} scene must be {depth}, got {got} in {scene.id}")
-    if not eight_bit:
+    if depth > 8:
         values = np.clip(values.astype(np.int32) + scene.offset_dn, 1, sensor.max_value)
+    values = _rgba(values) if depth == 8 else values.astype(np.uint16)
     finest = max(readers, key=lambda reader: reader.width)
-    return _rgba(values) if eight_bit else values.astype(np.uint16), everywhere, finest
+    return values, np.logical_and.reduce(valid), finest
 
 
 def _cloud(
@@ -155,7 +146,7 @@ def _cloud(
         here = source == number
         if not (scene.scl and here.any()):
             continue
-        classes, _ = BlockReader((scene.scl,), bands=1, how="nearest").read(span)
+        classes, _ = BlockReader(scene.scl, bands=1, how="nearest").read(span)
         here &= np.isin(classes[..., 0], CLOUD_CLASSES)
         cloud = here if cloud is None else cloud | here
     return cloud

@@ -69,8 +69,8 @@ class Scene:
     """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
 
     `procedural` is true where no sensor ever saw this ground. `scl` is the file of scene classes,
-    `native_gsd_m` the metres of ground per pixel where the item says so, `in_db` whether a radar
-    file holds decibels, `offset_dn` what is added to pixel values that state reflectance.
+    `in_db` whether a radar file holds decibels, `offset_dn` what is added to pixel values that
+    state reflectance.
     """
 
     id: str
@@ -81,7 +81,6 @@ class Scene:
     hrefs: tuple[str, ...]
     procedural: bool
     scl: str | None = None
-    native_gsd_m: float | None = None
     in_db: bool = False
     rtc: bool = False
     offset_dn: int = 0
@@ -162,8 +161,6 @@ def scene_of(item: pystac.Item, sensor: str) -> Scene | None:
         return None
     asset = item.assets[keys[0]]
     classes = [item.assets[key] for key in SCL if key in item.assets]
-    spacing = said.get("gsd", said.get("sar:pixel_spacing_range"))
-    gsd = asset.extra_fields.get("gsd", spacing)
     cloud = said.get("eo:cloud_cover")
     cloud = cloud if cloud is not None else math.inf if row.classified else 0.0
     moment = item.datetime or item.common_metadata.start_datetime
@@ -181,7 +178,6 @@ def scene_of(item: pystac.Item, sensor: str) -> Scene | None:
         hrefs=tuple(asset_href(item.assets[key]) for key in keys),
         procedural=said.get("platform") == "procedural",
         scl=asset_href(classes[0]) if classes and row.classified else None,
-        native_gsd_m=float(gsd) if gsd else None,
         in_db=str(bands[0].get("unit", "")).lower() == "db",
         rtc=item.collection_id in RTC,
         offset_dn=BOA_OFFSET_DN if row.full_scale and shifted else 0,
@@ -240,7 +236,7 @@ def _period(text: str) -> tuple[datetime, datetime]:
     """First and last moment of a year, a month, a day or a moment; of all time for `..`."""
     if text in ("", ".."):
         return _utc(datetime.min), _utc(datetime.max)
-    begin = end = pd.Timestamp(text)
-    if re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
-        end = pd.Period(text).end_time.floor("us")
-    return _utc(begin.to_pydatetime()), _utc(end.to_pydatetime())
+    if not re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
+        return (_utc(datetime.fromisoformat(text)),) * 2
+    end = pd.Period(text).end_time.floor("us")
+    return _utc(pd.Timestamp(text).to_pydatetime()), _utc(end.to_pydatetime())

@@ -17,9 +17,8 @@ APIS = {
     "earth-search": "https://earth-search.aws.element84.com/v1",
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
-KEPT = {name: float for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range")}
+KEPT = {"eo:cloud_cover": float, "earthsearch:boa_offset_applied": bool}
 KEPT |= {name: str for name in ("platform", "sar:instrument_mode", "s2:processing_baseline")}
-KEPT |= {"earthsearch:boa_offset_applied": bool}
 """Properties that a snapshot keeps, each of one type as a column is."""
 SNAPSHOT_KEY = b"salib_query"
 
@@ -111,16 +110,11 @@ def items_digest(items: Sequence[pystac.Item]) -> str:
     total = hashlib.sha256()
     for item in sorted(items, key=lambda item: (item.collection_id or "", item.id)):
         record = item.to_dict(include_self_link=False, transform_hrefs=False)
-        record.pop("links")
-        assets = record.pop("assets")
+        del record["links"]
+        for key, asset in item.assets.items():
+            if (path := Path(asset_href(asset))).is_file():
+                record["assets"][key]["href"] = _sampled(path)
         total.update(json.dumps(record, sort_keys=True).encode())
-        for key, asset in sorted(item.assets.items()):
-            path = Path(asset_href(asset))
-            local = path.is_file()
-            said = {k: v for k, v in assets[key].items() if not (local and k == "href")}
-            total.update(json.dumps([key, said], sort_keys=True).encode())
-            if local:
-                total.update(_sampled(path))
     return total.hexdigest()
 
 
@@ -147,21 +141,19 @@ def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
 
 
 def _asset(asset: pystac.Asset) -> dict:
-    said = asset.extra_fields
-    unit = ((said.get("raster:bands") or [{}])[0]).get("unit")
-    gsd = {"gsd": float(said["gsd"])} if said.get("gsd") else {}
-    return {"href": asset_href(asset)} | gsd | ({"raster:bands": [{"unit": unit}]} if unit else {})
+    unit = (asset.extra_fields.get("raster:bands") or [{}])[0].get("unit")
+    return {"href": asset_href(asset)} | ({"raster:bands": [{"unit": unit}]} if unit else {})
 
 
 def _stated(values: dict) -> dict:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _sampled(path: Path) -> bytes:
+def _sampled(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         for piece in range(64):
             file.seek(piece * max(0, size - 4096) // 63)
             digest.update(file.read(4096))
-    return digest.digest()
+    return digest.hexdigest()
