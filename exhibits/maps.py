@@ -13,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 from salib.config import SENSOR_NAMES
 from salib.curate.area import polygons
 from salib.curate.search.catalog import Rules, Scene, scene_of
-from salib.curate.search.sources import read_snapshot
+from salib.curate.search.sources import find_items
 from salib.tiles.archive import Archive
 from salib.tiles.overview import MAP_BYTES, overviews
 
@@ -81,7 +81,7 @@ def map_layers(
 
 def _scenes(folder: Path) -> Iterator[tuple[Scene, bool]]:
     """Each usable scene of the snapshot, and whether the cover took it."""
-    items = read_snapshot(folder / "scenes.parquet")
+    items = find_items(folder / "scenes.json", Rules(), None)
     for sensor in SENSOR_NAMES:
         used = set(Archive(folder / f"{sensor}.pmtiles").metadata["scenes"])
         for rules in (Rules(), Rules(sar="rtc")):

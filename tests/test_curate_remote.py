@@ -58,7 +58,7 @@ QUICK = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_CONNECTTIMEOUT": "5"}
 def short_waits(monkeypatch):
     monkeypatch.setattr("salib.files.jobs.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(remote, "GDAL", remote.GDAL | QUICK)
-    monkeypatch.setattr("salib.curate.search.api.RETRIES", 0)
+    monkeypatch.setattr("salib.curate.search.sources.RETRIES", 0)
 
 
 def in_workers(text):
@@ -98,7 +98,7 @@ def test_an_api_and_files_by_range_give_the_bytes_of_files_on_disk(world, quiet,
 def test_a_snapshot_repeats_the_run(world, quiet, tmp_path):
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
         out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
-        again = curate(out / "scenes.parquet", tmp_path / "again", zoom=ZOOM, area=AREA)
+        again = curate(out / "scenes.json", tmp_path / "again", zoom=ZOOM, area=AREA)
     same(again, quiet)
 
 
@@ -172,7 +172,7 @@ def test_of_a_bucket_only_what_may_pass_is_asked_again(text, again):
 
 
 def test_an_api_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("salib.curate.search.api.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("salib.curate.search.sources.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ValueError, match=f"can be reached, got {address}"):
@@ -534,7 +534,7 @@ def test_every_matching_item_is_found_whatever_the_page(world, monkeypatch):
         copy.geometry = shapely.geometry.mapping(place)
         inside += place.intersects(area)
         wide.append(copy)
-    monkeypatch.setattr("salib.curate.search.api.PAGE", 23)
+    monkeypatch.setattr("salib.curate.search.sources.PAGE", 23)
     others = [item for item in items if item.collection_id != "sentinel-2-l2a"]
     with stac_api(wide + others) as api:
         found = find_items(api, Rules(), area)

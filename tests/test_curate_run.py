@@ -135,7 +135,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(catalog, out, tmp_path, monkeypa
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
     kept = {path: path.stat().st_mtime_ns for path in folder.glob(".shards/[0-9]*.arrow")}
-    assert not any((folder / name).exists() for name in OUTPUTS if name != "scenes.parquet")
+    assert not any((folder / name).exists() for name in OUTPUTS if name != "scenes.json")
     done = []
     monkeypatch.setattr("salib.curate.run.commit", lambda block: done.append(commit(block)))
     curate(catalog, folder, zoom=ZOOM)
@@ -166,7 +166,7 @@ def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_pat
         patch.setattr("salib.curate.output.write_archive", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             curate(catalog, folder, zoom=ZOOM)
-    assert {path.name for path in folder.iterdir()} == {".shards", "scenes.parquet"}
+    assert {path.name for path in folder.iterdir()} == {".shards", "scenes.json"}
     monkeypatch.setattr("salib.curate.run.commit", lambda block: pytest.fail("rendered again"))
     curate(catalog, folder, zoom=ZOOM)
     assert digests(folder) == digests(out)
@@ -180,7 +180,7 @@ def test_an_interrupted_finish_leaves_no_index_and_resumes(catalog, out, tmp_pat
         ("index.parquet", lambda path: path.unlink()),
         ("index.parquet", lambda path: path.write_bytes(b"junk")),
         ("index.parquet", lambda path: shutil.copy(path.parent / "tiles.parquet", path)),
-        ("scenes.parquet", lambda path: path.write_bytes(b"junk")),
+        ("scenes.json", lambda path: path.write_bytes(b"junk")),
         ("tiles.parquet", lambda path: shutil.copy(path.parent / "index.parquet", path)),
     ],
     ids=[

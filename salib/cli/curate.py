@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Exclude, Overwrite, Text, from_options, names_of
+from salib.cli.options import Exclude, Overwrite, Text, from_options, names_of
 
 Bbox = tuple[float, float, float, float] | None
 CATALOG = """earth-search, planetary-computer, the address of a STAC API or catalogue, or the path
@@ -17,10 +17,9 @@ def curate(
     catalog: Annotated[str, Argument(help=CATALOG)] = "earth-search",
     *,
     out: Annotated[Path, Option(help="Folder for the archives and the index.")],
-    zoom: Annotated[Count, Option(help="Zoom Y of radar, lores; hires: Y and Y + 1.")] = None,
+    zoom: Annotated[int, Option(help="Zoom Y of radar, lores; hires: Y and Y + 1.")],
     aoi: Annotated[Path | None, Option(help="GeoJSON file of the area.")] = None,
     bbox: Annotated[Bbox, Option(help="West, south, east, north, instead of --aoi.")] = None,
-    spec: Annotated[Text, Option(help="small, full or micro: like Table 1.")] = None,
     sensors: Annotated[
         str, Option(help="What a sample has, radar first; s2 is Sentinel-2's twelve bands.")
     ] = "radar,lores,hires",
@@ -47,27 +46,18 @@ def curate(
 ) -> None:
     """Cut aligned tiles of radar, lores and hires, or other sensors, into PMTiles archives."""
     given = {**locals(), "name": engine, "sensors": names_of(sensors)}
-    from salib.curate.area import SPECS
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules
     from salib.files.jobs import Engine
 
-    if sum(choice is not None for choice in (aoi, bbox, spec)) > 1:
-        raise ValueError("area must be one of --aoi, --bbox and --spec, got more than one")
-    area = aoi or bbox
-    if spec is not None:
-        if spec not in SPECS:
-            raise ValueError(f"spec must be one of {', '.join(SPECS)}, got {spec!r}")
-        area, zoom = SPECS[spec].area, SPECS[spec].zoom if zoom is None else zoom
-        given["dates"] = dates or SPECS[spec].dates
-    if zoom is None:
-        raise ValueError("zoom must be given unless --spec is, got neither")
+    if aoi and bbox:
+        raise ValueError("area must be one of --aoi and --bbox, got both")
     same = ("min_valid", "valid_share", "quant", "encoding", "requester_pays", "overwrite")
     tiles = run(
         catalog,
         out,
         zoom=zoom,
-        area=area,
+        area=aoi or bbox,
         rules=from_options(Rules, given),
         exclude=exclude or (),
         engine=from_options(Engine, given),

@@ -1,8 +1,6 @@
-"""The ground that is asked for: a bbox, a GeoJSON file or a named set of areas, and its tiles."""
+"""The ground that is asked for: a bbox or a GeoJSON file, and its tiles."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,29 +13,6 @@ from salib.tiles.grid import TileId, split_bbox, tile_bounds, tiles_of_bbox
 Area = Sequence[float | int] | str | Path | BaseGeometry
 """West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""
 GEOBENCH_US = Path(__file__).with_name("geobench_us.geojson")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """A set of Table 1, in kind: its zoom and number of samples, and areas of ours.
-
-    The paper says neither where nor when its sets lie. These areas lie in the contiguous United
-    States, spread over land cover and latitude, and hold about as many tiles.
-    """
-
-    name: str
-    zoom: int
-    samples: int
-    dates: str
-    area: BaseGeometry
-
-
-SPECS = {
-    feature["properties"]["name"]: Spec(
-        **feature["properties"], area=shapely.geometry.shape(feature["geometry"])
-    )
-    for feature in json.loads(Path(__file__).with_name("specs.geojson").read_text())["features"]
-}
 
 
 def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:

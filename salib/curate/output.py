@@ -14,7 +14,7 @@ from salib.tiles.archive import write_archive
 from salib.tiles.checks import TILES
 
 INDEX = "index.parquet"
-SNAPSHOT = "scenes.parquet"
+SNAPSHOT = "scenes.json"
 QUARANTINE = "quarantine.csv"
 SHARDS = ".shards"
 TABLES = (INDEX, TILES, SNAPSHOT)

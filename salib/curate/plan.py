@@ -1,5 +1,6 @@
 """What will be rendered: tiles, scenes, units of work, and what is said before it begins."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +8,21 @@ from typing import Any
 
 import numpy as np
 import shapely
+from jaxtyping import Float
+from scipy.sparse import csr_array
 from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSORS
 from salib.curate.area import covered_fraction, tiles_of_area, tiles_off
-from salib.curate.cover import cover
 from salib.curate.index import MIN_VALID
 from salib.curate.rasters.remote import payers
 from salib.curate.search.catalog import Scene, check_files
 from salib.curate.shards import Block
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
+
+POINTS = 4
+"""Points along a tile's side at which coverage is asked."""
+TILES_AT_ONCE = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,7 +60,8 @@ def make_plan(
     if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
     lacks = np.array([covered_fraction(ground, tiles) < min_valid for ground in seen.values()])
-    covered = tuple(tile for tile, bare in zip(tiles, lacks.any(axis=0), strict=True) if not bare)
+    bare = np.any(lacks, axis=0).tolist()
+    covered = tuple(tile for tile, lacking in zip(tiles, bare, strict=True) if not lacking)
     if not covered:
         edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
         raise ValueError(
@@ -66,6 +73,44 @@ def make_plan(
     counts = dict(zip(scenes, lacks.sum(axis=1).tolist(), strict=True))
     uncovered = {name: count for name, count in counts.items() if count and area is not None}
     return Plan(zoom=zoom, tiles=covered, scenes=chosen, uncovered=uncovered)
+
+
+def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> tuple[Scene, ...]:
+    """Few scenes that cover every point of `tiles` that any scene covers, in their order.
+
+    Greedy: next comes the scene that adds most, of several the first.
+
+    Args:
+        scenes: best first.
+        tiles: what to cover.
+    """
+    tree = shapely.STRtree([scene.footprint for scene in scenes])
+    held = Counter[bytes]()  # points by the numbers of the scenes that hold them
+    for start in range(0, len(tiles), TILES_AT_ONCE):
+        points = shapely.points(tile_points(tiles[start : start + TILES_AT_ONCE]))
+        point, scene = tree.query(points, predicate="within")
+        order = np.lexsort((scene, point))
+        ends = np.flatnonzero(np.diff(point[order])) + 1
+        held.update(each.tobytes() for each in np.split(scene[order], ends))
+    rows = [np.frombuffer(each, dtype=np.intp) for each in held]
+    columns = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
+    inside = csr_array(
+        (np.ones(len(columns)), (np.concatenate(rows), columns)), (len(scenes), len(rows))
+    )
+    bare, chosen = np.array([*held.values()], float), []
+    while (gains := inside @ bare).any():
+        chosen.append(int(gains.argmax()))
+        bare[inside[[chosen[-1]]].indices] = 0
+    return tuple(scenes[number] for number in sorted(chosen))
+
+
+def tile_points(tiles: Sequence[TileId]) -> Float[np.ndarray, "points lonlat=2"]:
+    """Longitude and latitude of a regular lattice of points within each tile."""
+    edges = np.array([tile_bounds(tile) for tile in tiles]).reshape(-1, 4)
+    west, south, east, north = edges.T[..., None, None]
+    parts = (np.arange(POINTS) + 0.5) / POINTS
+    lon, lat = west + parts * (east - west), south + parts[:, None] * (north - south)
+    return np.stack(np.broadcast_arrays(lon, lat), -1).reshape(-1, 2)
 
 
 def make_blocks(plan: Plan, folder: Path, **how: Any) -> list[Block]:

@@ -67,31 +67,29 @@ def curate(
     overwrite: bool = False,
     report: Callable[[str], object] | None = None,
 ) -> Path:
-    """Render aligned 256 px tiles of three sensors from a STAC catalogue.
+    """Render aligned 256 px tiles of several sensors from a STAC catalogue.
 
-    Writes `radar.pmtiles`, `lores.pmtiles` (both of `zoom`), `hires.pmtiles` (`zoom` and
-    `zoom + 1`), all RGBA with validity in alpha; `index.parquet` of the joint samples,
-    `tiles.parquet` of every tile with its origin and sha256, and `scenes.parquet`, the search's
+    Writes an archive per sensor, `radar.pmtiles`, `lores.pmtiles` (both of `zoom`), `hires.pmtiles`
+    (`zoom` and `zoom + 1`), all RGBA with validity in alpha; `index.parquet` of the joint samples,
+    `tiles.parquet` of every tile with its origin and sha256, and `scenes.json`, the search's
     answer, which is itself a catalogue that repeats the run. An API is not asked again while that
     file answers the same question; delete it to search anew.
 
     An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
-    at once. Tiles of other scenes or arguments are replaced only with `overwrite`. The bytes depend
-    on neither interruptions nor the engine. Blocks that could not be rendered are listed in
-    `quarantine.csv`, and a later call tries them again.
+    at once. The bytes depend on neither interruptions nor the engine. Blocks that could not be
+    rendered are listed in `quarantine.csv`, and a later call tries them again.
 
     Args:
         catalog: see `sources.find_items`.
         out: folder to write to.
         zoom: of radar and lores; 8 to 20.
         area: west, south, east, north in degrees (west exceeds east across the antimeridian), the
-            path of a GeoJSON file, or polygons in degrees; by default what all three sensors cover.
+            path of a GeoJSON file, or polygons in degrees; by default what all sensors cover.
         rules: which scenes may be used.
         exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
         min_valid: part of a tile that each sensor must have seen for a joint sample.
-        valid_share: part of the samples at most that goes to the split `valid`, for a validation
-            loss; 0 trains on all, as the paper did.
+        valid_share: see `index.split_by_block`.
         quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
@@ -101,11 +99,10 @@ def curate(
         report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, an `out` that holds archives of
-            others or (without `overwrite`) tiles of other inputs, a catalogue or file that is
-            missing or out of reach, a search that finds nothing, an area that the scenes do not
-            cover, files whose transfer would be billed without `requester_pays`, or more failed
-            blocks than the engine allows.
+        ValueError: for arguments out of range, an `out` that holds files of others or (without
+            `overwrite`) tiles of other inputs, a catalogue or file that is missing or out of reach,
+            a search or area without a scene, files whose transfer would be billed without
+            `requester_pays`, or more failed blocks than the engine allows.
         OSError: if the disk is full or another run writes to `out`.
     """
     if not ZOOMS[0] <= zoom <= ZOOMS[1]:
@@ -161,9 +158,8 @@ def curate(
         rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
         check_disk_space(out, 7 * TILE_BYTES * rest)
         try:
-            frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
-            if not (frozen or sources.is_api(catalog)):
-                sources.write_snapshot(out / SNAPSHOT, items, rules, "")
+            if not sources.is_api(catalog):
+                sources.write_snapshot(out / SNAPSHOT, items, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
             options = {"retry": _may_pass, "quarantine": out / QUARANTINE}
@@ -211,5 +207,5 @@ def _items(
             check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
         search_all(items, rules, ground)  # an answer without a scene is refused, not kept
-        sources.write_snapshot(out / SNAPSHOT, items, rules, query)
-    return sources.read_snapshot(out / SNAPSHOT)
+        sources.write_snapshot(out / SNAPSHOT, items, query)
+    return sources.find_items(out / SNAPSHOT, rules, ground)

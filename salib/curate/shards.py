@@ -100,9 +100,8 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
         if not shares.any():
             continue
         most, used = int(shares.argmax()), np.flatnonzero(shares).tolist()
-        cloud = math.nan
-        if image.cloud is not None and all(scenes[number].scl for number in used):
-            cloud = float(image.cloud[here].sum() / shares.sum())
+        classified = all(scenes[number].scl for number in used)
+        cloud = float(image.cloud[here].sum() / shares.sum()) if classified else math.nan
         data = encode(image.image[here], block.encoding)
         row = {
             "sensor": sensor,
@@ -111,8 +110,8 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
             "datetime": scenes[most].datetime,
             "scene_ids": [scenes[number].id for number in used],
             "gsd_pixel_m": tile_gsd_m(tile),
-            "gsd_native_m": image.native_gsd_m[most],
-            "gcp_residual_px": image.gcp_residual_px[most],
+            "gsd_native_m": image.readers[most].native_gsd_m(Span.around([tile])),
+            "gcp_residual_px": image.readers[most].gcp_residual_px,
             "sha256": hashlib.sha256(data).hexdigest(),
             "attribution": "; ".join(dict.fromkeys(scenes[n].attribution for n in used)),
             "data": data,

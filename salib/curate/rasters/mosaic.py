@@ -29,16 +29,14 @@ CLOUD_CLASSES = (8, 9, 10)
 class Mosaic:
     """The image of a span, and for each pixel the number of the scene it comes from (-1 for none).
 
-    `cloud` is where the scene that a pixel comes from is classified as cloud; None where none has a
-    classification. By number of each scene that was read: metres per pixel of its file, and the
-    residual of its control points.
+    `cloud` is where the scene that a pixel comes from is classified as cloud; `readers` holds by
+    number the reader of each scene that was read, of its finest file.
     """
 
     image: Shaped[np.ndarray, "height width channels"]
     source: Int16[np.ndarray, "height width"]
-    cloud: Bool[np.ndarray, "height width"] | None
-    native_gsd_m: dict[int, float]
-    gcp_residual_px: dict[int, float]
+    cloud: Bool[np.ndarray, "height width"]
+    readers: dict[int, BlockReader]
 
 
 def sar_to_8bit(
@@ -85,11 +83,9 @@ def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosa
     channels = 4 if sensor.dtype == "uint8" else len(sensor.bands)
     image, source = np.zeros((*shape, channels), sensor.dtype), np.full(shape, -1, np.int16)
     bare = np.ones(shape, bool)
-    gsd, residual = dict[int, float](), dict[int, float]()
+    readers = dict[int, BlockReader]()
     for number, scene in enumerate(scenes):
-        values, fresh, reader = _layer(scene, span, quant)
-        gsd[number] = reader.native_gsd_m(span)
-        residual[number] = reader.gcp_residual_px
+        values, fresh, readers[number] = _layer(scene, span, quant)
         fresh &= bare
         if not fresh.any():
             continue
@@ -99,9 +95,7 @@ def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosa
         if not bare.any():
             break
     cloud = _cloud(scenes, source, span)
-    return Mosaic(
-        image=image, source=source, cloud=cloud, native_gsd_m=gsd, gcp_residual_px=residual
-    )
+    return Mosaic(image=image, source=source, cloud=cloud, readers=readers)
 
 
 def _layer(
@@ -117,7 +111,6 @@ def _layer(
             bands=len(sensor.bands) // len(scene.hrefs),
             how=sensor.interpolation,
             nodata=sensor.nodata,
-            every=sensor.radar,
             opaque=sensor.interpolation == "linear",
             prepare=partial(amplitude, in_db=scene.in_db) if sensor.radar else None,
         )
@@ -140,15 +133,14 @@ def _layer(
 
 def _cloud(
     scenes: Sequence[Scene], source: Int16[np.ndarray, "height width"], span: Span
-) -> Bool[np.ndarray, "height width"] | None:
-    cloud = None
+) -> Bool[np.ndarray, "height width"]:
+    cloud = np.zeros(source.shape, bool)
     for number, scene in enumerate(scenes):
         here = source == number
         if not (scene.scl and here.any()):
             continue
         classes, _ = BlockReader(scene.scl, bands=1, how="nearest").read(span)
-        here &= np.isin(classes[..., 0], CLOUD_CLASSES)
-        cloud = here if cloud is None else cloud | here
+        cloud |= here & np.isin(classes[..., 0], CLOUD_CLASSES)
     return cloud
 
 

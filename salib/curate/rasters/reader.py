@@ -60,7 +60,6 @@ class BlockReader:
         bands: int,
         how: str,
         nodata: float | int | None = None,
-        every: bool = False,
         opaque: bool = False,
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
@@ -71,12 +70,11 @@ class BlockReader:
             bands: how many to read.
             how: "cubic", "linear" or "nearest" interpolation.
             nodata: what stands for no value in files that do not say.
-            every: a pixel is valid only where every band is, not where any band is.
             opaque: give one more band, 255 everywhere. It comes free: OpenCV interpolates four
                 bands linearly in less than half the time of three.
             prepare: applied to the pixels of the file (bands first) before interpolation.
         """
-        self.href, self.bands, self.every, self.opaque = href, bands, every, opaque
+        self.href, self.bands, self.opaque = href, bands, opaque
         self.interpolation, self.prepare = INTERPOLATION[how], prepare
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
         with as_read_errors(href), _opened(-1, href) as dataset:
@@ -100,11 +98,11 @@ class BlockReader:
         if not pixels.size:
             return values, np.zeros(shape, dtype=bool)
         valid = np.ones(shape, dtype=bool)
-        mask = None
-        if good is not None:
-            mask = np.where(good, np.uint8(255), np.uint8(0))
-        elif not (_within(col, pixels.shape[2]) and _within(row, pixels.shape[1])):
-            mask = np.full(pixels.shape[1:], 255, np.uint8)
+        height, width = pixels.shape[1:]
+        outside = min(col.min(), row.min()) < 0 or col.max() > width - 1 or row.max() > height - 1
+        if good is None and outside:
+            good = np.ones((height, width), bool)
+        mask = None if good is None else np.where(good, np.uint8(255), np.uint8(0))
         image = cv2.merge([*pixels, np.full_like(pixels[0], 255)] if self.opaque else [*pixels])
         spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
         for strip, x, y in _strips(col, row):
@@ -133,14 +131,14 @@ class BlockReader:
         return pixels, col - 0.5 - left, row - 0.5 - top
 
     def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Pixels with values, neither NaN nor nodata; None where all have."""
+        """Pixels with a value in any band, neither NaN nor nodata; None where all have."""
         nodata, floats = self.nodata, pixels.dtype.kind == "f"
         if nodata is None and not floats:
             return None
         good = pixels != (np.nan if nodata is None else nodata)
         if floats:
             good &= np.isfinite(pixels)
-        valid = (np.logical_and if self.every else np.logical_or).reduce(good)
+        valid = good.any(axis=0)
         return None if valid.all() else valid
 
 
@@ -215,11 +213,6 @@ def _pixels_per_step(col: np.ndarray, row: np.ndarray) -> float:
 def _clip(places: np.ndarray, size: int) -> tuple[int, int]:
     low, high = np.floor(places.min()) - MARGIN_PX, np.ceil(places.max()) + MARGIN_PX
     return int(max(0, low)), int(min(size, high))
-
-
-def _within(places: np.ndarray, size: int) -> bool:
-    """Whether nodes lie between the centres of the first and the last pixel."""
-    return bool(places.min() >= 0 and places.max() <= size - 1)
 
 
 def _strips(col: np.ndarray, row: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pystac
@@ -237,6 +238,8 @@ def _period(text: str) -> tuple[datetime, datetime]:
     if text in ("", ".."):
         return _utc(datetime.min), _utc(datetime.max)
     if not re.fullmatch(r"\d{4}(-\d{1,2}){0,2}", text):
-        return (_utc(datetime.fromisoformat(text)),) * 2
-    end = pd.Period(text).end_time.floor("us")
-    return _utc(pd.Timestamp(text).to_pydatetime()), _utc(end.to_pydatetime())
+        moment = _utc(datetime.fromisoformat(text))
+        return moment, moment
+    period: Any = pd.Period(text)
+    ends = period.start_time, period.end_time.floor("us")
+    return _utc(ends[0].to_pydatetime()), _utc(ends[1].to_pydatetime())
