@@ -1,6 +1,5 @@
 """What will be rendered: tiles, scenes, units of work, and what is said before it begins."""
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 import numpy as np
 import shapely
 from jaxtyping import Float
+from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 from shapely.geometry.base import BaseGeometry
 
@@ -23,11 +23,13 @@ from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
 POINTS = 4
 """Points along a tile's side at which coverage is asked."""
 TILES_AT_ONCE = 10_000
+MOST_NODES = 10_000
+"""Of the solver's search; a bound in seconds would make the choice depend on the machine."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What will be rendered: tiles, and for each sensor few scenes that cover them.
+    """What will be rendered: tiles, and for each sensor the fewest scenes that cover them.
 
     `uncovered` counts the tiles that were asked for and no scene of a sensor shows.
     """
@@ -46,7 +48,7 @@ def make_plan(
     exclude: BaseGeometry | None = None,
     min_valid: float | int = MIN_VALID,
 ) -> Plan:
-    """Keep the tiles that all sensors cover, choose few scenes for them.
+    """Keep the tiles that all sensors cover, choose the fewest scenes for them.
 
     A sensor covers a tile if `min_valid` of it lies within the footprints of its scenes.
     """
@@ -76,32 +78,37 @@ def make_plan(
 
 
 def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> tuple[Scene, ...]:
-    """Few scenes that cover every point of `tiles` that any scene covers, in their order.
+    """Fewest scenes that cover every point of `tiles` that any scene covers, in their order.
 
-    Greedy: next comes the scene that adds most, of several the first.
+    An integer programme; a greedy cover takes up to a third more.
 
     Args:
-        scenes: best first.
+        scenes: best first: among sets of equal size the one with the smaller sum of ranks wins.
         tiles: what to cover.
     """
     tree = shapely.STRtree([scene.footprint for scene in scenes])
-    held = Counter[bytes]()  # points by the numbers of the scenes that hold them
+    sets: dict[bytes, None] = {}  # numbers of the scenes that hold a point, each set once
     for start in range(0, len(tiles), TILES_AT_ONCE):
         points = shapely.points(tile_points(tiles[start : start + TILES_AT_ONCE]))
         point, scene = tree.query(points, predicate="within")
         order = np.lexsort((scene, point))
         ends = np.flatnonzero(np.diff(point[order])) + 1
-        held.update(each.tobytes() for each in np.split(scene[order], ends))
-    rows = [np.frombuffer(each, dtype=np.intp) for each in held]
-    columns = np.repeat(np.arange(len(rows)), [len(each) for each in rows])
-    inside = csr_array(
-        (np.ones(len(columns)), (np.concatenate(rows), columns)), (len(scenes), len(rows))
+        sets |= {each.tobytes(): None for each in np.split(scene[order], ends) if len(each)}
+    if not sets:
+        return ()
+    held = [np.frombuffer(each, dtype=np.intp) for each in sets]
+    rows = np.repeat(np.arange(len(held)), [len(each) for each in held])
+    inside = csr_array((np.ones(len(rows)), (rows, np.concatenate(held))), (len(held), len(scenes)))
+    ranks = np.arange(len(scenes))
+    solution = milp(
+        1 + ranks / (1 + ranks.sum()),
+        constraints=LinearConstraint(inside, lb=1),
+        integrality=np.ones(len(ranks)),
+        bounds=Bounds(0, 1),
+        options={"mip_rel_gap": 0.0, "node_limit": MOST_NODES},
     )
-    bare, chosen = np.array([*held.values()], float), []
-    while (gains := inside @ bare).any():
-        chosen.append(int(gains.argmax()))
-        bare[inside[[chosen[-1]]].indices] = 0
-    return tuple(scenes[number] for number in sorted(chosen))
+    assert solution.x is not None, solution.message
+    return tuple(scenes[number] for number in np.flatnonzero(solution.x > 0.5))
 
 
 def tile_points(tiles: Sequence[TileId]) -> Float[np.ndarray, "points lonlat=2"]:
