@@ -91,6 +91,7 @@ def read_rows(paths: Sequence[Path]) -> pa.Table:
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
     scenes, span = block.scenes[sensor], Span.around([*tiles])
     image = mosaic(scenes, span, quant=block.quant)
+    gsd_m = {number: reader.native_gsd_m(span) for number, reader in image.readers.items()}
     rows = []
     for tile in tiles:
         top, left = (tile.y - span.y) * TILE_PX, (tile.x - span.x) * TILE_PX
@@ -110,7 +111,7 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
             "datetime": scenes[most].datetime,
             "scene_ids": [scenes[number].id for number in used],
             "gsd_pixel_m": tile_gsd_m(tile),
-            "gsd_native_m": image.readers[most].native_gsd_m(Span.around([tile])),
+            "gsd_native_m": gsd_m[most],
             "gcp_residual_px": image.readers[most].gcp_residual_px,
             "sha256": hashlib.sha256(data).hexdigest(),
             "attribution": "; ".join(dict.fromkeys(scenes[n].attribution for n in used)),

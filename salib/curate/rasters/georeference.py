@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import rasterio
@@ -27,8 +28,7 @@ def scene_model(dataset: rasterio.DatasetReader, href: str) -> tuple[Model, floa
         return fit_gcps(gcps)
     if dataset.crs is None:
         raise ValueError(f"{href} must be georeferenced, got no CRS and no control points")
-    wkt = dataset.crs.to_wkt()
-    project = Transformer.from_crs("EPSG:4326", wkt, always_xy=True).transform
+    project = _from_degrees(dataset.crs.to_wkt()).transform
     a, b, c, d, e, f = tuple(~dataset.transform)[:6]
 
     def model(lon: Points, lat: Points) -> tuple[Points, Points]:
@@ -58,3 +58,8 @@ def fit_gcps(gcps: list[GroundControlPoint]) -> tuple[Model, float]:
 def _cubic(point: np.ndarray) -> np.ndarray:
     u, v = point[..., 0], point[..., 1]
     return np.stack([u**i * v**j for i in range(4) for j in range(4 - i)], axis=-1)
+
+
+@lru_cache(maxsize=16)
+def _from_degrees(crs: str) -> Transformer:
+    return Transformer.from_crs("EPSG:4326", crs, always_xy=True)
