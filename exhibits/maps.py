@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from exhibits.overview import overviews
 from salib.curate.search.catalog import Rules, Scene, scene_of
-from salib.curate.search.sources import read_snapshot
+from salib.curate.search.sources import find_items
 from salib.training.data import Samples
 
 MAP_SAMPLES = 5_000
@@ -61,12 +61,12 @@ def map_layers(folder: str | Path) -> dict[str, Any]:
 
 def _scenes(folder: Path, samples: Samples) -> Iterator[tuple[Scene, bool]]:
     """Each usable scene of the snapshot, and whether the cover took it."""
-    items = read_snapshot(folder / "scenes.parquet")
+    items = find_items(folder / "scenes.json", Rules(), None)
     for sensor, archive in samples.archives.items():
         used = set(archive.metadata["scenes"])
         for rules in (Rules(), Rules(sar="rtc")):
             mine = [item for item in items if item.collection_id in rules.collections(sensor)]
-            scenes = [scene for item in mine if (scene := scene_of(item, sensor, rules))]
+            scenes = [scene for item in mine if (scene := scene_of(item, sensor))]
             if scenes:
                 break
         yield from ((scene, scene.id in used) for scene in scenes)

@@ -2,16 +2,13 @@
 
 import json
 import math
-from pathlib import Path
 
-import pandas as pd
 import pytest
 import shapely
 
-from salib.curate.area import SPECS, area_of, polygons, read_area, tiles_of_area
+from salib.curate.area import area_of, read_area, tiles_of_area
 from salib.tiles.grid import TileId, tile_bounds
 
-PAPER = Path(__file__).parent.parent / "paper"
 TRIANGLE = shapely.Polygon([(-98.4, 38.2), (-97.9, 38.3), (-98.1, 38.7)])
 
 
@@ -39,10 +36,7 @@ def test_tiles_are_those_that_a_loop_over_the_pyramid_finds():
     rows = range(1500, 1600)
     boxes = {(12, x, y): shapely.box(*tile_bounds(TileId(12, x, y))) for x in cols for y in rows}
     touching = {place for place, box in boxes.items() if box.intersection(TRIANGLE).area > 1e-12}
-    inside = {place for place, box in boxes.items() if TRIANGLE.contains(box)}
     assert set(map(tuple, tiles_of_area(TRIANGLE, 12))) == touching
-    assert set(map(tuple, tiles_of_area(TRIANGLE, 12, select="within"))) == inside
-    assert inside < touching
 
 
 def test_an_area_across_the_antimeridian_has_tiles_on_both_sides():
@@ -70,19 +64,6 @@ def test_what_is_no_area_is_refused(tmp_path, value, says):
         read_area(written(tmp_path, value))
 
 
-def test_a_missing_file_and_another_selection_are_refused(tmp_path):
+def test_a_missing_file_is_refused(tmp_path):
     with pytest.raises(ValueError, match="area must be a GeoJSON file"):
         read_area(tmp_path / "none.geojson")
-    with pytest.raises(ValueError, match="select must be one of intersects, within"):
-        tiles_of_area(TRIANGLE, 12, select="touches")
-
-
-@pytest.mark.parametrize("name", SPECS)
-def test_a_named_set_holds_about_as_many_tiles_as_the_paper_says(name):
-    spec = SPECS[name]
-    assert spec.area.is_valid
-    assert shapely.box(-125, 24, -66, 50).contains(spec.area)
-    stated = pd.read_csv(PAPER / "table1.csv").set_index("name").loc[name]
-    assert (spec.zoom, spec.samples) == (stated.base_y, stated.samples)
-    tiles = sum(len(tiles_of_area(box, spec.zoom)) for box in polygons(spec.area))
-    assert tiles == pytest.approx(spec.samples, rel=0.05)

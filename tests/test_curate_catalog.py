@@ -11,13 +11,14 @@ import numpy as np
 import pystac
 import pytest
 import shapely
+import stac_geoparquet.arrow
 from curate_scenes import make_item, write_catalog
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from salib.config import SENSOR_NAMES
 from salib.curate.area import area_of, covered_fraction
-from salib.curate.cover import cover, tile_points
+from salib.curate.plan import cover, tile_points
 from salib.curate.search import catalog as cat
 from salib.curate.search.sources import find_items, items_digest
 from salib.tiles.grid import TileId, tile_bounds, tiles_of_bbox
@@ -140,6 +141,23 @@ def test_a_missing_or_foreign_catalogue_is_refused(tmp_path):
         find_items(tmp_path, cat.Rules(), None)
 
 
+def test_items_are_read_from_a_table_and_from_a_collection_as_from_a_catalogue(tmp_path):
+    items = [lores("a"), make_item("hires", "b", WHOLE, "2022-06-11", {"image": "/scenes/b.tif"})]
+    expected = {
+        sensor: cat.search(opened(tmp_path, items), sensor) for sensor in ("lores", "hires")
+    }
+    found = opened(tmp_path, items)
+    table = stac_geoparquet.arrow.parse_stac_items_to_arrow(found)
+    stac_geoparquet.arrow.to_parquet(table, tmp_path / "items.parquet")
+    pystac.ItemCollection(found).save_object(str(tmp_path / "items.json"))
+    for name in ("items.parquet", "items.json"):
+        again = find_items(tmp_path / name, cat.Rules(), None)
+        assert {sensor: cat.search(again, sensor) for sensor in expected} == expected
+    (tmp_path / "items.parquet").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="catalog must be stac-geoparquet"):
+        find_items(tmp_path / "items.parquet", cat.Rules(), None)
+
+
 def test_a_missing_file_is_refused_before_any_work(tmp_path):
     scenes = cat.search(opened(tmp_path, [lores("a")]), "lores")
     with pytest.raises(ValueError, match="asset of a must exist, got no file"):
@@ -172,7 +190,7 @@ def test_real_items_parse_and_give_their_assets():
         item.collection_id = path.parent.name
         rules = rtc if path.parent.name == "sentinel-1-rtc" else cat.Rules()
         sensor = next(n for n in SENSOR_NAMES if item.collection_id in rules.collections(n))
-        scene = cat.scene_of(item, sensor, rules)
+        scene = cat.scene_of(item, sensor)
         scenes.append(scene) if scene else refused.append(item.properties["sar:polarizations"])
     assert len(scenes) + len(refused) == 81
     hrefs = [href.lower() for scene in scenes for href in scene.hrefs]

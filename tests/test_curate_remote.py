@@ -7,7 +7,6 @@ import socket
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import dask
@@ -36,7 +35,7 @@ ZOOM = 14
 ARCHIVES = ("radar.pmtiles", "lores.pmtiles", "hires.pmtiles")
 AREA = shapely.box(-98.5, 38.3, -98.2, 38.6)
 OUTPUTS = outputs(SENSOR_NAMES)
-WHOLE = {*OUTPUTS, "uncovered.geojson", "made_from.json"}
+WHOLE = {*OUTPUTS, "made_from.json"}
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +58,7 @@ QUICK = {"GDAL_HTTP_RETRY_DELAY": "0.01", "GDAL_HTTP_CONNECTTIMEOUT": "5"}
 def short_waits(monkeypatch):
     monkeypatch.setattr("salib.files.jobs.FIRST_WAIT_S", 0.01)
     monkeypatch.setattr(remote, "GDAL", remote.GDAL | QUICK)
-    monkeypatch.setattr("salib.curate.search.api.RETRIES", 0)
+    monkeypatch.setattr("salib.curate.search.sources.RETRIES", 0)
 
 
 def in_workers(text):
@@ -99,7 +98,7 @@ def test_an_api_and_files_by_range_give_the_bytes_of_files_on_disk(world, quiet,
 def test_a_snapshot_repeats_the_run(world, quiet, tmp_path):
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
         out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
-        again = curate(out / "scenes.parquet", tmp_path / "again", zoom=ZOOM, area=AREA)
+        again = curate(out / "scenes.json", tmp_path / "again", zoom=ZOOM, area=AREA)
     same(again, quiet)
 
 
@@ -121,7 +120,7 @@ def test_overviews_that_could_not_be_read_are_asked_for_again(world, monkeypatch
     with RangeServer(world, faults=Faults(seed=75, unavailable=0.4)) as server:
         href = f"{server.url}/naip-0.tif"
         with remote.reading([href], requester_pays=False):
-            reader = BlockReader((href,), bands=3, how="linear")
+            reader = BlockReader(href, bands=3, how="linear")
         assert [status for *_, status in server.requests][:4] == [200, 206, 503, 206]
     assert reader.overviews == [2, 4]  # as the world is written
 
@@ -135,9 +134,9 @@ def test_a_read_that_failed_for_good_may_be_asked_again_in_the_same_process(worl
             with remote.reading([href], requester_pays=False):
                 if faults:
                     with pytest.raises(remote.ReadError, match="HTTP 503"):
-                        BlockReader((href,), bands=3, how="linear")
+                        BlockReader(href, bands=3, how="linear")
                 else:
-                    BlockReader((href,), bands=3, how="linear")
+                    BlockReader(href, bands=3, how="linear")
 
 
 @pytest.mark.parametrize("zoom", [ZOOM, ZOOM - 2])
@@ -145,10 +144,10 @@ def test_no_request_is_waited_for_under_the_interpreters_lock(world, monkeypatch
     short = {"GDAL_HTTP_MAX_RETRY": "0", "GDAL_HTTP_TIMEOUT": "5"}
     monkeypatch.setattr(remote, "GDAL", remote.GDAL | remote.FRESH | short)
     span = Span.around(tiles_of_bbox(AREA.centroid.buffer(1e-6).bounds, zoom))
-    on_disk = BlockReader((str(world / "naip-0.tif"),), bands=3, how="linear")
+    on_disk = BlockReader(str(world / "naip-0.tif"), bands=3, how="linear")
     start = time.monotonic()
     with files_from_a_thread(world) as url, remote.reading([url], requester_pays=False):
-        reader = BlockReader((f"{url}/naip-0.tif",), bands=3, how="linear")
+        reader = BlockReader(f"{url}/naip-0.tif", bands=3, how="linear")
         found = reader.read(span)
     assert time.monotonic() - start < 5
     assert reader.overviews == [2, 4]
@@ -173,7 +172,7 @@ def test_of_a_bucket_only_what_may_pass_is_asked_again(text, again):
 
 
 def test_an_api_that_never_answers_is_given_up(tmp_path, monkeypatch):
-    monkeypatch.setattr("salib.curate.search.api.TIMEOUT_S", 0.2)
+    monkeypatch.setattr("salib.curate.search.sources.TIMEOUT_S", 0.2)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"http://127.0.0.1:{silent.getsockname()[1]}"
         with pytest.raises(ValueError, match=f"can be reached, got {address}"):
@@ -386,7 +385,7 @@ def test_a_killed_dask_worker_changes_nothing(world, quiet, tmp_path):
 
 def test_a_block_that_kills_its_workers_is_left_out_alone(world, quiet, tmp_path):
     plan = make_plan(search_all(find_items(world / "catalog.json", Rules(), None)), zoom=ZOOM)
-    blocks = make_blocks(plan, tmp_path, shards.Rendering())
+    blocks = make_blocks(plan, tmp_path)
     name = blocks[len(blocks) // 2].path.stem
     begun = tmp_path / "begun"
     deadly = f"""if True:
@@ -535,7 +534,7 @@ def test_every_matching_item_is_found_whatever_the_page(world, monkeypatch):
         copy.geometry = shapely.geometry.mapping(place)
         inside += place.intersects(area)
         wide.append(copy)
-    monkeypatch.setattr("salib.curate.search.api.PAGE", 23)
+    monkeypatch.setattr("salib.curate.search.sources.PAGE", 23)
     others = [item for item in items if item.collection_id != "sentinel-2-l2a"]
     with stac_api(wide + others) as api:
         found = find_items(api, Rules(), area)
@@ -578,33 +577,25 @@ def test_files_that_are_billed_need_consent(world, tmp_path):
     assert remote.location("s3://naip-analytic/ks/a.tif") == "/vsis3/naip-analytic/ks/a.tif"
 
 
-def test_the_bill_is_bounded_by_the_finest_scene(world):
-    items = online(world, "http://x")
-    plan = make_plan(search_all(items), zoom=ZOOM, area=AREA)
-    coarse, fine = plan.scenes["hires"]
-    bills = []
-    for gsd in (5.0, 2.5):
-        scenes = (replace(coarse, native_gsd_m=5.0), replace(fine, native_gsd_m=gsd))
-        mixed = replace(plan, scenes=plan.scenes | {"hires": scenes})
-        bills.append(estimate_bytes(mixed, "hires"))
+@pytest.mark.parametrize(("zoom", "sensor", "native_m"), [(14, "lores", 10), (16, "hires", 0.6)])
+def test_the_bill_is_bounded_by_what_the_sensor_resolves(world, zoom, sensor, native_m):
+    plan = make_plan(search_all(online(world, "http://x")), zoom=zoom, area=AREA)
     lat = sum(tile_bounds(plan.tiles[0])[1::2]) / 2
-    tile_m = 40075016.7 * np.cos(np.radians(lat)) / 2**ZOOM
-    expected = [5 * 3 * len(plan.tiles) * (tile_m / gsd) ** 2 for gsd in (5.0, 2.5)]
-    assert bills[0] == pytest.approx(expected[0], rel=0.01)
-    assert bills[1] == pytest.approx(min(expected[1], 5 * 3 * len(plan.tiles) * 512**2), rel=0.01)
+    tile_m = 40075016.7 * np.cos(np.radians(lat)) / 2**zoom
+    tiles = len(plan.tiles) * (5 if sensor == "hires" else 1)
+    expected = 3 * tiles * min(tile_m / native_m, 512) ** 2
+    assert estimate_bytes(plan, sensor) == pytest.approx(expected, rel=0.01)
 
 
-def test_places_without_a_scene_are_listed(world, tmp_path):
+def test_places_without_a_scene_are_told(world, tmp_path):
+    said = []
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
-        said = []
-        out = curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, report=said.append)
-    listed = shapely.from_geojson((out / "uncovered.geojson").read_text())
-    covered = shapely.union_all([shapely.box(*row.bounds) for row in shapes(out)])
-    for place in listed.geoms:
-        assert covered.intersection(place).area < 1e-9
-    assert shapely.union_all([covered, listed]).buffer(1e-6).contains(AREA)
-    assert "not covered" in said[1]
-
-
-def shapes(out):
-    return shapely.from_wkb(pd.read_parquet(out / "index.parquet").geometry)
+        curate(api, tmp_path / "out", zoom=ZOOM, area=AREA, report=said.append)
+    items = find_items(world / "catalog.json", Rules(), None)
+    tiles = {name: 0 for name in SENSOR_NAMES}
+    for name in tiles:
+        seen = shapely.union_all([scene.footprint for scene in search(items, name)])
+        boxes = [shapely.box(*tile_bounds(tile)) for tile in tiles_of_bbox(AREA.bounds, ZOOM)]
+        tiles[name] = sum(seen.intersection(box).area < 0.95 * box.area for box in boxes)
+    counts = ", ".join(f"{count} by {name}" for name, count in tiles.items())
+    assert said[1] == f"further tiles of the area are not covered: {counts}"

@@ -13,8 +13,8 @@ from exhibits.figures.style import OTHER, SERIES
 from exhibits.maps import map_layers
 from exhibits.overview import Pyramid, overviews
 from salib.config import SENSOR_NAMES, SENSORS
-from salib.curate import curate
-from salib.curate.search.sources import read_snapshot
+from salib.curate import Rules, curate
+from salib.curate.search.sources import find_items
 from salib.tiles.archive import Archive, write_archive
 from salib.tiles.codec import encode, image_format
 from salib.tiles.grid import TileId, tile_bounds
@@ -158,7 +158,7 @@ def test_an_overview_shows_what_the_archive_shows(folder, layers, tmp_path):
 
 def test_a_map_tells_every_scene_that_was_found_and_which_were_taken(folder, layers):
     features = layers["scenes"]["features"]
-    items = {item.id: item for item in read_snapshot(folder / "scenes.parquet")}
+    items = {item.id: item for item in find_items(folder / "scenes.json", Rules(), None)}
     assert sorted(feature["properties"]["id"] for feature in features) == sorted(items)
     for name, path in paths(folder).items():
         mine = [f["properties"] for f in features if f["properties"]["sensor"] == name]

@@ -96,9 +96,9 @@ def test_the_offset_of_a_product_depends_on_its_baseline(catalog, properties, of
     item = next(item for item in items if item.collection_id == "sentinel-2-l2a")
     item.properties.pop("s2:processing_baseline")
     item.properties.update(properties)
-    scene = scene_of(item, "s2", rules)
+    scene = scene_of(item, "s2")
     assert scene.offset_dn == offset
-    assert scene_of(item, "lores", rules).offset_dn == 0
+    assert scene_of(item, "lores").offset_dn == 0
     assert [href.rsplit("/", 1)[1] for href in scene.hrefs] == [f"{band}.tif" for band in S2_BANDS]
 
 

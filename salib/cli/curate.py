@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Exclude, Number, Overwrite, Text, from_options, names_of
+from salib.cli.options import Exclude, Overwrite, Text, from_options, names_of
 
 Bbox = tuple[float, float, float, float] | None
 CATALOG = """earth-search, planetary-computer, the address of a STAC API or catalogue, or the path
@@ -17,10 +17,9 @@ def curate(
     catalog: Annotated[str, Argument(help=CATALOG)] = "earth-search",
     *,
     out: Annotated[Path, Option(help="Folder for the archives and the index.")],
-    zoom: Annotated[Count, Option(help="Zoom Y of radar, lores; hires: Y and Y + 1.")] = None,
+    zoom: Annotated[int, Option(help="Zoom Y of radar, lores; hires: Y and Y + 1.")],
     aoi: Annotated[Path | None, Option(help="GeoJSON file of the area.")] = None,
     bbox: Annotated[Bbox, Option(help="West, south, east, north, instead of --aoi.")] = None,
-    spec: Annotated[Text, Option(help="small, full or micro: like Table 1.")] = None,
     sensors: Annotated[
         str, Option(help="What a sample has, radar first; s2 is Sentinel-2's twelve bands.")
     ] = "radar,lores,hires",
@@ -29,18 +28,11 @@ def curate(
     max_cloud: Annotated[float, Option(help="Scene cloud cover in percent.")] = 10.0,
     sar: Annotated[str, Option(help="grd (the paper's) or rtc (terrain corrected).")] = "grd",
     exclude: Exclude = None,
-    select: Annotated[
-        str, Option(help="Tiles that the area intersects, or within.")
-    ] = "intersects",
     min_valid: Annotated[float, Option(help="Minimum valid share of a tile.")] = 0.95,
-    max_cloud_frac: Annotated[Number, Option(help="Maximum cloud in a lores tile, 0 to 1.")] = None,
-    max_days_radar: Annotated[Number, Option(help="Maximum days, radar to lores.")] = None,
-    max_days_hires: Annotated[Number, Option(help="Maximum days, hires to lores.")] = None,
     valid_share: Annotated[
         float, Option(help="Most samples for validation; 0: train on all.")
     ] = 0.1,
     quant: Annotated[str, Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
-    resampling: Annotated[str, Option(help="smooth, or nearest (as released).")] = "smooth",
     encoding: Annotated[str, Option(help="png, or webp (lossless, smaller).")] = "png",
     engine: Annotated[str, Option(help="processes, threads or dask.")] = "processes",
     workers: Annotated[int, Option(help="Blocks in parallel.")] = 1,
@@ -54,31 +46,20 @@ def curate(
 ) -> None:
     """Cut aligned tiles of radar, lores and hires, or other sensors, into PMTiles archives."""
     given = {**locals(), "name": engine, "sensors": names_of(sensors)}
-    from salib.curate.area import SPECS
-    from salib.curate.index import Filters
     from salib.curate.run import curate as run
     from salib.curate.search.catalog import Rules
     from salib.files.jobs import Engine
 
-    if sum(choice is not None for choice in (aoi, bbox, spec)) > 1:
-        raise ValueError("area must be one of --aoi, --bbox and --spec, got more than one")
-    area = aoi or bbox
-    if spec is not None:
-        if spec not in SPECS:
-            raise ValueError(f"spec must be one of {', '.join(SPECS)}, got {spec!r}")
-        area, zoom = SPECS[spec].area, SPECS[spec].zoom if zoom is None else zoom
-        given["dates"] = dates or SPECS[spec].dates
-    if zoom is None:
-        raise ValueError("zoom must be given unless --spec is, got neither")
-    same = ("select", "quant", "resampling", "encoding", "requester_pays", "overwrite")
+    if aoi and bbox:
+        raise ValueError("area must be one of --aoi and --bbox, got both")
+    same = ("min_valid", "valid_share", "quant", "encoding", "requester_pays", "overwrite")
     tiles = run(
         catalog,
         out,
         zoom=zoom,
-        area=area,
+        area=aoi or bbox,
         rules=from_options(Rules, given),
         exclude=exclude or (),
-        filters=from_options(Filters, given),
         engine=from_options(Engine, given),
         report=lambda text: typer.echo(text, err=True),
         **{name: given[name] for name in same},

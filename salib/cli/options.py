@@ -10,7 +10,6 @@ from typer import Option
 Text = str | None
 Texts = list[str] | None
 Count = int | None
-Number = float | None
 Flag = bool | None
 Seed = Annotated[int, Option(min=0, help="One integer seeds the run.")]
 Precision = Annotated[str, Option(help="float32, bf16, or auto, bf16 where it is fast.")]

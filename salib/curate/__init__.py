@@ -5,8 +5,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "area": ["SPECS"],
-        "index": ["Filters"],
         "run": ["Engine", "curate"],
         "search.catalog": ["Rules"],
     },

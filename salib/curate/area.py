@@ -1,8 +1,6 @@
-"""The ground that is asked for: a bbox, a GeoJSON file or a named set of areas, and its tiles."""
+"""The ground that is asked for: a bbox or a GeoJSON file, and its tiles."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,34 +12,7 @@ from salib.tiles.grid import TileId, split_bbox, tile_bounds, tiles_of_bbox
 
 Area = Sequence[float | int] | str | Path | BaseGeometry
 """West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""
-SELECT = ("intersects", "within")
 GEOBENCH_US = Path(__file__).with_name("geobench_us.geojson")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spec:
-    """A set of Table 1, in kind: its zoom and number of samples, and areas of ours.
-
-    The paper says neither where nor when its sets lie. These areas lie in the contiguous United
-    States, spread over land cover and latitude, and hold about as many tiles.
-    """
-
-    zoom: int
-    samples: int
-    dates: str
-    area: BaseGeometry
-
-
-def _specs() -> dict[str, Spec]:
-    features = json.loads(Path(__file__).with_name("specs.geojson").read_text())["features"]
-    areas = [shapely.geometry.shape(feature["geometry"]) for feature in features]
-    about = [feature["properties"] for feature in features]
-    return {
-        told.pop("name"): Spec(**told, area=area) for told, area in zip(about, areas, strict=True)
-    }
-
-
-SPECS = _specs()
 
 
 def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:
@@ -57,10 +28,8 @@ def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:
 
 def tiles_off(ground: BaseGeometry | None, tiles: Sequence[TileId]) -> list[TileId]:
     """Tiles that do not meet the ground, in their order."""
-    if ground is None:
-        return [*tiles]
-    shares = covered_fraction(ground, tiles)
-    return [tile for tile, share in zip(tiles, shares.tolist(), strict=True) if not share]
+    shares = covered_fraction(ground or shapely.Polygon(), tiles)
+    return [tile for tile, share in zip(tiles, shares, strict=True) if not share]
 
 
 def tile_boxes(tiles: Sequence[TileId]) -> Shaped[np.ndarray, " tiles"]:
@@ -119,15 +88,12 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
     return shapely.union_all(parts)
 
 
-def tiles_of_area(area: BaseGeometry, zoom: int, *, select: str = "intersects") -> list[TileId]:
-    """Tiles whose inside meets the area (`intersects`) or that lie in it (`within`), in order."""
-    if select not in SELECT:
-        raise ValueError(f"select must be one of {', '.join(SELECT)}, got {select!r}")
+def tiles_of_area(area: BaseGeometry, zoom: int) -> list[TileId]:
+    """Tiles whose inside meets the area, in Hilbert order."""
     near = {tile for part in polygons(area) for tile in tiles_of_bbox(part.bounds, zoom)}
     tiles = sorted(near, key=lambda tile: tile.hilbert)
     shares = covered_fraction(area, tiles)
-    least = 1e-9 if select == "intersects" else 1 - 1e-9
-    return [tile for tile, share in zip(tiles, shares.tolist(), strict=True) if share >= least]
+    return [tile for tile, share in zip(tiles, shares, strict=True) if share >= 1e-9]
 
 
 def polygons(geometry: BaseGeometry) -> list:

@@ -3,7 +3,6 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import geopandas
@@ -18,46 +17,15 @@ MIN_VALID = 0.95
 VALID_SHARE = 0.1
 """Part of the samples at most that is kept for a validation loss, never trained on."""
 BLOCK_ZOOM = 10
-_DAY_S = 86400
-
-
-@dataclass(frozen=True, kw_only=True)
-class Filters:
-    """Which places become joint samples; what they drop stays in the archives.
-
-    Attributes:
-        min_valid: part of a tile that each sensor must have seen.
-        max_cloud_frac: part of a lores tile that its scene classification may call cloud; a tile
-            without a classification does not pass. None lets every tile pass.
-        max_days_radar: days between radar and lores.
-        max_days_hires: days between hires and lores.
-        valid_share: part of the samples at most that goes to the split `valid`, for a validation
-            loss; 0 trains on all, as the paper did (see `split_by_block`).
-    """
-
-    min_valid: float | int = MIN_VALID
-    max_cloud_frac: float | int | None = None
-    max_days_radar: float | int | None = None
-    max_days_hires: float | int | None = None
-    valid_share: float | int = VALID_SHARE
-
-    def __post_init__(self) -> None:
-        check_share(self.valid_share)
-        for name in ("min_valid", "max_cloud_frac"):
-            share = getattr(self, name)
-            if share is not None and not 0 <= share <= 1:
-                raise ValueError(f"{name} must lie between 0 and 1, got {share}")
-        for name in ("max_days_radar", "max_days_hires"):
-            days = getattr(self, name)
-            if days is not None and days < 0:
-                raise ValueError(f"{name} must not be negative, got {days}")
 
 
 def joint_samples(
     tiles: pd.DataFrame,
     zoom: int,
-    filters: Filters | None = None,
     sensors: Sequence[str] = SENSOR_NAMES,
+    *,
+    min_valid: float | int = MIN_VALID,
+    valid_share: float | int = VALID_SHARE,
 ) -> geopandas.GeoDataFrame:
     """Tiles that every sensor has, with the finer tiles of those such as hires, in Hilbert order.
 
@@ -65,8 +33,9 @@ def joint_samples(
         tiles: one row per rendered tile: sensor, z, x, y, valid_frac, cloud_frac, datetime,
             scene_ids, gsd_native_m.
         zoom: of radar and the other sensors on its grid, and of the coarser hires.
-        filters: which of them to keep.
         sensors: radar first, then the one that the days of the others are counted from.
+        min_valid: part of a tile that each sensor must have seen.
+        valid_share: see `split_by_block`.
 
     Returns:
         One row per sample: tile_id z x y geometry gsd_m split; for each sensor valid_frac,
@@ -77,28 +46,16 @@ def joint_samples(
     Raises:
         ValueError: if no sample is left.
     """
-    filters = filters or Filters()
-    parts = {name: whole_tiles(tiles, name, zoom, filters.min_valid) for name in sensors}
+    parts = {name: whole_tiles(tiles, name, zoom, min_valid) for name in sensors}
     joint = pd.concat(parts, axis=1, join="inner")
     if joint.empty:
         raise ValueError(
-            f"area must hold a tile that {', '.join(sensors)} all see to {filters.min_valid:.0%}, "
+            f"area must hold a tile that {', '.join(sensors)} all see to {min_valid:.0%}, "
             "got none: widen the area or the dates"
         )
     rows = _samples(joint, zoom, sensors)
-    passing = pd.Series(True, index=rows.index)
-    for column, most in (
-        ("cloud_frac_lores", filters.max_cloud_frac),
-        ("days_radar", filters.max_days_radar),
-        ("days_hires", filters.max_days_hires),
-    ):
-        if most is not None and column in rows:
-            passing &= rows[column] <= most
-    if not passing.any():
-        raise ValueError(f"filters must leave a sample, got none of {len(rows)} with {filters}")
-    rows = rows.loc[passing].reset_index(drop=True)
     places = [TileId(*place) for place in zip(rows.z, rows.x, rows.y, strict=True)]
-    splits = split_by_block(places, filters.valid_share)
+    splits = split_by_block(places, valid_share)
     rows["split"] = list(splits.values())
     return geopandas.GeoDataFrame(rows, geometry=tile_boxes([*splits]), crs="EPSG:4326")
 
@@ -127,7 +84,7 @@ def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataF
         columns[f"cloud_frac_{name}"] = joint[name].cloud_frac
     for name in (name for name in sensors if name != sensors[1]):
         apart = joint[name].datetime - joint[sensors[1]].datetime
-        columns[f"days_{name}"] = apart.dt.total_seconds().abs() / _DAY_S
+        columns[f"days_{name}"] = apart.abs() / pd.Timedelta(days=1)
     return pd.DataFrame(columns).sort_values("tile_id", ignore_index=True)
 
 

@@ -1,6 +1,5 @@
 """The folder that `curate` writes: its files, what may be replaced, archives and tables."""
 
-import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -8,23 +7,18 @@ from pathlib import Path
 import pandas as pd
 
 from salib.config import SENSORS
-from salib.curate.index import Filters, joint_samples
-from salib.curate.plan import UNCOVERED, Plan, write_uncovered
-from salib.curate.rasters.georeference import gcp_errors_px
-from salib.curate.rasters.reader import BlockReader
-from salib.curate.rasters.remote import reading
+from salib.curate.plan import Plan
 from salib.curate.shards import read_tiles
 from salib.files.artifact import MADE_FROM, atomic_file, check_replaceable, differences, made_from
 from salib.tiles.archive import write_archive
 from salib.tiles.checks import TILES
 
 INDEX = "index.parquet"
-SNAPSHOT = "scenes.parquet"
+SNAPSHOT = "scenes.json"
 QUARANTINE = "quarantine.csv"
 SHARDS = ".shards"
-CHECKS = "radar.json"
 TABLES = (INDEX, TILES, SNAPSHOT)
-WRITTEN = (*(f"{name}.pmtiles" for name in SENSORS), *TABLES, UNCOVERED, QUARANTINE, MADE_FROM)
+WRITTEN = (*(f"{name}.pmtiles" for name in SENSORS), *TABLES, QUARANTINE, MADE_FROM)
 """Every file that `curate` may leave."""
 
 
@@ -67,18 +61,19 @@ def write_output(
     plan: Plan,
     shards: Sequence[Path],
     rows: pd.DataFrame,
-    filters: Filters,
-    *,
-    requester_pays: bool,
+    index: pd.DataFrame,
     workers: int,
 ) -> None:
     """Shards to archives and, last, the index; what an earlier call left goes first.
 
     Args:
+        out: the folder.
+        plan: what was rendered.
+        shards: files of the blocks.
         rows: what is known of each tile.
+        index: the joint samples.
+        workers: archives written at a time.
     """
-    gcp_errors = _gcp_errors(plan, rows, out / SHARDS / CHECKS, requester_pays)
-    index = joint_samples(rows, plan.zoom, filters, [*plan.scenes])
     for name in WRITTEN:
         if name not in (SNAPSHOT, QUARANTINE):
             (out / name).unlink(missing_ok=True)
@@ -93,36 +88,12 @@ def write_output(
             "procedural": any(scene.procedural for scene in scenes),
             "scenes": [scene.id for scene in scenes],
         }
-        told |= gcp_errors if SENSORS[sensor].radar else {}
         return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=told)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(archive, plan.scenes))
-    if plan.uncovered:
-        with atomic_file(out / UNCOVERED) as part:
-            write_uncovered(part, plan)
     rows = rows.sort_values(["sensor", "z", "x", "y"], kind="stable").reset_index(drop=True)
     with atomic_file(out / TILES) as part:
         rows.to_parquet(part)
     with atomic_file(out / INDEX) as part:
         index.to_parquet(part)
-
-
-def _gcp_errors(plan: Plan, rows: pd.DataFrame, cache: Path, requester_pays: bool) -> dict:
-    """How well a cubic holds the control points of each radar scene in `rows` that has them.
-
-    Results go to the file `cache`, so that a run killed later reads no scene again.
-    """
-    known = json.loads(cache.read_text()) if cache.is_file() else {}
-    used = {*rows.scene_ids.explode()} - {*known}
-    radar = [scene for name in plan.scenes if SENSORS[name].radar for scene in plan.scenes[name]]
-    for scene in (scene for scene in radar if scene.id in used):
-        with reading(scene.hrefs, requester_pays=requester_pays):
-            gcps = BlockReader(scene.hrefs, bands=2, how="cubic", every=True).gcps
-        known[scene.id] = gcp_errors_px(gcps) if gcps else ()
-    with atomic_file(cache) as part:
-        part.write_text(json.dumps(known))
-    return {
-        name: {scene: round(errors[number], 6) for scene, errors in known.items() if errors}
-        for number, name in enumerate(("gcp_residual_px", "gcp_tps_px"))
-    }

@@ -21,6 +21,7 @@ from salib.tiles.grid import TileId, tile_gsd_m
 
 BASE_URL = "https://se7a6ueojehnth4fhglodzchw40rfbuv.lambda-url.us-east-2.on.aws"
 """The authors' signer: redirects each file name to a signed address good for an hour."""
+STEMS = {"radar": "sar_tiles", "lores": "visual_tiles", "hires": "hires_visual_tiles"}
 PLAIN_BYTES = 2048
 """A tile of fewer bytes is decoded when indexing, as it may be of one colour."""
 
@@ -34,32 +35,24 @@ class Release:
 
 
 def check_tiles(tiles: int, path: Path) -> None:
-    """Check that a file is a whole archive of so many tiles.
-
-    Raises:
-        ValueError: if it is not.
-    """
+    """Raise ValueError unless a file is a whole archive of so many tiles."""
     if (found := len(Archive(path))) != tiles:
         raise ValueError(f"it has {found:,} tiles, not {tiles:,}")
 
 
-def _release(name: str, zoom: int, *stated: tuple[int, float]) -> Release:
-    """A release of which the number of tiles and the gigabytes of each archive are stated."""
-    end = "" if name == "full" else f"_{name}"
-    files = [f"{stem}{end}.pmtile" for stem in ("sar_tiles", "visual_tiles", "hires_visual_tiles")]
-    archives = {
-        sensor: RemoteFile(
-            url=f"{BASE_URL}/{file}", size=int(gigabytes * 1e9), check=partial(check_tiles, tiles)
-        )
-        for sensor, file, (tiles, gigabytes) in zip(SENSOR_NAMES, files, stated, strict=True)
-    }
+def _release(end: str, zoom: int, *stated: tuple[int, float]) -> Release:
+    """A release by the end of its files' names, numbers of tiles and gigabytes."""
+    archives = {}
+    for sensor, (tiles, gigabytes) in zip(SENSOR_NAMES, stated, strict=True):
+        url, size = f"{BASE_URL}/{STEMS[sensor]}{end}.pmtile", int(gigabytes * 1e9)
+        archives[sensor] = RemoteFile(url=url, size=size, check=partial(check_tiles, tiles))
     return Release(zoom=zoom, archives=archives)
 
 
 RELEASES = {
-    "full": _release("full", 15, (304_882, 6.3), (186_250, 5.6), (983_795, 10.2)),
-    "small": _release("small", 15, (83_407, 2.0), (21_917, 0.7711), (109_585, 1.5)),
-    "micro": _release("micro", 17, (939_398, 2.0), (188_060, 1.0), (940_300, 10.4)),
+    "full": _release("", 15, (304_882, 6.3), (186_250, 5.6), (983_795, 10.2)),
+    "small": _release("_small", 15, (83_407, 2.0), (21_917, 0.7711), (109_585, 1.5)),
+    "micro": _release("_micro", 17, (939_398, 2.0), (188_060, 1.0), (940_300, 10.4)),
 }
 """Names, counts and sizes from `site/index.html` ("Dataset downloads") of pkage/scale-alibi, commit
 86fa549; `slurm/aiai_download-datasets.sbatch` there has the same addresses."""
@@ -128,11 +121,10 @@ def index_released(
     samples = tiles_off(ground, tiles)
     if not samples:
         raise ValueError(f"exclude must leave a sample of the release, got none of {len(tiles)}")
-    splits = split_by_block(samples, valid_share)
     rows = pd.DataFrame(samples).assign(
         tile_id=[tile.hilbert for tile in samples],
         gsd_m=[tile_gsd_m(tile) for tile in samples],
-        split=[splits[tile] for tile in samples],
+        split=[*split_by_block(samples, valid_share).values()],
         **{f"valid_frac_{sensor}": 1.0 for sensor in SENSOR_NAMES},
     )
     with atomic_file(folder / "index.parquet") as written:

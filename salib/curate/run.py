@@ -13,7 +13,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.curate.area import Area, area_of, excluded_ground
-from salib.curate.index import Filters
+from salib.curate.index import MIN_VALID, VALID_SHARE, check_share, joint_samples
 from salib.curate.output import (
     QUARANTINE,
     SHARDS,
@@ -23,11 +23,12 @@ from salib.curate.output import (
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
+from salib.curate.rasters.mosaic import QUANTS
 from salib.curate.rasters.reader import close_files
 from salib.curate.rasters.remote import ReadError
 from salib.curate.search import sources
 from salib.curate.search.catalog import Rules, search_all
-from salib.curate.shards import Rendering, commit, read_rows
+from salib.curate.shards import commit, read_rows
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
@@ -39,6 +40,7 @@ from salib.files.artifact import (
     stamp,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
+from salib.tiles.codec import ENCODINGS
 
 ZOOMS = (8, 20)
 TILE_BYTES = 40_000
@@ -54,43 +56,39 @@ def curate(
     area: Area | None = None,
     rules: Rules | None = None,
     exclude: Sequence[str | Path] = (),
-    select: str = "intersects",
-    filters: Filters | None = None,
+    min_valid: float | int = MIN_VALID,
+    valid_share: float | int = VALID_SHARE,
     quant: str = "paper",
-    resampling: str = "smooth",
     encoding: str = "png",
     engine: Engine | None = None,
     requester_pays: bool = False,
     overwrite: bool = False,
     report: Callable[[str], object] | None = None,
 ) -> Path:
-    """Render aligned 256 px tiles of three sensors from a STAC catalogue.
+    """Render aligned 256 px tiles of several sensors from a STAC catalogue.
 
-    Writes `radar.pmtiles`, `lores.pmtiles` (both of `zoom`), `hires.pmtiles` (`zoom` and
-    `zoom + 1`), all RGBA with validity in alpha; `index.parquet` of the joint samples,
-    `tiles.parquet` of every tile with its origin and sha256, and `scenes.parquet`, the search's
+    Writes an archive per sensor, `radar.pmtiles`, `lores.pmtiles` (both of `zoom`), `hires.pmtiles`
+    (`zoom` and `zoom + 1`), all RGBA with validity in alpha; `index.parquet` of the joint samples,
+    `tiles.parquet` of every tile with its origin and sha256, and `scenes.json`, the search's
     answer, which is itself a catalogue that repeats the run. An API is not asked again while that
     file answers the same question; delete it to search anew.
 
     An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
-    at once. Tiles of other scenes or arguments are replaced only with `overwrite`. The bytes depend
-    on neither interruptions nor the engine. Blocks that could not be rendered are listed in
-    `quarantine.csv`, and a later call tries them again; tiles that no scene of a sensor shows
-    are listed in `uncovered.geojson`.
+    at once. The bytes depend on neither interruptions nor the engine. Blocks that could not be
+    rendered are listed in `quarantine.csv`, and a later call tries them again.
 
     Args:
         catalog: see `sources.find_items`.
         out: folder to write to.
         zoom: of radar and lores; 8 to 20.
         area: west, south, east, north in degrees (west exceeds east across the antimeridian), the
-            path of a GeoJSON file, or polygons in degrees; by default what all three sensors cover.
+            path of a GeoJSON file, or polygons in degrees; by default what all sensors cover.
         rules: which scenes may be used.
         exclude: GeoJSON files; no tile that meets their polygons is cut, so that no image of a
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
-        select: `intersects` takes every tile that meets the area, `within` those that lie in it.
-        filters: which tiles become joint samples.
+        min_valid: part of a tile that each sensor must have seen for a joint sample.
+        valid_share: see `index.split_by_block`.
         quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
-        resampling: `smooth`, or `nearest` as the released code, see `mosaic.mosaic`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
         engine: where blocks of tiles are rendered, how often again, and how many may fail.
@@ -99,18 +97,23 @@ def curate(
         report: told what was found, in a line at a time.
 
     Raises:
-        ValueError: for arguments out of range, an `out` that holds archives of
-            others or (without `overwrite`) tiles of other inputs, a catalogue or file that is
-            missing or out of reach, a search that finds nothing, an area that the scenes do not
-            cover, files whose transfer would be billed without `requester_pays`, or more failed
-            blocks than the engine allows.
+        ValueError: for arguments out of range, an `out` that holds files of others or (without
+            `overwrite`) tiles of other inputs, a catalogue or file that is missing or out of reach,
+            a search or area without a scene, files whose transfer would be billed without
+            `requester_pays`, or more failed blocks than the engine allows.
         OSError: if the disk is full or another run writes to `out`.
     """
     if not ZOOMS[0] <= zoom <= ZOOMS[1]:
         raise ValueError(f"zoom must be between {ZOOMS[0]} and {ZOOMS[1]}, got {zoom}")
-    rendering = Rendering(quant=quant, resampling=resampling, encoding=encoding)
+    for name, value, known in (("quant", quant, QUANTS), ("encoding", encoding, ENCODINGS)):
+        if value not in known:
+            raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if not 0 <= min_valid <= 1:
+        raise ValueError(f"min_valid must lie between 0 and 1, got {min_valid}")
+    check_share(valid_share)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
-    filters, say = filters or Filters(), report or (lambda _: None)
+    say, kept = report or (lambda _: None), {"min_valid": min_valid, "valid_share": valid_share}
+    how = {"quant": quant, "encoding": encoding}
     with only_writer(out):
         ground = None if area is None else area_of(area)
         banned = excluded_ground(exclude)
@@ -118,10 +121,9 @@ def curate(
             "zoom": zoom,
             "area": _digest(ground),
             "exclude": _digest(banned),
-            "select": select,
             "rules": asdict(rules),
-            "filters": asdict(filters),
-            **asdict(rendering),
+            **kept,
+            **how,
             "recipe": RECIPES["curate"],
             SOURCE: source_digest("salib.curate"),
         }
@@ -139,14 +141,13 @@ def curate(
             zoom=zoom,
             area=ground,
             exclude=banned,
-            select=select,
-            min_valid=filters.min_valid,
+            min_valid=min_valid,
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
         if shards.is_dir() and not is_kept(shards, key):
             shutil.rmtree(shards, ignore_errors=True)
-        blocks = make_blocks(plan, shards, rendering, requester_pays=requester_pays)
+        blocks = make_blocks(plan, shards, **how, requester_pays=requester_pays)
         waiting = unfinished(blocks)
         if len(waiting) < len(blocks):
             done = f"{len(blocks) - len(waiting)} of {len(blocks)} blocks"
@@ -154,17 +155,16 @@ def curate(
         rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
         check_disk_space(out, 7 * TILE_BYTES * rest)
         try:
-            frozen = Path(catalog).resolve() == (out / SNAPSHOT).resolve()
-            if not (frozen or sources.is_api(catalog)):
-                sources.write_snapshot(out / SNAPSHOT, items, rules, "")
+            if not sources.is_api(catalog):
+                sources.write_snapshot(out / SNAPSHOT, items, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
             options = {"retry": _may_pass, "quarantine": out / QUARANTINE}
             failed = run_jobs(commit, blocks, engine, unit="block", **options)
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
-            finish = {"requester_pays": requester_pays, "workers": engine.workers}
-            write_output(out, plan, paths, rows, filters, **finish)
+            index = joint_samples(rows, zoom, rules.sensors, **kept)
+            write_output(out, plan, paths, rows, index, engine.workers)
         except OSError as error:
             if error.errno not in FULL:
                 raise
@@ -204,5 +204,5 @@ def _items(
             check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
         search_all(items, rules, ground)  # an answer without a scene is refused, not kept
-        sources.write_snapshot(out / SNAPSHOT, items, rules, query)
-    return sources.read_snapshot(out / SNAPSHOT)
+        sources.write_snapshot(out / SNAPSHOT, items, query)
+    return sources.find_items(out / SNAPSHOT, rules, ground)

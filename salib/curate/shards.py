@@ -3,20 +3,21 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import feather
 
 from salib.config import SENSORS
-from salib.curate.rasters.mosaic import QUANTS, RESAMPLINGS, mosaic
+from salib.curate.rasters.mosaic import mosaic
 from salib.curate.rasters.reader import Span
 from salib.curate.rasters.remote import reading
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
-from salib.tiles.codec import ENCODINGS, encode
+from salib.tiles.codec import encode
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
 
 _SCHEMA = pa.schema(
@@ -31,104 +32,66 @@ _SCHEMA = pa.schema(
         "scene_ids": pa.list_(pa.string()),
         "gsd_pixel_m": pa.float64(),
         "gsd_native_m": pa.float64(),
+        "gcp_residual_px": pa.float64(),
         "sha256": pa.string(),
         "attribution": pa.string(),
         "data": pa.binary(),
     }
 )
-ROW = [name for name in _SCHEMA.names if name != "data"]
-"""What is known of a tile but its pixels."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rendering:
-    """How scenes become tiles: see `mosaic` and `encode`."""
-
-    quant: str = "paper"
-    resampling: str = "smooth"
-    encoding: str = "png"
-
-    def __post_init__(self) -> None:
-        choices = {"quant": QUANTS, "resampling": RESAMPLINGS, "encoding": ENCODINGS}
-        for name, values in choices.items():
-            if (value := getattr(self, name)) not in values:
-                raise ValueError(f"{name} must be one of {', '.join(values)}, got {value!r}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """A job: tiles within one parent, and the scenes of each sensor that meet it."""
+    """A job: tiles within one parent, and the scenes of each sensor that meet it.
+
+    `quant` is that of `sar_to_8bit`, `encoding` that of `encode`.
+    """
 
     path: Path
     tiles: tuple[TileId, ...]
     scenes: dict[str, tuple[Scene, ...]]
-    rendering: Rendering = field(default_factory=Rendering)
+    quant: str = "paper"
+    encoding: str = "png"
     requester_pays: bool = False
-
-    @property
-    def hrefs(self) -> list[str]:
-        """Every file that the block may read."""
-        scenes = [scene for chosen in self.scenes.values() for scene in chosen]
-        return [href for scene in scenes for href in scene.files]
 
 
 def commit(block: Block) -> Path:
     """Render a block's tiles of all sensors and write them as one file, whole or absent."""
-    with reading(block.hrefs, requester_pays=block.requester_pays):
-        groups = _groups(block)
-    with atomic_file(block.path) as part, pa.ipc.new_file(str(part), _SCHEMA) as to:
-        for rows in groups:
-            to.write_batch(pa.RecordBatch.from_pylist(rows, _SCHEMA))
+    hrefs = [href for scenes in block.scenes.values() for scene in scenes for href in scene.files]
+    rows = []
+    with reading(hrefs, requester_pays=block.requester_pays):
+        for sensor in block.scenes:
+            rows += _rendered(block, sensor, block.tiles)
+        for sensor in block.scenes:
+            for levels in range(1, SENSORS[sensor].levels_down + 1):
+                finer = [child for tile in block.tiles for child in tile.children(levels)]
+                for tiles in blocks_of(finer).values():
+                    rows += _rendered(block, sensor, tiles)
+    with atomic_file(block.path) as part:
+        table = pa.Table.from_pylist(rows, _SCHEMA)
+        feather.write_feather(table, str(part), compression="uncompressed")
     return block.path
-
-
-def _groups(block: Block) -> list[list[dict]]:
-    """Rows of each sensor and zoom: batches of the file, which are read one at a time."""
-    groups = [_rendered(block, sensor, block.tiles) for sensor in block.scenes]
-    for sensor in block.scenes:
-        tiles = [*block.tiles]
-        for _ in range(SENSORS[sensor].levels_down):
-            spans = blocks_of([child for tile in tiles for child in tile.children()]).values()
-            groups.append([row for each in spans for row in _rendered(block, sensor, each)])
-            tiles = [tile for each in spans for tile in each]
-    return groups
 
 
 def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[TileId, bytes]]:
     """Tiles of one sensor and zoom, in Hilbert order if `paths` are in that of their blocks."""
     for path in paths:
-        with _mapped(path) as batches:
-            for batch in batches:
-                if (batch["sensor"][0].as_py(), batch["z"][0].as_py()) != (sensor, zoom):
-                    continue
-                rows = batch.select(["x", "y", "data"]).to_pylist()
-                tiles = {TileId(zoom, row["x"], row["y"]): row["data"] for row in rows}
-                yield from sorted(tiles.items(), key=lambda pair: pair[0].hilbert)
+        table = feather.read_table(path, ["sensor", "z", "x", "y", "data"], memory_map=True)
+        rows = table.filter((pc.field("sensor") == sensor) & (pc.field("z") == zoom)).to_pylist()
+        tiles = {TileId(zoom, row["x"], row["y"]): row["data"] for row in rows}
+        yield from sorted(tiles.items(), key=lambda pair: pair[0].hilbert)
 
 
 def read_rows(paths: Sequence[Path]) -> pa.Table:
     """What is known of each tile but its pixels."""
-    known = pa.schema([_SCHEMA.field(name) for name in ROW])
-    tables = [known.empty_table()]
-    for path in paths:
-        with _mapped(path) as batches:
-            rows = pa.Table.from_batches([batch.select(ROW) for batch in batches], known)
-            tables.append(rows.combine_chunks())  # a copy: else every file stays in memory
-    return pa.concat_tables(tables)
-
-
-@contextmanager
-def _mapped(path: Path) -> Iterator[list[pa.RecordBatch]]:
-    """Rows of one sensor and zoom each, read from the file where they are used; none is empty."""
-    with pa.memory_map(str(path)) as file, pa.ipc.open_file(file) as batches:
-        every = [batches.get_batch(number) for number in range(batches.num_record_batches)]
-        yield [batch for batch in every if batch.num_rows]
+    known = [name for name in _SCHEMA.names if name != "data"]
+    return pa.concat_tables([feather.read_table(path, known, memory_map=False) for path in paths])
 
 
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
     scenes, span = block.scenes[sensor], Span.around([*tiles])
-    how = block.rendering
-    image = mosaic(scenes, span, quant=how.quant, resampling=how.resampling)
+    image = mosaic(scenes, span, quant=block.quant)
+    gsd_m = {number: reader.native_gsd_m(span) for number, reader in image.readers.items()}
     rows = []
     for tile in tiles:
         top, left = (tile.y - span.y) * TILE_PX, (tile.x - span.x) * TILE_PX
@@ -138,10 +101,9 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
         if not shares.any():
             continue
         most, used = int(shares.argmax()), np.flatnonzero(shares).tolist()
-        cloud = math.nan
-        if image.cloud is not None and all(scenes[number].scl for number in used):
-            cloud = float(image.cloud[here].sum() / shares.sum())
-        data = encode(image.image[here], how.encoding)
+        classified = all(scenes[number].scl for number in used)
+        cloud = float(image.cloud[here].sum() / shares.sum()) if classified else math.nan
+        data = encode(image.image[here], block.encoding)
         row = {
             "sensor": sensor,
             "valid_frac": float(shares.sum()) / TILE_PX**2,
@@ -149,7 +111,8 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
             "datetime": scenes[most].datetime,
             "scene_ids": [scenes[number].id for number in used],
             "gsd_pixel_m": tile_gsd_m(tile),
-            "gsd_native_m": image.native_gsd_m[most],
+            "gsd_native_m": gsd_m[most],
+            "gcp_residual_px": image.readers[most].gcp_residual_px,
             "sha256": hashlib.sha256(data).hexdigest(),
             "attribution": "; ".join(dict.fromkeys(scenes[n].attribution for n in used)),
             "data": data,

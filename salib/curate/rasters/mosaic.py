@@ -18,7 +18,6 @@ from salib.curate.search.catalog import Scene
 from salib.tiles.grid import TILE_PX
 
 QUANTS = ("paper", "released")
-RESAMPLINGS = ("smooth", "nearest")
 FULL_SCALE_DN = 1000
 DN_OF_GAMMA0 = 526.0
 """Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
@@ -30,15 +29,14 @@ CLOUD_CLASSES = (8, 9, 10)
 class Mosaic:
     """The image of a span, and for each pixel the number of the scene it comes from (-1 for none).
 
-    `cloud` is where the scene that a pixel comes from is classified as cloud; None where none has a
-    classification.
-    `native_gsd_m` holds metres per pixel of each scene's file, where it was read.
+    `cloud` is where the scene that a pixel comes from is classified as cloud; `readers` holds by
+    number the reader of each scene that was read, of its finest file.
     """
 
     image: Shaped[np.ndarray, "height width channels"]
     source: Int16[np.ndarray, "height width"]
-    cloud: Bool[np.ndarray, "height width"] | None
-    native_gsd_m: dict[int, float]
+    cloud: Bool[np.ndarray, "height width"]
+    readers: dict[int, BlockReader]
 
 
 def sar_to_8bit(
@@ -72,28 +70,22 @@ def amplitude(pixels: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Shaped[np
     return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)
 
 
-def mosaic(
-    scenes: Sequence[Scene], span: Span, *, quant: str = "paper", resampling: str = "smooth"
-) -> Mosaic:
+def mosaic(scenes: Sequence[Scene], span: Span, *, quant: str = "paper") -> Mosaic:
     """Render a span from scenes of one sensor: each pixel from the first scene that has it.
 
     Args:
         scenes: best first.
         span: the tiles.
         quant: of radar, see `sar_to_8bit`.
-        resampling: `smooth` is the sensor's interpolation: cubic, and linear for hires, which is
-            read from an overview near the tile's size; `nearest` takes the pixel of the file in
-            which a tile's pixel has its centre, up to half a pixel of the file off, as the released
-            code.
     """
     shape = span.rows * TILE_PX, span.cols * TILE_PX
     sensor = SENSORS[scenes[0].sensor] if scenes else SENSORS["lores"]
     channels = 4 if sensor.dtype == "uint8" else len(sensor.bands)
     image, source = np.zeros((*shape, channels), sensor.dtype), np.full(shape, -1, np.int16)
     bare = np.ones(shape, bool)
-    gsd: dict[int, float] = {}
+    readers = dict[int, BlockReader]()
     for number, scene in enumerate(scenes):
-        values, fresh, gsd[number] = _layer(scene, span, quant, resampling)
+        values, fresh, readers[number] = _layer(scene, span, quant)
         fresh &= bare
         if not fresh.any():
             continue
@@ -102,54 +94,53 @@ def mosaic(
         bare ^= fresh
         if not bare.any():
             break
-    return Mosaic(image=image, source=source, cloud=_cloud(scenes, source, span), native_gsd_m=gsd)
+    cloud = _cloud(scenes, source, span)
+    return Mosaic(image=image, source=source, cloud=cloud, readers=readers)
 
 
 def _layer(
-    scene: Scene, span: Span, quant: str, resampling: str
-) -> tuple[Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], float]:
-    """A scene's pixels as a tile has them, where it has any, and its metres per pixel."""
+    scene: Scene, span: Span, quant: str
+) -> tuple[
+    Shaped[np.ndarray, "height width channels"], Bool[np.ndarray, "height width"], BlockReader
+]:
+    """A scene's pixels as a tile has them, where it has any, and the reader of its finest file."""
     sensor = SENSORS[scene.sensor]
-    eight_bit = sensor.dtype == "uint8"  # else files may differ in pixel size
-    grids = [scene.hrefs] if eight_bit else [(href,) for href in scene.hrefs]
     readers = [
         BlockReader(
-            hrefs,
-            bands=len(sensor.bands) // len(grids),
-            how=sensor.interpolation if resampling == "smooth" else resampling,
+            href,
+            bands=len(sensor.bands) // len(scene.hrefs),
+            how=sensor.interpolation,
             nodata=sensor.nodata,
-            every=sensor.radar,
             opaque=sensor.interpolation == "linear",
             prepare=partial(amplitude, in_db=scene.in_db) if sensor.radar else None,
         )
-        for hrefs in grids
+        for href in scene.hrefs
     ]
     parts, valid = zip(*(reader.read(span) for reader in readers), strict=True)
-    everywhere = np.logical_and.reduce(valid)
-    values = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=2)
+    kinds, depth = {str(part.dtype) for part in parts}, 8 * np.dtype(sensor.dtype).itemsize
+    if len(kinds) > 1 or not (sensor.radar or sensor.dtype in kinds):
+        got = ", ".join(sorted(kinds))
+        raise ValueError(f"{scene.sensor} scene must be {depth}-bit, got {got} in {scene.id}")
+    values = parts[0] if len(parts) == 1 else cv2.merge(parts)
     if sensor.radar:
         values = sar_to_8bit(values, quant=quant)
-    elif (eight_bit or everywhere.any()) and any(part.dtype != sensor.dtype for part in parts):
-        depth = "8-bit" if eight_bit else "16-bit"
-        got = ", ".join(dict.fromkeys(str(part.dtype) for part in parts))
-        raise ValueError(f"{scene.sensor} scene must be {depth}, got {got} in {scene.id}")
-    if not eight_bit:
+    if depth > 8:
         values = np.clip(values.astype(np.int32) + scene.offset_dn, 1, sensor.max_value)
-    gsd_m = scene.native_gsd_m or min(reader.native_gsd_m(span) for reader in readers)
-    return _rgba(values) if eight_bit else values.astype(np.uint16), everywhere, gsd_m
+    values = _rgba(values) if depth == 8 else values.astype(np.uint16)
+    finest = max(readers, key=lambda reader: reader.width)
+    return values, np.logical_and.reduce(valid), finest
 
 
 def _cloud(
     scenes: Sequence[Scene], source: Int16[np.ndarray, "height width"], span: Span
-) -> Bool[np.ndarray, "height width"] | None:
-    cloud = None
+) -> Bool[np.ndarray, "height width"]:
+    cloud = np.zeros(source.shape, bool)
     for number, scene in enumerate(scenes):
         here = source == number
         if not (scene.scl and here.any()):
             continue
-        classes, _ = BlockReader((scene.scl,), bands=1, how="nearest").read(span)
-        here &= np.isin(classes[..., 0], CLOUD_CLASSES)
-        cloud = here if cloud is None else cloud | here
+        classes, _ = BlockReader(scene.scl, bands=1, how="nearest").read(span)
+        cloud |= here & np.isin(classes[..., 0], CLOUD_CLASSES)
     return cloud
 
 

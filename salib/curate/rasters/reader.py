@@ -1,11 +1,10 @@
-"""Windows of a scene on the tile grid: one exact mapping, one decimated read, one remap.
+"""Windows of a file on the tile grid: one exact mapping, one decimated read, one remap.
 
-Points of a scene are (column, row) in pixels of its full resolution, from the outer corner of the
+Points of a file are (column, row) in pixels of its full resolution, from the outer corner of the
 first pixel. The mapping is evaluated exactly on every 16th pixel and interpolated between.
 """
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -47,78 +46,67 @@ class Span(NamedTuple):
 
 
 class BlockReader:
-    """Reads spans of tiles from one scene, whose files share one geometry.
-
-    Georeferencing is the first file's, see `georeference.scene_model`.
+    """Reads spans of tiles from one file of a scene.
 
     Raises:
-        ReadError: if a file cannot be opened or read.
-        ValueError: if it has neither, or too few bands.
+        ReadError: if the file cannot be opened or read.
+        ValueError: if it has too few bands, or `georeference.scene_model` finds no geometry.
     """
 
     def __init__(
         self,
-        hrefs: tuple[str, ...],
+        href: str,
         *,
         bands: int,
         how: str,
         nodata: float | int | None = None,
-        every: bool = False,
         opaque: bool = False,
         prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     ) -> None:
-        """Open a scene.
+        """Open a file.
 
         Args:
-            hrefs: one file with `bands` bands or more, or `bands` files with one each.
+            href: path or address.
             bands: how many to read.
             how: "cubic", "linear" or "nearest" interpolation.
             nodata: what stands for no value in files that do not say.
-            every: a pixel is valid only where every band is; by default where any band is.
             opaque: give one more band, 255 everywhere. It comes free: OpenCV interpolates four
                 bands linearly in less than half the time of three.
             prepare: applied to the pixels of the file (bands first) before interpolation.
         """
-        self.hrefs, self.bands = hrefs, bands
+        self.href, self.bands, self.opaque = href, bands, opaque
+        self.interpolation, self.prepare = INTERPOLATION[how], prepare
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
-        self.interpolation, self.every = INTERPOLATION[how], every
-        self.opaque, self.prepare = opaque, prepare
-        with as_read_errors(hrefs[0]), _opened(-1, hrefs[0]) as dataset:
-            if dataset.count * len(hrefs) < bands:
-                raise ValueError(f"{hrefs[0]} must have {bands} bands, got {dataset.count}")
+        with as_read_errors(href), _opened(-1, href) as dataset:
+            if dataset.count < bands:
+                raise ValueError(f"{href} must have {bands} bands, got {dataset.count}")
             self.width, self.height = dataset.width, dataset.height
             self.nodata = nodata if dataset.nodata is None else dataset.nodata
-            self.model, self.gcps = scene_model(dataset, hrefs[0])
-        self.overviews = _overviews(hrefs[0], self.width)
+            self.model, self.gcp_residual_px = scene_model(dataset, href)
+        self.overviews = _overviews(href, self.width)
 
     def read(
         self, span: Span
     ) -> tuple[Shaped[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
-        """Values of the scene at the span's pixel centres, and where the scene has values."""
-        shape = span.rows * TILE_PX, span.cols * TILE_PX
-        col, row = self.model(*node_lonlat(span))
-        level = _level(self.overviews, _pixels_per_step(col, row))
-        pixels, col, row = self._window(level, col, row)
-        if not pixels.size:
-            empty = np.zeros((*shape, self.bands + self.opaque), dtype=np.uint8)
-            return empty, np.zeros(shape, dtype=bool)
+        """Values of the file at the span's pixel centres, and where it has values."""
+        pixels, col, row = self._window(*self.model(*node_lonlat(span)))
         good = self._valid(pixels)
         if self.prepare is not None:
             pixels = self.prepare(pixels if good is None else np.where(good, pixels, 0))
-        values = np.empty((*shape, self.bands + self.opaque), pixels.dtype)
+        shape = span.rows * TILE_PX, span.cols * TILE_PX
+        values = np.zeros((*shape, self.bands + self.opaque), pixels.dtype)
+        if not pixels.size:
+            return values, np.zeros(shape, dtype=bool)
         valid = np.ones(shape, dtype=bool)
-        mask = None
-        if good is not None:
-            mask = np.where(good, np.uint8(255), np.uint8(0))
-        elif not (_within(col, pixels.shape[2]) and _within(row, pixels.shape[1])):
-            mask = np.full(pixels.shape[1:], 255, np.uint8)
-        bands = [*pixels, np.full_like(pixels[0], 255)] if self.opaque else list(pixels)
-        # Two bands together take OpenCV twice the time of two apart.
-        images = [cv2.merge(bands)] if len(bands) > 2 else bands
+        height, width = pixels.shape[1:]
+        outside = min(col.min(), row.min()) < 0 or col.max() > width - 1 or row.max() > height - 1
+        if good is None and outside:
+            good = np.ones((height, width), bool)
+        mask = None if good is None else np.where(good, np.uint8(255), np.uint8(0))
+        image = cv2.merge([*pixels, np.full_like(pixels[0], 255)] if self.opaque else [*pixels])
         spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
         for strip, x, y in _strips(col, row):
-            drawn = [cv2.remap(one, x, y, self.interpolation, borderMode=spread) for one in images]
-            cv2.merge(drawn, values[strip])
+            cv2.remap(image, x, y, self.interpolation, dst=values[strip], borderMode=spread)
             if mask is not None:
                 valid[strip] = cv2.remap(mask, x, y, self.masking, borderMode=bare) == 255
         return values, valid
@@ -129,37 +117,28 @@ class BlockReader:
         step = _pixels_per_step(*self.model(lon, lat))
         return gsd_m(float(np.median(lat)), span.z) / step
 
-    def _window(self, level: int, col: Points, row: Points) -> tuple[np.ndarray, Points, Points]:
-        """Bands of an overview where the nodes are (empty if elsewhere), and the nodes in it."""
-        pixels, each = np.empty((0, 0, 0)), self.bands // len(self.hrefs)
-        x, y = col, row
-        for number, href in enumerate(self.hrefs):
-            with as_read_errors(href), _opened(level, href) as dataset:
-                across, down = dataset.width / self.width, dataset.height / self.height
-                left, right = _clip(col * across, dataset.width)
-                top, bottom = _clip(row * down, dataset.height)
-                if right <= left or bottom <= top:
-                    break
-                if number == 0:
-                    shape = self.bands, bottom - top, right - left
-                    pixels = np.empty(shape, dataset.dtypes[0])
-                    x, y = col * across - 0.5 - left, row * down - 0.5 - top
-                elif pixels.dtype != dataset.dtypes[0]:
-                    raise ValueError(f"{href} must hold {pixels.dtype}, got {dataset.dtypes[0]}")
-                part = pixels[number * each : (number + 1) * each]
-                window = (top, bottom), (left, right)
-                dataset.read(list(range(1, each + 1)), out=part, window=window)
-        return pixels, x, y
+    def _window(self, col: Points, row: Points) -> tuple[np.ndarray, Points, Points]:
+        """Bands of the fitting overview about the nodes (empty if elsewhere); the nodes in it."""
+        coarsest = FINER_THAN * _pixels_per_step(col, row)
+        fitting = [n for n, factor in enumerate(self.overviews) if factor <= coarsest]
+        with as_read_errors(self.href), _opened(max(fitting, default=-1), self.href) as dataset:
+            col, row = col * (dataset.width / self.width), row * (dataset.height / self.height)
+            (left, right), (top, bottom) = _clip(col, dataset.width), _clip(row, dataset.height)
+            if right <= left or bottom <= top:
+                return np.empty((self.bands, 0, 0), dataset.dtypes[0]), col, row
+            window = (top, bottom), (left, right)
+            pixels = dataset.read(list(range(1, self.bands + 1)), window=window)
+        return pixels, col - 0.5 - left, row - 0.5 - top
 
     def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Pixels with values, neither NaN nor nodata; None where all have."""
+        """Pixels with a value in any band, neither NaN nor nodata; None where all have."""
         nodata, floats = self.nodata, pixels.dtype.kind == "f"
         if nodata is None and not floats:
             return None
         good = pixels != (np.nan if nodata is None else nodata)
         if floats:
             good &= np.isfinite(pixels)
-        valid = (np.logical_and if self.every else np.logical_or).reduce(good)
+        valid = good.any(axis=0)
         return None if valid.all() else valid
 
 
@@ -193,18 +172,13 @@ def _overviews(href: str, width: int) -> list[int]:
     return []
 
 
-class _OpenFiles(threading.local):
-    def __init__(self) -> None:
-        self.files: OrderedDict[tuple[str, int], rasterio.DatasetReader] = OrderedDict()
-
-
-_open = _OpenFiles()
+_open = threading.local()
 
 
 def close_files() -> None:
     """Close the files that this thread has left open."""
-    while _open.files:
-        _open.files.popitem()[1].close()
+    while files := _open.__dict__.setdefault("files", {}):
+        files.popitem()[1].close()
 
 
 @contextmanager
@@ -215,8 +189,8 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     With the option it reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    place = location(href)
-    file = _open.files.pop((place, level), None)
+    place, files = location(href), _open.__dict__.setdefault("files", {})
+    file = files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
     try:
@@ -224,14 +198,9 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     except BaseException:
         file.close()
         raise
-    _open.files[place, level] = file
-    if len(_open.files) > FILES:
-        _open.files.popitem(last=False)[1].close()
-
-
-def _level(overviews: list[int], step: float) -> int:
-    fitting = [n for n, factor in enumerate(overviews) if factor <= FINER_THAN * step]
-    return fitting[-1] if fitting else -1
+    files[place, level] = file
+    if len(files) > FILES:
+        files.pop(next(iter(files))).close()
 
 
 def _pixels_per_step(col: np.ndarray, row: np.ndarray) -> float:
@@ -244,11 +213,6 @@ def _pixels_per_step(col: np.ndarray, row: np.ndarray) -> float:
 def _clip(places: np.ndarray, size: int) -> tuple[int, int]:
     low, high = np.floor(places.min()) - MARGIN_PX, np.ceil(places.max()) + MARGIN_PX
     return int(max(0, low)), int(min(size, high))
-
-
-def _within(places: np.ndarray, size: int) -> bool:
-    """Whether nodes lie between the centres of the first and the last pixel."""
-    return bool(places.min() >= 0 and places.max() <= size - 1)
 
 
 def _strips(col: np.ndarray, row: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:

@@ -18,6 +18,8 @@ from salib.config import SENSOR_NAMES, SENSORS, check_sensors
 SARS = ("grd", "rtc")
 RTC = ("sentinel-1-rtc",)
 SCL = ("scl", "SCL")
+MODE = "IW"
+"""The instrument mode that Sentinel-1 uses over land."""
 BASELINE_WITH_OFFSET, BOA_OFFSET_DN = 4.0, -1000
 """From this processing baseline on a Sentinel-2 product states reflectance x 10,000 + 1,000."""
 
@@ -36,7 +38,6 @@ class Rules:
             own counts as overcast.
         sar: `grd`, the paper's, placed by ground control points and as wrong as the terrain is
             rough; or `rtc`, terrain corrected.
-        instrument_mode: of radar; IW is the one that Sentinel-1 uses over land.
     """
 
     sensors: tuple[str, ...] = SENSOR_NAMES
@@ -44,7 +45,6 @@ class Rules:
     hires_dates: str | None = None
     max_cloud: float | int = 10.0
     sar: str = "grd"
-    instrument_mode: str = "IW"
 
     def __post_init__(self) -> None:
         check_sensors(self.sensors)
@@ -69,10 +69,9 @@ class Rules:
 class Scene:
     """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
 
-    `procedural` is true where the item's platform says that no sensor ever saw this ground. `scl`
-    is the file of scene classes, `native_gsd_m` the metres of ground per pixel where the item says
-    so, `in_db` whether a radar file holds decibels, `offset_dn` what is added to the pixel values
-    of a product that states reflectance.
+    `procedural` is true where no sensor ever saw this ground. `scl` is the file of scene classes,
+    `in_db` whether a radar file holds decibels, `offset_dn` what is added to pixel values that
+    state reflectance.
     """
 
     id: str
@@ -83,7 +82,6 @@ class Scene:
     hrefs: tuple[str, ...]
     procedural: bool
     scl: str | None = None
-    native_gsd_m: float | None = None
     in_db: bool = False
     rtc: bool = False
     offset_dn: int = 0
@@ -124,70 +122,67 @@ def search(
     dates, wanted = rules.dates_of(sensor), rules.collections(sensor)
     first, last = parse_dates(dates)
     unique = {item.id: item for item in items if item.collection_id in wanted}
-    usable = [scene for item in unique.values() if (scene := scene_of(item, sensor, rules))]
+    usable = [scene for item in unique.values() if (scene := scene_of(item, sensor))]
     inside = [scene for scene in usable if area is None or scene.footprint.intersects(area)]
     timely = [scene for scene in inside if first <= scene.datetime <= last]
     clear = [scene for scene in timely if scene.cloud <= rules.max_cloud]
     if not clear:
-        row = SENSORS[sensor]
-        if not usable:
-            why = f"{row.absent}, or not then: widen the area or the dates"
-        elif not inside:
-            why = row.absent if row.rare else "move the area"
-        else:
-            why = "widen the one that takes them away"
+        why = "widen the one that takes them away"
+        if not inside:
+            why = f"{SENSORS[sensor].absent}, or not then: move or widen the area, or the dates"
         raise ValueError(
             f"{' or '.join(wanted)} search must find a scene: the catalogue has {len(unique)}, "
             f"{len(usable)} of them usable, {len(inside)} of those in the area, {len(timely)} of "
             f"those in dates {dates}, none with at most {rules.max_cloud} % cloud; {why}"
         )
-    return sorted(clear, key=lambda scene: _rank(scene, rules))
+    begin, end = parse_dates(rules.dates)
+
+    def rank(scene: Scene) -> tuple:
+        # hires outside the dates of the other sensors comes after that within
+        away = max(begin - scene.datetime, scene.datetime - end, timedelta())
+        return scene.cloud, away, -scene.datetime.timestamp(), scene.id
+
+    return sorted(clear, key=rank)
 
 
 def search_all(
     items: Sequence[pystac.Item], rules: Rules | None = None, area: BaseGeometry | None = None
 ) -> dict[str, list[Scene]]:
     """Usable scenes of each sensor, see `search`."""
-    rules = rules or Rules()
-    return {sensor: search(items, sensor, rules, area) for sensor in rules.sensors}
+    return {sensor: search(items, sensor, rules, area) for sensor in (rules or Rules()).sensors}
 
 
-def scene_of(item: pystac.Item, sensor: str, rules: Rules) -> Scene | None:
+def scene_of(item: pystac.Item, sensor: str) -> Scene | None:
     """The item as a scene, or None if it is not usable."""
     said, row = item.properties, SENSORS[sensor]
-    mode = said.get("sar:instrument_mode", rules.instrument_mode)
+    mode = said.get("sar:instrument_mode", MODE)
     ground = _footprint(item)
     keys = next((keys for keys in row.assets if {*keys} <= item.assets.keys()), None)
-    if ground is None or keys is None or (row.radar and mode != rules.instrument_mode):
+    if ground is None or keys is None or (row.radar and mode != MODE):
         return None
     asset = item.assets[keys[0]]
     classes = [item.assets[key] for key in SCL if key in item.assets]
-    spacing = said.get("gsd", said.get("sar:pixel_spacing_range"))
-    gsd = asset.extra_fields.get("gsd", spacing)
     cloud = said.get("eo:cloud_cover")
     cloud = cloud if cloud is not None else math.inf if row.classified else 0.0
+    moment = item.datetime or item.common_metadata.start_datetime
+    if moment is None:
+        raise ValueError(f"item must have a datetime, got none in {item.id}")
+    baseline = float(said.get("s2:processing_baseline") or 0)
+    shifted = baseline >= BASELINE_WITH_OFFSET and not said.get("earthsearch:boa_offset_applied")
     bands = asset.extra_fields.get("raster:bands") or asset.extra_fields.get("bands") or [{}]
     return Scene(
         id=item.id,
         sensor=sensor,
-        datetime=_when(item),
+        datetime=_utc(moment),
         cloud=float(cloud),
         footprint=ground,
         hrefs=tuple(asset_href(item.assets[key]) for key in keys),
         procedural=said.get("platform") == "procedural",
         scl=asset_href(classes[0]) if classes and row.classified else None,
-        native_gsd_m=float(gsd) if gsd else None,
         in_db=str(bands[0].get("unit", "")).lower() == "db",
         rtc=item.collection_id in RTC,
-        offset_dn=_offset_dn(said) if row.full_scale else 0,
+        offset_dn=BOA_OFFSET_DN if row.full_scale and shifted else 0,
     )
-
-
-def _offset_dn(said: dict) -> int:
-    """What to add to a Sentinel-2 product's pixel values, so that 0 is reflectance 0."""
-    baseline = float(said.get("s2:processing_baseline") or 0)
-    shifted = baseline >= BASELINE_WITH_OFFSET and not said.get("earthsearch:boa_offset_applied")
-    return BOA_OFFSET_DN if shifted else 0
 
 
 def parse_dates(dates: str | None) -> tuple[datetime, datetime]:
@@ -220,8 +215,7 @@ def check_files(scenes: Iterable[Scene]) -> None:
 
 def asset_href(asset: pystac.Asset) -> str:
     """Absolute path or address of an asset."""
-    href = asset.get_absolute_href() or asset.href
-    return href.removeprefix("file://")
+    return (asset.get_absolute_href() or asset.href).removeprefix("file://")
 
 
 def _footprint(item: pystac.Item) -> BaseGeometry | None:
@@ -230,24 +224,9 @@ def _footprint(item: pystac.Item) -> BaseGeometry | None:
         return None
     drawn = shapely.geometry.shape(item.geometry)
     if not drawn.is_valid:
-        parts = shapely.get_parts(shapely.make_valid(drawn))
-        drawn = shapely.union_all(parts[shapely.area(parts) > 0])
+        drawn = shapely.make_valid(drawn, method="structure", keep_collapsed=False)
     edges = shapely.bounds(shapely.get_parts(drawn))
     return None if drawn.area == 0 or (edges[:, 2] - edges[:, 0] > 180).any() else drawn
-
-
-def _rank(scene: Scene, rules: Rules) -> tuple:
-    """Order of scenes; hires outside the dates of the other sensors come after those within."""
-    first, last = parse_dates(rules.dates)
-    away = max(first - scene.datetime, scene.datetime - last, timedelta())
-    return scene.cloud, away, -scene.datetime.timestamp(), scene.id
-
-
-def _when(item: pystac.Item) -> datetime:
-    moment = item.datetime or item.common_metadata.start_datetime
-    if moment is None:
-        raise ValueError(f"item must have a datetime, got none in {item.id}")
-    return _utc(moment)
 
 
 def _utc(moment: datetime) -> datetime:

@@ -1,29 +1,36 @@
-"""Where STAC items come from: an API, a static catalogue, a stac-geoparquet file; and snapshots."""
+"""Where STAC items come from: an API, a catalogue, a file of items; and snapshots."""
 
 import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
 import pystac
+import requests
+import shapely
 import stac_geoparquet.arrow
 from shapely.geometry.base import BaseGeometry
+from urllib3.util import Retry
 
-from salib.curate.search.catalog import Rules, asset_href, scene_of
+from salib.curate.search.catalog import Rules, asset_href
 from salib.files.artifact import atomic_file
 
 APIS = {
     "earth-search": "https://earth-search.aws.element84.com/v1",
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
-KEPT = (
-    *("eo:cloud_cover", "gsd", "platform", "constellation", "naip:year", "naip:state"),
-    *("sar:instrument_mode", "sar:polarizations", "sar:pixel_spacing_range"),
-    *("s2:processing_baseline", "earthsearch:boa_offset_applied"),
+PAGE = 200
+TIMEOUT_S = 60
+RETRIES = Retry(
+    total=6, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
 )
-"""Properties that a snapshot keeps."""
-SNAPSHOT_KEY = b"salib_query"
+UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
+UNREADABLE += (pystac.STACError, pystac.STACTypeError)
+"""What reading files raises that are not what they should be."""
+QUERY = "salib:query"
+"""Field of a snapshot that holds what it answers."""
 
 
 def is_api(where: str | Path) -> bool:
@@ -36,7 +43,8 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
 
     Args:
         where: `earth-search`, `planetary-computer`, the address of a STAC API or static catalogue,
-            or the path of a catalog.json, of its folder, or of a stac-geoparquet file.
+            or the path of a catalog.json, of its folder, of an ItemCollection or of a
+            stac-geoparquet file.
         area: an API is asked for it, and needs it; other catalogues are read whole.
 
     Raises:
@@ -44,64 +52,109 @@ def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> li
             gave fewer items than it counts.
     """
     if is_api(where):
-        from salib.curate.search.api import ask_api  # pystac_client takes a second to import
-
-        return ask_api(APIS.get(str(where), str(where)), rules, area)
-    return read_snapshot(where) if str(where).endswith(".parquet") else _read_catalog(Path(where))
-
-
-def _read_catalog(path: Path) -> list[pystac.Item]:
-    path = path / "catalog.json" if path.is_dir() else path
+        return _ask_api(APIS.get(str(where), str(where)), rules, area)
+    path = Path(where, "catalog.json") if Path(where).is_dir() else Path(where)
     if not path.is_file():
         raise ValueError(f"catalog must be a catalog.json on disk, got {path}: write the scenes")
+    tabular = path.suffix == ".parquet"
     try:
-        catalog = pystac.Catalog.from_file(str(path.resolve()))
-    except (pystac.STACTypeError, pystac.STACError, KeyError, ValueError) as error:
-        raise ValueError(f"catalog must be STAC JSON, got {path} ({error})") from error
-    return list(catalog.get_items(recursive=True))
+        return _read_table(path) if tabular else _read_json(path)
+    except UNREADABLE as error:
+        form = "stac-geoparquet" if tabular else "STAC JSON"
+        raise ValueError(f"catalog must be {form}, got {path} ({error})") from error
 
 
-def write_snapshot(
-    path: str | Path, items: Sequence[pystac.Item], rules: Rules, query: str
-) -> None:
-    """Freeze what a search found as stac-geoparquet, so that the run can be repeated.
+def _ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pystac.Item]:
+    """Items of the sensors that an API has in an area, or all of a static catalogue."""
+    import pystac_client  # takes a second
+    from pystac_client.exceptions import APIError
+    from pystac_client.stac_api_io import StacApiIO
 
-    An item keeps what is read of it: place, time, the properties in KEPT, the assets that a sensor
-    is rendered from, with their addresses unsigned. Items that no sensor can use are left out.
+    try:
+        asking = StacApiIO(max_retries=RETRIES)
+        client = pystac_client.Client.open(address, stac_io=asking, timeout=TIMEOUT_S)
+        if not client.conforms_to("ITEM_SEARCH"):
+            return list(client.get_items(recursive=True))
+        if area is None:
+            raise ValueError(f"area must be given to search {address}, got none")
+        queries = dict.fromkeys((rules.collections(n), rules.dates_of(n)) for n in rules.sensors)
+        return [item for query in queries for item in _asked(client, *query, area)]
+    except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:
+        raise ValueError(
+            f"catalog must be a STAC API or catalogue that can be reached, got {address} "
+            f"({error}): check the address and the network, and run again"
+        ) from error
+
+
+def _asked(
+    client: Any, collections: Sequence[str], dates: str | None, area: BaseGeometry
+) -> list[pystac.Item]:
+    """Every item of the collections in the area; the API's own count is held against what came."""
+    named = [*collections]
+    if client.conforms_to("COLLECTIONS"):
+        offered = {collection.id for collection in client.get_collections()}
+        named = [name for name in named if name in offered]
+    if not named:
+        return []
+    ends = [end or ".." for end in (dates or "..").split("/")]
+    search = client.search(
+        collections=named,
+        intersects=shapely.geometry.mapping(area),
+        datetime=None if {*ends} == {".."} else "/".join(ends),
+        limit=PAGE,
+    )
+    items = {item.id: item for item in search.items()}
+    counted = search.matched()
+    if counted is not None and len(items) < counted:
+        raise ValueError(
+            f"catalog must give every item, got {len(items)} of {counted} of {named[0]} from "
+            f"{client.get_self_href()}: run again"
+        )
+    return list(items.values())
+
+
+def _read_json(path: Path) -> list[pystac.Item]:
+    """Items of an ItemCollection, or of a catalogue and all below it."""
+    record = json.loads(path.read_text())
+    if record.get("type") == "FeatureCollection":
+        return pystac.ItemCollection.from_dict(record).items
+    return list(pystac.Catalog.from_file(str(path.resolve())).get_items(recursive=True))
+
+
+def _read_table(path: Path) -> list[pystac.Item]:
+    """Items of a stac-geoparquet file, whose columns have a cell for every item."""
+    records = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)))
+    for record in records:
+        record["assets"] = {k: _stated(v) for k, v in record["assets"].items() if v}
+        record["properties"] = _stated(record["properties"])
+    return [pystac.Item.from_dict(record) for record in records]
+
+
+def _stated(values: dict) -> dict:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def write_snapshot(path: Path, items: Sequence[pystac.Item], query: str) -> None:
+    """Freeze what a search found as an ItemCollection, so that the run can be repeated.
 
     Args:
+        path: the file.
+        items: with the addresses of their files as found, unsigned.
         query: what was asked, told by `snapshot_query`.
     """
-    records = [_trimmed(item, rules) for item in items]
-    batches = stac_geoparquet.arrow.parse_stac_items_to_arrow([r for r in records if r])
+    for item in items:
+        item.make_asset_hrefs_absolute()
+    found = pystac.ItemCollection(items, extra_fields={QUERY: query}, clone_items=False)
     with atomic_file(path) as part:
-        stac_geoparquet.arrow.to_parquet(batches, part)
-        table = pq.read_table(part)
-        known = table.schema.metadata or {}
-        pq.write_table(table.replace_schema_metadata({**known, SNAPSHOT_KEY: query}), part)
+        part.write_text(json.dumps(found.to_dict(transform_hrefs=False)))
 
 
-def read_snapshot(path: str | Path) -> list[pystac.Item]:
-    """Items of a stac-geoparquet file."""
-    if not Path(path).is_file():
-        raise ValueError(f"catalog must exist, got no file {path}")
-    try:
-        records = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)))
-        for record in records:  # a column of the table has a cell in every row
-            record["assets"] = {k: _stated(v) for k, v in record["assets"].items() if v}
-            record["properties"] = _stated(record["properties"])
-        return [pystac.Item.from_dict(record) for record in records]
-    except (KeyError, ValueError, TypeError, OSError, pystac.STACError) as error:
-        raise ValueError(f"catalog must be stac-geoparquet, got {path} ({error})") from error
-
-
-def snapshot_query(path: str | Path) -> str | None:
+def snapshot_query(path: Path) -> str | None:
     """What a snapshot is the answer to; None where there is none that can be read."""
     try:
-        query = (pq.read_schema(path).metadata or {}).get(SNAPSHOT_KEY)
-    except (OSError, ValueError):
+        return json.loads(path.read_text())[QUERY]
+    except (OSError, ValueError, KeyError, TypeError):
         return None
-    return None if query is None else query.decode()
 
 
 def items_digest(items: Sequence[pystac.Item]) -> str:
@@ -113,60 +166,19 @@ def items_digest(items: Sequence[pystac.Item]) -> str:
     total = hashlib.sha256()
     for item in sorted(items, key=lambda item: (item.collection_id or "", item.id)):
         record = item.to_dict(include_self_link=False, transform_hrefs=False)
-        record.pop("links")
-        assets = record.pop("assets")
+        del record["links"]
+        for key, asset in item.assets.items():
+            if (path := Path(asset_href(asset))).is_file():
+                record["assets"][key]["href"] = _sampled(path)
         total.update(json.dumps(record, sort_keys=True).encode())
-        for key, asset in sorted(item.assets.items()):
-            path = Path(asset_href(asset))
-            local = path.is_file()
-            said = {k: v for k, v in assets[key].items() if not (local and k == "href")}
-            total.update(json.dumps([key, said], sort_keys=True).encode())
-            if local:
-                total.update(_sampled(path))
     return total.hexdigest()
 
 
-def _trimmed(item: pystac.Item, rules: Rules) -> dict | None:
-    sensors = [name for name in rules.sensors if item.collection_id in rules.collections(name)]
-    scenes = [scene for name in sensors if (scene := scene_of(item, name, rules))]
-    if not scenes:
-        return None
-    by_href = {asset_href(asset): key for key, asset in item.assets.items()}
-    keys = dict.fromkeys(by_href[href] for scene in scenes for href in scene.files)
-    properties = {k: item.properties[k] for k in KEPT if item.properties.get(k) is not None}
-    for name in ("eo:cloud_cover", "gsd", "sar:pixel_spacing_range"):
-        if name in properties:
-            properties[name] = float(properties[name])
-    return {
-        "type": "Feature",
-        "stac_version": "1.1.0",
-        "stac_extensions": [],
-        "id": item.id,
-        "collection": item.collection_id,
-        "geometry": item.geometry,
-        "bbox": list(map(float, scenes[0].footprint.bounds)),
-        "properties": properties | {"datetime": scenes[0].datetime.isoformat()},
-        "links": [],
-        "assets": {key: _asset(item.assets[key]) for key in keys},
-    }
-
-
-def _asset(asset: pystac.Asset) -> dict:
-    said = asset.extra_fields
-    unit = ((said.get("raster:bands") or [{}])[0]).get("unit")
-    gsd = {"gsd": float(said["gsd"])} if said.get("gsd") else {}
-    return {"href": asset_href(asset)} | gsd | ({"raster:bands": [{"unit": unit}]} if unit else {})
-
-
-def _stated(values: dict) -> dict:
-    return {key: value for key, value in values.items() if value is not None}
-
-
-def _sampled(path: Path) -> bytes:
+def _sampled(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
     with path.open("rb") as file:
         for piece in range(64):
             file.seek(piece * max(0, size - 4096) // 63)
             digest.update(file.read(4096))
-    return digest.digest()
+    return digest.hexdigest()
