@@ -16,7 +16,6 @@ from salib.files.artifact import (
     SOURCE,
     atomic_file,
     check_disk_space,
-    clear_parts,
     code_remark,
     only_writer,
     source_digest,
@@ -120,8 +119,8 @@ def embed_scene(
     with only_writer(work_dir):
         _embed(jobs, engine, files, say)
         tags = settings | _tags(ordered, jobs) | files.what_ran() | {"dtype": dtype} | made
-        clear_parts(out.parent, out.name)
-        with atomic_file(out) as part:
+        whole = work_dir / out.name
+        with atomic_file(whole) as part:
             if not (share := write_geotiff(part, files, grid, tags)):
                 shutil.rmtree(files.folder, ignore_errors=True)
                 names = " with ".join(scene.href for scene in ordered)
@@ -130,6 +129,7 @@ def embed_scene(
                     "whether its nodata value or an alpha band hides all; a band that is no alpha "
                     "is renamed by `gdal_edit.py -colorinterp_4 undefined FILE`"
                 )
+        whole.replace(out)
         if share < 1:
             say(f"{1 - share:.1%} of the map has no data, and no vector")
         shutil.rmtree(work_dir, ignore_errors=True)  # NFS holds the lock a moment longer
