@@ -1,5 +1,7 @@
 """Tables 1 and 2 beside the paper's, and the tables of other and of real tasks."""
 
+import math
+
 import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
@@ -17,7 +19,7 @@ from exhibits.tables.rows import (
     spread,
     under_each,
 )
-from salib.evaluate.protocol import PROTOCOLS, percent
+from salib.evaluate.protocol import PROTOCOLS
 
 ONE_CLASS = [probe for probe in PROBE_NAMES if probe != "decoder"]
 
@@ -156,8 +158,13 @@ def percent_cell(row: Row) -> str:
 def _short(row: Row) -> str:
     protocol = PROTOCOLS.get(row.get("protocol", ""))
     if protocol is not None and protocol.truncate:
-        return percent(row["value"], truncate=True)
+        return cut_percent(row["value"])
     return f"{100 * row['value']:.1f}"
+
+
+def cut_percent(share: float) -> str:
+    """A share in percent, cut after two decimals; within 1e-9 below one of them it is that one."""
+    return f"{math.floor(1e4 * share + 1e-5) / 100:.2f}"
 
 
 def _styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:

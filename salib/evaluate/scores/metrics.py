@@ -10,7 +10,7 @@ Statistic = Callable[[Float64[np.ndarray, "resamples n"]], Float64[np.ndarray, "
 """A score of the test split as a function of how often each item is in it."""
 
 THRESHOLD = 0.5
-"""A class is predicted above it: that of GEO-Bench's F1 (torchmetrics' default on sigmoids)."""
+"""A class is predicted above it, as in GEO-Bench's F1 (torchmetrics' default on sigmoids)."""
 
 
 class Score(NamedTuple):
@@ -87,9 +87,8 @@ def micro_f1(
 
     0 where nothing is labelled and nothing predicted, as scikit-learn and torchmetrics have it.
     """
-    right, extra, missed = np.moveaxis(counts.astype(np.float64), -1, 0)
-    total = 2 * right + extra + missed
-    return np.asarray(2 * right / np.maximum(total, 1), np.float64)
+    total = counts @ np.array([2, 1, 1])
+    return np.asarray(2 * counts[..., 0] / np.maximum(total, 1), np.float64)
 
 
 def micro_average_precision(
