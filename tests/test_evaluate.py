@@ -35,7 +35,7 @@ QUICK = replace(PROTOCOLS["default"], hidden=64, epochs=15)
 def test_bootstrap_interval_covers_the_true_accuracy():
     rng = np.random.default_rng(11)
     runs, n, p = 600, 301, 0.73
-    indices = statistics.resample(n, 400, rng)
+    indices = rng.integers(n, size=(400, n))
     covered = 0
     for _ in range(runs):
         right = (rng.random(n) < p)[:, None].astype(np.int64)

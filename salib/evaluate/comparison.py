@@ -19,7 +19,7 @@ NAMES = {
     "croma": {"lores": "CROMA", "radar": "CROMA-radar", "joint": "CROMA-joint"},
     PUBLISHED: {"s2": f"{PUBLISHED}, 12 bands", "lores": PUBLISHED},
 }
-"""Columns of each kind of model, by what they look through."""
+"""Columns of each kind of model by sensor; those of any other kind are spelled out."""
 
 
 def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Candidate]:
@@ -41,22 +41,18 @@ def encoders_of(models: Sequence[str | Path], *, seed: int) -> dict[str, Candida
     for path in dict.fromkeys(map(Path, models)):
         published = path.is_file()
         model = load_croma(path) if published else load_model(path)
-        sensors = model.config.sensors
-        kinds.append(PUBLISHED if published else model.config.kind)
-        suffix = f" ({path})" if kinds[-1] in kinds[:-1] else ""
+        kind, sensors = (PUBLISHED if published else model.config.kind), model.config.sensors
+        names = NAMES.get(kind) or {one: f"{one} ({kind})" for one in (*sensors[::-1], "joint")}
+        suffix = f" ({path})" if kind in kinds else ""
+        kinds.append(kind)
         for trained in (True, False):
             weights = model if trained else build_model(model.config, seed).eval()
             embedder = PublishedCroma(weights) if published else weights
-            for sensor, name in _names(kinds[-1], sensors).items():
+            for sensor, name in names.items():
                 candidates[name + suffix + ("" if trained else " untrained")] = Candidate(
                     model=embedder, sensor=sensor, trained=trained, sensors=sensors
                 )
     return candidates
-
-
-def _names(kind: str, sensors: tuple[str, ...]) -> dict[str, str]:
-    """Column by sensor; a kind without names of its own is spelled out."""
-    return NAMES.get(kind) or {each: f"{each} ({kind})" for each in (*sensors[::-1], "joint")}
 
 
 def find_tasks(

@@ -55,7 +55,8 @@ def embed(
     Raises:
         ValueError: if the model returns values that are not finite.
     """
-    device = device_of(model)
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    device = next((parameter.device for parameter in parameters), torch.device("cpu"))
     shown: Any = {name: torch.from_numpy(view) for name, view in images.items()}
     shown = {name: view.permute(0, 3, 1, 2).to(device) for name, view in shown.items()}
     metres: Any = {name: torch.from_numpy(gsd_m[name]).float().to(device) for name in images}
@@ -119,9 +120,3 @@ def random_convolution(
             response = F.conv2d(part.float() / 127.5 - 1, weights, stride=2)
             parts += [torch.cat([response.relu(), (-response).relu()], dim=1).mean((2, 3))]
     return torch.cat(parts).numpy()
-
-
-def device_of(model: Embedder) -> torch.device:
-    """Where the model's parameters lie."""
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))

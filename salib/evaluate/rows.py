@@ -11,7 +11,7 @@ from salib.evaluate.columns import STATISTICS, Candidate, named_seed
 from salib.evaluate.probes.data import Setting
 from salib.evaluate.protocol import Protocol
 from salib.evaluate.scores.metrics import Score
-from salib.evaluate.scores.statistics import difference_of, interval_of, resample
+from salib.evaluate.scores.statistics import difference_of, interval_of
 from salib.evaluate.tasks.task import Task
 
 COLUMNS = (
@@ -57,7 +57,8 @@ class Run:
 def rows_of(task: Task, cells: list[Cell], run: Run) -> list[dict]:
     """Rows of one task; every difference is taken on the same bootstrap samples."""
     rng = np.random.default_rng(named_seed(run.seed, task.name, "bootstrap"))
-    indices = resample(int(cells[0].facts["n_test"]), run.protocol.resamples, rng)
+    n_test = int(cells[0].facts["n_test"])
+    indices = rng.integers(n_test, size=(run.protocol.resamples, n_test))
     own = [cell for cell in cells if cell.column == run.against]
     others = {(cell.probe, score.metric): score for cell in own for score in cell.scores}
     rows = []

@@ -7,7 +7,6 @@ import hashlib
 import logging
 import os
 import zipfile
-from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
@@ -120,19 +119,6 @@ def members(folder: str | Path) -> dict[str, Classes]:
     _check(folder, splits)
     classes = splits["train"]
     return {split: {label: splits[split].get(label, []) for label in classes} for split in SPLITS}
-
-
-def images(
-    classes: Mapping[str, list[Path]] | Mapping[str, list[zipfile.Path]],
-) -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], int]]:
-    """Decoded RGB images and their labels, class by class.
-
-    Raises:
-        ValueError: as `read_rgb`.
-    """
-    for label, paths in enumerate(classes.values()):
-        for path in paths:
-            yield read_rgb(path), label
 
 
 def read_rgb(path: Path | zipfile.Path) -> UInt8[np.ndarray, "_ _ 3"]:

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from salib.evaluate.tasks import SPLITS
+from salib.evaluate.tasks.inputs import THIRTEEN
 
 LabelKind = Literal["classification", "multilabel", "segmentation"]
 Label = int | Int64[np.ndarray, " classes"] | Int64[np.ndarray, "height width"]
@@ -30,14 +31,8 @@ KINDS: dict[str, LabelKind] = {
 }
 """Kinds of task by the class of geobench's that describes their labels."""
 
-_BANDS = (
-    *("01 - Coastal aerosol", "02 - Blue", "03 - Green", "04 - Red", "05 - Vegetation Red Edge"),
-    *("06 - Vegetation Red Edge", "07 - Vegetation Red Edge", "08 - NIR"),
-    *("08A - Vegetation Red Edge", "09 - Water vapour", "10 - SWIR - Cirrus"),
-    *("11 - SWIR", "12 - SWIR"),
-)
 STORED_AS: dict[str, dict[str, str]] = {
-    "m-eurosat": dict(zip((*_BANDS[:8], *_BANDS[9:], _BANDS[8]), _BANDS, strict=True)),
+    "m-eurosat": dict(zip((*THIRTEEN[:8], *THIRTEEN[9:], THIRTEEN[8]), THIRTEEN, strict=True))
 }
 """True band to the name it is stored under where publication confused them.
 

@@ -86,12 +86,14 @@ RADAR_RULES = {
     )
 }
 
-TWELVE = (
+THIRTEEN = (
     *("01 - Coastal aerosol", "02 - Blue", "03 - Green", "04 - Red"),
     *(f"0{number} - Vegetation Red Edge" for number in (5, 6, 7)),
-    *("08 - NIR", "08A - Vegetation Red Edge", "09 - Water vapour", "11 - SWIR", "12 - SWIR"),
+    *("08 - NIR", "08A - Vegetation Red Edge", "09 - Water vapour", "10 - SWIR - Cirrus"),
+    *("11 - SWIR", "12 - SWIR"),
 )
-"""GEO-Bench's names of the bands of s2, in its order."""
+"""GEO-Bench's names of the bands of Sentinel-2; without cirrus those of s2, in its order."""
+TWELVE = tuple(name for name in THIRTEEN if "Cirrus" not in name)
 TWELVE_BAND_RULES = {
     task: InputRule(
         bands=TWELVE, full_scale=full_scale, native_gsd_m=10.0, why=why, modality="multispectral"
@@ -104,17 +106,6 @@ TWELVE_BAND_RULES = {
     )
 }
 """Tasks that publish all twelve; m-brick-kiln names thirteen and holds ten."""
-
-
-def rules_of(task: str) -> tuple[InputRule, ...]:
-    """The input rules of a published task, the optical one first.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if task not in RULES:
-        raise ValueError(f"task must be one of {', '.join(RULES)}, got {task!r}")
-    return tuple(rules[task] for rules in (RULES, RADAR_RULES, TWELVE_BAND_RULES) if task in rules)
 
 
 def to_pixel_values(

@@ -14,7 +14,13 @@ from salib.config import SENSORS
 from salib.evaluate.tasks import SPLITS, class_folders, geobench_reader
 from salib.evaluate.tasks.class_folders import CHIP_ZIPS
 from salib.evaluate.tasks.geobench_reader import Label, LabelKind
-from salib.evaluate.tasks.inputs import RULES, InputRule, rules_of, to_pixel_values
+from salib.evaluate.tasks.inputs import (
+    RADAR_RULES,
+    RULES,
+    TWELVE_BAND_RULES,
+    InputRule,
+    to_pixel_values,
+)
 from salib.files.artifact import file_digest
 
 logger = logging.getLogger(__name__)
@@ -72,7 +78,10 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         ValueError: if there is no input rule for it, or the folder is damaged.
     """
     folder = Path(folder)
-    rules, facts = rules_of(folder.name), geobench_reader.describe(folder)
+    if folder.name not in RULES:
+        raise ValueError(f"task must be one of {', '.join(RULES)}, got {folder.name!r}")
+    tables = (RULES, RADAR_RULES, TWELVE_BAND_RULES)
+    facts = geobench_reader.describe(folder)
     geobench_reader.sample_names(folder)
     return Task(
         name=folder.name,
@@ -80,7 +89,7 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         path=folder,
         procedural=procedural,
         class_names=facts.class_names,
-        rules=rules,
+        rules=tuple(rules[folder.name] for rules in tables if folder.name in rules),
         kind=facts.kind,
     )
 
@@ -124,7 +133,7 @@ def chip_task(path: str | Path, *, source: str) -> Task:
         path=Path(path),
         procedural=False,
         class_names=tuple(class_folders.chips(path)),
-        rules=rules_of(source),
+        rules=(RULES[source],),
     )
 
 
@@ -183,11 +192,13 @@ def iter_split(
     rule = task.rule_of(modality)
     if task.source == "geobench":
         items = geobench_reader.raw_samples(task.path, split, rule.bands)
-    elif task.source == "folder":
-        items = class_folders.images(class_folders.members(task.path)[split])
     else:
-        layout = CHIP_ZIPS[task.source]
-        items = class_folders.images(class_folders.split_chips(task.path, layout, split))
+        if task.source == "folder":
+            classes = class_folders.members(task.path)[split]
+        else:
+            classes = class_folders.split_chips(task.path, CHIP_ZIPS[task.source], split)
+        paths = ((path, label) for label, part in enumerate(classes.values()) for path in part)
+        items = ((class_folders.read_rgb(path), label) for path, label in paths)
     for number, (raw, label) in enumerate(items):
         try:
             image = to_pixel_values(raw, rule)
