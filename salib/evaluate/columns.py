@@ -123,14 +123,14 @@ def embed_split(
         name: {sensor: (SENSORS[sensor].modality, image_px * n) for sensor, n in one.views.items()}
         for name, one in able.items()
     }
-    names = [*able, "masks"]
-    paths = [folder / f"{split}-{number}" if folder else None for number in range(len(names))]
-    stacks = {name: _Stack(path) for name, path in zip(names, paths, strict=True)}
+    labels = _Stack(folder / f"{split}-masks" if folder else None)
+    paths = [folder / f"{split}-{number}" if folder else None for number in range(len(able))]
+    features = {name: _Stack(path) for name, path in zip(able, paths, strict=True)}
     attention: dict[str, set[str]] = {name: set() for name in able}
     gsds: dict[str, list[np.ndarray]] = {name: [] for name in able}
     sides = {side for views in wanted.values() for side in views.values()}
     for shown, truth in in_chunks(task, split, sides):
-        stacks["masks"].append(truth)
+        labels.append(truth)
         for name, one in able.items():
             images, gsd_m = (
                 {sensor: shown[side][part] for sensor, side in wanted[name].items()}
@@ -145,11 +145,13 @@ def embed_split(
             attention[name] |= ran if hasattr(one.model, "attention_used") else {"unknown"}
             if folder:
                 rows = rows.reshape(len(rows), isqrt(rows.shape[1]), isqrt(rows.shape[1]), -1)
-            stacks[name].append(rows)
-    labels = stacks.pop("masks").whole()
-    features = {name: stack.whole() for name, stack in stacks.items()}
-    medians = {name: float(np.median(np.concatenate(parts))) for name, parts in gsds.items()}
-    return Split(features, labels, medians, attention)
+            features[name].append(rows)
+    return Split(
+        {name: stack.whole() for name, stack in features.items()},
+        labels.whole(),
+        {name: float(np.median(np.concatenate(parts))) for name, parts in gsds.items()},
+        attention,
+    )
 
 
 class _Stack:
@@ -161,9 +163,9 @@ class _Stack:
     def append(self, part: np.ndarray) -> None:
         if self.path is not None:
             check_disk_space(self.path.parent, part.nbytes)
-            with self.path.open("ab") as file:
+            with self.path.open("ab" if self.parts else "wb") as file:
                 file.write(part.tobytes())
-            part = part[:0]
+            part = np.empty((0, *part.shape[1:]), part.dtype)
         self.parts.append(part)
 
     def whole(self) -> np.ndarray:
