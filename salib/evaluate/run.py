@@ -76,6 +76,7 @@ def evaluate(
         ValueError: if there is no task, no untrained encoder, no such protocol or column `against`,
             a task is of a kind that the protocol does not know, its splits overlap, one of its
             files is damaged, or the device is not there.
+        OSError: if TMPDIR, which holds a segmentation task's tokens, has too little disk space.
     """
     chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
     _check(models, tasks, chosen, out, against)
