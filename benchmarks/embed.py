@@ -39,8 +39,8 @@ def case(
     if not name.startswith("released"):
         pictures, gsds = levels.permute(0, 2, 3, 1).numpy(), torch.full((batch,), gsd_m).double()
         precision = "bf16" if half else "float32"
-        look = {"sensor": sensor, "gsd_m": gsds.numpy(), "precision": precision}
-        return lambda: embed(model, pictures, **look)
+        look = {"sensor": sensor, "gsd_m": {sensor: gsds.numpy()}, "precision": precision}
+        return lambda: embed(model, {sensor: pictures}, **look)
     encoder = model.hires_encoder if sensor == "hires" else model.optical_encoder
     bias = (model.attn_bias_hires if sensor == "hires" else model.attn_bias).to(device)
 

@@ -7,10 +7,14 @@ import numpy as np
 import rasterio
 from jaxtyping import UInt8
 
-from salib.evaluate.tasks.chip_zips import CHIP_ZIPS, chips, members
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, chips, read_rgb
 from salib.evaluate.tasks.task import geobench_task, iter_split
 
 SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
+HOMES = {
+    "eurosat": "zenodo.org/records/7711810",
+    "ucmerced": "weegee.vision.ucmerced.edu/datasets/landuse.html",
+}
 TRIPLE = Path("aligned/scale_alibi_nb/15_8654_13124_p8")
 PARTS = {"radar": 2, "lores": 3, "hires": 3, "hir4x": 3}
 """Images of the one published sample of the paper's own data set, and their bands."""
@@ -21,11 +25,18 @@ def chips_by_class(
 ) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
     """The first EuroSAT chips of each class, for pictures; empty if the archive is not there."""
     path = Path(folder) / CHIP_ZIPS["eurosat"].file
-    chosen = members(path) if path.is_file() else {}
-    return {
-        name: np.stack([image for image, _ in chips(path, [(m, 0) for m in files[:count]])])
-        for name, files in chosen.items()
-    }
+    classes = chips(path) if path.is_file() else {}
+    return {name: np.stack([*map(read_rgb, own[:count])]) for name, own in classes.items()}
+
+
+def missing_real(folder: str | Path | None) -> list[str]:
+    """One line for each zip of real chips that `folder` lacks, saying what to do."""
+    return [
+        f"{source} skipped: set SALIB_DATA_DIR to a folder, then salib fetch {source} brings "
+        f"{layout.file} there; or take it from {HOMES[source]}"
+        for source, layout in CHIP_ZIPS.items()
+        if folder is None or not (Path(folder) / layout.file).is_file()
+    ]
 
 
 def missing_samples(folder: str | Path | None) -> str | None:

@@ -10,8 +10,8 @@ from scipy.stats import binom
 
 from exhibits import figures, tables
 from exhibits.tables import paper_kmeans
+from exhibits.tables.clusters import COUNTS
 from exhibits.tables.protocol import CHOICES
-from salib.evaluate.fetch.published_tasks import COUNTS
 
 PAPER = Path(__file__).parents[1] / "paper"
 TABLE2, ANCHORS = PAPER / "table2.csv", PAPER / "anchors.csv"

@@ -13,7 +13,7 @@ from salib import build_model, preset
 from salib.evaluate import PROTOCOLS, Candidate, evaluate, features
 from salib.evaluate.probes.table import PROBES
 from salib.evaluate.scores import metrics, statistics
-from salib.evaluate.tasks.chip_zips import CHIP_ZIPS
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS
 from salib.evaluate.tasks.task import chip_task
 
 
@@ -35,7 +35,7 @@ QUICK = replace(PROTOCOLS["default"], hidden=64, epochs=15)
 def test_bootstrap_interval_covers_the_true_accuracy():
     rng = np.random.default_rng(11)
     runs, n, p = 600, 301, 0.73
-    indices = statistics.resample(n, 400, rng)
+    indices = rng.integers(n, size=(400, n))
     covered = 0
     for _ in range(runs):
         right = (rng.random(n) < p)[:, None].astype(np.int64)
@@ -64,13 +64,14 @@ def test_image_statistics_equal_a_loop():
         np.testing.assert_allclose(row, expected, rtol=1e-5)
 
 
-def test_random_convolution_equals_scipy_and_does_not_depend_on_the_batch():
+def test_random_convolution_equals_scipy_and_does_not_depend_on_the_batch(monkeypatch):
     from scipy.signal import correlate
 
     images = np.random.default_rng(0).integers(0, 256, (3, 13, 11, 3)).astype(np.uint8)
 
     def ours(batch):
-        return features.random_convolution(images, 4, filters=2, batch=batch)
+        monkeypatch.setattr(features, "BATCH", batch)
+        return features.random_convolution(images, 4, filters=2)
 
     weights = torch.randn((2, 3, 5, 5), generator=torch.Generator().manual_seed(4)) / 75**0.5
     for number, image in enumerate(images):
@@ -81,28 +82,30 @@ def test_random_convolution_equals_scipy_and_does_not_depend_on_the_batch():
     np.testing.assert_allclose(ours(1), ours(3), atol=1e-6)
 
 
-def test_embedding_restores_the_mode_and_does_not_depend_on_the_batch():
-    model = Colour(1.0).train()
+def lores(images, gsd_m):
+    """What `embed` is given of one sensor."""
+    return {"images": {"lores": images}, "gsd_m": {"lores": gsd_m}, "sensor": "lores"}
+
+
+def test_embedding_does_not_depend_on_the_batch():
+    model = Colour(1.0)
     images = np.random.default_rng(0).integers(0, 256, (7, 5, 3, 3)).astype(np.uint8)
-    gsd_m = np.full(7, 10.0)
-    one = features.embed(model, images, sensor="lores", gsd_m=gsd_m, batch=1)
-    all_at_once = features.embed(model, images, sensor="lores", gsd_m=gsd_m)
-    np.testing.assert_allclose(one, all_at_once, rtol=1e-5)
-    assert model.training
+    alone = [features.embed(model, **lores(image[None], np.full(1, 10.0))) for image in images]
+    all_at_once = features.embed(model, **lores(images, np.full(7, 10.0)))
+    np.testing.assert_allclose(np.concatenate(alone), all_at_once, rtol=1e-5)
 
 
 def test_embeddings_that_are_not_finite_are_refused():
     images = np.zeros((3, 5, 7, 3), np.uint8)
     with pytest.raises(ValueError, match="embeddings of lores must be finite"):
-        features.embed(Colour(np.inf), images, sensor="lores", gsd_m=np.ones(3))
+        features.embed(Colour(np.inf), **lores(images, np.ones(3)))
 
 
 def test_bfloat16_embeddings_are_those_of_float32_within_their_rounding():
     model = build_model(preset("tiny"), seed=0).eval()
     images = np.random.default_rng(0).integers(0, 256, (5, 24, 40, 3)).astype(np.uint8)
-    look = {"sensor": "lores", "gsd_m": np.full(5, 7.0)}
     exact, half = (
-        features.embed(model, images, precision=precision, **look)
+        features.embed(model, precision=precision, **lores(images, np.full(5, 7.0)))
         for precision in ("float32", "bf16")
     )
     assert 0 < np.linalg.norm(half - exact) < 1e-2 * np.linalg.norm(exact)
@@ -125,10 +128,8 @@ def task(tmp_path):
 def _models():
     return {
         "CROMA": Candidate(model=Colour(1.0), sensor="lores"),
-        "SA-high": Candidate(model=Colour(0.5), sensor="hires", upsample=2),
-        "SA-high untrained": Candidate(
-            model=Colour(0.1), sensor="hires", upsample=2, trained=False
-        ),
+        "SA-high": Candidate(model=Colour(0.5), sensor="hires"),
+        "SA-high untrained": Candidate(model=Colour(0.1), sensor="hires", trained=False),
     }
 
 

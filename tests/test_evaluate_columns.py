@@ -18,7 +18,7 @@ from salib.evaluate.features import embed
 from salib.evaluate.probes.data import Prediction, standardise
 from salib.evaluate.probes.table import PROBES
 from salib.evaluate.tasks.inputs import to_input
-from salib.evaluate.tasks.task import iter_split, modality_of
+from salib.evaluate.tasks.task import iter_split
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 CROMA = replace(SMALL, sensors=("radar", "s2"), position="patches")
@@ -80,7 +80,7 @@ def stored(task, split):
 @pytest.mark.parametrize("at_once", [4, 256])
 def test_views_of_an_item_and_its_label_stay_together_from_the_file_on(task, monkeypatch, at_once):
     """VV then VH, red then blue; hires twice the side at half the metres; in the file's order."""
-    monkeypatch.setattr(columns, "IMAGES_AT_ONCE", at_once)
+    monkeypatch.setattr(columns, "BATCH", at_once)
     joint = Candidate(model=Means(), sensor="joint")
     apart = {name: Candidate(model=Means(), sensor=name) for name in ("radar", "lores")}
     for split, count in SIZES.items():
@@ -126,7 +126,7 @@ def shown(task):
     """Test images by sensor, 16 px a side and 32 of hires, and their metres a pixel."""
     images, gsd_m = {}, {}
     for name, side in (("radar", 16), ("lores", 16), ("hires", 32)):
-        levels = (image for image, _ in iter_split(task, "test", modality=modality_of(name)))
+        levels = (image for image, _ in iter_split(task, "test", modality=SENSORS[name].modality))
         pairs = [to_input(image, native_gsd_m=10.0, image_px=side) for image in levels]
         images[name] = np.stack([image for image, _ in pairs])
         gsd_m[name] = np.full(len(pairs), 320 / side)
@@ -189,7 +189,7 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
     other = build_model(replace(SMALL, band_stats=levels), 3).eval()
     every = {
         "SA-low": Candidate(model=other, sensor="lores"),
-        "SA-high": Candidate(model=other, sensor="hires", upsample=2),
+        "SA-high": Candidate(model=other, sensor="hires"),
         "CROMA published": Candidate(model=published(1), sensor="lores"),
         "SA-joint (b)": Candidate(model=build_model(SMALL, 1).eval(), sensor="joint"),
         "untrained": Candidate(model=build_model(SMALL, 4).eval(), sensor="radar", trained=False),
@@ -212,19 +212,17 @@ def test_a_column_is_bitwise_the_same_alone_and_beside_any_others(task, tmp_path
         np.testing.assert_array_equal(found, features[name])
 
 
-def test_a_model_that_does_not_say_what_it_ran_is_unknown_and_keeps_what_it_noted(task, model):
-    model.attention_used.clear()
+def test_a_column_says_what_it_ran_alone_and_a_model_that_does_not_say_is_unknown(task, model):
     model.attention_used.add("earlier")
     encoders = {
         "means": Candidate(model=Means(), sensor="lores"),
         "small": Candidate(model=model, sensor="lores"),
-        "large": Candidate(model=model, sensor="hires", upsample=6),
     }
     found = embed_split(task, "valid", encoders, image_px=16)
     assert found.attention["means"] == {"unknown"}
     assert found.attention["small"] == {"sdpa"}
-    assert found.attention["large"] <= {"sdpa", "fused"}  # 144 keys: fused where it is built
-    assert model.attention_used == {"earlier", "sdpa"} | found.attention["large"]
+    large = embed_split(task, "valid", {"large": encoders["small"]}, image_px=96)
+    assert large.attention["large"] <= {"sdpa", "fused"}  # 144 keys: fused where it is built
 
 
 def test_a_device_that_is_not_there_is_refused(task, model, monkeypatch):

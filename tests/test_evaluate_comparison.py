@@ -6,10 +6,11 @@ import pandas as pd
 import pytest
 from test_evaluate_tasks import write_zip
 
+from exhibits import comparison
 from exhibits.chips import chips_by_class
 from salib import build_model, preset
 from salib.config import KINDS
-from salib.evaluate import comparison, real_tasks
+from salib.evaluate import encoders_of, evaluate, real_tasks
 from salib.model import save_model
 
 SMALL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
@@ -48,12 +49,12 @@ def test_rows_outlive_a_change_of_code_with_a_remark_and_not_one_of_recipe(
     calls = []
 
     def count(encoders, tasks, *, out, **options):
-        calls.append(options["device"])
+        calls.append(options["seed"])
         pd.DataFrame({"call": [len(calls)]}).to_csv(out, index=False)
 
     monkeypatch.setattr(comparison, "evaluate", count)
     options = {"scale_alibi": folders / "scale_alibi", "croma": folders / "croma", "image_px": 8}
-    options |= {"real": folders, "seed": 0, "device": "cpu"}
+    options |= {"real": folders, "seed": 0}
 
     def call():
         return comparison.compare(folders / "out", **options)["call"][0]
@@ -65,14 +66,14 @@ def test_rows_outlive_a_change_of_code_with_a_remark_and_not_one_of_recipe(
     assert "the code has changed since" in caplog.text
     monkeypatch.setitem(comparison.RECIPES, "evaluate", 1 + comparison.RECIPES["evaluate"])
     assert call() == 2
-    assert calls == ["cpu", "cpu"]
+    assert calls == [0, 0]
 
 
 def test_a_model_of_another_kind_is_named_by_its_sensors_and_position(folders):
     config = replace(SMALL, sensors=("radar", "lores"), position="ground")
     save_model(build_model(config, 0), folders / "two")
     models = [folders / name for name in ("scale_alibi", "two")]
-    found = comparison.encoders_of(models, seed=0)
+    found = encoders_of(models, seed=0)
     named = {name: one.views for name, one in found.items() if one.model.config == config}
     kind = "(radar+lores, ground)"
     assert named[f"joint {kind}"] == {"radar": 1, "lores": 1}
@@ -83,17 +84,9 @@ def test_a_model_of_another_kind_is_named_by_its_sensors_and_position(folders):
     }
 
 
-def test_unknown_protocols_are_refused(folders):
+def test_unknown_protocols_are_refused():
     with pytest.raises(ValueError, match="protocol must be one of"):
-        comparison.compare(
-            folders / "out",
-            scale_alibi=folders / "scale_alibi",
-            croma=folders / "croma",
-            image_px=8,
-            seed=0,
-            real=folders,
-            protocol="mine",
-        )
+        evaluate({}, [], protocol="mine", image_px=8, seed=0)
 
 
 def test_chips_for_pictures_come_class_by_class(folders):

@@ -15,7 +15,7 @@ from PIL import Image
 
 from salib.evaluate import PROTOCOLS, Candidate, evaluate, folder_task
 from salib.evaluate.tasks import SPLITS
-from salib.evaluate.tasks.image_folder import SUFFIXES, digests, members, read_rgb
+from salib.evaluate.tasks.class_folders import SUFFIXES, members, read_rgb
 from salib.evaluate.tasks.task import check_disjoint, iter_split
 
 HEIGHT, WIDTH = 11, 13
@@ -138,7 +138,7 @@ def test_the_task_carries_its_rule_and_names_no_published_task(tmp_path):
         folder_task(tmp_path / "m-eurosat", gsd_m=10.0)
     task = folder_task(tmp_path / "m-eurosat", gsd_m=7.0, name="mine", procedural=True)
     assert task.procedural
-    assert task.gsd_m == task.rule_of().native_gsd_m == 7.0
+    assert task.rule_of().native_gsd_m == 7.0
     assert task.sensors == ("lores", "hires")
     with pytest.raises(ValueError, match="modality must be 'optical' for mine, got 'radar'"):
         next(iter_split(task, "test", modality="radar"))
@@ -383,7 +383,6 @@ def test_the_same_image_in_two_classes_of_one_split_is_no_leak(tmp_path):
     write_split(tmp_path)
     shutil.copy(tmp_path / "test" / "ant" / "test0.png", tmp_path / "test" / "bee" / "same.png")
     check_disjoint(folder_task(tmp_path, gsd_m=1.0))
-    assert len(digests(tmp_path, "test")) == 4
 
 
 class Colour:

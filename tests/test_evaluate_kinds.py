@@ -182,9 +182,7 @@ def painted(monkeypatch, shape=(32, 32), shift=0):
     """Images painted by class: above, then left of a line; test masks tell other classes."""
     rng = np.random.default_rng(0)
     number = {"train": 24, "valid": 8, "test": 8}
-    names = {split: [str(n) for n in range(count)] for split, count in number.items()}
-    monkeypatch.setattr(columns_module, "sample_names", lambda path: names)
-    monkeypatch.setattr(columns_module, "IMAGES_AT_ONCE", 3)
+    monkeypatch.setattr(columns_module, "BATCH", 3)
     monkeypatch.setattr(run_module, "check_disjoint", lambda task: None)
 
     def iter_split(task, split, *, modality):
@@ -249,15 +247,15 @@ def test_masks_of_test_images_do_not_reach_a_head_or_the_majority(monkeypatch, t
 
 def test_a_disk_without_room_for_tokens_is_named(monkeypatch, tmp_path):
     task = painted(monkeypatch)
-    usage = columns_module.shutil.disk_usage("/")._replace(free=10)
-    monkeypatch.setattr(columns_module.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(ValueError, match="set TMPDIR"):
+    usage = shutil.disk_usage("/")._replace(free=10)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=f"Not enough disk space in {tmp_path}"):
         embed_split(task, "train", {"colours": COLOURS}, image_px=32, folder=tmp_path)
 
 
 def test_models_become_columns_by_what_they_are(models, tmp_path):
     columns = encoders_of([*models, models[0]], seed=0)
-    sensors = {name: (e.sensor, e.upsample, e.trained) for name, e in columns.items()}
+    sensors = {name: (e.sensor, e.views.get(e.sensor), e.trained) for name, e in columns.items()}
     assert sensors["SA-high"] == ("hires", 2, True)
     assert sensors["SA-low"] == ("lores", 1, True)
     assert sensors["CROMA untrained"] == ("lores", 1, False)

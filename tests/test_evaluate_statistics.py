@@ -12,11 +12,18 @@ from sklearn.metrics import average_precision_score, f1_score, jaccard_score
 
 from exhibits import normalised, tables
 from exhibits.tables.clusters import raw_id_accuracy
+from exhibits.tables.printed import cut_percent
 from exhibits.tables.protocol import CHOICES
-from salib.evaluate.protocol import PROTOCOLS, Protocol, percent
-from salib.evaluate.scores import metrics, multiple, statistics
+from exhibits.tables.summary import comparisons, seed_interval
+from salib.evaluate.protocol import PROTOCOLS, Protocol
+from salib.evaluate.scores import metrics, statistics
 from salib.evaluate.scores.metrics import class_scores, label_scores, mask_scores
 from salib.evaluate.scores.statistics import difference_of, interval_of
+
+
+def resample(n, resamples, rng):
+    """Indices of bootstrap samples of n items."""
+    return rng.integers(n, size=(resamples, n))
 
 
 def labelled(seed, n=83, classes=7):
@@ -62,7 +69,7 @@ def share(right):
 @pytest.mark.parametrize(("won", "lost"), [(0.1, 0.06), (0.03, 0.02)])
 def test_paired_intervals_hold_the_true_difference(won, lost):
     rng, n, runs = np.random.default_rng(0), 701, 800
-    indices = statistics.resample(n, 300, rng)
+    indices = resample(n, 300, rng)
     held = np.zeros(2)
     for _ in range(runs):
         drawn = rng.random(n)
@@ -90,13 +97,13 @@ def test_micro_f1_and_micro_map_intervals_hold_the_score_of_all_places():
         "map": average_precision_score(labels, scores, average="micro"),
     }
     rng, runs, n = np.random.default_rng(3), 300, 211
-    indices = statistics.resample(n, 200, rng)
+    indices = resample(n, 200, rng)
     held = dict.fromkeys(truth, 0)
     for _ in range(runs):
         chosen = rng.choice(len(labels), n, replace=False)
         part = (scores[chosen], labels[chosen])
         for name, statistic in (
-            ("f1", metrics.of_sums(metrics.label_counts(*part), metrics.micro_f1)),
+            ("f1", metrics.micro_f1(*part)),
             ("map", metrics.micro_average_precision(*part)),
         ):
             interval = statistics.bootstrap(statistic, indices)
@@ -108,7 +115,7 @@ def test_micro_f1_and_micro_map_intervals_hold_the_score_of_all_places():
 def test_a_bootstrap_of_any_statistic_is_that_of_a_loop_over_the_samples():
     (scores, labels), (others, _) = labelled(0), labelled(1)
     predicted, masks = masked(2, n=len(labels))
-    indices = statistics.resample(len(labels), 70, np.random.default_rng(4))
+    indices = resample(len(labels), 70, np.random.default_rng(4))
 
     def loop(score):
         values = [score(chosen) for chosen in indices]
@@ -126,7 +133,7 @@ def test_a_bootstrap_of_any_statistic_is_that_of_a_loop_over_the_samples():
 
     found = {
         average(scores): metrics.micro_average_precision(scores, labels),
-        f1: metrics.of_sums(metrics.label_counts(scores, labels), metrics.micro_f1),
+        f1: metrics.micro_f1(scores, labels),
         iou: metrics.of_sums(metrics.mask_counts(predicted, masks, 5), metrics.mean_iou),
     }
     for score, statistic in found.items():
@@ -170,13 +177,13 @@ def test_a_difference_is_ours_minus_theirs_for_every_metric():
             mask_scores(predicted, masks, 5),
         ),
     ]
-    indices = statistics.resample(len(labels), 61, np.random.default_rng(4))
+    indices = resample(len(labels), 61, np.random.default_rng(4))
     for better, other in pairs:
         for ours, theirs in zip(better, other, strict=True):
             for (first, second), sign in (((ours, theirs), 1), ((theirs, ours), -1)):
-                found, p_value = difference_of(first, second, indices, 0.95)
-                apart = interval_of(first, indices, 0.95).value
-                apart -= interval_of(second, indices, 0.95).value
+                found, p_value = difference_of(first, second, indices)
+                apart = interval_of(first, indices).value
+                apart -= interval_of(second, indices).value
                 assert found.value == pytest.approx(apart)
                 assert min(sign * found.low, sign * found.high) > 0
                 assert p_value < 0.05
@@ -184,7 +191,7 @@ def test_a_difference_is_ours_minus_theirs_for_every_metric():
 
 def test_a_bootstrap_of_a_share_is_that_of_the_mean():
     right = np.random.default_rng(0).random(307) < 0.8
-    indices = statistics.resample(307, 200, np.random.default_rng(1))
+    indices = resample(307, 200, np.random.default_rng(1))
     expected = (right.mean(), *np.percentile(right[indices].mean(1), [2.5, 97.5]))
     np.testing.assert_allclose(statistics.bootstrap(share(right), indices), expected)
 
@@ -203,35 +210,40 @@ def test_scores_without_a_positive_label_or_a_labelled_pixel_are_refused_or_zero
     low = np.full((5, 3), 0.1, np.float32)
     with pytest.raises(ValueError, match="at least one positive"):
         metrics.micro_average_precision(low, none)
-    assert metrics.micro_f1(metrics.label_counts(low, none).sum(0)) == 0
+    assert metrics.micro_f1(low, none)(np.ones((1, 5))) == 0
     unlabelled = metrics.of_sums(np.zeros((5, 2, 2), np.int64), metrics.mean_iou)
     with pytest.raises(ValueError, match="every bootstrap sample"):
-        statistics.bootstrap(unlabelled, statistics.resample(5, 7, np.random.default_rng(0)))
+        statistics.bootstrap(unlabelled, resample(5, 7, np.random.default_rng(0)))
 
 
 def test_seed_interval_is_student_s_and_one_seed_has_none():
     rng, held = np.random.default_rng(0), 0
     for _ in range(1000):
-        interval = statistics.seed_interval(rng.normal(3, 2, size=5))
+        interval = seed_interval(rng.normal(3, 2, size=5))
         held += interval.low <= 3 <= interval.high
     assert 0.93 <= held / 1000 <= 0.97
-    value, low, high = statistics.seed_interval(np.array([0.5]))
+    value, low, high = seed_interval(np.array([0.5]))
     assert value == 0.5
     assert np.isnan([low, high]).all()
 
 
-def test_holm_equals_its_definition_and_keeps_nan():
+def adjusted_by_definition(p_values):
+    """Holm: the k-th least of n times n - k + 1, never below a lesser one's, at most 1."""
+    for p in p_values:
+        below = sorted(q for q in p_values if q <= p)
+        yield min(1, max((len(p_values) - rank) * q for rank, q in enumerate(below)))
+
+
+def test_holm_equals_its_definition_and_leaves_out_what_is_not_compared():
     rng = np.random.default_rng(0)
-    p_values = rng.random(11) ** 3
-    adjusted = multiple.comparisons(p_values).adjusted
-    for number, p in enumerate(p_values):
-        below = [q for q in p_values if q <= p]
-        steps = [(len(p_values) - rank) * q for rank, q in enumerate(sorted(below))]
-        assert adjusted[number] == pytest.approx(min(1, max(steps)))
-    gaps = multiple.comparisons(np.insert(p_values, [0, 5], np.nan)).adjusted
-    np.testing.assert_array_equal(gaps[~np.isnan(gaps)], adjusted)
-    assert np.flatnonzero(np.isnan(gaps)).tolist() == [0, 6]
-    assert multiple.comparisons(np.full(3, np.nan)).compared == 0
+    for size in (1, 5, 11, 40):
+        p_values = rng.random(size) ** 5
+        rows = pd.DataFrame({"p_value": np.insert(p_values, [0, size // 2], np.nan)})
+        apart = sum(p < 0.05 for p in adjusted_by_definition(p_values.tolist()))
+        expected = {"compared": size, "apart": sum(p_values < 0.05), "apart_adjusted": apart}
+        assert comparisons(rows) == expected
+    none = {"compared": 0, "apart": 0, "apart_adjusted": 0}
+    assert comparisons(pd.DataFrame({"p_value": np.full(3, np.nan)})) == none
 
 
 def test_where_no_model_differs_holm_finds_any_difference_one_time_in_twenty(monkeypatch):
@@ -241,15 +253,8 @@ def test_where_no_model_differs_holm_finds_any_difference_one_time_in_twenty(mon
     for _ in range(runs):
         ours, theirs = rng.random((2, cells, n)) < 0.7
         p_values = [statistics.accuracy_p_value(a, b) for a, b in zip(ours, theirs, strict=True)]
-        any_false += multiple.comparisons(np.array(p_values)).apart_adjusted > 0
+        any_false += comparisons(pd.DataFrame({"p_value": p_values}))["apart_adjusted"] > 0
     assert any_false / runs <= 0.05 + 2 * (0.05 * 0.95 / runs) ** 0.5
-
-
-def test_the_remark_states_the_counts():
-    found = multiple.comparisons(np.array([0.001, 0.03, 0.2, np.nan]))
-    assert (found.compared, found.apart, found.apart_adjusted) == (3, 2, 1)
-    assert "Of 3 differences 2 lie below p = 0.05" in found.remark
-    assert "for 3 comparisons 1 do" in found.remark
 
 
 def test_mcnemar_equals_a_sum_of_binomials_and_is_one_for_one_model():
@@ -346,10 +351,9 @@ def test_raw_cluster_ids_have_the_mean_and_spread_of_theory(n_classes, matched):
 def test_percentages_of_the_paper_are_cut_not_rounded():
     printed = {923 / 999: "92.39", 352 / 993: "35.44", 0.644: "64.40", 753 / 999: "75.37"}
     for share, text in printed.items():
-        assert percent(share, truncate=True) == text
-    assert percent(352 / 993, truncate=False) == "35.45"
+        assert cut_percent(share) == text
     for number in range(1001):
-        assert percent(number / 1000, truncate=True) == f"{number / 10:.2f}"
+        assert cut_percent(number / 1000) == f"{number / 10:.2f}"
 
 
 def test_every_assumption_that_names_a_field_shows_what_the_protocols_hold():
@@ -360,7 +364,7 @@ def test_every_assumption_that_names_a_field_shows_what_the_protocols_hold():
             values = value if isinstance(value, tuple) else (value,)
             assert table.loc[choice, protocol].split(", ") == [str(one) for one in values]
     named = set(fields.values())
-    same = {"name", "patience", "knn_temperature", "cs", "resamples", "confidence"}
+    same = {"name", "patience", "knn_temperature", "cs", "resamples"}
     assert set(Protocol.__dataclass_fields__) - named == same
 
 

@@ -20,15 +20,15 @@ from labelled import read_split
 from PIL import Image
 from typer.testing import CliRunner
 
+from exhibits.chips import missing_real
+from exhibits.tables import input_rules
 from salib.cli.app import app
 from salib.evaluate import (
     geobench_task,
     geobench_tasks,
-    input_rules,
-    missing_real,
     real_tasks,
 )
-from salib.evaluate.tasks.chip_zips import CHIP_ZIPS, ChipZip, split_members
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, ChipZip, split_chips
 from salib.evaluate.tasks.geobench_reader import raw_samples
 from salib.evaluate.tasks.inputs import RULES, centre_square, to_input, to_pixel_values
 from salib.evaluate.tasks.task import check_disjoint, chip_task
@@ -95,6 +95,12 @@ def write_zip(path, counts, *, size=(7, 5)) -> None:
                 Image.new("RGB", size, (number, 2 * number, 3)).save(buffer, "PNG")
                 archive.writestr(f"Top/Images/{label}/{label}{number}.png", buffer.getvalue())
         archive.writestr("Top/readme.txt", "no image")
+
+
+def split_of(path, layout, split):
+    """Name in the zip and label of each chip of a split."""
+    classes = split_chips(path, layout, split).values()
+    return [(chip.at, label) for label, paths in enumerate(classes) for chip in paths]
 
 
 def test_reader_gives_the_stored_values_in_the_order_red_green_blue(tmp_path):
@@ -188,14 +194,14 @@ def test_splits_that_share_items_cannot_be_evaluated(tmp_path):
 def test_zip_split_equals_the_rule_by_a_loop(tmp_path):
     path = tmp_path / "chips.zip"
     write_zip(path, {"bee": 11, "ant": 13})
-    layout = ChipZip(file="chips.zip", train=5, valid=3, test=None)
+    layout = ChipZip("chips.zip", (0, 5, 8, None))
     for split, (start, stop) in {"train": (0, 5), "valid": (5, 8), "test": (8, 99)}.items():
         expected = []
         for label, (name, count) in enumerate((("ant", 13), ("bee", 11))):
             files = [f"{name}{number}.png" for number in range(count)]
             files.sort(key=lambda file: hashlib.sha256(file.encode()).hexdigest())
             expected += [(f"Top/Images/{name}/{file}", label) for file in files[start:stop]]
-        assert split_members(path, layout, split) == expected
+        assert split_of(path, layout, split) == expected
 
 
 @pytest.mark.parametrize(
@@ -209,7 +215,7 @@ def test_no_chip_of_a_published_archive_stands_in_two_splits(tmp_path, source, c
         for label, number in itertools.product(("bee", "ant"), range(count)):
             archive.writestr(f"Top/{label}/{label}_{number}.jpg", b"")
     splits = [
-        {chip for chip, _ in split_members(path, CHIP_ZIPS[source], split)}
+        {chip for chip, _ in split_of(path, CHIP_ZIPS[source], split)}
         for split in ("train", "valid", "test")
     ]
     assert tuple(len(chips) for chips in splits) == tuple(2 * size for size in sizes)
@@ -221,7 +227,7 @@ def test_zip_chips_are_decoded_to_rgb_at_their_own_size(tmp_path):
     write_zip(path, {"ant": 61, "bee": 63})
     task = chip_task(path, source="ucmerced")
     images, labels = read_split(task, "test")
-    members = split_members(path, CHIP_ZIPS["ucmerced"], "test")
+    members = split_of(path, CHIP_ZIPS["ucmerced"], "test")
     assert labels.tolist() == [0, 1, 1, 1]
     for image, (name, _) in zip(images, members, strict=True):
         number = int("".join(c for c in Path(name).stem if c.isdigit()))
@@ -318,7 +324,7 @@ def test_real_samples_equal_geobench_own_arrays():
 def test_real_archives_give_the_documented_sizes():
     eurosat, ucmerced = real_tasks(os.environ["SALIB_DATA_DIR"])
     sizes = {
-        (task.name, split): len(split_members(task.path, CHIP_ZIPS[task.name], split))
+        (task.name, split): len(split_of(task.path, CHIP_ZIPS[task.name], split))
         for task in (eurosat, ucmerced)
         for split in ("train", "valid", "test")
     }
@@ -327,6 +333,6 @@ def test_real_archives_give_the_documented_sizes():
     assert {image.shape for image in images} == {(64, 64, 3)}
     assert np.bincount(labels).tolist() == [100] * 10
     with zipfile.ZipFile(eurosat.path) as archive:
-        name, _ = split_members(eurosat.path, CHIP_ZIPS["eurosat"], "valid")[0]
+        name, _ = split_of(eurosat.path, CHIP_ZIPS["eurosat"], "valid")[0]
         decoded = np.asarray(Image.open(io.BytesIO(archive.read(name))).convert("RGB"))
     assert np.abs(images[0].astype(int) - decoded).max() <= 4

@@ -7,7 +7,7 @@ import pandas as pd
 import yaml
 
 from exhibits.tables.rows import MODELS, TABLE2_PROBES, TABLE2_TASKS, Rows, read_rows, spread
-from salib.evaluate.scores.statistics import seed_interval
+from exhibits.tables.summary import seed_interval
 
 WORDS = {True: "reproduced", False: "not reproduced"}
 

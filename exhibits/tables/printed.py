@@ -1,5 +1,6 @@
 """Tables 1 and 2 beside the paper's and the scores of all tasks: for pages, and as plain text."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from pandas.io.formats.style import Styler
 
 from exhibits.tables.claims import verdicts
 from exhibits.tables.rows import BASELINES, MODELS, PROBE_NAMES, Rows, Table, read_rows, spread
-from salib.evaluate.protocol import PROTOCOLS, percent
+from salib.evaluate.protocol import PROTOCOLS
 
 
 def table1(index: pd.DataFrame, paper: Rows, *, name: str, description: str) -> pd.DataFrame:
@@ -145,11 +146,16 @@ def with_cells(rows: Table) -> Table:
     for row in rows.to_dict("records"):
         protocol = PROTOCOLS.get(row.get("protocol", ""))
         cut = protocol is not None and protocol.truncate
-        text = percent(row["value"], truncate=True) if cut else f"{100 * row['value']:.1f}"
+        text = cut_percent(row["value"]) if cut else f"{100 * row['value']:.1f}"
         low, high = 100 * row["ci_low"], 100 * row["ci_high"]
         short.append(text)
         cells.append(f"{text} [{low:.1f},\N{NO-BREAK SPACE}{high:.1f}]")
     return rows.assign(short=short, cell=cells)
+
+
+def cut_percent(share: float) -> str:
+    """A share in percent, cut after two decimals; within 1e-9 below one of them it is that one."""
+    return f"{math.floor(1e4 * share + 1e-5) / 100:.2f}"
 
 
 def _styled(frame: pd.DataFrame, bold: np.ndarray, name: str, caption: str) -> Styler:

@@ -1,8 +1,11 @@
 """Choices that the paper's text leaves open, and what each protocol does."""
 
+from dataclasses import asdict
+
 import pandas as pd
 
 from salib.evaluate.protocol import PROTOCOLS
+from salib.evaluate.tasks.inputs import RADAR_RULES, RULES, TWELVE_BAND_RULES
 
 KNOWN = {
     "text": "the text says so",
@@ -29,7 +32,7 @@ CHOICES = (
     ("activation", "assumed", "activation"),
     ("dropout", "assumed", ("none", "none")),
     ("learning rate (AdamW; Adam without decay)", "assumed", "learning_rates"),
-    ("weight decay", "assumed", "weight_decays"),
+    ("weight decay", "assumed", "weight_decay"),
     ("epochs at most", "assumed", "epochs"),
     ("items per batch", "assumed", "batch"),
     ("weights kept", "assumed", "keep"),
@@ -57,3 +60,12 @@ def choices() -> pd.DataFrame:
 def _shown(field: str, protocol: str) -> str:
     value = getattr(PROTOCOLS[protocol], field)
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def input_rules() -> pd.DataFrame:
+    """From raw values to inputs: a row per task and modality."""
+    named = RULES | {f"{task}, radar": rule for task, rule in RADAR_RULES.items()}
+    named |= {f"{task}, 12 bands": rule for task, rule in TWELVE_BAND_RULES.items()}
+    table = pd.DataFrame([{"task": name, **asdict(rule)} for name, rule in named.items()])
+    bands = table["bands"].map(", ".join)
+    return table.assign(bands=bands).drop(columns="modality").set_index("task")

@@ -4,10 +4,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
+from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 from exhibits.provenance import run_facts
 from exhibits.tables.rows import SEVERAL, TABLE2_TASKS, Rows, read_rows
-from salib.evaluate.scores.statistics import seed_interval
+from salib.evaluate.scores.statistics import TWO_SIDED, Interval
 
 SUMMARY = {
     "scale_alibi": "SA-low",
@@ -60,6 +63,30 @@ def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, dict[str, Any]]:
             value = np.mean([task[short]["value"] for task in each])
             means[short] = {"value": float(value), "ran_on": ran_on}
     return means
+
+
+def comparisons(rows: pd.DataFrame) -> dict[str, int]:
+    """What is left of the differences in rows when all of them are told at once.
+
+    With Holm's step-down correction the chance of any false one is below 0.05.
+
+    Returns:
+        How many differences are "compared", of how many the p-value is below 0.05 ("apart"), and
+        of how many once it is corrected ("apart_adjusted").
+    """
+    given = rows["p_value"].dropna().to_numpy()
+    adjusted: Any = multipletests(given, method="holm")[1] if len(given) else given
+    apart = {"apart": (given < 0.05).sum(), "apart_adjusted": (adjusted < 0.05).sum()}
+    return {"compared": len(given), **{name: int(count) for name, count in apart.items()}}
+
+
+def seed_interval(values: Float[np.ndarray, " seeds"]) -> Interval:
+    """Mean over seeds with Student's t interval; a single seed has no interval (NaN)."""
+    mean = float(values.mean(dtype=np.float64))
+    if len(values) < 2:
+        return Interval(mean, np.nan, np.nan)
+    half = stats.t.ppf(TWO_SIDED, len(values) - 1) * stats.sem(values)
+    return Interval(mean, float(mean - half), float(mean + half))
 
 
 def over_seeds(rows: Rows) -> pd.DataFrame:

@@ -38,11 +38,11 @@ def fetch(
         raise ValueError(f"--out must be given for {name}, got none")
     where = {"base_url": base_url, "offline": offline}
     if name == "geobench":
-        from salib.evaluate.fetch.geobench import REVISION, fetch_geobench
+        from salib.evaluate.fetch import REVISION, fetch_geobench
 
         fetched = fetch_geobench(tasks or [], folder, revision=revision or REVISION, **where)
-    elif name == "eurosat" or name == "ucmerced":
-        from salib.evaluate.fetch.chips import fetch_chips
+    elif name in FOLDERS:
+        from salib.evaluate.fetch import fetch_chips
 
         fetched = fetch_chips(name, folder, **where)
     else:

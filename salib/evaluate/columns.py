@@ -1,14 +1,11 @@
 """The columns of a table of results, candidates and baselines, and their features of a task."""
 
 import hashlib
-import logging
-import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from math import isqrt, prod
+from math import isqrt
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +14,7 @@ from jaxtyping import Float32, Float64, Shaped
 
 from salib.config import SENSOR_NAMES, SENSORS, Precision
 from salib.evaluate.features import (
+    BATCH,
     Baseline,
     Embedder,
     embed,
@@ -24,34 +22,33 @@ from salib.evaluate.features import (
     random_convolution,
 )
 from salib.evaluate.probes.data import Labels
-from salib.evaluate.tasks.geobench_reader import sample_names
-from salib.evaluate.tasks.inputs import Modality, centre_square, to_input
-from salib.evaluate.tasks.task import Task, iter_split, modality_of
+from salib.evaluate.tasks.inputs import centre_square, to_input
+from salib.evaluate.tasks.task import Task, iter_split
+from salib.files.artifact import check_disk_space
 
-IMAGES_AT_ONCE = 256
 STATISTICS = "image statistics"
 CONVOLUTION = "random convolution"
-Side = tuple[Modality, int]
+Side = tuple[str, int]
+"""A modality, and the side of its images in pixels."""
 Resized = tuple[Shaped[np.ndarray, "items side side bands"], Float64[np.ndarray, " items"]]
-logger = logging.getLogger(__name__)
+"""Images, and the metres per pixel of each."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """A model evaluated through one of its sensor encoders, or through several jointly.
 
+    Its images have `image_px` a side, those of hires twice as many.
+
     Args:
         sensor: "lores" and "hires" see red, green, blue; "radar" VV and VH, "s2" twelve bands, and
             no task without (`Task.sensors`); "joint" all of `sensors`, where a task has them.
-        upsample: side of its images in units of `image_px`; the paper's hires encoder takes 2. Of
-            "joint", hires images have twice the side whatever it is.
         trained: False for the same architecture as built, the baseline of every candidate.
         sensors: what "joint" fuses.
     """
 
     model: Embedder
     sensor: str
-    upsample: int = 1
     trained: bool = True
     sensors: tuple[str, ...] = SENSOR_NAMES
 
@@ -75,14 +72,8 @@ class Candidate:
     @property
     def views(self) -> dict[str, int]:
         """The sensors it sees, and the side of their images in units of `image_px`."""
-        if self.sensor == "joint":
-            return {name: self.upsample * SENSORS[name].factor for name in self.sensors}
-        return {self.sensor: self.upsample}
-
-    def sides(self, image_px: int) -> dict[str, Side]:
-        """By sensor, which modality of a task it is given, and the side of those images."""
-        views = self.views.items()
-        return {name: (modality_of(name), image_px * scale) for name, scale in views}
+        names = self.sensors if self.sensor == "joint" else (self.sensor,)
+        return {name: SENSORS[name].factor for name in names}
 
 
 def baselines(seed: int) -> dict[str, Candidate]:
@@ -99,7 +90,8 @@ class Split(NamedTuple):
         features: by column; a grid of tokens per item where they were put into a folder.
         labels: a class per item, 0/1 of each class, or masks.
         gsd_m: median metres per pixel by column, of several images those of the coarsest.
-        attention: implementations that ran, by column; none of the baselines.
+        attention: implementations that ran, by column; none of the baselines, "unknown" of a model
+            that does not say.
     """
 
     features: dict[str, Float32[np.ndarray, "items *grid dim"]]
@@ -124,21 +116,19 @@ def embed_split(
             memory; without it features are the means of tokens.
 
     Raises:
-        ValueError: if the folder's disk has no space for them, or masks differ in size.
+        OSError: if the folder's disk has no space for them.
     """
-    start = time.perf_counter()
     able = {name: one for name, one in candidates.items() if set(one.views) <= set(task.sensors)}
-    wanted = {name: one.sides(image_px) for name, one in able.items()}
-    sides = {side for views in wanted.values() for side in views.values()}
-    count = len(sample_names(task.path)[split]) if folder else 0
-
-    def stack(name: str) -> "list[np.ndarray] | _OnDisk":
-        return _OnDisk(folder / f"{split}-{name}.npy", count) if folder else []
-
-    features = {name: stack(f"tokens-{number}") for number, name in enumerate(able)}
-    labels = stack("masks")
+    wanted: dict[str, dict[str, Side]] = {
+        name: {sensor: (SENSORS[sensor].modality, image_px * n) for sensor, n in one.views.items()}
+        for name, one in able.items()
+    }
+    labels = _Stack(folder / f"{split}-masks" if folder else None)
+    paths = [folder / f"{split}-{number}" if folder else None for number in range(len(able))]
+    features = {name: _Stack(path) for name, path in zip(able, paths, strict=True)}
     attention: dict[str, set[str]] = {name: set() for name in able}
     gsds: dict[str, list[np.ndarray]] = {name: [] for name in able}
+    sides = {side for views in wanted.values() for side in views.values()}
     for shown, truth in in_chunks(task, split, sides):
         labels.append(truth)
         for name, one in able.items():
@@ -147,50 +137,42 @@ def embed_split(
                 for part in (0, 1)
             )
             gsds[name].append(np.max([*gsd_m.values()], axis=0))
-            given = {} if one.sensor == "joint" else {"sensor": one.sensor}
-            if given:
-                images, gsd_m = images[one.sensor], gsd_m[one.sensor]
-            options = {"precision": precision, "used": attention[name], "tokens": bool(folder)}
-            rows = embed(one.model, images, gsd_m=gsd_m, **given, **options)
+            ran: set[str] = getattr(one.model, "attention_used", set())
+            ran.clear()
+            sensor = None if one.sensor == "joint" else one.sensor
+            options = {"sensor": sensor, "precision": precision, "tokens": bool(folder)}
+            rows = embed(one.model, images, gsd_m=gsd_m, **options)
+            attention[name] |= ran if hasattr(one.model, "attention_used") else {"unknown"}
             if folder:
                 rows = rows.reshape(len(rows), isqrt(rows.shape[1]), isqrt(rows.shape[1]), -1)
             features[name].append(rows)
-    seconds = time.perf_counter() - start
-    logger.info("%s %s: read and embedded in %.1f s", task.name, split, seconds)
     return Split(
-        {name: _whole(parts) for name, parts in features.items()},
-        _whole(labels),
+        {name: stack.whole() for name, stack in features.items()},
+        labels.whole(),
         {name: float(np.median(np.concatenate(parts))) for name, parts in gsds.items()},
         attention,
     )
 
 
-class _OnDisk:
-    """An array on disk to which parts are appended."""
+class _Stack:
+    """An array to which parts are appended, in memory or, with a path, in a file."""
 
-    def __init__(self, path: Path, count: int) -> None:
-        self.path, self.count, self.filled = path, count, 0
-        self.array = np.empty(0)
+    def __init__(self, path: Path | None) -> None:
+        self.path, self.parts = path, []
 
     def append(self, part: np.ndarray) -> None:
-        if not self.filled:
-            shape = (self.count, *part.shape[1:])
-            size, free = prod(shape) * part.itemsize, shutil.disk_usage(self.path.parent).free
-            if size > free:
-                raise ValueError(
-                    f"tokens need {size / 1e9:.1f} GB in {self.path.parent}, got {free / 1e9:.1f} "
-                    "GB free: set TMPDIR to a folder on a larger disk"
-                )
-            self.array = np.lib.format.open_memmap(self.path, "w+", part.dtype, shape)
-        if part.shape[1:] != self.array.shape[1:]:
-            sizes = sorted({part.shape[1:], self.array.shape[1:]})
-            raise ValueError(f"items of a split must have one size, got {sizes}")
-        self.array[self.filled : self.filled + len(part)] = part
-        self.filled += len(part)
+        if self.path is not None:
+            check_disk_space(self.path.parent, part.nbytes)
+            with self.path.open("ab" if self.parts else "wb") as file:
+                file.write(part.tobytes())
+            part = np.empty((0, *part.shape[1:]), part.dtype)
+        self.parts.append(part)
 
-
-def _whole(parts: list[np.ndarray] | _OnDisk) -> np.ndarray:
-    return parts.array if isinstance(parts, _OnDisk) else np.concatenate(parts)
+    def whole(self) -> np.ndarray:
+        if self.path is None:
+            return np.concatenate(self.parts)
+        empty = self.parts[0]
+        return np.memmap(self.path, empty.dtype, "r").reshape(-1, *empty.shape[1:])
 
 
 def named_seed(seed: int, *names: str) -> int:
@@ -203,16 +185,21 @@ def named_seed(seed: int, *names: str) -> int:
 def in_chunks(
     task: Task, split: str, sides: set[Side]
 ) -> Iterator[tuple[dict[Side, Resized], Labels]]:
-    """Images by modality and side, with the metres per pixel of each, and labels, in chunks."""
-    modalities: set[Modality] = {modality for modality, _ in sides}
+    """Images by modality and side, with the metres per pixel of each, and labels, in batches.
+
+    Raises:
+        ValueError: if the masks of a segmentation task differ in size.
+    """
+    modalities, sizes = {modality for modality, _ in sides}, set()
     items = zip(*(iter_split(task, split, modality=one) for one in modalities), strict=True)
-    while chunk := list(islice(items, IMAGES_AT_ONCE)):
+    while chunk := list(islice(items, BATCH)):
         images = {one: [item[n][0] for item in chunk] for n, one in enumerate(modalities)}
         shown = {side: _resized(task, side, images[side[0]]) for side in sides}
         labels = [np.asarray(item[0][1], np.int64) for item in chunk]
         if task.kind == "segmentation":  # the ground that the images are cropped to
             labels = [centre_square(mask) for mask in labels]
-        if len(sizes := {label.shape for label in labels}) > 1:
+        sizes |= {label.shape for label in labels}
+        if len(sizes) > 1:
             raise ValueError(f"masks of {task.name} must have one size, got {sorted(sizes)}")
         yield shown, np.stack(labels)
 

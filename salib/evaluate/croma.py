@@ -6,11 +6,12 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
 from salib.config import SENSORS, BandStats
 from salib.evaluate.columns import Candidate
-from salib.evaluate.tasks.task import Task, iter_split, modality_of
+from salib.evaluate.tasks.task import Task, iter_split
 
 FULL_RANGE = {
     "lores": BandStats(mean=(127.5,) * 3, std=(63.75,) * 3),
@@ -66,12 +67,11 @@ def with_task_stats(candidates: dict[str, Candidate], task: Task) -> dict[str, C
     """The same columns, those of published weights with statistics of the task's train split."""
     mine = {name: one for name, one in candidates.items() if isinstance(one.model, PublishedCroma)}
     sensors = {one.sensor for one in mine.values()} & {*task.sensors}
-    stats = {**FULL_RANGE, **{name: train_stats(task, name) for name in sorted(sensors)}}
-    wrapped = {
+    stats = FULL_RANGE | {name: train_stats(task, name) for name in sorted(sensors)}
+    return candidates | {
         name: replace(one, model=PublishedCroma(one.model.model, stats))  # pyright: ignore[reportAttributeAccessIssue]
         for name, one in mine.items()
     }
-    return candidates | wrapped
 
 
 def train_stats(task: Task, sensor: str) -> BandStats:
@@ -79,13 +79,7 @@ def train_stats(task: Task, sensor: str) -> BandStats:
 
     The deviation of a constant band is 1.
     """
-    bands = len(SENSORS[sensor].bands)
-    count, sums, squares = 0, np.zeros(bands, np.int64), np.zeros(bands, np.int64)
-    for image, _ in iter_split(task, "train", modality=modality_of(sensor)):
-        pixels = image.reshape(-1, bands).astype(np.int64)
-        count += len(pixels)
-        sums += pixels.sum(0)
-        squares += (pixels**2).sum(0)
-    mean = sums / count
-    std = np.sqrt(np.maximum(squares / count - mean**2, 0))
-    return BandStats(mean=tuple(mean.tolist()), std=tuple(np.where(std > 0, std, 1.0).tolist()))
+    scaler: Any = StandardScaler()
+    for image, _ in iter_split(task, "train", modality=SENSORS[sensor].modality):
+        scaler.partial_fit(image.reshape(-1, image.shape[2]).astype(np.float64))
+    return BandStats(mean=tuple(scaler.mean_.tolist()), std=tuple(scaler.scale_.tolist()))

@@ -35,66 +35,38 @@ class Embedder(Protocol):
 
 def embed(
     model: Embedder,
-    images: Images | Mapping[str, Images],
+    images: Mapping[str, Images],
     *,
+    gsd_m: Mapping[str, Metres],
     sensor: str | None = None,
-    gsd_m: Metres | Mapping[str, Metres],
-    batch: int = BATCH,
     precision: Precision = "float32",
     tokens: bool = False,
-    used: set[str] | None = None,
 ) -> Float32[np.ndarray, "items *tokens dim"]:
-    """Plain mean tokens of each image, without gradients, in evaluation mode, where the model is.
+    """Plain mean tokens of a batch of images, without gradients, where the model is.
 
     Args:
-        images: of one sensor; or by sensor, of the same grounds in the same order, for the joint
-            representation.
-        sensor: of images that are not given by sensor.
-        gsd_m: metres per pixel of each image; by sensor as the images.
-        tokens: all tokens of each image, not their mean.
+        images: by sensor, of the same grounds in the same order.
+        gsd_m: metres per pixel of each image, by sensor.
+        sensor: whose encoder sees its images; without it all sensors are embedded jointly.
         precision: "bf16" multiplies matrices in bfloat16 (autocast), "auto" does where that is
             native to the processor or GPU (`salib.model.precision`).
-        used: the implementations of attention that ran are added to it; "unknown" of a model that
-            does not say.
+        tokens: all tokens of each image, not their mean.
 
     Raises:
-        ValueError: if there is no image, or the model returns values that are not finite.
+        ValueError: if the model returns values that are not finite.
     """
-    joint = isinstance(images, Mapping)
-    views: Any = images if joint else {sensor: images}
-    metres: Any = gsd_m if isinstance(gsd_m, Mapping) else {sensor: gsd_m}
-    if not max(map(len, views.values())):
-        raise ValueError("images must hold at least one image, got none")
-    device = device_of(model)
-    options: dict[str, Any] = {} if joint else {"sensor": sensor}
-    options |= {"tokens": True} if tokens else {}
-    stacks = [torch.from_numpy(view).permute(0, 3, 1, 2).split(batch) for view in views.values()]
-    stacks += [torch.from_numpy(metres[name]).float().split(batch) for name in views]
-    parts = []
-    was_training = isinstance(model, nn.Module) and model.training
-    if isinstance(model, nn.Module):
-        model.eval()
-    record = getattr(model, "attention_used", {"unknown"})
-    earlier = set(record) - {"unknown"}
-    record -= earlier
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    device = next((parameter.device for parameter in parameters), torch.device("cpu"))
+    shown: Any = {name: torch.from_numpy(view) for name, view in images.items()}
+    shown = {name: view.permute(0, 3, 1, 2).to(device) for name, view in shown.items()}
+    metres: Any = {name: torch.from_numpy(gsd_m[name]).float().to(device) for name in images}
+    options: dict[str, Any] = {"tokens": True} if tokens else {}
+    if sensor is not None:
+        shown, metres, options["sensor"] = shown[sensor], metres[sensor], sensor
     with torch.inference_mode(), autocast(precision, device):
-        for stack in zip(*stacks, strict=True):
-            placed = [part.to(device) for part in stack]
-            shown: Any = dict(zip(views, placed, strict=False))
-            gsds: Any = dict(zip(views, placed[len(views) :], strict=True))
-            if not joint:
-                shown, gsds = shown[sensor], gsds[sensor]
-            parts.append(model.embed(shown, gsd_m=gsds, **options))
-    if isinstance(model, nn.Module):
-        model.train(was_training)
-    if used is not None:
-        used |= record
-    record |= earlier
-    features = torch.cat(parts).float().cpu().numpy()
+        features = model.embed(shown, gsd_m=metres, **options).float().cpu().numpy()
     if not np.isfinite(features).all():
-        raise ValueError(
-            f"embeddings of {'+'.join(map(str, views))} must be finite, got NaN or infinity"
-        )
+        raise ValueError(f"embeddings of {'+'.join(images)} must be finite, got NaN or infinity")
     return features
 
 
@@ -103,8 +75,7 @@ class Baseline:
 
     def __init__(self, describe: Callable[[Images], Float32[np.ndarray, "items dim"]]) -> None:
         """Take the function that describes images."""
-        self.describe = describe
-        self.attention_used: set[str] = set()
+        self.describe, self.attention_used = describe, set()
 
     def embed(self, images: Tensor, *, sensor: str, gsd_m: Tensor, tokens: bool = False) -> Tensor:
         """Describe (batch bands height width) pixel values; neither sensor nor GSD matters.
@@ -133,7 +104,7 @@ def image_statistics(images: Images) -> Float32[np.ndarray, "items four_bands"]:
 
 
 def random_convolution(
-    images: Images, seed: int, *, filters: int = 256, batch: int = BATCH
+    images: Images, seed: int, *, filters: int = 256
 ) -> Float32[np.ndarray, "items two_filters"]:
     """Mean of the positive and of the negative part of random 5x5 filters, stride 2.
 
@@ -145,14 +116,7 @@ def random_convolution(
     weights = drawn / (bands * FILTER_PX**2) ** 0.5
     parts = []
     with torch.inference_mode():
-        for part in torch.from_numpy(images).permute(0, 3, 1, 2).split(batch):
+        for part in torch.from_numpy(images).permute(0, 3, 1, 2).split(BATCH):
             response = F.conv2d(part.float() / 127.5 - 1, weights, stride=2)
-            halves = torch.cat([response.clamp(min=0), (-response).clamp(min=0)], dim=1)
-            parts.append(halves.mean((2, 3)))
+            parts += [torch.cat([response.relu(), (-response).relu()], dim=1).mean((2, 3))]
     return torch.cat(parts).numpy()
-
-
-def device_of(model: Embedder) -> torch.device:
-    """Where the model's parameters lie."""
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    return next((parameter.device for parameter in parameters), torch.device("cpu"))

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 LINEAR_CS = tuple(10.0 ** (power / 2) for power in range(-12, 3))
+POSITIVE = ("knn_k", "knn_temperature", "kmeans_restarts", "umap_dim", "cs", "hidden")
+POSITIVE += ("learning_rates", "epochs", "patience", "batch", "resamples")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +31,7 @@ class Protocol:
         activation: between the neural probe's layers.
         keep: weights of the neural probe at the epoch of "best" valid loss, or the "last".
         patience: epochs without a better valid loss before the neural probe stops.
-        resamples: bootstrap samples of the test items behind each interval.
+        resamples: bootstrap samples of the test items behind each 95 % interval.
         truncate: print percentages cut after two decimals, not rounded.
     """
 
@@ -49,33 +51,26 @@ class Protocol:
     activation: Literal["gelu", "relu"] = "gelu"
     keep: Literal["best", "last"] = "best"
     learning_rates: tuple[float, ...] = (3e-4, 3e-3)
-    weight_decays: tuple[float, ...] = (1e-2,)
+    weight_decay: float = 1e-2
     epochs: int = 20
     patience: int = 2
     batch: int = 256
     resamples: int = 1000
-    confidence: float = 0.95
     truncate: bool = False
 
     def __post_init__(self) -> None:
         """Check the ranges.
 
         Raises:
-            ValueError: if a count is too small, the confidence is not inside (0, 1), or a sweep is
-                empty or holds a value out of range.
+            ValueError: if a number is not positive, or a sweep is empty.
         """
-        least = dict.fromkeys(("knn_k", "kmeans_restarts", "umap_dim", "hidden", "epochs"), 1)
-        least |= {"patience": 1, "batch": 1, "resamples": 1, "umap_neighbours": 2}
-        for field, low in least.items():
-            if getattr(self, field) < low:
-                raise ValueError(f"{field} must be at least {low}, got {getattr(self, field)}")
-        if not 0 < self.confidence < 1:
-            raise ValueError(f"confidence must lie between 0 and 1, got {self.confidence}")
-        for field in ("learning_rates", "cs", "knn_temperature"):
+        for field in POSITIVE:
             value = getattr(self, field)
             values = value if isinstance(value, tuple) else (value,)
-            if not values or not all(one > 0 and math.isfinite(one) for one in values):
+            if not values or not all(0 < one < math.inf for one in values):
                 raise ValueError(f"{field} must be positive, got {value}")
+        if self.umap_neighbours < 2:
+            raise ValueError(f"umap_neighbours must be 2 or more, got {self.umap_neighbours}")
 
     def runs(self, probe: str) -> bool:
         """Whether it runs the probe of a name."""
@@ -94,7 +89,7 @@ PROTOCOLS = {
         activation="relu",
         keep="last",
         learning_rates=(1e-3,),
-        weight_decays=(0.0,),
+        weight_decay=0.0,
         epochs=50,
         patience=50,
         truncate=True,
@@ -111,13 +106,3 @@ def protocol_named(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise ValueError(f"protocol must be one of {tuple(PROTOCOLS)}, got {name!r}")
     return PROTOCOLS[name]
-
-
-def percent(share: float, *, truncate: bool) -> str:
-    """A share as a percentage of two decimals, rounded or, as the paper's are, cut.
-
-    A share that is a whole number of hundredths of a percent within 1e-9 is not cut below it.
-    """
-    if not truncate:
-        return f"{100 * share:.2f}"
-    return f"{math.floor(1e4 * share + 1e-5) / 100:.2f}"

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from salib.evaluate.columns import STATISTICS, Candidate, named_seed
 from salib.evaluate.probes.data import Setting
 from salib.evaluate.protocol import Protocol
 from salib.evaluate.scores.metrics import Score
-from salib.evaluate.scores.statistics import difference_of, interval_of, resample
+from salib.evaluate.scores.statistics import difference_of, interval_of
 from salib.evaluate.tasks.task import Task
 
 COLUMNS = (
@@ -33,7 +33,12 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What stays the same over the tasks of one call of `evaluate`."""
+    """How the columns of one task are probed and scored.
+
+    Args:
+        device: where torch computes.
+        instructions: what the device multiplies with.
+    """
 
     candidates: dict[str, Candidate]
     protocol: Protocol
@@ -41,6 +46,7 @@ class Run:
     seed: int
     precision: Precision
     device: str
+    instructions: str
     against: str
 
     def setting(self, task: Task, probe: str) -> Setting:
@@ -48,47 +54,40 @@ class Run:
         return Setting(self.protocol, named_seed(self.seed, task.name, probe), self.device)
 
 
-def rows_of(task: Task, cells: list[Cell], run: Run, multiplied: str) -> list[dict]:
+def rows_of(task: Task, cells: list[Cell], run: Run) -> list[dict]:
     """Rows of one task; every difference is taken on the same bootstrap samples."""
     rng = np.random.default_rng(named_seed(run.seed, task.name, "bootstrap"))
-    indices = resample(int(cells[0].facts["n_test"]), run.protocol.resamples, rng)
-    shared = {
-        "task": task.name,
-        "source": task.source,
-        "procedural": task.procedural,
-        "protocol": run.protocol.name,
-        "against": run.against,
-        "instructions": multiplied,
-        "seed": run.seed,
-    }
-    others = {
-        (cell.probe, score.metric): score
-        for cell in cells
-        for score in cell.scores
-        if cell.column == run.against
-    }
-    confidence, rows = run.protocol.confidence, []
+    n_test = int(cells[0].facts["n_test"])
+    indices = rng.integers(n_test, size=(run.protocol.resamples, n_test))
+    own = [cell for cell in cells if cell.column == run.against]
+    others = {(cell.probe, score.metric): score for cell in own for score in cell.scores}
+    rows = []
     for cell in cells:
-        about = shared | _identity(cell.column, run) | {"probe": cell.probe, **cell.facts}
+        one = run.candidates.get(cell.column, run.candidates[STATISTICS])  # as the majority class
+        baseline = one.kind == "baseline"
+        about = {
+            "task": task.name,
+            "source": task.source,
+            "procedural": task.procedural,
+            "model": cell.column,
+            "kind": one.kind,
+            "sensor": "none" if baseline else one.sensor,
+            "probe": cell.probe,
+            "protocol": run.protocol.name,
+            "against": run.against,
+            "image_px": run.image_px * min(one.views.values()),
+            "precision": "float32" if baseline else run.precision,
+            "instructions": run.instructions,
+            "seed": run.seed,
+            **cell.facts,
+        }
         for score in cell.scores:
-            value, low, high = interval_of(score, indices, confidence)
+            value, low, high = interval_of(score, indices)
             row = about | {"metric": score.metric, "value": value, "ci_low": low, "ci_high": high}
             other = others.get((cell.probe, score.metric))
             if other is not None and cell.column != run.against:
-                interval, p_value = difference_of(score, other, indices, confidence)
+                interval, p_value = difference_of(score, other, indices)
                 names = ("difference", "difference_low", "difference_high")
                 row |= dict(zip(names, interval, strict=True)) | {"p_value": p_value}
             rows.append(row)
     return rows
-
-
-def _identity(column: str, run: Run) -> dict[str, Any]:
-    candidate = run.candidates.get(column, run.candidates[STATISTICS])  # as the majority class
-    baseline = candidate.kind == "baseline"
-    return {
-        "model": column,
-        "kind": candidate.kind,
-        "sensor": "none" if baseline else candidate.sensor,
-        "precision": "float32" if baseline else run.precision,
-        "image_px": run.image_px * candidate.upsample,
-    }

@@ -3,7 +3,6 @@
 import inspect
 import logging
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,7 @@ from salib.evaluate.columns import (
     embed_split,
 )
 from salib.evaluate.croma import with_task_stats
-from salib.evaluate.probes.data import Prediction, ProbeData, standardise
+from salib.evaluate.probes.data import ProbeData, standardise
 from salib.evaluate.probes.fitting import Examples
 from salib.evaluate.probes.segmentation import HEADS, fit_segmentation, segment
 from salib.evaluate.probes.table import PROBES
@@ -64,7 +63,7 @@ def evaluate(
     have it. A probe that needs more train items than a task has gives no row, and a warning.
 
     Args:
-        image_px: image side; a candidate's own is `upsample` times it.
+        image_px: image side; that of hires is twice as long.
         precision: of the encoders, see `embed`. Rows hold it, the implementations of attention
             that ran ("none" of a baseline, "unknown" of a model that does not say), and what the
             device multiplies with.
@@ -77,14 +76,15 @@ def evaluate(
         ValueError: if there is no task, no untrained encoder, no such protocol or column `against`,
             a task is of a kind that the protocol does not know, its splits overlap, one of its
             files is damaged, or the device is not there.
+        OSError: if TMPDIR, which holds a segmentation task's tokens, has too little disk space.
     """
     chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
     _check(models, tasks, chosen, out, against)
     placed = resolve_device(device)
     for candidate in models.values():
         if isinstance(candidate.model, nn.Module):
-            candidate.model.to(placed)
-    rows = []
+            candidate.model.to(placed).eval()
+    rows, frame = [], pd.DataFrame()
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         run = Run(
             candidates=with_task_stats(models, task) | baselines(seed),
@@ -93,16 +93,16 @@ def evaluate(
             seed=seed,
             precision=resolve_precision(precision, placed),
             device=str(placed),
+            instructions=instructions(placed),
             against=against,
         )
-        rows += rows_of(task, list(_cells(task, run)), run, instructions(placed))
+        rows += rows_of(task, list(_cells(task, run)), run)
+        frame = pd.DataFrame(rows, columns=list(COLUMNS))
         if out is not None:
-            frame = pd.DataFrame(rows, columns=list(COLUMNS))
+            write = frame.to_csv if Path(out).suffix == ".csv" else frame.to_parquet
             with atomic_file(out) as part:
-                (frame.to_csv if Path(out).suffix == ".csv" else frame.to_parquet)(
-                    part, index=False
-                )
-    return pd.DataFrame(rows, columns=list(COLUMNS))
+                write(part, index=False)
+    return frame
 
 
 def _check(
@@ -139,17 +139,19 @@ def _cells(task: Task, run: Run) -> Iterator[Cell]:
     """Cells of a task; of a segmentation task one column's tokens are on disk at a time."""
     masks = task.kind == "segmentation"
     columns = _with_tokens(task, run) if masks else run.candidates
-    kinds = {"multilabel": label_scores, "classification": class_scores}
-    scored = partial(mask_scores, n_classes=task.n_classes) if masks else kinds[task.kind]
     groups = [{name: one} for name, one in columns.items()] if masks else [columns]
+    scored = {
+        "classification": class_scores,
+        "multilabel": label_scores,
+        "segmentation": partial(mask_scores, n_classes=task.n_classes),
+    }[task.kind]
     for number, group in enumerate(groups):
         with tempfile.TemporaryDirectory(prefix="salib-tokens-") as folder:
             options: dict[str, Any] = {"image_px": run.image_px, "precision": run.precision}
             options["folder"] = Path(folder) if masks else None
             splits = [embed_split(task, split, group, **options) for split in SPLITS]
             train, _, test = splits
-            sizes = zip(SPLITS, (len(split.labels) for split in splits), strict=True)
-            facts = {f"n_{split}": size for split, size in sizes}
+            facts = {f"n_{name}": len(one.labels) for name, one in zip(SPLITS, splits, strict=True)}
             if number == 0:
                 about = {"gsd_m": test.gsd_m[STATISTICS], "attention": "none"}
                 scores = scored(majority(task, train.labels, test.labels), test.labels)
@@ -157,13 +159,9 @@ def _cells(task: Task, run: Run) -> Iterator[Cell]:
             for column in tqdm(test.features, task.name, leave=False, disable=None):
                 used = set().union(*(split.attention[column] for split in splits))
                 about = {"gsd_m": test.gsd_m[column], "attention": "+".join(sorted(used)) or "none"}
-                start = time.perf_counter()
                 probed = (_segmented if masks else _probed)(task, run, column, *splits)
                 for name, values, more in probed:
                     yield Cell(column, name, scored(values, test.labels), facts | about | more)
-                    spent = time.perf_counter() - start
-                    logger.info("%s %s %s: %.2f s", task.name, column, name, spent)
-                    start = time.perf_counter()
 
 
 def majority(task: Task, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -193,8 +191,10 @@ def _probed(
     )
     for name in _probes_of(task, run.protocol, len(train.labels)):
         given = PROBES[name].run(data, run.setting(task, name))
+        agree = {"ari": adjusted_rand_score, "nmi": normalized_mutual_info_score}
+        agree = agree if given.clusters is not None else {}
         values = given.scores if task.kind == "multilabel" else given.classes
-        yield name, values, _agreement(given, test.labels)
+        yield name, values, {key: of(test.labels, given.clusters) for key, of in agree.items()}
 
 
 def _segmented(
@@ -209,28 +209,16 @@ def _segmented(
         yield name, segment(head, test.features[column], test.labels.shape[1:]), {}
 
 
-def _probes_of(task: Task, protocol: Protocol, n_train: int) -> list[str]:
+def _probes_of(task: Task, protocol: Protocol, n_train: int) -> Iterator[str]:
     """The protocol's probes that a task has enough train items for."""
-    names = []
-    for name, probe in PROBES.items():
-        if task.kind not in probe.kinds or not protocol.runs(name):
-            continue
-        least = probe.least_train(protocol, task.n_classes)
-        if n_train >= least:
-            names.append(name)
+    names = [name for name, probe in PROBES.items() if task.kind in probe.kinds]
+    least = {name: PROBES[name].least_train(protocol, task.n_classes) for name in names}
+    for name in filter(protocol.runs, names):
+        if n_train >= least[name]:
+            yield name
         else:
-            logger.warning(
-                "%s has no %s: it needs %d train items, not %d", task.name, name, least, n_train
-            )
-    return names
-
-
-def _agreement(prediction: Prediction, labels: np.ndarray) -> dict[str, float]:
-    """How clusters, where there are any, agree with the classes."""
-    if prediction.clusters is None:
-        return {}
-    agree = {"ari": adjusted_rand_score, "nmi": normalized_mutual_info_score}
-    return {name: float(index(labels, prediction.clusters)) for name, index in agree.items()}
+            told = "%s has no %s: it needs %d train items, not %d"
+            logger.warning(told, task.name, name, least[name], n_train)
 
 
 def _with_tokens(task: Task, run: Run) -> dict[str, Candidate]:

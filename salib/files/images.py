@@ -3,6 +3,8 @@
 import io
 import struct
 import warnings
+import zipfile
+import zlib
 from pathlib import Path
 
 import cv2
@@ -13,7 +15,7 @@ from PIL import Image
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error)
 
 
-def read_pixels(path: Path) -> UInt8[np.ndarray, "height width bands"]:
+def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width bands"]:
     """Red, green, blue and, where there is one, a fourth band, as the pixels lie in the file.
 
     EXIF turns nothing, a palette is resolved, and of several pages the first is read.
@@ -21,7 +23,10 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "height width bands"]:
     Raises:
         ValueError: if the file is damaged or no 8-bit RGB.
     """
-    data = path.read_bytes()
+    try:
+        data = path.read_bytes()
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise _damaged(path, b"", str(error)) from error
     image = _decoded(path, data)
     bands = 1 if image.ndim == 2 else image.shape[2]
     if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
@@ -33,7 +38,7 @@ def read_pixels(path: Path) -> UInt8[np.ndarray, "height width bands"]:
     return image[..., [2, 1, 0, 3][:bands]].astype(np.uint8, copy=False)
 
 
-def _decoded(path: Path, data: bytes) -> np.ndarray:
+def _decoded(path: Path | zipfile.Path, data: bytes) -> np.ndarray:
     level = cv2.utils.logging.getLogLevel()
     # Of each GeoTIFF it tells the tags it does not know; errors are raised here.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
@@ -52,7 +57,7 @@ def _decoded(path: Path, data: bytes) -> np.ndarray:
     return image
 
 
-def _whole_mode(path: Path, data: bytes) -> str:
+def _whole_mode(path: Path | zipfile.Path, data: bytes) -> str:
     """Pillow's name for the bands. OpenCV fills what a cut JPEG or TIFF lacks; Pillow refuses."""
     try:
         with warnings.catch_warnings():
@@ -64,7 +69,7 @@ def _whole_mode(path: Path, data: bytes) -> str:
         raise _damaged(path, data, str(error)) from error
 
 
-def _damaged(path: Path, data: bytes, reason: str) -> ValueError:
+def _damaged(path: Path | zipfile.Path, data: bytes, reason: str) -> ValueError:
     return ValueError(
         f"{str(path)!r} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
         "take it away"

@@ -4,7 +4,7 @@ import warnings
 
 import numpy as np
 import torch
-from jaxtyping import Float32, Int64
+from jaxtyping import Float32
 from scipy.optimize import linear_sum_assignment
 from sklearn.cluster import KMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -37,11 +37,13 @@ def _clustered(train: Features, test: Features, data: ProbeData, setting: Settin
     # Threads add partial sums in the order they finish; one thread gives the same bits each run.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer values than clusters: defined
-        train_clusters = np.asarray(model.fit_predict(train), np.int64)
+        train_clusters = model.fit_predict(train)
         clusters = np.asarray(model.predict(test), np.int64)
     classes = clusters
     if protocol.match == "hungarian":
-        classes = match_clusters(train_clusters, data.train_labels, n_classes)[clusters]
+        # Of each cluster the class, in the one-to-one match with most train items right.
+        counts = confusion_matrix(train_clusters, data.train_labels, labels=range(n_classes))
+        classes = linear_sum_assignment(counts, maximize=True)[1][clusters]
     return Prediction(np.eye(n_classes, dtype=np.float32)[classes], clusters)
 
 
@@ -68,11 +70,3 @@ def umap_reduce(
     reduced_test = np.asarray(reducer.transform(test), np.float32)
     torch.set_num_threads(threads)  # UMAP gives torch all cores; later heads would differ in bits
     return reduced_train, reduced_test
-
-
-def match_clusters(
-    clusters: Int64[np.ndarray, " items"], labels: Int64[np.ndarray, " items"], n_classes: int
-) -> Int64[np.ndarray, " clusters"]:
-    """Class of each cluster id: the one-to-one match with most items right (Hungarian)."""
-    counts = confusion_matrix(clusters, labels, labels=range(n_classes))
-    return linear_sum_assignment(counts, maximize=True)[1].astype(np.int64)

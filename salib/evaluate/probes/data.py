@@ -30,15 +30,6 @@ class ProbeData:
     test: Features
     n_classes: int
 
-    def __post_init__(self) -> None:
-        """Check what readers and `embed` have not.
-
-        Raises:
-            ValueError: if no valid item of a multi-label task has a label.
-        """
-        if self.is_multilabel and not self.valid_labels.any():
-            raise ValueError("valid labels must hold at least one positive, got none")
-
     @property
     def is_multilabel(self) -> bool:
         """Whether an item has 0 or 1 of each class in place of one class."""

@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Iterator
 from copy import deepcopy
-from itertools import product
 from typing import NamedTuple
 
 import numpy as np
@@ -34,25 +33,25 @@ def fit_best(
     seed: int,
     device: str = "cpu",
 ) -> nn.Module:
-    """The candidate of best valid score, then least valid loss, of all rates and weight decays.
+    """The candidate of best valid score, then least valid loss, of all learning rates.
 
     Draws are made on the CPU: every candidate, on every device, starts from the same weights and
     sees the same batches. A candidate whose valid loss stops being finite ends there.
 
     Args:
         build: makes the head; its parameters are drawn from the seed.
-        protocol: its rates, weight decays, epochs, patience and batch, and which epoch it keeps.
+        protocol: its rates, weight decay, epochs, patience and batch, and which epoch it keeps.
         score: of a fitted head on the valid split.
 
     Raises:
         ValueError: if every candidate diverges.
     """
     candidates = []
-    for rate, decay in product(protocol.learning_rates, protocol.weight_decays):
+    for rate in protocol.learning_rates:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             head = build().to(device)
-            reached = _fit(head, train, valid, loss, protocol, rate, decay)
+            reached = _fit(head, train, valid, loss, protocol, rate)
         if reached is not None:
             candidates.append((score(head), -reached, head))
     if not candidates:
@@ -77,12 +76,10 @@ def _fit(
     loss: Loss,
     protocol: Protocol,
     rate: float,
-    decay: float,
 ) -> float | None:
     """Fit in place; the valid loss of the weights that stay, None if it was never finite."""
-    optimiser = torch.optim.AdamW(
-        head.parameters(), lr=rate, weight_decay=decay, foreach=False, fused=True
-    )
+    options = {"lr": rate, "weight_decay": protocol.weight_decay, "foreach": False, "fused": True}
+    optimiser = torch.optim.AdamW(head.parameters(), **options)
     best, weights, waited = math.inf, None, 0
     for _ in range(protocol.epochs):
         for items in torch.randperm(len(train.inputs)).split(protocol.batch):

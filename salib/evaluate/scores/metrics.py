@@ -4,13 +4,13 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Float32, Float64, Int, Int64, Integer, Shaped
+from jaxtyping import Float, Float32, Float64, Int, Int64, Integer
 
 Statistic = Callable[[Float64[np.ndarray, "resamples n"]], Float64[np.ndarray, " resamples"]]
 """A score of the test split as a function of how often each item is in it."""
 
 THRESHOLD = 0.5
-"""A class is predicted above it: that of GEO-Bench's F1 (torchmetrics' default on sigmoids)."""
+"""A class is predicted above it, as in GEO-Bench's F1 (torchmetrics' default on sigmoids)."""
 
 
 class Score(NamedTuple):
@@ -44,7 +44,7 @@ def label_scores(
         ValueError: if no label is positive.
     """
     return (
-        Score("micro F1", of_sums(label_counts(scores, labels), micro_f1)),
+        Score("micro F1", micro_f1(scores, labels)),
         Score("micro mAP", micro_average_precision(scores, labels)),
     )
 
@@ -71,25 +71,17 @@ def of_sums(
     return value
 
 
-def label_counts(
-    scores: Float32[np.ndarray, "items classes"], labels: Int64[np.ndarray, "items classes"]
-) -> Int64[np.ndarray, "items 3"]:
-    """True positives, false positives and false negatives of each item, over its classes."""
-    predicted, true = scores > THRESHOLD, labels == 1
-    kinds = (predicted & true, predicted & ~true, ~predicted & true)
-    return np.stack([kind.sum(1) for kind in kinds], axis=1).astype(np.int64)
-
-
 def micro_f1(
-    counts: Shaped[np.ndarray, "*batch 3"],
-) -> Float64[np.ndarray, "*batch"]:
-    """F1 over all (item, class) pairs, 2 TP / (2 TP + FP + FN), from summed `label_counts`.
+    scores: Float32[np.ndarray, "items classes"], labels: Int64[np.ndarray, "items classes"]
+) -> Statistic:
+    """F1 over all (item, class) pairs, 2 TP / (2 TP + FP + FN).
 
     0 where nothing is labelled and nothing predicted, as scikit-learn and torchmetrics have it.
     """
-    right, extra, missed = np.moveaxis(counts.astype(np.float64), -1, 0)
-    total = 2 * right + extra + missed
-    return np.asarray(2 * right / np.maximum(total, 1), np.float64)
+    predicted, true = scores > THRESHOLD, labels == 1
+    # 2 TP + FP + FN is what is predicted and what is labelled together.
+    counts = np.stack([(predicted & true).sum(1), predicted.sum(1) + true.sum(1)], axis=1)
+    return of_sums(counts, lambda sums: 2 * sums[:, 0] / np.maximum(sums[:, 1], 1))
 
 
 def micro_average_precision(

@@ -18,47 +18,36 @@ import numpy as np
 from jaxtyping import Int64, Shaped
 
 from salib.evaluate.tasks import SPLITS
+from salib.evaluate.tasks.inputs import THIRTEEN
 
 LabelKind = Literal["classification", "multilabel", "segmentation"]
 Label = int | Int64[np.ndarray, " classes"] | Int64[np.ndarray, "height width"]
 
-CLASS_NAMES: dict[str, tuple[str, ...]] = {
-    "m-chesapeake": (
-        *("water", "tree-canopy-forest", "low-vegetation-field", "barren-land"),
-        *("impervious-other", "impervious-roads", "no-data"),
-    ),
-    "m-cashew-plant": (
-        *("no data", "well-managed plantation", "poorly-managed plantation", "non-plantation"),
-        *("residential", "background", "uncertain"),
-    ),
-    "m-SA-crop-type": (
-        *("No Data", "Lucerne/Medics", "Planted pastures (perennial)", "Fallow", "Wine grapes"),
-        *("Weeds", "Small grain grazing", "Wheat", "Canola", "Rooibos"),
-    ),
+KINDS: dict[str, LabelKind] = {
+    "Classification": "classification",
+    "MultiLabelClassification": "multilabel",
+    "SegmentationClasses": "segmentation",
+    "SemanticSegmentation": "segmentation",
 }
-"""Classes of the published tasks that do not name them, from geobench's converters."""
+"""Kinds of task by the class of geobench's that describes their labels."""
 
-_BANDS = (
-    *("01 - Coastal aerosol", "02 - Blue", "03 - Green", "04 - Red", "05 - Vegetation Red Edge"),
-    *("06 - Vegetation Red Edge", "07 - Vegetation Red Edge", "08 - NIR"),
-    *("08A - Vegetation Red Edge", "09 - Water vapour", "10 - SWIR - Cirrus"),
-    *("11 - SWIR", "12 - SWIR"),
-)
-_KILN = (*_BANDS[:5], *_BANDS[6:7], *_BANDS[8:9], _BANDS[7], *_BANDS[11:])
 STORED_AS: dict[str, dict[str, str]] = {
-    "m-eurosat": dict(zip((*_BANDS[:8], *_BANDS[9:], _BANDS[8]), _BANDS, strict=True)),
-    "m-brick-kiln": dict(zip(_KILN, _BANDS[: len(_KILN)], strict=True)),
+    "m-eurosat": dict(zip((*THIRTEEN[:8], *THIRTEEN[9:], THIRTEEN[8]), THIRTEEN, strict=True))
 }
 """True band to the name it is stored under where publication confused them.
 
-Issues 28 and 29 of ServiceNow/geo-bench. Published m-brick-kiln has no bands 06, 09 and 10, and
-8-bit colour under the last three names. Procedural m-eurosat is stored as the published one,
-procedural m-brick-kiln under its true names.
+Issue 28 of ServiceNow/geo-bench. Procedural m-eurosat is stored as the published one. Red, green
+and blue of m-brick-kiln (issue 29) bear their names.
 """
 
 
 class FolderFacts(NamedTuple):
-    """What a task folder says of itself; `bands` are full names and others they answer to."""
+    """What a task folder says of itself.
+
+    Attributes:
+        class_names: numbers where the task does not name its classes.
+        bands: full names, and others they answer to.
+    """
 
     kind: LabelKind
     class_names: tuple[str, ...]
@@ -95,25 +84,14 @@ def describe(folder: str | Path) -> FolderFacts:
             another kind of task; or geobench is too old to unpickle safely.
     """
     safe_loads()
-    from geobench.dataset import SegmentationClasses
-    from geobench.label import Classification, MultiLabelClassification, SemanticSegmentation
     from geobench.task import load_task_specs
 
     folder = Path(folder)
-    kinds: dict[type, LabelKind] = {
-        Classification: "classification",
-        MultiLabelClassification: "multilabel",
-        SegmentationClasses: "segmentation",
-        SemanticSegmentation: "segmentation",
-    }
     try:
         specs = load_task_specs(folder)
         label: Any = specs.label_type
-        if type(label) not in kinds:
-            raise ValueError(f"label type {label!r}")
-        kind = kinds[type(label)]
-        names = label.class_name if kind == "multilabel" else label.class_names
-        names = names or CLASS_NAMES.get(folder.name, ())
+        kind = KINDS[type(label).__name__]
+        names = (label.class_name if kind == "multilabel" else label.class_names) or ()
         if len(names) != label.n_classes:
             names = range(label.n_classes)
         infos = specs.bands_info or ()
@@ -152,14 +130,13 @@ def sample_names(folder: str | Path) -> dict[str, list[str]]:
 
 
 def raw_samples(
-    folder: str | Path, split: str, bands: tuple[str, ...], *, procedural: bool = False
+    folder: str | Path, split: str, bands: tuple[str, ...]
 ) -> Iterator[tuple[Shaped[np.ndarray, "_ _ bands"], Label]]:
     """Raw band values, in the stored type, and the label of each sample of a split.
 
     Args:
         bands: by any name the task's specification knows, such as "red" or "08 - NIR", meaning
             what the name says also where publication confused the names (`STORED_AS`).
-        procedural: whether the folder was written by `earth`.
 
     Raises:
         ValueError: as `describe` and `sample_names`; or if the task has no such band, the bands
@@ -168,10 +145,16 @@ def raw_samples(
     """
     folder = Path(folder)
     facts = describe(folder)
-    stored = tuple(_stored_name(folder.name, facts, name, procedural) for name in bands)
+    stored = []
+    for band in bands:
+        full = [name for name, other in facts.bands.items() if band in (name, *other)]
+        if not full:
+            known = f"they are {facts.bands}"
+            raise ValueError(f"band must be one of {folder.name}'s, got {band!r}; {known}")
+        stored.append(STORED_AS.get(folder.name, {}).get(full[0], full[0]))
     for name in sample_names(folder)[split]:
         path = folder / f"{name}.hdf5"
-        raw, label = read_sample(path, stored)
+        raw, label = read_sample(path, tuple(stored))
         yield raw, _checked(label, facts, path)
 
 
@@ -226,20 +209,6 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     """The one error about a file that is damaged or not geobench's."""
     reason = f"{type(error).__name__}: {error}"
     return ValueError(f"{path} must be a readable GEO-Bench file, got {reason}; download it again")
-
-
-def _stored_name(task: str, facts: FolderFacts, band: str, procedural: bool) -> str:
-    full = [name for name, other in facts.bands.items() if band in (name, *other)]
-    if not full:
-        raise ValueError(f"band must be one of {task}'s, got {band!r}; they are {facts.bands}")
-    if task not in STORED_AS or (procedural and task == "m-brick-kiln"):
-        return full[0]
-    if full[0] not in STORED_AS[task]:
-        raise ValueError(
-            f"band must be one that published {task} holds, got {band!r}, which it only names; "
-            f"it holds {sorted(STORED_AS[task])}"
-        )
-    return STORED_AS[task][full[0]]
 
 
 def _checked(label: Any, facts: FolderFacts, path: Path) -> Label:

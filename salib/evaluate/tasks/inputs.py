@@ -1,18 +1,15 @@
 """From a task's raw values to what a model sees: one explicit rule per task."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
-import pandas as pd
 from jaxtyping import Shaped
 
 from salib.config import SENSORS
 from salib.files.images import resize_bands
 
 RGB = ("red", "green", "blue")
-Modality = str
-"""Of `salib.config.Sensor.modality`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +23,7 @@ class InputRule:
         full_scale: raw value of reflectance 1, of "multispectral" images.
         native_gsd_m: metres per pixel of the task as published.
         why: where `level_255` comes from, and `native_gsd_m` where the task states another.
-        modality: "optical" images go to encoders for lores and hires, "radar" images to radar's,
-            "multispectral" ones, Sentinel-2's twelve bands, to that of s2.
+        modality: of `salib.config.Sensor`; its encoders get the images.
     """
 
     bands: tuple[str, ...] = RGB
@@ -35,35 +31,34 @@ class InputRule:
     full_scale: float = 10_000.0
     native_gsd_m: float
     why: str
-    modality: Modality = "optical"
+    modality: str = "optical"
 
 
+L2A = InputRule(
+    native_gsd_m=10.0, level_255=2000.0, why="Sentinel-2 L2A true colour: reflectance 0.2"
+)
+AERIAL = InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published")
 RULES = {
-    "m-bigearthnet": InputRule(
-        native_gsd_m=10.0, level_255=2000.0, why="Sentinel-2 L2A true colour: reflectance 0.2"
-    ),
+    "m-bigearthnet": L2A,
     "m-so2sat": InputRule(
         native_gsd_m=10.0,
         level_255=0.275,
         why="Sentinel-2 L1C, stored as reflectance: m-eurosat's stretch over 10,000",
     ),
-    "m-brick-kiln": InputRule(
-        native_gsd_m=10.0, level_255=2000.0, why="Sentinel-2 L2A true colour: reflectance 0.2"
-    ),
+    "m-brick-kiln": L2A,
     "m-forestnet": InputRule(native_gsd_m=15.0, why="8-bit pansharpened Landsat, as published"),
     "m-eurosat": InputRule(
         native_gsd_m=10.0,
         level_255=2750.0,
         why="the stretch of EuroSAT's own RGB archive: its channel means put 255 at 2,770",
     ),
-    "m-pv4ger": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
-    "m-pv4ger-seg": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
+    "m-pv4ger": AERIAL,
+    "m-pv4ger-seg": AERIAL,
     "m-chesapeake": InputRule(native_gsd_m=1.0, why="8-bit NAIP, stored as float32"),
-    "m-cashew-plant": InputRule(
-        native_gsd_m=10.0,
-        level_255=2000.0,
-        why="Sentinel-2 L2A true colour: reflectance 0.2; the specification states 0.5 m, which is "
-        "the imagery its labels were drawn on: the pixels are Sentinel-2's 10 m",
+    "m-cashew-plant": replace(
+        L2A,
+        why=f"{L2A.why}; the specification states 0.5 m, which is the imagery its labels were "
+        "drawn on: the pixels are Sentinel-2's 10 m",
     ),
     "m-SA-crop-type": InputRule(
         native_gsd_m=10.0,
@@ -71,10 +66,10 @@ RULES = {
         why="Sentinel-2 L2A, stored as reflectance x 255 (its means x 39 are those of L2A over "
         "farmland): reflectance 0.2 as in the other L2A tasks",
     ),
-    "m-nz-cattle": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
-    "m-NeonTree": InputRule(native_gsd_m=0.1, why="8-bit aerial RGB, as published"),
+    "m-nz-cattle": AERIAL,
+    "m-NeonTree": AERIAL,
     "eurosat": InputRule(native_gsd_m=10.0, why="8-bit Sentinel-2 true colour, as published"),
-    "ucmerced": InputRule(native_gsd_m=0.3, why="8-bit aerial RGB, as published"),
+    "ucmerced": replace(AERIAL, native_gsd_m=0.3),
 }
 GEOBENCH_TASKS = tuple(name for name in RULES if name.startswith("m-"))
 DN_OF_SIGMA0 = 597.0
@@ -91,13 +86,14 @@ RADAR_RULES = {
     )
 }
 
-
-TWELVE = (
+THIRTEEN = (
     *("01 - Coastal aerosol", "02 - Blue", "03 - Green", "04 - Red"),
     *(f"0{number} - Vegetation Red Edge" for number in (5, 6, 7)),
-    *("08 - NIR", "08A - Vegetation Red Edge", "09 - Water vapour", "11 - SWIR", "12 - SWIR"),
+    *("08 - NIR", "08A - Vegetation Red Edge", "09 - Water vapour", "10 - SWIR - Cirrus"),
+    *("11 - SWIR", "12 - SWIR"),
 )
-"""GEO-Bench's names of the bands of s2, in its order."""
+"""GEO-Bench's names of the bands of Sentinel-2; without cirrus those of s2, in its order."""
+TWELVE = tuple(name for name in THIRTEEN if "Cirrus" not in name)
 TWELVE_BAND_RULES = {
     task: InputRule(
         bands=TWELVE, full_scale=full_scale, native_gsd_m=10.0, why=why, modality="multispectral"
@@ -110,17 +106,6 @@ TWELVE_BAND_RULES = {
     )
 }
 """Tasks that publish all twelve; m-brick-kiln names thirteen and holds ten."""
-
-
-def rules_of(task: str) -> tuple[InputRule, ...]:
-    """The input rules of a published task, the optical one first.
-
-    Raises:
-        ValueError: if there is none.
-    """
-    if task not in RULES:
-        raise ValueError(f"task must be one of {', '.join(RULES)}, got {task!r}")
-    return tuple(rules[task] for rules in (RULES, RADAR_RULES, TWELVE_BAND_RULES) if task in rules)
 
 
 def to_pixel_values(
@@ -182,12 +167,3 @@ def to_input(
         return square, gsd_m
     how = cv2.INTER_AREA if side > image_px else cv2.INTER_CUBIC
     return resize_bands(square, image_px, how), gsd_m
-
-
-def input_rules() -> pd.DataFrame:
-    """The rules as a table, one row per task and modality."""
-    named = RULES | {f"{task}, radar": rule for task, rule in RADAR_RULES.items()}
-    named |= {f"{task}, 12 bands": rule for task, rule in TWELVE_BAND_RULES.items()}
-    table = pd.DataFrame([{"task": name, **asdict(rule)} for name, rule in named.items()])
-    bands = table["bands"].map(", ".join)
-    return table.assign(bands=bands).drop(columns="modality").set_index("task")

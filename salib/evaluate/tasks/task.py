@@ -4,16 +4,24 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Shaped
 
 from salib.config import SENSORS
-from salib.evaluate.tasks import SPLITS, chip_zips, geobench_reader, image_folder
+from salib.evaluate.tasks import SPLITS, class_folders, geobench_reader
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS
 from salib.evaluate.tasks.geobench_reader import Label, LabelKind
-from salib.evaluate.tasks.inputs import RULES, InputRule, Modality, rules_of, to_pixel_values
+from salib.evaluate.tasks.inputs import (
+    RADAR_RULES,
+    RULES,
+    TWELVE_BAND_RULES,
+    InputRule,
+    to_pixel_values,
+)
+from salib.files.artifact import file_digest
 
 logger = logging.getLogger(__name__)
 BENCHMARKS = ("classification_v1.0", "segmentation_v1.0")
@@ -24,6 +32,7 @@ class Task:
     """A labelled task on disk.
 
     Args:
+        source: "geobench", "eurosat", "ucmerced" or "folder".
         path: task folder (GEO-Bench), zip file, or folder of images.
         procedural: whether its images were made by `earth`; every row says so.
         rules: how its images are read, one rule per modality, the optical one first.
@@ -31,7 +40,7 @@ class Task:
     """
 
     name: str
-    source: Literal["geobench", "eurosat", "ucmerced", "folder"]
+    source: str
     path: Path
     procedural: bool
     class_names: tuple[str, ...]
@@ -44,17 +53,12 @@ class Task:
         return len(self.class_names)
 
     @property
-    def gsd_m(self) -> float:
-        """True metres per pixel as stored."""
-        return self.rules[0].native_gsd_m
-
-    @property
     def sensors(self) -> tuple[str, ...]:
         """Sensors whose encoders it has images for: "lores" and "hires" RGB, others if any."""
         modalities = {rule.modality for rule in self.rules}
-        return tuple(name for name in SENSORS if modality_of(name) in modalities)
+        return tuple(name for name, sensor in SENSORS.items() if sensor.modality in modalities)
 
-    def rule_of(self, modality: Modality = "optical") -> InputRule:
+    def rule_of(self, modality: str = "optical") -> InputRule:
         """How the raw values of a modality become pixel values.
 
         Raises:
@@ -67,11 +71,6 @@ class Task:
         raise ValueError(f"modality must be {known} for {self.name}, got {modality!r}")
 
 
-def modality_of(sensor: str) -> Modality:
-    """What `iter_split` is to read for an encoder of a sensor."""
-    return SENSORS[sensor].modality
-
-
 def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
     """A GEO-Bench task from its folder.
 
@@ -79,7 +78,9 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         ValueError: if there is no input rule for it, or the folder is damaged.
     """
     folder = Path(folder)
-    rules = rules_of(folder.name)
+    if folder.name not in RULES:
+        raise ValueError(f"task must be one of {', '.join(RULES)}, got {folder.name!r}")
+    tables = (RULES, RADAR_RULES, TWELVE_BAND_RULES)
     facts = geobench_reader.describe(folder)
     geobench_reader.sample_names(folder)
     return Task(
@@ -88,7 +89,7 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         path=folder,
         procedural=procedural,
         class_names=facts.class_names,
-        rules=rules,
+        rules=tuple(rules[folder.name] for rules in tables if folder.name in rules),
         kind=facts.kind,
     )
 
@@ -116,24 +117,11 @@ def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
 
 def real_tasks(folder: str | Path) -> list[Task]:
     """The real labelled tasks present in a data folder: EuroSAT, then UC Merced."""
-    return [
-        chip_task(Path(folder) / layout.file, source=source)
-        for source, layout in chip_zips.CHIP_ZIPS.items()
-        if (Path(folder) / layout.file).is_file()
-    ]
+    paths = {source: Path(folder) / layout.file for source, layout in CHIP_ZIPS.items()}
+    return [chip_task(path, source=source) for source, path in paths.items() if path.is_file()]
 
 
-def missing_real(folder: str | Path | None) -> list[str]:
-    """One line for each real task that `folder` lacks, saying what to do."""
-    return [
-        f"{source} skipped: set SALIB_DATA_DIR to a folder, then salib fetch {source} brings "
-        f"{layout.file} there; or take it from {layout.home}"
-        for source, layout in chip_zips.CHIP_ZIPS.items()
-        if folder is None or not (Path(folder) / layout.file).is_file()
-    ]
-
-
-def chip_task(path: str | Path, *, source: chip_zips.ChipSource) -> Task:
+def chip_task(path: str | Path, *, source: str) -> Task:
     """EuroSAT or UC Merced from its zip.
 
     Raises:
@@ -144,8 +132,8 @@ def chip_task(path: str | Path, *, source: chip_zips.ChipSource) -> Task:
         source=source,
         path=Path(path),
         procedural=False,
-        class_names=tuple(chip_zips.members(path)),
-        rules=rules_of(source),
+        class_names=tuple(class_folders.chips(path)),
+        rules=(RULES[source],),
     )
 
 
@@ -154,7 +142,7 @@ def folder_task(
 ) -> Task:
     """Any labelled folder of 8-bit RGB images, `<class>/<image>` or `<split>/<class>/<image>`.
 
-    `salib.evaluate.tasks.image_folder` says which images make which split.
+    `salib.evaluate.tasks.class_folders` says which images make which split.
 
     Args:
         gsd_m: metres per pixel of the images as they are stored.
@@ -170,20 +158,20 @@ def folder_task(
     name = folder.resolve().name if name is None else name
     if name in RULES:
         raise ValueError(f"name must differ from the published tasks', got {name!r}: give another")
-    image_folder.check_name("name", name)
+    class_folders.check_name("name", name)
     rule = InputRule(native_gsd_m=float(gsd_m), why="8-bit RGB, as it lies in the folder")
     return Task(
         name=name,
         source="folder",
         path=folder,
         procedural=procedural,
-        class_names=tuple(image_folder.members(folder)["train"]),
+        class_names=tuple(class_folders.members(folder)["train"]),
         rules=(rule,),
     )
 
 
 def iter_split(
-    task: Task, split: str, *, modality: Modality = "optical"
+    task: Task, split: str, *, modality: str = "optical"
 ) -> Iterator[tuple[Shaped[np.ndarray, "_ _ bands"], Label]]:
     """Pixel values at native size and the label of each item of a split, one at a time.
 
@@ -203,13 +191,14 @@ def iter_split(
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
     rule = task.rule_of(modality)
     if task.source == "geobench":
-        procedural = task.procedural
-        items = geobench_reader.raw_samples(task.path, split, rule.bands, procedural=procedural)
-    elif task.source == "folder":
-        items = image_folder.images(task.path, split)
+        items = geobench_reader.raw_samples(task.path, split, rule.bands)
     else:
-        layout = chip_zips.CHIP_ZIPS[task.source]
-        items = chip_zips.chips(task.path, chip_zips.split_members(task.path, layout, split))
+        if task.source == "folder":
+            classes = class_folders.members(task.path)[split]
+        else:
+            classes = class_folders.split_chips(task.path, CHIP_ZIPS[task.source], split)
+        paths = ((path, label) for label, part in enumerate(classes.values()) for path in part)
+        items = ((class_folders.read_rgb(path), label) for path, label in paths)
     for number, (raw, label) in enumerate(items):
         try:
             image = to_pixel_values(raw, rule)
@@ -231,13 +220,14 @@ def check_disjoint(task: Task) -> None:
     Raises:
         ValueError: if two splits share an item, as in GEO-Bench's five-sample test fixtures.
     """
+    items: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     if task.source == "geobench":
         names = geobench_reader.sample_names(task.path)
         items = {split: {name: name for name in names[split]} for split in SPLITS}
     elif task.source == "folder":
-        items = {split: image_folder.digests(task.path, split) for split in SPLITS}
-    else:
-        return
+        for split, classes in class_folders.members(task.path).items():
+            for path in chain.from_iterable(classes.values()):
+                items[split][file_digest(path)] = path.relative_to(task.path).as_posix()
     for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
         if shared := items[first].keys() & items[second].keys():
             item = min(shared, key=items[first].__getitem__)

@@ -1,23 +1,86 @@
-"""Any labelled folder of images: `<split>/<class>/<image>`, or `<class>/<image>` split here."""
+"""Images in class folders: any folder of them, and the zips of EuroSAT and UC Merced as they are.
+
+Either is read as its images by class, `<class>/<image>`, and split by a rule on names alone.
+"""
 
 import hashlib
 import logging
 import os
-from collections.abc import Iterator
-from pathlib import Path
+import zipfile
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from salib.evaluate.tasks import SPLITS
-from salib.files.artifact import file_digest
 from salib.files.images import read_pixels
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
+Classes = dict[str, list[Path]]
+"""Images by class."""
 
 
-def members(folder: str | Path) -> dict[str, dict[str, list[Path]]]:
+class ChipZip(NamedTuple):
+    """A published zip of `.../<class>/<chip>`.
+
+    Attributes:
+        bounds: of each class, chips from the first to the second bound are train, to the third
+            valid, to the fourth test; None is the last chip.
+    """
+
+    file: str
+    bounds: tuple[int, int, int, int | None]
+
+
+CHIP_ZIPS = {
+    "eurosat": ChipZip("EuroSAT_RGB.zip", (0, 200, 300, 400)),
+    "ucmerced": ChipZip("UCMerced_LandUse.zip", (0, 40, 60, None)),
+}
+
+
+def chips(path: str | Path) -> dict[str, list[zipfile.Path]]:
+    """Chips of a zip by class: classes by name, chips by the sha256 of their file name.
+
+    Names that begin with a dot, such as those macOS adds, are no chips.
+
+    Raises:
+        ValueError: if the file is not a whole zip, or holds no chip inside a class folder.
+    """
+    try:
+        archive = zipfile.ZipFile(path)
+    except (OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} must be a whole zip file, got {error}") from error
+    names = [PurePosixPath(name) for name in archive.namelist()]
+    classes: dict[str, list[zipfile.Path]] = {}
+    for name in sorted(names, key=lambda name: hashlib.sha256(name.name.encode()).digest()):
+        if name.suffix.lower() in SUFFIXES and name.parent.name and name.name[0] != ".":
+            chip = zipfile.Path(archive, str(name))
+            classes.setdefault(name.parent.name, []).append(chip)
+    if not classes:
+        raise ValueError(f"{path} must hold <class>/<chip> images, got {len(names)} other entries")
+    return {label: classes[label] for label in sorted(classes)}
+
+
+def split_chips(path: str | Path, layout: ChipZip, split: str) -> dict[str, list[zipfile.Path]]:
+    """Chips of one split by class.
+
+    Raises:
+        ValueError: as `chips`, or if a class has too few to reach the split.
+    """
+    number, classes = SPLITS.index(split), chips(path)
+    start, stop = layout.bounds[:3][number], layout.bounds[number + 1]
+    for name, paths in classes.items():
+        if len(paths) <= start:
+            raise ValueError(
+                f"class {name!r} of {path} must have more than {start} chips for split {split!r}, "
+                f"got {len(paths)}"
+            )
+    return {name: paths[start:stop] for name, paths in classes.items()}
+
+
+def members(folder: str | Path) -> dict[str, Classes]:
     """Images of each split and class: classes by name, images by sha256 of `<class>/<name>`.
 
     A folder with `train`, `valid` and `test` is split by them. Any other is split here, of each
@@ -40,7 +103,7 @@ def members(folder: str | Path) -> dict[str, dict[str, list[Path]]]:
         raise ValueError(f"folder must be a folder of class folders, got {folder}")
     names = [path.name for path in _visible(folder) if path.is_dir()]
     if set(SPLITS).isdisjoint(names):
-        splits = {split: {} for split in SPLITS}
+        splits: dict[str, Classes] = {split: {} for split in SPLITS}
         for label, paths in _classes(folder).items():
             first, second = (-(-len(paths) * tenths // 10) for tenths in (6, 8))
             parts = (paths[:first], paths[first:second], paths[second:])
@@ -58,28 +121,7 @@ def members(folder: str | Path) -> dict[str, dict[str, list[Path]]]:
     return {split: {label: splits[split].get(label, []) for label in classes} for split in SPLITS}
 
 
-def images(folder: str | Path, split: str) -> Iterator[tuple[UInt8[np.ndarray, "_ _ 3"], int]]:
-    """Decoded RGB images and labels of a split, class by class.
-
-    Raises:
-        ValueError: as `members` and `read_rgb`.
-    """
-    for label, paths in enumerate(members(folder)[split].values()):
-        for path in paths:
-            yield read_rgb(path), label
-
-
-def digests(folder: str | Path, split: str) -> dict[str, str]:
-    """Sha256 of the bytes of each image of a split, and the image's name below the folder.
-
-    Raises:
-        ValueError: as `members`.
-    """
-    paths = [path for group in members(folder)[split].values() for path in group]
-    return {file_digest(path): path.relative_to(folder).as_posix() for path in paths}
-
-
-def read_rgb(path: Path) -> UInt8[np.ndarray, "_ _ 3"]:
+def read_rgb(path: Path | zipfile.Path) -> UInt8[np.ndarray, "_ _ 3"]:
     """Red, green and blue of an 8-bit image, as its pixels are stored (EXIF turns nothing).
 
     A palette is resolved, of several pages the first is read, and a fourth band is dropped where it
@@ -112,7 +154,7 @@ def _visible(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def _classes(folder: Path) -> dict[str, list[Path]]:
+def _classes(folder: Path) -> Classes:
     """Images of the class folders in a folder, in the order in which they are split."""
     classes = [path for path in _visible(folder) if path.is_dir()]
     for path in classes:
@@ -138,21 +180,19 @@ def _order(path: Path) -> bytes:
     return hashlib.sha256(os.fsencode(f"{path.parent.name}/{path.name}")).digest()
 
 
-def _check(folder: Path, splits: dict[str, dict[str, list[Path]]]) -> None:
+def _check(folder: Path, splits: dict[str, Classes]) -> None:
     classes = sorted(set().union(*splits.values()))
     if len(classes) < 2:
         raise ValueError(
             f"{folder} must hold two class folders or more, as <class>/<image> or as "
             f"train/<class>/<image> with valid and test alike, got {classes or 'none'}"
         )
-    unseen = [label for label in classes if not splits["train"].get(label)]
-    if unseen:
+    if unseen := [label for label in classes if not splits["train"].get(label)]:
         raise ValueError(
             f"each class of {folder} must have an image to train on, ending in one of {SUFFIXES}, "
             f"got none of {unseen}"
         )
-    empty = [split for split, group in splits.items() if not any(group.values())]
-    if empty:
+    if empty := [split for split, group in splits.items() if not any(group.values())]:
         raise ValueError(
             f"{empty[0]} of {folder} must hold an image, got none: a class gives one to test from "
             "five images on"

@@ -1,7 +1,5 @@
-"""GEO-Bench by task: fetched from the Hugging Face hub, checked, unpacked whole or not at all."""
+"""Labelled tasks as published: GEO-Bench from the Hugging Face hub, EuroSAT, UC Merced."""
 
-import json
-import re
 import shutil
 import zipfile
 import zlib
@@ -14,16 +12,63 @@ from huggingface_hub import HfApi
 from huggingface_hub.constants import is_offline_mode
 from tqdm import tqdm
 
-from salib.evaluate.fetch.published_tasks import BENCHMARKS
-from salib.files.artifact import atomic_file, check_disk_space, file_digest, only_writer
-from salib.files.download import ADVICE, WORK, FetchError, needs_network
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS
+from salib.evaluate.tasks.inputs import GEOBENCH_TASKS
+from salib.files.artifact import check_disk_space, file_digest, only_writer
+from salib.files.download import ADVICE, WORK, FetchError, RemoteFile, fetch_files, needs_network
 
 REPOSITORY = "recursix/geo-bench-1.0"
 REVISION = "1e5754337032f097396db62cc15a5ff88f4618e8"
 """The sixth commit: it added the normalizer of segmentation and took a thirteenth task out. Known
 from saved pages of the hub, not from the hub; there may be later commits."""
-RECORD = "fetched.json"
-DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError)
+SEGMENTATION = ("NeonTree", "SA-crop-type", "cashew-plant", "chesapeake", "nz-cattle", "pv4ger-seg")
+BENCHMARKS = dict.fromkeys(GEOBENCH_TASKS, "classification_v1.0")
+BENCHMARKS |= {f"m-{name}": "segmentation_v1.0" for name in SEGMENTATION}
+"""The folder that each task stands in."""
+DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
+CHIPS = {
+    "eurosat": RemoteFile(
+        url=f"https://zenodo.org/records/7711810/files/{CHIP_ZIPS['eurosat'].file}",
+        size=94_658_721,
+        sha256="b4f5b234ecb7d7ff9c6cddb046543b4717c53fd6e9815be6c0e80cc614f51b90",
+    ),
+    "ucmerced": RemoteFile(
+        url="https://huggingface.co/datasets/torchgeo/ucmerced/resolve/"
+        f"7c5ef3454d9b1cccfa7ccde0c01fc8f00a45909a/{CHIP_ZIPS['ucmerced'].file}",
+        size=332_468_434,
+        sha256="06c539ef28703a58fb07bd2837991ac7c48b813b00bb12ac197efd813a18daeb",
+    ),
+}
+"""EuroSAT from its Zenodo record; UC Merced from TorchGeo's copy at the hub, whose bytes are those
+of the university's server. Sizes and sha256 are those that public code, for UC Merced TorchGeo's
+own, checks these addresses against; we have not downloaded the files ourselves."""
+
+
+def fetch_chips(
+    source: str, out: str | Path, *, base_url: str | None = None, offline: bool = False
+) -> Path:
+    """Fetch the zip of EuroSAT or UC Merced into a folder for `salib evaluate --real`.
+
+    It takes its name once it has the published sha256, and is then not downloaded again.
+
+    Args:
+        source: "eurosat" or "ucmerced".
+        out: the folder.
+        base_url: a mirror that holds a file of the same name.
+        offline: ask no server.
+
+    Returns:
+        Path of the zip.
+
+    Raises:
+        ValueError: if the source is unknown.
+        OSError: as `fetch_files`.
+    """
+    if source not in CHIPS:
+        raise ValueError(f"source must be one of {', '.join(CHIPS)}, got {source!r}")
+    target, command = Path(out, CHIP_ZIPS[source].file), f"salib fetch {source} --out {out}"
+    fetch_files({target: CHIPS[source]}, command, base_url=base_url, offline=offline)
+    return target
 
 
 def fetch_geobench(
@@ -42,8 +87,7 @@ def fetch_geobench(
     Args:
         names: of tasks, or "all".
         out: the folder.
-        revision: commit, branch or tag of the repository; a folder holds one commit only, which
-            stands in its `fetched.json`.
+        revision: commit, branch or tag of the repository.
         base_url: a mirror of the hub, as HF_ENDPOINT names one; HF_HUB_DISABLE_XET=1 keeps all of a
             download to it.
         offline: ask no server, as with HF_HUB_OFFLINE.
@@ -51,16 +95,14 @@ def fetch_geobench(
     Raises:
         ValueError: if a name is unknown or none is given.
         OSError: if there is too little disk space, or another run writes to `out`.
-        FetchError: if the server fails, a zip is damaged or not the listed one, a file is missing
-            offline, or `out` holds another commit.
+        FetchError: if the server fails, a zip is damaged or not the listed one, or a file is
+            missing offline.
     """
     out, unknown = Path(out), sorted(set(names) - {"all", *BENCHMARKS})
     if unknown or not names:
         raise ValueError(
             f"tasks must be of {', '.join(BENCHMARKS)}, or all, got {unknown or 'none'}"
         )
-    if re.fullmatch("[0-9a-f]{40}", revision):
-        _check_commit(out, revision)
     if not (missing := _missing(out, names)):
         return out
     if offline or is_offline_mode():
@@ -81,39 +123,26 @@ def _missing(out: Path, names: Sequence[str]) -> list[str]:
     return [path for path in normalizers + zips if not (out / path.removesuffix(".zip")).exists()]
 
 
-def _check_commit(out: Path, commit: str) -> None:
-    record = out / RECORD
-    fetched = json.loads(record.read_text())["commit"] if record.is_file() else commit
-    if commit != fetched:
-        raise FetchError(
-            f"{out} holds commit {fetched}, but --revision means {commit}: give --revision "
-            f"{fetched}, or choose another folder"
-        )
-
-
 def _bring(hub: HfApi, revision: str, paths: list[str], out: Path) -> None:
     with _telling(f"the list of files at {revision}", hub.endpoint):
         listed = hub.dataset_info(REPOSITORY, revision=revision, files_metadata=True)
-    commit, files = str(listed.sha), {file.rfilename: file for file in listed.siblings or ()}
-    _check_commit(out, commit)
+    files = {file.rfilename: file for file in listed.siblings or ()}
     if absent := [path for path in paths if path not in files]:
         raise FetchError(
-            f"{hub.endpoint} has no {absent[0]} in {REPOSITORY} at {commit}: give another "
+            f"{hub.endpoint} has no {absent[0]} in {REPOSITORY} at {listed.sha}: give another "
             "--revision or --base-url"
         )
     check_disk_space(out, sum(files[path].size or 0 for path in paths))
-    where = {"repo_type": "dataset", "revision": commit, "local_dir": out / WORK}
+    where = {"repo_type": "dataset", "revision": listed.sha, "local_dir": out / WORK}
     for path in paths:
         with _telling(path, hub.endpoint):
             file = Path(hub.hf_hub_download(REPOSITORY, path, **where))
-        lfs = files[path].lfs
-        (out / path).parent.mkdir(exist_ok=True)
+        lfs, target = files[path].lfs, out / path.removesuffix(".zip")
+        target.parent.mkdir(exist_ok=True)
         if path.endswith(".zip"):
-            _unpack(file, lfs.sha256 if lfs else None, (out / path).with_suffix(""))
+            _unpack(file, lfs.sha256 if lfs else None, target)
         else:
-            file.replace(out / path)
-        with atomic_file(out / RECORD) as part:
-            part.write_text(json.dumps({"repository": REPOSITORY, "commit": commit}, indent=1))
+            file.replace(target)
 
 
 def _unpack(archive: Path, sha256: str | None, target: Path) -> None:
@@ -124,15 +153,12 @@ def _unpack(archive: Path, sha256: str | None, target: Path) -> None:
     folder = archive.with_suffix("")
     shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
     try:
-        with zipfile.ZipFile(archive) as opened:
-            names = opened.namelist()
-            if outside := [it for it in names if it.startswith("/") or ".." in it.split("/")]:
-                raise ValueError(f"{outside[0]!r} in it points outside the folder")
+        with zipfile.ZipFile(archive) as opened:  # writes nothing outside of the folder
             check_disk_space(archive.parent, sum(entry.file_size for entry in opened.infolist()))
-            bar = tqdm(names, desc=folder.name, unit="file", disable=None)
+            bar = tqdm(opened.namelist(), desc=folder.name, unit="file", disable=None)
             opened.extractall(archive.parent, bar)
         folder.replace(target)
-    except (*DAMAGED, ValueError, OSError) as error:
+    except DAMAGED as error:
         raise FetchError(f"Could not unpack {archive}, which is kept: {error}") from error
     archive.unlink()
 
