@@ -108,7 +108,7 @@ def cover(scenes: Sequence[Scene], tiles: Sequence[TileId]) -> tuple[Scene, ...]
         options={"mip_rel_gap": 0.0, "node_limit": MOST_NODES},
     )
     assert solution.x is not None, solution.message
-    return tuple(scenes[number] for number in np.flatnonzero(solution.x > 0.5))
+    return tuple(scenes[number] for number in np.flatnonzero(solution.x > 0.5).tolist())
 
 
 def tile_points(tiles: Sequence[TileId]) -> Float[np.ndarray, "points lonlat=2"]:
