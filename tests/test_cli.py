@@ -145,7 +145,7 @@ def test_a_jpeg_that_was_cut_is_refused(picture, tmp_path):
             "out must end in .tif for dtype",
         ),
         (["curate", "none.json", "--zoom", "14", "--out", "tiles"], "none.json"),
-        (["curate", "none.json", "--out", "tiles"], "Missing option '--zoom'"),
+        (["curate", "none.json", "--out", "tiles"], "zoom must be given, got none"),
         (["curate", "--zoom", "0", "--out", "tiles"], "between 8 and 20, got 0"),
         (
             ["fetch", "eurosat", "--exclude", "geobench", "--out", "data"],

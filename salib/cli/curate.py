@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Exclude, Overwrite, Text, from_options, names_of
+from salib.cli.options import Count, Exclude, Overwrite, Text, from_options, names_of
 
 Bbox = tuple[float, float, float, float] | None
 CATALOG = """earth-search, planetary-computer, the address of a STAC API or catalogue, or the path
@@ -17,7 +17,7 @@ def curate(
     catalog: Annotated[str, Argument(help=CATALOG)] = "earth-search",
     *,
     out: Annotated[Path, Option(help="Folder for the archives and the index.")],
-    zoom: Annotated[int, Option(help="Zoom Y of radar, lores; hires: Y and Y + 1.")],
+    zoom: Annotated[Count, Option(help="Zoom Y of radar, lores; hires: Y and Y + 1.")] = None,
     aoi: Annotated[Path | None, Option(help="GeoJSON file of the area.")] = None,
     bbox: Annotated[Bbox, Option(help="West, south, east, north, instead of --aoi.")] = None,
     sensors: Annotated[
@@ -50,6 +50,8 @@ def curate(
     from salib.curate.search.catalog import Rules
     from salib.files.jobs import Engine
 
+    if zoom is None:
+        raise ValueError("zoom must be given, got none")
     if aoi and bbox:
         raise ValueError("area must be one of --aoi and --bbox, got both")
     same = ("min_valid", "valid_share", "quant", "encoding", "requester_pays", "overwrite")
