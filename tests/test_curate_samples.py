@@ -169,6 +169,26 @@ def test_a_classification_that_is_missing_is_refused_before_any_work(catalog, tm
         make_plan(search_all(items), zoom=ZOOM)
 
 
+def test_a_rule_drops_samples_and_leaves_tiles(catalog, out, tiles, tmp_path):
+    clear = curate(catalog, tmp_path / "clear", zoom=ZOOM, keep="cloud_frac_lores == 0")
+    before, after = (geopandas.read_parquet(p / "index.parquet") for p in (out, clear))
+    assert set(after.tile_id) == set(before.tile_id[before.cloud_frac_lores == 0])
+    assert 0 < len(after) < len(before)
+    assert Archive(clear / "lores.pmtiles").tiles() == Archive(out / "lores.pmtiles").tiles()
+    same_day = joint_samples(tiles, ZOOM, keep="days_radar == 0")
+    assert set(same_day.tile_id) == set(before.tile_id[before.days_radar == 0])
+    assert 0 < len(same_day) < len(before)
+    with pytest.raises(ValueError, match="keep must leave a sample, got none of"):
+        joint_samples(tiles.assign(cloud_frac=1.0), ZOOM, keep="cloud_frac_lores < 1")
+
+
+@pytest.mark.parametrize("keep", ["clouds < 1", "days_radar <", "1 / 0", "datetime_radar < 'soon'"])
+def test_a_rule_over_other_columns_is_refused_before_any_work(catalog, tmp_path, keep):
+    with pytest.raises(ValueError, match=r"keep must be a rule over tile_id, .*cloud_frac_lores"):
+        curate(catalog, tmp_path / "none", zoom=ZOOM, keep=keep)
+    assert not (tmp_path / "none").exists()
+
+
 @pytest.mark.parametrize("least", [0.37, 0.95])
 def test_samples_are_the_places_that_a_loop_finds_whole_in_seven_tiles(least):
     """Radar, lores, hires and its four finer tiles, each seen to `least`; some are missing."""

@@ -32,6 +32,9 @@ def curate(
     valid_share: Annotated[
         float, Option(help="Most samples for validation; 0: train on all.")
     ] = 0.1,
+    keep: Annotated[
+        Text, Option(help='Samples that stay: "cloud_frac_lores <= 0.05 and days_radar <= 10".')
+    ] = None,
     quant: Annotated[str, Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
     encoding: Annotated[str, Option(help="png, or webp (lossless, smaller).")] = "png",
     engine: Annotated[str, Option(help="processes, threads or dask.")] = "processes",
@@ -54,7 +57,8 @@ def curate(
         raise ValueError("zoom must be given, got none")
     if aoi and bbox:
         raise ValueError("area must be one of --aoi and --bbox, got both")
-    same = ("min_valid", "valid_share", "quant", "encoding", "requester_pays", "overwrite")
+    same = ("min_valid", "valid_share", "keep", "quant", "encoding")
+    same += ("requester_pays", "overwrite")
     tiles = run(
         catalog,
         out,

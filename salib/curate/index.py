@@ -26,6 +26,7 @@ def joint_samples(
     *,
     min_valid: float | int = MIN_VALID,
     valid_share: float | int = VALID_SHARE,
+    keep: str | None = None,
 ) -> geopandas.GeoDataFrame:
     """Tiles that every sensor has, with the finer tiles of those such as hires, in Hilbert order.
 
@@ -36,6 +37,8 @@ def joint_samples(
         sensors: radar first, then the one that the days of the others are counted from.
         min_valid: part of a tile that each sensor must have seen.
         valid_share: see `split_by_block`.
+        keep: which samples stay, as `pandas.DataFrame.query` takes it, over the columns below: such
+            as "cloud_frac_lores <= 0.05 and days_radar <= 10".
 
     Returns:
         One row per sample: tile_id z x y geometry gsd_m split; for each sensor valid_frac,
@@ -44,7 +47,7 @@ def joint_samples(
         centre.
 
     Raises:
-        ValueError: if no sample is left.
+        ValueError: if no sample is left, or `keep` is no rule over the columns.
     """
     parts = {name: whole_tiles(tiles, name, zoom, min_valid) for name in sensors}
     joint = pd.concat(parts, axis=1, join="inner")
@@ -54,6 +57,8 @@ def joint_samples(
             "got none: widen the area or the dates"
         )
     rows = _samples(joint, zoom, sensors)
+    if keep is not None and (rows := _passing(every := rows, keep)).empty:
+        raise ValueError(f"keep must leave a sample, got none of {len(every)} with {keep!r}")
     places = [TileId(*place) for place in zip(rows.z, rows.x, rows.y, strict=True)]
     splits = split_by_block(places, valid_share)
     rows["split"] = list(splits.values())
@@ -69,6 +74,27 @@ def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int)
         counts = finer.value_counts()
         base = base.loc[base.index.isin(counts.index[counts == 4**level])]
     return base
+
+
+def check_keep(keep: str, sensors: Sequence[str]) -> None:
+    """Refuse a rule that is none over the index's columns, before there are samples.
+
+    Raises:
+        ValueError: with the columns.
+    """
+    types = {"z": int, "x": int, "y": int, "valid_frac": float, "cloud_frac": float}
+    types |= {"scene_ids": object, "gsd_native_m": float}
+    none = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
+    none = none.assign(datetime=pd.to_datetime([], utc=True)).set_index(["x", "y"])
+    _passing(_samples(pd.concat(dict.fromkeys(sensors, none), axis=1), 0, sensors), keep)
+
+
+def _passing(rows: pd.DataFrame, keep: str) -> pd.DataFrame:
+    try:
+        return rows.loc[rows.eval(keep).astype(bool)].reset_index(drop=True)
+    except Exception as error:  # whatever the rule's own terms raise
+        columns = ", ".join(rows)
+        raise ValueError(f"keep must be a rule over {columns}, got {keep!r} ({error})") from error
 
 
 def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataFrame:

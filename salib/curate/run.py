@@ -13,7 +13,7 @@ import shapely
 from shapely.geometry.base import BaseGeometry
 
 from salib.curate.area import Area, area_of, excluded_ground
-from salib.curate.index import MIN_VALID, VALID_SHARE, check_share, joint_samples
+from salib.curate.index import MIN_VALID, VALID_SHARE, check_keep, check_share, joint_samples
 from salib.curate.output import (
     QUARANTINE,
     SHARDS,
@@ -58,6 +58,7 @@ def curate(
     exclude: Sequence[str | Path] = (),
     min_valid: float | int = MIN_VALID,
     valid_share: float | int = VALID_SHARE,
+    keep: str | None = None,
     quant: str = "paper",
     encoding: str = "png",
     engine: Engine | None = None,
@@ -88,6 +89,8 @@ def curate(
             benchmark's ground can reach a model. `geobench` stands for GEO-Bench's in the US.
         min_valid: part of a tile that each sensor must have seen for a joint sample.
         valid_share: see `index.split_by_block`.
+        keep: a rule over the index's columns, see `index.joint_samples`; what it drops stays in the
+            archives.
         quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
@@ -112,7 +115,10 @@ def curate(
         raise ValueError(f"min_valid must lie between 0 and 1, got {min_valid}")
     check_share(valid_share)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
-    say, kept = report or (lambda _: None), {"min_valid": min_valid, "valid_share": valid_share}
+    if keep is not None:
+        check_keep(keep, rules.sensors)
+    say = report or (lambda _: None)
+    samples = {"min_valid": min_valid, "valid_share": valid_share, "keep": keep}
     how = {"quant": quant, "encoding": encoding}
     with only_writer(out):
         ground = None if area is None else area_of(area)
@@ -122,7 +128,7 @@ def curate(
             "area": _digest(ground),
             "exclude": _digest(banned),
             "rules": asdict(rules),
-            **kept,
+            **samples,
             **how,
             "recipe": RECIPES["curate"],
             SOURCE: source_digest("salib.curate"),
@@ -163,7 +169,7 @@ def curate(
             failed = run_jobs(commit, blocks, engine, unit="block", **options)
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
-            index = joint_samples(rows, zoom, rules.sensors, **kept)
+            index = joint_samples(rows, zoom, rules.sensors, **samples)
             write_output(out, plan, paths, rows, index, engine.workers)
         except OSError as error:
             if error.errno not in FULL:
