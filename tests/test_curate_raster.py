@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from rasterio.control import GroundControlPoint
 
-from salib.curate.rasters.mosaic import mosaic, sar_to_8bit
-from salib.curate.rasters.reader import BlockReader, Span, close_files
-from salib.curate.rasters.remote import ReadError, reading
+from salib.curate.mosaic import mosaic
 from salib.curate.search.catalog import Rules, search
 from salib.curate.search.sources import find_items
+from salib.rasters.radar import sar_to_8bit
+from salib.rasters.reader import BlockReader, Span, close_files
+from salib.rasters.remote import ReadError, reading
 from salib.tiles.grid import tiles_of_bbox
 
 ZONES = {32614: (-98.4, 38.5), 32617: (-78.2, 25.1), 32610: (-125.9, 48.9)}
@@ -283,7 +284,7 @@ def test_an_error_names_the_file_without_the_token_that_opens_it(tmp_path, monke
             if points:
                 file.gcps = points, rasterio.CRS.from_epsg(32614)
     (tmp_path / "grey.tif?secret").write_bytes(path.read_bytes())
-    monkeypatch.setattr("salib.curate.rasters.remote.location", lambda href: f"{href}?secret")
+    monkeypatch.setattr("salib.rasters.remote.location", lambda href: f"{href}?secret")
     with pytest.raises(ValueError, match=wrong) as told:
         BlockReader(str(path), bands=3 if "bands" in wrong else 1, how="linear")
     assert str(path) in str(told.value)

@@ -23,11 +23,11 @@ from salib.config import SENSOR_NAMES
 from salib.curate import Engine, Rules, curate, run, shards
 from salib.curate.output import outputs
 from salib.curate.plan import estimate_bytes, make_blocks, make_plan
-from salib.curate.rasters import remote
-from salib.curate.rasters.reader import BlockReader, Span
 from salib.curate.search.catalog import search, search_all
 from salib.curate.search.sources import find_items
 from salib.files.artifact import file_digest
+from salib.rasters import remote
+from salib.rasters.reader import BlockReader, Span
 from salib.tiles.checks import verify
 from salib.tiles.grid import tile_bounds, tiles_of_bbox
 
@@ -104,7 +104,7 @@ def test_a_snapshot_repeats_the_run(world, quiet, tmp_path):
 
 @pytest.mark.parametrize("name", ["processes", "threads", "dask"])
 def test_unavailable_and_truncated_answers_are_asked_again(world, quiet, tmp_path, name):
-    quick = "from salib.curate.rasters import remote; from salib.files import jobs\n"
+    quick = "from salib.rasters import remote; from salib.files import jobs\n"
     quick += f"jobs.FIRST_WAIT_S = 0.01; remote.GDAL |= {QUICK}"
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:
         server.faults = Faults(seed=5, unavailable=0.3, truncated=0.1)

@@ -28,13 +28,14 @@ from salib.config import SENSOR_NAMES
 from salib.curate import Rules, curate
 from salib.curate.area import GEOBENCH_US, excluded_ground
 from salib.curate.index import joint_samples
+from salib.curate.mosaic import mosaic
 from salib.curate.plan import cover, make_plan, tile_points
-from salib.curate.rasters.georeference import fit_gcps
-from salib.curate.rasters.mosaic import DN_OF_GAMMA0, amplitude, mosaic, sar_to_8bit
-from salib.curate.rasters.reader import Span
 from salib.curate.search.catalog import Scene, scene_of, search, search_all
 from salib.curate.search.sources import find_items, write_snapshot
 from salib.curate.shards import Block, commit, read_rows
+from salib.rasters.georeference import fit_gcps
+from salib.rasters.radar import DN_OF_GAMMA0, amplitude, sar_to_8bit
+from salib.rasters.reader import Span
 from salib.tiles.archive import Archive, write_archive
 from salib.tiles.checks import verify
 from salib.tiles.grid import TileId, tile_bounds, tiles_of_bbox

@@ -31,9 +31,10 @@ MAY_IMPORT = {
     "salib.files": set(),
     "salib.tiles": {"salib.config", "salib.files"},
     "salib.training": {f"salib.{room}" for room in ("config", "model", "losses", "tiles", "files")},
-    "salib.curate": {"salib.config", "salib.tiles", "salib.files"},
+    "salib.rasters": {"salib.config", "salib.tiles", "salib.files"},
+    "salib.curate": {"salib.config", "salib.tiles", "salib.files", "salib.rasters"},
     "salib.evaluate": {"salib.config", "salib.model", "salib.files"},
-    "salib.mapping": {"salib.config", "salib.model", "salib.files", "salib.curate.rasters"},
+    "salib.mapping": {"salib.config", "salib.model", "salib.files", "salib.rasters"},
     "salib.cli": {"salib", "earth", "exhibits"},
     "salib.__main__": {"salib.cli"},
     "salib.__init__": {"salib.config", "salib.model"},
@@ -42,7 +43,7 @@ MAY_IMPORT = {
 }
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}
 RASTER |= {"pystac_client", "requests", "rio_cogeo", "shapely", "stac_geoparquet"}
-RASTER_IMPORTERS = {"salib.curate", "salib.mapping", "earth", "exhibits"}
+RASTER_IMPORTERS = {"salib.curate", "salib.rasters", "salib.mapping", "earth", "exhibits"}
 RASTER_IMPORTERS |= {"salib.tiles"}  # pmtiles
 RASTER_IMPORTERS |= {"salib.files.download"}  # requests
 

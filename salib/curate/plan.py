@@ -15,9 +15,9 @@ from shapely.geometry.base import BaseGeometry
 from salib.config import SENSORS
 from salib.curate.area import covered_fraction, tiles_of_area, tiles_off
 from salib.curate.index import MIN_VALID
-from salib.curate.rasters.remote import payers
 from salib.curate.search.catalog import Scene, check_files
 from salib.curate.shards import Block
+from salib.rasters.remote import payers
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
 
 POINTS = 4

@@ -23,9 +23,6 @@ from salib.curate.output import (
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
-from salib.curate.rasters.mosaic import QUANTS
-from salib.curate.rasters.reader import close_files
-from salib.curate.rasters.remote import ReadError
 from salib.curate.search import sources
 from salib.curate.search.catalog import Rules, search_all
 from salib.curate.shards import commit, read_rows
@@ -40,6 +37,9 @@ from salib.files.artifact import (
     stamp,
 )
 from salib.files.jobs import Engine, run_jobs, unfinished
+from salib.rasters.radar import QUANTS
+from salib.rasters.reader import close_files
+from salib.rasters.remote import ReadError
 from salib.tiles.codec import ENCODINGS
 
 ZOOMS = (8, 20)
@@ -91,7 +91,7 @@ def curate(
         valid_share: see `index.split_by_block`.
         keep: a rule over the index's columns, see `index.joint_samples`; what it drops stays in the
             archives.
-        quant: `paper` or `released`, see `mosaic.sar_to_8bit`.
+        quant: `paper` or `released`, see `rasters.radar.sar_to_8bit`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
         engine: where blocks of tiles are rendered, how often again, and how many may fail.

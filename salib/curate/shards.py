@@ -12,11 +12,11 @@ import pyarrow.compute as pc
 from pyarrow import feather
 
 from salib.config import SENSORS
-from salib.curate.rasters.mosaic import mosaic
-from salib.curate.rasters.reader import Span
-from salib.curate.rasters.remote import reading
+from salib.curate.mosaic import mosaic
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
+from salib.rasters.reader import Span
+from salib.rasters.remote import reading
 from salib.tiles.codec import encode
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_gsd_m
 

@@ -14,8 +14,8 @@ from rasterio.crs import CRS
 from rasterio.windows import Window
 from safetensors import safe_open
 
-from salib.curate.rasters.remote import CACHE_MB
 from salib.mapping.raster import Raster
+from salib.rasters.remote import CACHE_MB
 
 NO_INT8, WIDEST_INT8 = -128, 127
 DTYPES: dict[str, dict[str, Any]] = {

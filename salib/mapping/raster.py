@@ -16,9 +16,9 @@ from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
 from salib.config import SENSORS, Sensor
-from salib.curate.rasters.mosaic import sar_to_8bit
-from salib.curate.rasters.remote import as_read_errors, location, reading
 from salib.mapping.ground import ground_gsd_m, to_degrees
+from salib.rasters.radar import sar_to_8bit
+from salib.rasters.remote import as_read_errors, location, reading
 
 Array = Shaped[np.ndarray, "bands height width"]
 Pixels = tuple[Array, Bool[np.ndarray, "height width"]]

@@ -17,10 +17,10 @@ from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
 from salib.config import SENSORS, Sensor
-from salib.curate.rasters.remote import is_remote
 from salib.mapping.ground import ground_gsd_m
 from salib.mapping.raster import AlignedRaster, Raster, opened
 from salib.model.views import check_fusible
+from salib.rasters.remote import is_remote
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
 
@@ -188,7 +188,7 @@ def _check_values(
         what, then = "8-bit levels", "such as 2000 for Sentinel-2 L2A, a reflectance of 0.2"
         if sensor.radar:
             what += " or 16-bit amplitudes"
-            then = "backscatter, in decibels above all, first needs curate.rasters.mosaic.amplitude"
+            then = "backscatter, in decibels above all, first needs rasters.radar.amplitude"
         raise ValueError(
             f"scene must hold {what}, got {kind} in {href}: state the value that becomes 255 "
             f"with --level-255 ({then})"

@@ -15,8 +15,8 @@ import rasterio
 from jaxtyping import Bool, Float32, Shaped
 from rasterio.errors import RasterioIOError
 
-from salib.curate.rasters.georeference import Points, scene_model
-from salib.curate.rasters.remote import FRESH, as_read_errors, failure, location
+from salib.rasters.georeference import Points, scene_model
+from salib.rasters.remote import FRESH, as_read_errors, failure, location
 from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
 
 NODE_PX = 16

@@ -1,1 +1,0 @@
-"""Pixels of scenes, local or remote, resampled to the grid of tiles."""
