@@ -54,6 +54,13 @@ names = {"a": 300_000, "b": 200_000, "c": 100_000}
 files = {n: RemoteFile(url=f"{sys.argv[1]}/{n}", size=size) for n, size in names.items()}
 fetch_files({Path(sys.argv[2], name): file for name, file in files.items()}, "fetch")
 """
+EMBED = """
+import sys
+from salib.files.jobs import Engine
+from salib.mapping import embed_scene, open_scene
+scene, model, out = sys.argv[1:]
+embed_scene(open_scene(scene, "lores"), model, out, window=4, engine=Engine(name="dask", workers=2))
+"""
 CHIPS = """
 import sys
 from pathlib import Path
@@ -94,7 +101,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for number, case in enumerate(chosen):
             kills = given.kills * (number + 1) // len(chosen) - given.kills * number // len(chosen)
             rows.append(kill_often(case, base / "runs", kills, draw))
-            print(rows[-1], flush=True)
+            say(str(rows[-1]))
             shutil.rmtree(base / "runs")
     if not given.names:
         with RESULTS.open("w", newline="") as file:
@@ -102,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             writer.writeheader()
             writer.writerows(rows)
     wrong = sum(row["kills"] - row["identical"] for row in rows)
-    print(f"{wrong} of {sum(row['kills'] for row in rows)} killed runs did not end identically")
+    say(f"{wrong} of {sum(row['kills'] for row in rows)} killed runs did not end identically")
     return 1 if wrong else 0
 
 
@@ -111,9 +118,7 @@ def prepare(base: Path, address: str) -> list[Case]:
     salib = [sys.executable, "-m", "salib"]
     tiles, model, chips = base / "tiles", base / "model", base / "chips"
     run([*salib, "world", f"{base}/scenes", "--tiles", "6"])
-    scene = next((base / "scenes").rglob("*lores*.tif"), None) or next(
-        path for path in sorted((base / "scenes").rglob("*.tif")) if "visual" in path.name.lower()
-    )
+    scene = min((base / "scenes").rglob("TCI.tif"))
     curate = [*salib, "curate", f"{base}/scenes/catalog.json", "--zoom", "14", "--workers", "2"]
     run([*curate, "--out", str(tiles)])
     pretrain = base / "pretrain.py"
@@ -122,9 +127,9 @@ def prepare(base: Path, address: str) -> list[Case]:
     run([sys.executable, "-c", CHIPS, str(chips)])
     ranks = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     embed = [*salib, "embed", str(scene), "--model", str(model), "--sensor", "lores"]
-    embed += ["--window-px", "128", "--workers", "2"]
+    embed += ["--window", "4", "--workers", "2"]
     evaluate = [*salib, "evaluate", "--model", str(model), "--images", str(chips)]
-    evaluate += ["--gsd-m", "10", "--image-px", "32", "--tasks", "chips"]
+    evaluate += ["--gsd-m", "10", "--image-px", "32"]
 
     def with_out(command: list[str], name: str, folder: Path) -> list[str]:
         return [*command, "--out", str(folder / name)]
@@ -132,16 +137,20 @@ def prepare(base: Path, address: str) -> list[Case]:
     def trained(command: list[str], folder: Path) -> list[str]:
         return [*command, str(pretrain), str(tiles), str(folder / "model")]
 
-    on_dask = ["--engine", "dask"]
+    on_dask, embedded = ["--engine", "dask"], [sys.executable, "-c", EMBED, str(scene), str(model)]
     return [
         Case(name="curate", command=partial(with_out, curate, "tiles")),
         Case(name="curate, Dask", command=partial(with_out, curate + on_dask, "tiles")),
-        Case(name="curate, Dask, a worker", command=partial(with_out, curate + on_dask, "tiles"), one=True),
+        Case(
+            name="curate, a Dask worker",
+            command=partial(with_out, curate + on_dask, "tiles"),
+            one=True,
+        ),
         Case(name="pretrain", command=partial(trained, [sys.executable])),
         Case(name="pretrain, two ranks", command=partial(trained, ranks)),
         Case(name="pretrain, one of two ranks", command=partial(trained, ranks), one=True),
         Case(name="embed", command=partial(with_out, embed, "map.tif")),
-        Case(name="embed, Dask", command=partial(with_out, embed + on_dask, "map.tif")),
+        Case(name="embed, Dask", command=lambda out: [*embedded, str(out / "map.tif")]),
         Case(name="evaluate", command=partial(with_out, evaluate, "rows.csv")),
         Case(name="fetch", command=lambda out: [sys.executable, "-c", FETCH, address, str(out)]),
     ]
@@ -175,7 +184,7 @@ def kill_often(case: Case, base: Path, kills: int, draw: random.Random) -> dict[
         same = digests(out) == expected[0]
         identical += same
         if not same:
-            print(f"{case.name}, kill {number}: other files than undisturbed", flush=True)
+            say(f"{case.name}, kill {number}: other files than undisturbed")
         shutil.rmtree(out)
     return {
         "case": case.name,
@@ -203,6 +212,12 @@ def digests(folder: Path) -> dict[str, str]:
     """Sha256 of the files in a folder by name; what is left half-written counts too."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in TIMES)
     return {path.relative_to(folder).as_posix(): file_digest(path) for path in files}
+
+
+def say(text: str) -> None:
+    """A line, at once."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 def run(command: list[str]) -> None:
