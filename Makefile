@@ -14,7 +14,7 @@ export MALLOC_TRIM_THRESHOLD_ ?= 8589934592
 export MALLOC_TOP_PAD_ ?= 268435456
 
 .DEFAULT_GOAL := help
-.PHONY: help book test mutants lint serve clean
+.PHONY: help book test mutants kills lint serve clean
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -29,6 +29,9 @@ test: $(INSTALLED) ## run the tests (browser tests look at the book built last)
 
 mutants: $(INSTALLED) ## change the meaning of the code piece by piece; the tests must notice
 	$(PY) tests/mutants.py
+
+kills: $(INSTALLED) ## kill commands at random moments; the same command again must end in the same files
+	$(PY) tests/kills.py
 
 lint: $(INSTALLED) ## check style and types
 	$(PY) -m ruff check .
