@@ -6,7 +6,6 @@ from functools import lru_cache
 
 import numpy as np
 import rasterio
-from affine import TransformNotInvertibleError
 from jaxtyping import Float
 from pyproj import CRS, Transformer
 from pyproj.exceptions import ProjError
@@ -83,12 +82,9 @@ def fit_gcps(gcps: list[GroundControlPoint], period: float = math.inf) -> tuple[
 
 
 def _affine(dataset: rasterio.DatasetReader, period: float) -> Model:
-    if dataset.transform.is_identity:
-        raise ValueError("a CRS without a transform")
-    try:
-        a, b, c, d, e, f = tuple(~dataset.transform)[:6]
-    except TransformNotInvertibleError as error:
-        raise ValueError("a transform that leaves pixels no area") from error
+    if dataset.transform.is_identity or not dataset.transform.determinant:
+        raise ValueError("a CRS without a transform that gives pixels an area")
+    a, b, c, d, e, f = tuple(~dataset.transform)[:6]
     middle = (dataset.transform * (dataset.width / 2, dataset.height / 2))[0]
 
     def model(x: Points, y: Points) -> tuple[Points, Points]:

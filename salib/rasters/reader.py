@@ -100,9 +100,10 @@ class BlockReader:
 
         Pixels are scaled as the file states.
         """
-        pixels, good, col, row = self._window(*self.model(*node_lonlat(span)))
-        if good is not None and pixels.dtype.kind != "u":
-            pixels = np.where(good, pixels, 0)
+        pixels, bad, col, row = self._window(*self.model(*node_lonlat(span)))
+        good = None if bad is None else self._good(bad)
+        if bad is not None and pixels.dtype.kind != "u":
+            pixels = np.where(bad, 0, pixels)
         pixels = self._values(pixels)
         shape = span.rows * TILE_PX, span.cols * TILE_PX
         values = np.zeros((*shape, len(pixels) + self.opaque), pixels.dtype)
@@ -131,7 +132,7 @@ class BlockReader:
     def _window(
         self, col: Points, row: Points
     ) -> tuple[np.ndarray, Bool[np.ndarray, "height width"] | None, Points, Points]:
-        """Pixels about the nodes (none if elsewhere), where they are good, and the nodes in them.
+        """Pixels about the nodes (none if elsewhere), which have no data, and the nodes in them.
 
         Where no overview is coarse enough, pixels are averaged on reading.
         """
@@ -162,8 +163,7 @@ class BlockReader:
                 window = Window.from_slices(down, across)
                 bad = bad | masked_out(file, window=window, out_shape=(rows, cols))
         col, row = (col - left) * cols / (right - left), (row - top) * rows / (bottom - top)
-        good = self._good(bad) if bad.any() else None
-        return pixels, good, col - 0.5, row - 0.5
+        return pixels, (bad if bad.any() else None), col - 0.5, row - 0.5
 
     def _pixels(
         self, file: rasterio.DatasetReader, window: tuple, shape: tuple[int, int]
