@@ -9,17 +9,18 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
 import rasterio
 from jaxtyping import Bool, Float32, Shaped
-from rasterio.enums import Resampling
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
 from salib.rasters.content import Content
-from salib.rasters.georeference import Points, scene_model
+from salib.rasters.georeference import Model, Points, scene_model
 from salib.rasters.remote import FRESH, as_read_errors, failure, location
 from salib.rasters.validity import masked_out, without_data
 from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
@@ -87,11 +88,10 @@ class BlockReader:
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
         with as_read_errors(href), _opened(-1, href) as file:
             self.width, self.height = file.width, file.height
-            self.model, self.gcp_residual_px = scene_model(file, href)
-            self.overviews = _overviews(href, self.width)
-            with _opened(len(self.overviews) - 1, href) as small:
-                absent = () if nodata is None else (nodata,)
-                self.content = Content.of(file, small, href, bands=bands, absent=absent)
+            known, asked = _open.known.setdefault(file, {}), (bands, nodata)
+            if asked not in known:
+                known[asked] = _looked_at(file, href, bands, () if nodata is None else (nodata,))
+        self.model, self.gcp_residual_px, self.overviews, self.content = known[asked]
 
     def read(
         self, span: Span
@@ -218,6 +218,17 @@ def node_lonlat(span: Span) -> tuple[Points, Points]:
     return lon, lat
 
 
+def _looked_at(
+    file: rasterio.DatasetReader, href: str, bands: int, absent: tuple[float | int, ...]
+) -> tuple[Model, float, list[int], Content]:
+    """What is asked once of a file: geometry, residual of its points, overviews and content."""
+    model, overviews = scene_model(file, href), _overviews(href, file.width)
+    if ColorInterp.alpha not in file.colorinterp or not overviews:
+        return *model, overviews, Content.of(file, file, href, bands=bands, absent=absent)
+    with _opened(len(overviews) - 1, href) as small:
+        return *model, overviews, Content.of(file, small, href, bands=bands, absent=absent)
+
+
 def _overviews(href: str, width: int) -> list[int]:
     """How many times coarser than `width` each overview is.
 
@@ -235,13 +246,21 @@ def _overviews(href: str, width: int) -> list[int]:
     return []
 
 
-_open = threading.local()
+class _Open(threading.local):
+    """Files that this thread keeps open, by place and overview; what is known of each."""
+
+    def __init__(self) -> None:
+        self.files = dict[tuple[str, int], rasterio.DatasetReader]()
+        self.known = WeakKeyDictionary[rasterio.DatasetReader, dict]()
+
+
+_open = _Open()
 
 
 def close_files() -> None:
     """Close the files that this thread has left open."""
-    while files := _open.__dict__.setdefault("files", {}):
-        files.popitem()[1].close()
+    while _open.files:
+        _open.files.popitem()[1].close()
 
 
 @contextmanager
@@ -252,7 +271,7 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     With the option it reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    place, files = location(href), _open.__dict__.setdefault("files", {})
+    place, files = location(href), _open.files
     file = files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)

@@ -130,8 +130,11 @@ def as_read_errors(href: str) -> Iterator[None]:
 def failure(href: str, error: Exception) -> ReadError:
     """What a failed read means: the server is asked for one byte, and its answer decides."""
     _failed.add(href)
+    if disk_path(href):
+        said = " ".join(str(error.__cause__ or error).split())
+        return ReadError(f"Could not read {href}: {said}. Is it whole? Get it again", again=False)
     if not href.startswith(("http://", "https://")):
-        again = is_remote(href) and not disk_path(href) and not FINAL.search(str(error))
+        again = is_remote(href) and not FINAL.search(str(error))
         return ReadError(f"Could not read {href}: {error}", again=again)
     try:
         first = {"Range": "bytes=0-0"}
