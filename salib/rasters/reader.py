@@ -1,20 +1,15 @@
-"""Windows of a file on the tile grid: one exact mapping, one decimated read, one remap.
-
-Points of a file are (column, row) in pixels of its full resolution, from the outer corner of the
-first pixel. The mapping is evaluated exactly on every 16th pixel and interpolated between.
-"""
+"""Windows of a file on the tile grid: one exact mapping, one decimated read, one remap."""
 
 import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Bool, Shaped
 from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
@@ -22,11 +17,10 @@ from rasterio.windows import Window
 from salib.rasters.content import Content
 from salib.rasters.georeference import Model, Points, scene_model
 from salib.rasters.remote import FRESH, as_read_errors, failure, location
+from salib.rasters.span import Span, clip, node_lonlat, pixels_per_step, strips
 from salib.rasters.validity import masked_out, without_data
-from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
+from salib.tiles.grid import TILE_PX, gsd_m
 
-NODE_PX = 16
-MARGIN_PX = 4
 FILES = 16
 """That a thread keeps open: scenes of several sensors, at full size and at an overview."""
 FINER_THAN = 1.1
@@ -35,22 +29,6 @@ FINER_THAN = 1.1
 INTERPOLATION = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
 INTERPOLATED = ("uint8", "uint16", "int16", "float32", "float64")
 """Types that OpenCV interpolates."""
-
-
-class Span(NamedTuple):
-    """A rectangle of tiles: zoom, north-west tile, columns and rows of tiles."""
-
-    z: int
-    x: int
-    y: int
-    cols: int
-    rows: int
-
-    @classmethod
-    def around(cls, tiles: list[TileId]) -> "Span":
-        """The smallest rectangle that holds tiles of one zoom."""
-        x, y = [tile.x for tile in tiles], [tile.y for tile in tiles]
-        return cls(tiles[0].z, min(x), min(y), max(x) - min(x) + 1, max(y) - min(y) + 1)
 
 
 class BlockReader:
@@ -117,7 +95,7 @@ class BlockReader:
         mask = None if good is None else np.where(good, np.uint8(255), np.uint8(0))
         image = cv2.merge([*pixels, np.full_like(pixels[0], 255)] if self.opaque else [*pixels])
         spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
-        for strip, x, y in _strips(col, row):
+        for strip, x, y in strips(col, row):
             cv2.remap(image, x, y, self.interpolation, dst=values[strip], borderMode=spread)
             if mask is not None:
                 valid[strip] = cv2.remap(mask, x, y, self.masking, borderMode=bare) == 255
@@ -126,7 +104,7 @@ class BlockReader:
     def native_gsd_m(self, span: Span) -> float:
         """Metres of ground per pixel of the file, in the middle of a span."""
         lon, lat = node_lonlat(span)
-        step = _pixels_per_step(*self.model(lon, lat))
+        step = pixels_per_step(*self.model(lon, lat))
         return gsd_m(float(np.median(lat)), span.z) / step
 
     def _window(
@@ -141,7 +119,7 @@ class BlockReader:
         if not reached.any():
             return empty, None, col, row
         col, row = np.where(reached, col, np.nan), np.where(reached, row, np.nan)
-        coarsest = FINER_THAN * _pixels_per_step(col, row)
+        coarsest = FINER_THAN * pixels_per_step(col, row)
         fitting = [n for n, factor in enumerate(self.overviews) if factor <= coarsest]
         level = max(fitting, default=-1)
         coarser = coarsest / (self.overviews[level] if fitting else 1)
@@ -150,8 +128,8 @@ class BlockReader:
             scale = file.height / self.height, file.width / self.width
             row, col = row * scale[0], col * scale[1]
             (left, right), (top, bottom) = (
-                _clip(col, file.width, times),
-                _clip(row, file.height, times),
+                clip(col, file.width, times),
+                clip(row, file.height, times),
             )
             if right <= left or bottom <= top:
                 return empty, None, col, row
@@ -203,19 +181,6 @@ class BlockReader:
         if self.prepare is not None:
             pixels = self.prepare(pixels, content)
         return pixels if pixels.dtype.name in INTERPOLATED else pixels.astype(np.float32)
-
-
-def node_lonlat(span: Span) -> tuple[Points, Points]:
-    """Degrees of every 16th pixel of a span: centres of 16 px cells, and one ring outside."""
-    pixel_m = 2 * HALF_WORLD_M / (TILE_PX << span.z)
-    cols = (np.arange(-1, span.cols * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
-    rows = (np.arange(-1, span.rows * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
-    x_m = (span.x * TILE_PX + cols) * pixel_m - HALF_WORLD_M
-    y_m = HALF_WORLD_M - (span.y * TILE_PX + rows) * pixel_m
-    lon = np.degrees(x_m / EARTH_RADIUS_M)
-    lat = np.degrees(np.arctan(np.sinh(y_m / EARTH_RADIUS_M)))
-    lon, lat = np.meshgrid(lon, lat)
-    return lon, lat
 
 
 def _looked_at(
@@ -283,32 +248,3 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     files[place, level] = file
     if len(files) > FILES:
         files.pop(next(iter(files))).close()
-
-
-def _pixels_per_step(col: np.ndarray, row: np.ndarray) -> float:
-    """Pixels of the scene in a pixel of the span, by the root of the area."""
-    (col_down, col_across), (row_down, row_across) = np.gradient(col), np.gradient(row)
-    area = np.abs(col_across * row_down - col_down * row_across)
-    return float(np.nanmedian(np.sqrt(area))) / NODE_PX
-
-
-def _clip(places: np.ndarray, size: int, times: int) -> tuple[int, int]:
-    """Pixels of the file about the places: from and to multiples of `times`, or the file's end."""
-    low, high = np.nanmin(places) / times, np.nanmax(places) / times
-    low, high = np.floor(low) - MARGIN_PX, np.ceil(high) + MARGIN_PX
-    return int(max(0, low * times)), int(min(size, high * times))
-
-
-def _strips(col: np.ndarray, row: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Rows of a span, as many as a tile has, and where each of their pixels lies in the scene."""
-    high = TILE_PX // NODE_PX
-    for first in range(0, len(col) - 2, high):
-        top, nodes = first * NODE_PX, slice(first, first + high + 2)
-        yield slice(top, top + TILE_PX), _dense(col[nodes]), _dense(row[nodes])
-
-
-def _dense(nodes: np.ndarray) -> Float32[np.ndarray, "height width"]:
-    """Linear between nodes; the outer ring of nodes is cut away."""
-    size = nodes.shape[1] * NODE_PX, nodes.shape[0] * NODE_PX
-    full = cv2.resize(nodes.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return full[NODE_PX:-NODE_PX, NODE_PX:-NODE_PX]
