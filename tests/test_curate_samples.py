@@ -49,8 +49,8 @@ def catalog(tmp_path_factory):
     folder = tmp_path_factory.mktemp("world")
     path = write_small_world(folder, km=4)
     west, north = (round(value, -2) for value in utm(-98.4, 38.5, 32614))
-    classes = np.full((1, 400, 200), 4, np.uint8)
-    classes[:, :100], classes[:, 100:150] = 9, 3
+    classes = np.full((1, 400, 400), 4, np.uint8)
+    classes[:, :100, :200], classes[:, 100:150, :200] = 9, 3
     write_utm(folder / "scl.tif", classes, 32614, west, north, 20, overviews=(), nodata=0)
     for item in folder.glob("**/S2_*.json"):
         record = json.loads(item.read_text())
@@ -415,7 +415,7 @@ def test_real_rasters_of_either_hemisphere_render_where_they_lie(zoom):
             bands = file.read()[: 2 if scene.sensor == "radar" else 3].astype(float)
         lat = scene.footprint.centroid.y
         pixel_m = 40075016.7 * np.cos(np.radians(lat)) / (256 << zoom)
-        assert seen.sum() * pixel_m**2 == pytest.approx(metres, rel=0.08)
+        assert seen.sum() * pixel_m**2 == pytest.approx(metres, rel=0.1)
         channels = [1, 2] if scene.sensor == "radar" else [0, 1, 2]
         found = image.image[seen][:, channels].astype(float).mean(axis=0)
         if scene.sensor == "radar":

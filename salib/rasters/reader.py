@@ -1,48 +1,34 @@
-"""Windows of a file on the tile grid: one exact mapping, one decimated read, one remap.
+"""Windows of a file on the tile grid: one exact mapping, one decimated read, one remap."""
 
-Points of a file are (column, row) in pixels of its full resolution, from the outer corner of the
-first pixel. The mapping is evaluated exactly on every 16th pixel and interpolated between.
-"""
-
+import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import cv2
 import numpy as np
 import rasterio
-from jaxtyping import Bool, Float32, Shaped
+from jaxtyping import Bool, Shaped
+from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioIOError
+from rasterio.windows import Window
 
-from salib.rasters.georeference import Points, scene_model
+from salib.rasters.content import Content
+from salib.rasters.georeference import Model, Points, scene_model
 from salib.rasters.remote import FRESH, as_read_errors, failure, location
-from salib.tiles.grid import EARTH_RADIUS_M, HALF_WORLD_M, TILE_PX, TileId, gsd_m
+from salib.rasters.span import Span, clip, node_lonlat, pixels_per_step, strips
+from salib.rasters.validity import masked_out, without_data
+from salib.tiles.grid import TILE_PX, gsd_m
 
-NODE_PX = 16
-MARGIN_PX = 4
 FILES = 16
 """That a thread keeps open: scenes of several sensors, at full size and at an overview."""
 FINER_THAN = 1.1
 """The coarsest overview is read that is at most this many times coarser than what is asked."""
 
 INTERPOLATION = {"cubic": cv2.INTER_CUBIC, "linear": cv2.INTER_LINEAR, "nearest": cv2.INTER_NEAREST}
-
-
-class Span(NamedTuple):
-    """A rectangle of tiles: zoom, north-west tile, columns and rows of tiles."""
-
-    z: int
-    x: int
-    y: int
-    cols: int
-    rows: int
-
-    @classmethod
-    def around(cls, tiles: list[TileId]) -> "Span":
-        """The smallest rectangle that holds tiles of one zoom."""
-        x, y = [tile.x for tile in tiles], [tile.y for tile in tiles]
-        return cls(tiles[0].z, min(x), min(y), max(x) - min(x) + 1, max(y) - min(y) + 1)
+INTERPOLATED = ("uint8", "uint16", "int16", "float32", "float64")
+"""Types that OpenCV interpolates."""
 
 
 class BlockReader:
@@ -50,7 +36,7 @@ class BlockReader:
 
     Raises:
         ReadError: if the file cannot be opened or read.
-        ValueError: if it has too few bands, or `georeference.scene_model` finds no geometry.
+        ValueError: if `Content.of` or `georeference.scene_model` refuses it.
     """
 
     def __init__(
@@ -61,51 +47,55 @@ class BlockReader:
         how: str,
         nodata: float | int | None = None,
         opaque: bool = False,
-        prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+        prepare: Callable[[np.ndarray, Content], np.ndarray] | None = None,
     ) -> None:
         """Open a file.
 
         Args:
             href: path or address.
-            bands: how many to read.
+            bands: how many to read, see `Content.of`.
             how: "cubic", "linear" or "nearest" interpolation.
             nodata: what stands for no value in files that do not say.
             opaque: give one more band, 255 everywhere. It comes free: OpenCV interpolates four
                 bands linearly in less than half the time of three.
-            prepare: applied to the pixels of the file (bands first) before interpolation.
+            prepare: applied to the scaled pixels of the file (bands first) and its content before
+                interpolation.
         """
-        self.href, self.bands, self.opaque = href, bands, opaque
-        self.interpolation, self.prepare = INTERPOLATION[how], prepare
+        self.href, self.opaque, self.prepare = href, opaque, prepare
+        self.how, self.interpolation = how, INTERPOLATION[how]
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
-        with as_read_errors(href), _opened(-1, href) as dataset:
-            if dataset.count < bands:
-                raise ValueError(f"{href} must have {bands} bands, got {dataset.count}")
-            self.width, self.height = dataset.width, dataset.height
-            self.nodata = nodata if dataset.nodata is None else dataset.nodata
-            self.model, self.gcp_residual_px = scene_model(dataset, href)
-        self.overviews = _overviews(href, self.width)
+        with as_read_errors(href), _opened(-1, href) as file:
+            self.width, self.height = file.width, file.height
+            known, asked = _open.known.setdefault(file, {}), (bands, nodata)
+            if asked not in known:
+                known[asked] = _looked_at(file, href, bands, () if nodata is None else (nodata,))
+        self.model, self.gcp_residual_px, self.overviews, self.content = known[asked]
 
     def read(
         self, span: Span
     ) -> tuple[Shaped[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
-        """Values of the file at the span's pixel centres, and where it has values."""
-        pixels, col, row = self._window(*self.model(*node_lonlat(span)))
-        good = self._valid(pixels)
-        if self.prepare is not None:
-            pixels = self.prepare(pixels if good is None else np.where(good, pixels, 0))
+        """Values of the file at the span's pixel centres, and where it has values.
+
+        Pixels are scaled as the file states.
+        """
+        pixels, bad, col, row = self._window(*self.model(*node_lonlat(span)))
+        good = None if bad is None else self._good(bad)
+        if bad is not None and pixels.dtype.kind != "u":
+            pixels = np.where(bad, 0, pixels)
+        pixels = self._values(pixels)
         shape = span.rows * TILE_PX, span.cols * TILE_PX
-        values = np.zeros((*shape, self.bands + self.opaque), pixels.dtype)
+        values = np.zeros((*shape, len(pixels) + self.opaque), pixels.dtype)
         if not pixels.size:
             return values, np.zeros(shape, dtype=bool)
         valid = np.ones(shape, dtype=bool)
         height, width = pixels.shape[1:]
-        outside = min(col.min(), row.min()) < 0 or col.max() > width - 1 or row.max() > height - 1
-        if good is None and outside:
+        within = col.min() >= 0 and row.min() >= 0 and col.max() <= width - 1
+        if good is None and not (within and row.max() <= height - 1):
             good = np.ones((height, width), bool)
         mask = None if good is None else np.where(good, np.uint8(255), np.uint8(0))
         image = cv2.merge([*pixels, np.full_like(pixels[0], 255)] if self.opaque else [*pixels])
         spread, bare = cv2.BORDER_REPLICATE, cv2.BORDER_CONSTANT
-        for strip, x, y in _strips(col, row):
+        for strip, x, y in strips(col, row):
             cv2.remap(image, x, y, self.interpolation, dst=values[strip], borderMode=spread)
             if mask is not None:
                 valid[strip] = cv2.remap(mask, x, y, self.masking, borderMode=bare) == 255
@@ -114,45 +104,94 @@ class BlockReader:
     def native_gsd_m(self, span: Span) -> float:
         """Metres of ground per pixel of the file, in the middle of a span."""
         lon, lat = node_lonlat(span)
-        step = _pixels_per_step(*self.model(lon, lat))
+        step = pixels_per_step(*self.model(lon, lat))
         return gsd_m(float(np.median(lat)), span.z) / step
 
-    def _window(self, col: Points, row: Points) -> tuple[np.ndarray, Points, Points]:
-        """Bands of the fitting overview about the nodes (empty if elsewhere); the nodes in it."""
-        coarsest = FINER_THAN * _pixels_per_step(col, row)
+    def _window(
+        self, col: Points, row: Points
+    ) -> tuple[np.ndarray, Bool[np.ndarray, "height width"] | None, Points, Points]:
+        """Pixels about the nodes (none if elsewhere), which have no data, and the nodes in them.
+
+        Where no overview is coarse enough, pixels are averaged on reading.
+        """
+        content, reached = self.content, np.isfinite(col) & np.isfinite(row)
+        empty = np.empty((len(content.numbers), 0, 0), content.dtype)
+        if not reached.any():
+            return empty, None, col, row
+        col, row = np.where(reached, col, np.nan), np.where(reached, row, np.nan)
+        coarsest = FINER_THAN * pixels_per_step(col, row)
         fitting = [n for n, factor in enumerate(self.overviews) if factor <= coarsest]
-        with as_read_errors(self.href), _opened(max(fitting, default=-1), self.href) as dataset:
-            col, row = col * (dataset.width / self.width), row * (dataset.height / self.height)
-            (left, right), (top, bottom) = _clip(col, dataset.width), _clip(row, dataset.height)
+        level = max(fitting, default=-1)
+        coarser = coarsest / (self.overviews[level] if fitting else 1)
+        times = 1 << int(math.log2(max(1.0, coarser)))
+        with as_read_errors(self.href), _opened(level, self.href) as file:
+            scale = file.height / self.height, file.width / self.width
+            row, col = row * scale[0], col * scale[1]
+            (left, right), (top, bottom) = (
+                clip(col, file.width, times),
+                clip(row, file.height, times),
+            )
             if right <= left or bottom <= top:
-                return np.empty((self.bands, 0, 0), dataset.dtypes[0]), col, row
-            window = (top, bottom), (left, right)
-            pixels = dataset.read(list(range(1, self.bands + 1)), window=window)
-        return pixels, col - 0.5 - left, row - 0.5 - top
+                return empty, None, col, row
+            rows, cols = math.ceil((bottom - top) / times), math.ceil((right - left) / times)
+            pixels, bad = self._pixels(file, ((top, bottom), (left, right)), (rows, cols))
+        if content.masked:  # which overviews may lack
+            across, down = (left / scale[1], right / scale[1]), (top / scale[0], bottom / scale[0])
+            with as_read_errors(self.href), _opened(-1, self.href) as file:
+                window = Window.from_slices(down, across)
+                bad = bad | masked_out(file, window=window, out_shape=(rows, cols))
+        col, row = (col - left) * cols / (right - left), (row - top) * rows / (bottom - top)
+        return pixels, (bad if bad.any() else None), col - 0.5, row - 0.5
 
-    def _valid(self, pixels: np.ndarray) -> np.ndarray | None:
-        """Pixels with a value in any band, neither NaN nor nodata; None where all have."""
-        nodata, floats = self.nodata, pixels.dtype.kind == "f"
-        if nodata is None and not floats:
-            return None
-        good = pixels != (np.nan if nodata is None else nodata)
-        if floats:
-            good &= np.isfinite(pixels)
-        valid = good.any(axis=0)
-        return None if valid.all() else valid
+    def _pixels(
+        self, file: rasterio.DatasetReader, window: tuple, shape: tuple[int, int]
+    ) -> tuple[np.ndarray, Bool[np.ndarray, "#height #width"]]:
+        """The bands, and which pixels have no data by a value or the alpha band."""
+        content, count = self.content, len(self.content.numbers)
+        numbers = [*content.numbers, *([content.alpha] if content.alpha else [])]
+        how = Resampling.nearest if self.how == "nearest" else Resampling.average
+        read = file.read(numbers, window=window, out_shape=(len(numbers), *shape), resampling=how)
+        pixels, bad = read[:count], np.zeros((1, 1), bool)
+        if content.alpha:
+            bad = read[-1] == 0
+        # an overview may state another value
+        also = [file.nodatavals[number - 1] for number in content.numbers]
+        no_data = [
+            values if more is None else (*values, more)
+            for values, more in zip(content.no_data, also, strict=True)
+        ]
+        if any(no_data) or pixels.dtype.kind == "f":
+            empty = without_data(pixels, no_data)
+            bad = bad | (empty.all(axis=0) if pixels.dtype == np.uint8 else empty.any(axis=0))
+        return pixels, bad
+
+    def _good(self, bad: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+        """Pixels whose neighbours are used too have data: cubic interpolation reaches further."""
+        if self.how != "cubic":
+            return ~bad
+        return cv2.dilate(bad.view(np.uint8), np.ones((3, 3), np.uint8)) == 0
+
+    def _values(self, pixels: np.ndarray) -> np.ndarray:
+        """Pixels as the file scales them, prepared, of a type that OpenCV interpolates."""
+        content = self.content
+        if content.scaled:
+            stated = np.array((content.scales, content.offsets), np.float32)
+            scales, offsets = stated[..., None, None]
+            pixels = pixels.astype(np.float32) * scales + offsets
+        if self.prepare is not None:
+            pixels = self.prepare(pixels, content)
+        return pixels if pixels.dtype.name in INTERPOLATED else pixels.astype(np.float32)
 
 
-def node_lonlat(span: Span) -> tuple[Points, Points]:
-    """Degrees of every 16th pixel of a span: centres of 16 px cells, and one ring outside."""
-    pixel_m = 2 * HALF_WORLD_M / (TILE_PX << span.z)
-    cols = (np.arange(-1, span.cols * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
-    rows = (np.arange(-1, span.rows * TILE_PX // NODE_PX + 1) + 0.5) * NODE_PX
-    x_m = (span.x * TILE_PX + cols) * pixel_m - HALF_WORLD_M
-    y_m = HALF_WORLD_M - (span.y * TILE_PX + rows) * pixel_m
-    lon = np.degrees(x_m / EARTH_RADIUS_M)
-    lat = np.degrees(np.arctan(np.sinh(y_m / EARTH_RADIUS_M)))
-    lon, lat = np.meshgrid(lon, lat)
-    return lon, lat
+def _looked_at(
+    file: rasterio.DatasetReader, href: str, bands: int, absent: tuple[float | int, ...]
+) -> tuple[Model, float, list[int], Content]:
+    """What is asked once of a file: geometry, residual of its points, overviews and content."""
+    model, overviews = scene_model(file, href), _overviews(href, file.width)
+    if ColorInterp.alpha not in file.colorinterp or not overviews:
+        return *model, overviews, Content.of(file, file, href, bands=bands, absent=absent)
+    with _opened(len(overviews) - 1, href) as small:
+        return *model, overviews, Content.of(file, small, href, bands=bands, absent=absent)
 
 
 def _overviews(href: str, width: int) -> list[int]:
@@ -172,13 +211,21 @@ def _overviews(href: str, width: int) -> list[int]:
     return []
 
 
-_open = threading.local()
+class _Open(threading.local):
+    """Files that this thread keeps open, by place and overview; what is known of each."""
+
+    def __init__(self) -> None:
+        self.files = dict[tuple[str, int], rasterio.DatasetReader]()
+        self.known = WeakKeyDictionary[rasterio.DatasetReader, dict]()
+
+
+_open = _Open()
 
 
 def close_files() -> None:
     """Close the files that this thread has left open."""
-    while files := _open.__dict__.setdefault("files", {}):
-        files.popitem()[1].close()
+    while _open.files:
+        _open.files.popitem()[1].close()
 
 
 @contextmanager
@@ -189,7 +236,7 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     With the option it reads on opening where all images of the file are. Else later calls do so,
     which hold the interpreter's lock: threads wait for ever once one of them logs a lost request.
     """
-    place, files = location(href), _open.__dict__.setdefault("files", {})
+    place, files = location(href), _open.files
     file = files.pop((place, level), None)
     if file is None:
         file = rasterio.open(place, OVERVIEW_LEVEL="NONE" if level < 0 else level)
@@ -201,30 +248,3 @@ def _opened(level: int, href: str) -> Iterator[rasterio.DatasetReader]:
     files[place, level] = file
     if len(files) > FILES:
         files.pop(next(iter(files))).close()
-
-
-def _pixels_per_step(col: np.ndarray, row: np.ndarray) -> float:
-    """Pixels of the scene in a pixel of the span, by the root of the area."""
-    (col_down, col_across), (row_down, row_across) = np.gradient(col), np.gradient(row)
-    area = np.abs(col_across * row_down - col_down * row_across)
-    return float(np.median(np.sqrt(area))) / NODE_PX
-
-
-def _clip(places: np.ndarray, size: int) -> tuple[int, int]:
-    low, high = np.floor(places.min()) - MARGIN_PX, np.ceil(places.max()) + MARGIN_PX
-    return int(max(0, low)), int(min(size, high))
-
-
-def _strips(col: np.ndarray, row: np.ndarray) -> Iterator[tuple[slice, np.ndarray, np.ndarray]]:
-    """Rows of a span, as many as a tile has, and where each of their pixels lies in the scene."""
-    high = TILE_PX // NODE_PX
-    for first in range(0, len(col) - 2, high):
-        top, nodes = first * NODE_PX, slice(first, first + high + 2)
-        yield slice(top, top + TILE_PX), _dense(col[nodes]), _dense(row[nodes])
-
-
-def _dense(nodes: np.ndarray) -> Float32[np.ndarray, "height width"]:
-    """Linear between nodes; the outer ring of nodes is cut away."""
-    size = nodes.shape[1] * NODE_PX, nodes.shape[0] * NODE_PX
-    full = cv2.resize(nodes.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
-    return full[NODE_PX:-NODE_PX, NODE_PX:-NODE_PX]
