@@ -6,6 +6,7 @@ its `ran_on` for numbers of another run.
 """
 
 import base64
+import copy
 import hashlib
 import html
 import io
@@ -181,12 +182,17 @@ class Ledger:
 
 def _styled_html(table: Any, uuid: str) -> str:
     """A Styler's HTML; unlike a DataFrame it writes names and strings as they are, unless told."""
-    told, texts = {"escape": "html"}, table.data.map(lambda cell: isinstance(cell, str)).any()
+    told, table = {"escape": "html"}, copy.deepcopy(table)
+    texts = table.data.map(lambda cell: isinstance(cell, str)).any()
     if texts.any():
-        table = table.format(subset=texts[texts].index.tolist(), **told)
-    table = table.format_index(axis=0, **told).format_index(axis=1, **told).set_uuid(uuid)
-    caption = table.caption and html.escape(str(table.caption), quote=False)
-    return table.to_html(caption=caption)
+        table.format(subset=texts[texts].index.tolist(), **told)
+    table.format_index(axis=0, **told).format_index(axis=1, **told).set_uuid(uuid)
+    table.data = table.data.rename_axis(index=_escaped, columns=_escaped)
+    return table.to_html(caption=_escaped(table.caption))
+
+
+def _escaped(text: Any) -> Any:
+    return text and html.escape(str(text), quote=False)
 
 
 def _plain(key: str, value: Any) -> int | float | str:
