@@ -17,7 +17,9 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+import rasterio
 import torch
+from rasterio.transform import from_origin
 from safetensors import SafetensorError
 from train_runs import MODEL, TRAIN, digests, stopped
 
@@ -26,7 +28,7 @@ from salib import build_model, load_model
 from salib.cli.app import main
 from salib.curate.output import INDEX, SNAPSHOT, TILES, move_output, outputs, place_of
 from salib.curate.released import index_released
-from salib.evaluate import Candidate, evaluate, folder_task
+from salib.evaluate import PROTOCOLS, Candidate, evaluate, folder_task
 from salib.evaluate.probes.clusters import umap_class
 from salib.evaluate.rows import COLUMNS
 from salib.files.artifact import (
@@ -42,6 +44,7 @@ from salib.files.artifact import (
 )
 from salib.files.disk import DiskFullError, beside
 from salib.files.tables import check_table
+from salib.mapping import embed_scene, open_scene
 from salib.mapping.images import embed_images
 from salib.model import save_model
 from salib.model.store import CONFIG
@@ -134,7 +137,7 @@ def test_a_disk_that_is_full_at_any_byte_costs_no_model_and_no_checkpoint(tmp_pa
     state.save(now=True)
     before = digests(tmp_path)
     sizes = {path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()}
-    for most in sorted({*range(0, max(sizes), max(sizes) // 23), *(n - 1 for n in sizes)}):
+    for most in sorted({*range(0, max(sizes), max(sizes) // 7), *(n - 1 for n in sizes)}):
         with files_of_at_most(most):
             if most < (tmp_path / "state.pt").stat().st_size:
                 with pytest.raises(DiskFullError, match="is full"):
@@ -156,6 +159,24 @@ def test_a_pretraining_whose_disk_fills_up_says_so_and_resumes(tiles, tmp_path, 
     pretrain(MODEL, TRAIN, tiles=tiles, out=out, seed=2, report=said.append)
     assert said == ["Resuming at step 2 of 3"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+def test_a_map_whose_disk_fills_up_at_any_byte_is_never_taken_for_whole(model, tmp_path):
+    """GDAL writes the last blocks of a file when it closes it, and raises nothing then."""
+    levels = np.random.default_rng(0).integers(1, 256, (3, 96, 80), dtype=np.uint8)
+    place = {"crs": "EPSG:32633", "transform": from_origin(431_000, 5_400_000, 10, 10)}
+    shape = {"count": 3, "height": 96, "width": 80, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "scene.tif", "w", driver="GTiff", **shape, **place) as file:
+        file.write(levels)
+    scene, out, whole = open_scene(tmp_path / "scene.tif", "lores"), tmp_path / "m.tif", "whole.tif"
+    size = embed_scene(scene, model, tmp_path / whole, window=4).stat().st_size
+    for most in [*range(1_500, size, size // 11), size - 1]:
+        with files_of_at_most(most), pytest.raises(OSError, match=r"disk.* full"):
+            embed_scene(scene, model, out, window=4)
+        assert not out.exists()
+    embed_scene(scene, model, out, window=4)
+    assert out.read_bytes() == (tmp_path / whole).read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"scene.tif", "m.tif", whole}
 
 
 # What is finished stays
@@ -300,6 +321,9 @@ def test_an_index_of_others_stays_beside_fetched_archives(tmp_path):
     assert pd.read_parquet(tmp_path / "index.parquet").columns.tolist() == ["mine"]
 
 
+QUICK = replace(PROTOCOLS["default"], probes=("knn",))
+
+
 class Colour(torch.nn.Module):
     def embed(self, images, *, sensor, gsd_m):
         return images.float().mean((2, 3))
@@ -319,7 +343,7 @@ def labelled(tmp_path):
 def test_rows_of_another_evaluation_are_replaced_only_when_asked(labelled, tmp_path, monkeypatch):
     models = {"SA-low": Candidate(model=Colour(), sensor="lores", trained=False)}
     out = tmp_path / "rows.csv"
-    call = {"image_px": 8, "out": out, "protocol": "default", "against": "SA-low"}
+    call = {"image_px": 8, "out": out, "protocol": QUICK, "against": "SA-low"}
     evaluate(models, [labelled], seed=0, **call)
     before = out.read_bytes()
     with pytest.raises(ValueError, match="differs in seed: choose another name"):

@@ -37,7 +37,7 @@ def check_rows(
     held = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
     asked = {"task": [task.name for task in tasks], "model": models}
     asked |= {"protocol": [protocol.name], "seed": [seed]}
-    if others := [name for name, of in asked.items() if not held[name].isin(of).all()]:
+    if others := [name for name, of in asked.items() if not {*held[name]} <= {*of}]:
         raise ValueError(
             f"out must not exist or hold rows of the same evaluation, got {path}, which differs in "
             f"{', '.join(others)}: choose another name, or replace it with --overwrite"

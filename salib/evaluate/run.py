@@ -85,15 +85,15 @@ def evaluate(
     """
     chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
     _check(models, tasks, chosen, out, against)
+    out = None if out is None else Path(out)
     if out is not None and not overwrite:
-        check_rows(Path(out), tasks, [*models, *COLUMNS_BESIDE], chosen, seed)
+        check_rows(out, tasks, [*models, *COLUMNS_BESIDE], chosen, seed)
     placed = resolve_device(device)
     for candidate in models.values():
         if isinstance(candidate.model, nn.Module):
             candidate.model.to(placed).eval()
-    rows, frame, unfinished = [], pd.DataFrame(), None
-    if out is not None:
-        unfinished = beside(Path(out), ".unfinished") if Path(out).exists() else Path(out)
+    rows, frame = [], pd.DataFrame()
+    unfinished = beside(out, ".unfinished") if out is not None and out.exists() else out
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         run = Run(
             candidates=with_task_stats(models, task) | baselines(seed),
@@ -107,11 +107,11 @@ def evaluate(
         )
         rows += rows_of(task, list(_cells(task, run)), run)
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
-        if unfinished is not None:
-            write = frame.to_csv if Path(out).suffix == ".csv" else frame.to_parquet
+        if out is not None and unfinished is not None:
+            write = frame.to_csv if out.suffix == ".csv" else frame.to_parquet
             with atomic_file(unfinished) as part:
                 write(part, index=False)
-    if unfinished is not None:
+    if out is not None and unfinished is not None:
         unfinished.replace(out)
     return frame
 

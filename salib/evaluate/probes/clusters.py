@@ -4,6 +4,7 @@ import atexit
 import shutil
 import tempfile
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,7 @@ def umap_class() -> Any:
             Path.home()  # else numba would make a folder named ~ here
             from umap import UMAP
         except RuntimeError:  # without HOME, in an installation that cannot be written to
-            import numba
-
+            numba: Any = import_module("numba")
             numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="salib-numba-")
             atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
             from umap import UMAP
