@@ -1,5 +1,10 @@
 # Two commands matter: `make book` runs the paper, `make test` checks it. `make help` lists the rest.
 PROFILE ?= smoke
+PROFILES := $(basename $(notdir $(wildcard profiles/*.yml)))
+override PROFILE := $(strip $(PROFILE))
+ifneq ($(words $(PROFILE)) $(filter $(PROFILES),$(PROFILE)),1 $(PROFILE))
+$(error PROFILE must be one of $(PROFILES), got "$(PROFILE)")
+endif
 PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 	"$$p" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
 	&& command -v "$$p" && break; done)

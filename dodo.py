@@ -14,6 +14,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from doit.exceptions import TaskFailed
 
 from salib.files import artifact
 
@@ -22,6 +23,9 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 import run_notebook  # noqa: E402
 
 PROFILE = os.environ.setdefault("SALIB_PROFILE", "smoke")
+PROFILES = sorted(path.stem for path in Path("profiles").glob("*.yml"))
+if PROFILE not in PROFILES:  # before a path is built from it
+    sys.exit(f"error: PROFILE must be one of {', '.join(PROFILES)}, got {PROFILE!r}")
 BUILD = Path("build")
 PAGES = BUILD / "pages" / PROFILE
 HTML = BUILD / "_build"
@@ -50,6 +54,7 @@ LEAVES = {
     "05_table2": NOTEBOOKS["06_tasks"],
 }
 
+MISTAKES = (ValueError, OSError, SyntaxError, KeyError, TypeError, yaml.YAMLError)
 DOIT_CONFIG = {
     "default_tasks": ["book"],
     "backend": "sqlite3",
@@ -66,7 +71,7 @@ def task_notebook():
         page = PAGES / f"{stem}.ipynb"
         yield {
             "name": stem,
-            "actions": [(make_page, [stem])],
+            "actions": [(in_a_line(make_page), [stem])],
             "uptodate": [(is_kept, [page, notebook_key, stem])],
             "targets": [page, RESULTS / "ledger" / f"{stem}.json", *LEAVES.get(stem, [])],
             "task_dep": [f"notebook:{name}" for name in earlier],
@@ -77,11 +82,23 @@ def task_notebook():
 def task_book():
     """Build the pages; a failing build leaves the last good book."""
     return {
-        "actions": [make_book],
+        "actions": [in_a_line(make_book)],
         "uptodate": [(is_kept, [HTML, book_key])],
         "targets": [HTML / "html" / "index.html"],
         "task_dep": [f"notebook:{stem}" for stem in NOTEBOOKS],
     }
+
+
+def in_a_line(make):
+    """An action whose mistakes of the user are told without doit's traceback."""
+
+    def action(*args):
+        try:
+            make(*args)
+        except MISTAKES as error:
+            return TaskFailed(f"error: {error}")
+
+    return action
 
 
 def make_page(stem: str) -> None:
@@ -105,7 +122,7 @@ def make_book() -> None:
     key = book_key()
     with artifact.atomic_dir("book/notebooks") as part:
         for stem in NOTEBOOKS:
-            shutil.copy(PAGES / f"{stem}.ipynb", part)
+            shutil.copyfile(PAGES / f"{stem}.ipynb", part / f"{stem}.ipynb")
     with artifact.atomic_dir(HTML) as part:
         start = "from jupyter_book.cli.main import main; main()"
         command = [sys.executable, "-c", start, "build", "book"]
@@ -119,7 +136,7 @@ def make_book() -> None:
             "-q",
         ]
         if subprocess.run([*command, *options], stdout=subprocess.DEVNULL).returncode:
-            raise RuntimeError("the book must build without warnings; they stand above")
+            raise ValueError("the book must build without warnings; they stand above")
         for path in (part / "_build").iterdir():
             path.rename(part / path.name)
         (part / "_build").rmdir()
@@ -129,7 +146,14 @@ def make_book() -> None:
 def is_kept(target: Path, key, *args) -> bool:
     """Whether the key written beside `target` is the one it would get now."""
     kept = _key_file(target)
-    return kept.is_file() and json.loads(kept.read_text()) == json.loads(json.dumps(key(*args)))
+    try:
+        now = json.loads(json.dumps(key(*args)))
+    except MISTAKES as error:  # doit would print it below its own traceback
+        sys.exit(f"error: {target.stem}: {error}")
+    try:
+        return json.loads(kept.read_text()) == now
+    except (OSError, ValueError):  # absent or cut: not known to be whole
+        return False
 
 
 def notebook_key(stem: str) -> dict:
@@ -166,10 +190,9 @@ def book_key() -> dict:
 def parameters(notebook: Path) -> dict:
     """The keys of the profile that this notebook declares."""
     path = Path("profiles") / f"{PROFILE}.yml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in Path("profiles").glob("*.yml")))
-        raise ValueError(f"PROFILE must be one of {known}, got {PROFILE!r}")
     profile = yaml.safe_load(path.read_text())
+    if not isinstance(profile, dict):
+        raise ValueError(f"{path} must hold parameters by name, got {profile!r}")
     return {name: profile[name] for name in run_notebook.declared(notebook) if name in profile}
 
 

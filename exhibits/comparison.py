@@ -65,7 +65,7 @@ def compare(
         SOURCE: source_digest("salib.evaluate"),
     }
     if not is_kept(out, key):
-        check_replaceable(out, ROWS, MADE_FROM)
+        check_replaceable(out, ROWS, MADE_FROM, stamped=True)
         candidates = encoders_of(models, seed=seed)
         with atomic_dir(out) as part:
             evaluate(candidates, tasks, out=part / ROWS, **options)

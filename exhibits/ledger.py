@@ -6,6 +6,7 @@ its `ran_on` for numbers of another run.
 """
 
 import base64
+import copy
 import hashlib
 import html
 import io
@@ -25,6 +26,7 @@ Data = Literal["procedural", "real", "paper", "none"]
 
 SCHEMA = 1
 KEY = re.compile(r"[a-z0-9]+([._-][a-z0-9]+)*")
+NAME = re.compile(r"[A-Za-z0-9_-]+")
 BADGES = {"procedural": "procedural", "real": "real images", "paper": "printed in the paper"}
 MAP_ABSENT = '<p class="sa-missing">In the book, where scripts may run, a map stands here.</p>'
 INK = {"light": "#1f2328", "dark": "#e6edf3"}
@@ -41,7 +43,14 @@ class Ledger:
     """
 
     def __init__(self, notebook: str, profile: str, seed: int, *, root: str | Path = ".") -> None:
-        """Open an empty page."""
+        """Open an empty page.
+
+        Raises:
+            ValueError: if the notebook or the profile has no name of a file.
+        """
+        for what, name in (("notebook", notebook), ("profile", profile)):
+            if not NAME.fullmatch(name):
+                raise ValueError(f"{what} must be letters, digits, _ or -, got {name!r}")
         self.notebook, self.profile, self.seed, self.root = notebook, profile, seed, Path(root)
         self.entries: dict[str, dict[str, Any]] = {}
         self._files: dict[str, bytes] = {}
@@ -86,7 +95,7 @@ class Ledger:
     def table(self, key: str, table: Any, caption: str, *, data: Data = "procedural") -> HTML:
         """Record a DataFrame, a pandas Styler or finished HTML and return it for display."""
         if hasattr(table, "set_uuid"):
-            markup = table.set_uuid(re.sub(r"\W", "-", key)).to_html()
+            markup = _styled_html(table, re.sub(r"\W", "-", key))
         else:
             markup = table if isinstance(table, str) else table.to_html(border=0)
         self._add(key, {"kind": "table", "html": markup, "caption": caption, "data": data})
@@ -169,6 +178,21 @@ class Ledger:
         if key in self.entries:
             raise ValueError(f"key must be new to this notebook, got {key!r} a second time")
         self.entries[key] = entry
+
+
+def _styled_html(table: Any, uuid: str) -> str:
+    """A Styler's HTML; unlike a DataFrame it writes names and strings as they are, unless told."""
+    told, table = {"escape": "html"}, copy.deepcopy(table)
+    texts = table.data.map(lambda cell: isinstance(cell, str)).any()
+    if texts.any():
+        table.format(subset=texts[texts].index.tolist(), **told)
+    table.format_index(axis=0, **told).format_index(axis=1, **told).set_uuid(uuid)
+    table.data = table.data.rename_axis(index=_escaped, columns=_escaped)
+    return table.to_html(caption=_escaped(table.caption))
+
+
+def _escaped(text: Any) -> Any:
+    return text and html.escape(str(text), quote=False)
 
 
 def _plain(key: str, value: Any) -> int | float | str:

@@ -14,6 +14,8 @@ from salib.tiles.archive import write_archive
 from salib.tiles.grid import TileId
 
 torch.set_num_threads(1)
+for _name in ("NO_PROXY", "no_proxy"):  # servers of the tests are asked without a proxy
+    os.environ[_name] = ",".join(filter(None, (os.environ.get(_name), "127.0.0.1", "localhost")))
 _beside = Path(os.environ.get("SALIB_DATA_DIR", "")).parent / "oracles"
 if os.environ.get("SALIB_DATA_DIR") and _beside.is_dir():
     os.environ.setdefault("SALIB_ORACLE_DIR", str(_beside))

@@ -45,13 +45,13 @@ def test_a_failing_folder_leaves_the_old_folder_and_no_other(tmp_path):
 
 
 def test_what_a_killed_run_left_is_cleared_by_the_next_writer(tmp_path):
-    half = tmp_path / ".made.part" / "made" / "value.txt"
+    half = tmp_path / ".made.part" / "new" / "value.txt"
     half.parent.mkdir(parents=True)
     half.write_text("half")
     with atomic_dir(tmp_path / "made") as part:
         assert list(part.iterdir()) == []
     assert list(tmp_path.iterdir()) == [tmp_path / "made"]
-    left = {".value.txt.0123abcd.part": False, ".notes.part": True, ".lock": False}
+    left = {".0123456789abcdef.part": False, ".notes.part": True, ".lock": False}
     for name in left:
         (tmp_path / "made" / name).touch()
     with only_writer(tmp_path / "made"):

@@ -145,7 +145,8 @@ class Project:
     def __init__(self, root):
         self.root = root
         shutil.copytree(ROOT / "book" / "_ext", root / "book" / "_ext")
-        for name in ("dodo.py", "requirements.lock", "profiles/smoke.yml", ARTIFACT, *LEDGER):
+        copied = (ARTIFACT, "salib/files/disk.py", *LEDGER)
+        for name in ("dodo.py", "requirements.lock", "profiles/smoke.yml", *copied):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, root / name)
         for package in ("exhibits", "salib", "salib/files"):
@@ -249,10 +250,45 @@ def test_a_killed_build_leaves_the_last_page_and_runs_again(project):
     assert not project.is_due()
 
 
-def test_an_unknown_profile_is_refused_with_the_known_ones(project):
-    code, said = project.doit(profile="huge")
+@pytest.mark.parametrize("name", ["huge", "../profiles/smoke", "", "."])
+def test_an_unknown_profile_is_refused_with_the_known_ones(project, name):
+    code, said = project.doit(profile=name)
     assert code != 0
-    assert "PROFILE must be one of smoke, got 'huge'" in said
+    assert said == f"error: PROFILE must be one of smoke, got {name!r}\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "told"),
+    [
+        ("profiles/smoke.yml", "- a", "must hold parameters by name"),
+        ("profiles/smoke.yml", "a: [", "parsing"),
+        ("notebooks/01_curation.ipynb", "{}", "cells"),
+        ("notebooks/01_curation.ipynb", "{", "error: 01_curation"),
+        ("notebooks/01_curation.ipynb", '{"cells": []}', "must have one cell tagged parameters"),
+    ],
+)
+def test_a_damaged_profile_or_notebook_is_told_without_a_traceback(project, file, content, told):
+    path = project.root / file
+    before = path.read_text()
+    path.write_text(content)
+    code, said = project.doit()
+    path.write_text(before)
+    assert code != 0
+    assert told in said
+    assert "Traceback" not in said
+
+
+def test_a_notebook_that_forgets_its_ledger_is_told_without_a_traceback(project):
+    cells = project.root / "notebooks" / "01_curation.ipynb"
+    before = cells.read_text()
+    (project.root / "results/smoke/ledger/01_curation.json").unlink()
+    cells.write_text(before.replace("ledger.close()", "pass"))
+    code, said = project.doit()
+    cells.write_text(before)
+    assert code != 0
+    assert "must close its ledger" in said
+    assert "Traceback" not in said
+    assert project.doit()[0] == 0
 
 
 @pytest.mark.parametrize("named", ["results/own/rows.csv", "results/own/{name}.csv"])

@@ -180,7 +180,7 @@ def test_a_run_killed_while_it_saves_keeps_what_it_saved_before(tiles, tmp_path,
     def half(state, path):
         saves.append(path)
         if len(saves) == 3:
-            Path(path).write_bytes(b"PK half of it")
+            path.write(b"PK half of it")
             raise KeyboardInterrupt
         return save(state, path)
 

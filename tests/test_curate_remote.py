@@ -489,7 +489,7 @@ def test_a_full_disk_is_told_and_the_run_goes_on_when_there_is_room(world, quiet
         text=True,
     )
     assert run.returncode == 3, run.stderr
-    assert "is full. Finished blocks are kept: free space" in run.stdout
+    assert "is full. Finished work is kept: free space" in run.stdout
     assert not any((folder / name).exists() for name in ARCHIVES)
     curate(world / "catalog.json", folder, zoom=ZOOM)
     same(folder, quiet)

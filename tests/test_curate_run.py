@@ -273,7 +273,7 @@ def test_what_others_made_is_not_replaced_even_when_asked(catalog, out, tmp_path
 
 
 def test_half_written_files_of_a_killed_run_go_and_those_of_others_stay(catalog, tmp_path):
-    ours, other = (tmp_path / name for name in (".index.parquet.0123abcd.part", ".notes.part"))
+    ours, other = (tmp_path / name for name in (".0123456789abcdef.part", ".notes.part"))
     for path in (other, ours):
         path.write_text("half")
     curate(catalog, tmp_path, zoom=ZOOM)

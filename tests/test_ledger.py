@@ -110,6 +110,54 @@ def test_a_key_that_is_no_file_name_is_refused(tmp_path, key):
         Ledger("n", root=tmp_path, **plain).number(key, 1)
 
 
+@pytest.mark.parametrize("name", ["", "..", "../a", "a/b", "a\\b", ".", "a.b", "a\n", "/a"])
+def test_a_notebook_or_profile_whose_name_leaves_its_folder_is_refused(tmp_path, name):
+    with pytest.raises(ValueError, match="notebook must be letters"):
+        Ledger(name, root=tmp_path, **plain)
+    with pytest.raises(ValueError, match="profile must be letters"):
+        Ledger("n", name, 7, root=tmp_path)
+
+
+HOSTILE = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
+
+
+def tables_of(name):
+    """Names and strings of others in each part of a table."""
+    frame = pd.DataFrame({name: [0.123456, 2.5], "text": [name, "a"]}, index=["a", name])
+    frame.index.name = frame.columns.name = name
+    several = frame.set_axis(pd.MultiIndex.from_tuples([(name, "a"), ("b", name)]), axis=1)
+    yield frame
+    yield frame.style
+    yield several.style
+    yield frame.style.format(precision=2)
+    yield frame[[name]].style.format("{:.1f}").set_caption(name)
+    yield several.set_index(("b", name)).style.highlight_max()
+
+
+@pytest.mark.parametrize("number", range(6))
+def test_no_name_reaches_a_page_as_html(tmp_path, number):
+    ledger = Ledger("n", root=tmp_path, **plain)
+    table = [*tables_of(HOSTILE)][number]
+    shown = [ledger.table(f"a.{again}", table, HOSTILE).data for again in (1, 2)]
+    shown.append(ledger.missing("a.none", HOSTILE).data)
+    shown.append(ledger.figure("a.figure", draw, HOSTILE).data)
+    shown.append(ledger.map("a.map", {"attribution": {"radar": HOSTILE}}, HOSTILE).data)
+    for text in shown:
+        assert "<script" not in text
+        assert "onerror=alert(2)>" not in text.replace("&gt;", "")
+        assert "&lt;script" in text
+        assert "&amp;lt;" not in text
+    entry = json.loads(ledger.close().read_text())["entries"]["a.1"]
+    assert "<script" not in entry["html"]
+
+
+def test_formats_of_a_table_stay(tmp_path):
+    table = pd.DataFrame({"a": [0.123456], "b": ["x<y"]}).style.format(precision=2)
+    shown = Ledger("n", root=tmp_path, **plain).table("a", table, "A.").data
+    assert ">0.12</td>" in shown
+    assert ">x&lt;y</td>" in shown
+
+
 def test_a_key_is_written_once(tmp_path):
     ledger = Ledger("n", root=tmp_path, **plain)
     ledger.missing("a", "no data")

@@ -20,7 +20,7 @@ from earth.scenes.area import LORES_M, SNAP_M, UtmArea, area_of_tiles
 from earth.scenes.files import COLLECTION_TITLES, JPEG, Scene, write_catalog
 from earth.scenes.satellites import write_lores, write_radar
 from earth.workers import results
-from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable
+from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable, made_from, stamp
 
 _BLOCK_M = 1260.0
 
@@ -36,6 +36,7 @@ def write_scenes(
     hires_native_gsd_m: float = 2.5,
     spectral: bool = False,
     processes: int = 2,
+    overwrite: bool = True,
 ) -> Path:
     """Write procedural Sentinel-1-, Sentinel-2- and NAIP-like scenes that cover a block of tiles.
 
@@ -49,12 +50,14 @@ def write_scenes(
         hires_native_gsd_m: metres per pixel of the aerial images; must divide 60 m.
         spectral: write the twelve bands of the Sentinel-2-like scenes beside their true colour.
         processes: worker processes.
+        overwrite: replace another world in `out`.
 
     Returns:
         Path of `catalog.json`.
 
     Raises:
-        ValueError: if an argument is out of its range or the block leaves its UTM zone.
+        ValueError: if an argument is out of its range, the block leaves its UTM zone, or `out`
+            holds something else.
     """
     if seed < 0:
         raise ValueError(f"seed must not be negative, got {seed}")
@@ -65,7 +68,12 @@ def write_scenes(
         raise ValueError(
             f"hires_native_gsd_m must lie in 0.3..10 and divide 60 m, got {hires_native_gsd_m}"
         )
-    check_replaceable(out, "catalog.json", *COLLECTION_TITLES, MADE_FROM)
+    check_replaceable(out, "catalog.json", *COLLECTION_TITLES, MADE_FROM, stamped=True)
+    if made_from(out) and not overwrite:
+        raise ValueError(
+            f"out must be new or made from the same arguments, got {out}: choose another folder, "
+            "or replace it with --overwrite"
+        )
     area = area_of_tiles(lon, lat, zoom, tiles)
     whole = area.grid(LORES_M)
     ground, items = np.zeros((6, whole.rows, whole.cols), np.float16), []
@@ -79,6 +87,7 @@ def write_scenes(
         jobs += [partial(write_lores, part, area, seed, ground, n, spectral) for n in range(3)]
         items += [job() for job in tqdm(jobs, "radar and lores scenes", disable=None)]
         write_catalog(part, seed, items)
+        stamp(part, {"seed": seed, "zoom": zoom, "tiles": tiles})
     return Path(out) / "catalog.json"
 
 

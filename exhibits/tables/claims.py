@@ -9,6 +9,12 @@ import yaml
 from exhibits.tables.rows import MODELS, TABLE2_PROBES, TABLE2_TASKS, Rows, read_rows, spread
 from exhibits.tables.summary import seed_interval
 
+RULES = {
+    "mean_difference": ("kind", "column", "probes", "at_least"),
+    "best_count": ("kind", "at_least"),
+    "external": ("kind", "needs"),
+}
+"""Parts of a rule by its kind."""
 WORDS = {True: "reproduced", False: "not reproduced"}
 
 
@@ -19,12 +25,12 @@ def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
     rule on procedural ones and says nothing about the paper's data.
 
     Raises:
-        ValueError: if a cell has several rows, or a rule is of an unknown kind.
+        ValueError: if a cell has several rows, or as `read_claims`.
     """
     table = read_rows(rows).query("source == 'geobench'")
     table = table[table["task"].isin(TABLE2_TASKS) & table["probe"].isin(TABLE2_PROBES)]
     lines = []
-    for claim in yaml.safe_load(Path(claims).read_text()):
+    for claim in read_claims(claims):
         line = {"claim": claim["id"], "quote": claim["quote"], "where": claim["where"]}
         line["rule"] = ", ".join(f"{key} {value}" for key, value in claim["rule"].items())
         for made, suffix in ((False, ""), (True, "_procedural")):
@@ -32,6 +38,28 @@ def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
             line |= {f"verdict{suffix}": verdict, f"evidence{suffix}": evidence}
         lines.append(line)
     return pd.DataFrame(lines).set_index("claim")
+
+
+def read_claims(path: str | Path) -> list[dict[str, Any]]:
+    """The claims, each whole.
+
+    Raises:
+        ValueError: if the file is damaged, or a rule is of an unknown kind or lacks a part.
+    """
+    claims = []
+    try:
+        for claim in yaml.safe_load(Path(path).read_text(encoding="utf-8")):
+            rule = {name: claim["rule"][name] for name in RULES[claim["rule"]["kind"]]}
+            column, probes = rule.get("column", MODELS[0]), rule.get("probes", [])
+            numeric = isinstance(rule.get("at_least", 0), int | float)
+            if column not in MODELS or not isinstance(probes, list) or not numeric:
+                raise ValueError(f"the rule is {rule}")
+            claims.append({name: str(claim[name]) for name in ("id", "quote", "where")})
+            claims[-1]["rule"] = rule
+    except (yaml.YAMLError, ValueError, KeyError, TypeError, RecursionError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ValueError(f"Could not read {path} ({reason}): restore it") from error
+    return claims
 
 
 def _judge(rule: dict[str, Any], rows: Any) -> tuple[str, str]:
@@ -46,8 +74,6 @@ def _judge(rule: dict[str, Any], rows: Any) -> tuple[str, str]:
         if len(cells) < 16:
             return "not run", f"{evidence}, needs 16"
         return WORDS[count >= rule["at_least"]], evidence
-    if rule["kind"] != "mean_difference":
-        raise ValueError(f"kind must be mean_difference, best_count or external, got {rule}")
     apart = (cells[rule["column"]] - cells["CROMA"]).reset_index(name="apart")
     by_task = apart.query("probe in @rule['probes']").groupby("task")["apart"].mean()
     if len(by_task) < 2:

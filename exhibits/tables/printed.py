@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from pandas.io.formats.style import Styler
 
-from exhibits.tables.claims import verdicts
+from exhibits.tables.claims import read_claims, verdicts
 from exhibits.tables.rows import BASELINES, MODELS, PROBE_NAMES, Rows, Table, read_rows, spread
 from salib.evaluate.protocol import PROTOCOLS
 
@@ -52,6 +52,22 @@ def score_table(rows: Rows) -> Styler:
     origin = "procedural" if table["procedural"].any() else "real"
     text = text.fillna("n/a").rename_axis(columns=None)
     return _styled(text, bold, "scores", f"Percent, {origin} images.")
+
+
+def check_paper(paper: Path) -> None:
+    """Read what the paper prints, before anything is computed to stand beside it.
+
+    Raises:
+        ValueError: if table2.csv or claims.yml of the folder is damaged; either may be absent.
+    """
+    printed, claims = paper / "table2.csv", paper / "claims.yml"
+    if printed.is_file():
+        try:
+            pd.read_csv(printed)[["block", "printed_name", "task", "probe", *MODELS]]
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"Could not read {printed} ({error}): restore it") from error
+    if claims.is_file():
+        read_claims(claims)
 
 
 def text_evaluation(rows: pd.DataFrame, paper: Path) -> str:

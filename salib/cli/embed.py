@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Device, Text, Texts
+from salib.cli.options import Count, Device, Overwrite, Text, Texts
 
 IMAGES = "8-bit PNG, JPEG or TIFF files; or one georeferenced scene."
 SENSOR = "Of the images: radar (VV, VH), lores (default), hires (RGB) or s2 (twelve bands)."
@@ -18,7 +18,7 @@ BANDS = f"Map: bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3."
 LEVEL_255 = f"Map: value of level 255, if not 8-bit; {BY_SENSOR} lores=2000."
 HOW = ("window", "overlap", "dtype", "precision", "device", "overwrite")
 OF_MAPS = ("bands", "level_255", "window", "overlap", "dtype", "precision", "workers")
-OF_MAPS += ("scheduler", "attribution", "procedural", "overwrite")
+OF_MAPS += ("scheduler", "attribution", "procedural")
 
 
 def embed(
@@ -43,7 +43,7 @@ def embed(
     scheduler: Annotated[Text, Option(help="Map: a Dask cluster's address.")] = None,
     attribution: Annotated[Text, Option(help="Map: source to name; else the file's tag.")] = None,
     procedural: Annotated[bool, Option("--procedural", help="Map: it is procedural.")] = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Map: replace another one.")] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Represent images by vectors: one per image, or one per patch of a georeferenced scene.
 
@@ -69,7 +69,7 @@ def embed(
                 f"out must end in .tif for {', '.join(wrong)}, got {out}: these belong to the map "
                 "of a scene"
             )
-        embed_images(files, model, out, gsd_m=metres, device=device)
+        embed_images(files, model, out, gsd_m=metres, device=device, overwrite=overwrite)
     elif ending not in (".tif", ".tiff"):
         raise ValueError(
             "out must end in .parquet, for one vector per image, or .tif or .tiff, for a map of "

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from salib.cli.options import Device, Precision, Seed, names_of
+from salib.cli.options import Device, Overwrite, Precision, Seed, names_of
 
 
 def evaluate(
@@ -29,9 +29,10 @@ def evaluate(
     against: Annotated[str, Option(help="Column that others are compared with.")] = "CROMA",
     paper: Annotated[Path, Option(help="Folder of table2.csv, claims.yml.")] = Path("paper"),
     seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Probe models and the baselines on labelled tasks; print scores, and the paper's Table 2."""
-    from exhibits.tables.printed import text_evaluation
+    from exhibits.tables.printed import check_paper, text_evaluation
     from salib.evaluate.comparison import encoders_of, find_tasks
     from salib.evaluate.protocol import protocol_named
     from salib.evaluate.run import evaluate as run
@@ -43,7 +44,8 @@ def evaluate(
     if names == "all":
         labelled = [task for task in labelled if task.kind in chosen.kinds]
     options = {"image_px": image_px, "precision": precision, "device": device}
-    options |= {"against": against, "seed": seed}
+    options |= {"against": against, "seed": seed, "overwrite": overwrite}
+    check_paper(paper)
     encoders = encoders_of(model, seed=seed)
     rows = run(encoders, labelled, protocol=chosen, out=out, **options)
     typer.echo(text_evaluation(rows, paper))

@@ -11,7 +11,7 @@ Text = str | None
 Texts = list[str] | None
 Count = int | None
 Flag = bool | None
-Seed = Annotated[int, Option(min=0, help="One integer seeds the run.")]
+Seed = Annotated[int, Option(min=0, max=2**63 - 1, help="One integer seeds the run.")]
 Precision = Annotated[str, Option(help="float32, bf16, or auto, bf16 where it is fast.")]
 Device = Annotated[str, Option(help="cpu, cuda, or auto, a GPU where there is one.")]
 Exclude = Annotated[

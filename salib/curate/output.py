@@ -1,5 +1,6 @@
 """The folder that `curate` writes: its files, what may be replaced, archives and tables."""
 
+import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,15 +11,17 @@ from salib.config import SENSORS
 from salib.curate.plan import Plan
 from salib.curate.shards import read_tiles
 from salib.files.artifact import MADE_FROM, atomic_file, check_replaceable, differences, made_from
+from salib.files.disk import not_a_link
 from salib.tiles.archive import write_archive
 from salib.tiles.checks import TILES
 
 INDEX = "index.parquet"
 SNAPSHOT = "scenes.json"
 QUARANTINE = "quarantine.csv"
-SHARDS = ".shards"
+SHARDS, NEXT = ".shards", ".next"
+"""Folders of rendered blocks, and of what is to replace a finished folder's files."""
 TABLES = (INDEX, TILES, SNAPSHOT)
-WRITTEN = (*(f"{name}.pmtiles" for name in SENSORS), *TABLES, QUARANTINE, MADE_FROM)
+WRITTEN = (SNAPSHOT, *(f"{name}.pmtiles" for name in SENSORS), TILES, INDEX, QUARANTINE, MADE_FROM)
 """Every file that `curate` may leave."""
 
 
@@ -48,12 +51,30 @@ def check_out(out: Path, key: dict, *, overwrite: bool) -> None:
         )
     curated = shards.is_dir() or (out / MADE_FROM).is_file()
     if finished or (any(out.glob("*.pmtiles")) and not curated):
-        check_replaceable(out, *WRITTEN, SHARDS, stamped=True)
+        check_replaceable(out, *WRITTEN, SHARDS, NEXT, stamped=True)
 
 
 def _differing(folder: Path, key: dict) -> list[str]:
     made = made_from(folder)
     return [name for name in differences(made, key) if made and name in key]
+
+
+def place_of(out: Path) -> Path:
+    """Where new files go: beside those of a finished folder, until they are whole."""
+    return not_a_link(out / NEXT) if made_from(out) else out
+
+
+def move_output(place: Path, out: Path, names: Sequence[str]) -> None:
+    """Replace the files of a finished folder; while it holds some of each, it has no index."""
+    if place != out:
+        for name in (MADE_FROM, INDEX):
+            (out / name).unlink(missing_ok=True)
+        for name in sorted(WRITTEN, key=INDEX.__eq__):
+            if (place / name).is_file():
+                (place / name).replace(out / name)
+            elif name not in (*names, QUARANTINE):
+                (out / name).unlink(missing_ok=True)
+    shutil.rmtree(out / NEXT, ignore_errors=True)
 
 
 def write_output(
@@ -67,7 +88,7 @@ def write_output(
     """Shards to archives and, last, the index; what an earlier call left goes first.
 
     Args:
-        out: the folder.
+        out: of `place_of`.
         plan: what was rendered.
         shards: files of the blocks.
         rows: what is known of each tile.

@@ -14,6 +14,7 @@ from salib.curate.area import excluded_ground, tiles_off
 from salib.curate.index import split_by_block, whole_tiles
 from salib.files.artifact import atomic_file
 from salib.files.download import RemoteFile, fetch_files
+from salib.files.tables import check_table
 from salib.tiles.archive import Archive
 from salib.tiles.checks import is_placeholder
 from salib.tiles.codec import decode
@@ -109,6 +110,7 @@ def index_released(
         ValueError: if an archive or a file is missing, or no sample is left.
     """
     folder, ground = Path(folder), excluded_ground(exclude)
+    out = check_table(folder / "index.parquet", ("tile_id", "split"))
     parts = {}
     for sensor in SENSOR_NAMES:
         shown = _shown(folder / f"{sensor}.pmtiles")
@@ -127,9 +129,9 @@ def index_released(
         split=[*split_by_block(samples, valid_share).values()],
         **{f"valid_frac_{sensor}": 1.0 for sensor in SENSOR_NAMES},
     )
-    with atomic_file(folder / "index.parquet") as written:
+    with atomic_file(out) as written:
         rows.to_parquet(written)
-    return folder / "index.parquet"
+    return out
 
 
 def _shown(path: Path) -> list[TileId]:

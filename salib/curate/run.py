@@ -1,6 +1,5 @@
 """From a STAC catalogue to three archives and an index: plan, render, commit."""
 
-import errno
 import json
 import shutil
 from collections.abc import Callable, Sequence
@@ -15,11 +14,14 @@ from shapely.geometry.base import BaseGeometry
 from salib.curate.area import Area, area_of, excluded_ground
 from salib.curate.index import MIN_VALID, VALID_SHARE, check_keep, check_share, joint_samples
 from salib.curate.output import (
+    NEXT,
     QUARANTINE,
     SHARDS,
     SNAPSHOT,
     check_out,
+    move_output,
     outputs,
+    place_of,
     write_output,
 )
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
@@ -36,6 +38,7 @@ from salib.files.artifact import (
     source_digest,
     stamp,
 )
+from salib.files.disk import not_a_link
 from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.rasters.radar import QUANTS
 from salib.rasters.reader import close_files
@@ -45,7 +48,6 @@ from salib.tiles.codec import ENCODINGS
 ZOOMS = (8, 20)
 TILE_BYTES = 40_000
 """A low guess at an encoded tile; a sample has seven, each in a shard and in an archive."""
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def curate(
@@ -137,9 +139,10 @@ def curate(
         items = _items(catalog, out, rules, ground, overwrite=overwrite)
         key["items"] = sources.items_digest(items)
         check_out(out, key, overwrite=overwrite)
-        shards = out / SHARDS
+        shards = not_a_link(out / SHARDS)
         if is_kept(out, key):
-            shutil.rmtree(shards, ignore_errors=True)
+            for left in (shards, out / NEXT):
+                shutil.rmtree(left, ignore_errors=True)
             say(f"kept: {out} was curated from the same inputs{code_remark(out, key)}")
             return out
         plan = make_plan(
@@ -160,9 +163,10 @@ def curate(
             say(f"resuming: {done} are rendered{code_remark(shards, key)}")
         rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
         check_disk_space(out, 7 * TILE_BYTES * rest)
+        place = place_of(out)
         try:
             if not sources.is_api(catalog):
-                sources.write_snapshot(out / SNAPSHOT, items, "")
+                sources.write_snapshot(place / SNAPSHOT, items, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
             options = {"retry": _may_pass, "quarantine": out / QUARANTINE}
@@ -170,12 +174,8 @@ def curate(
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
             index = joint_samples(rows, zoom, rules.sensors, **samples)
-            write_output(out, plan, paths, rows, index, engine.workers)
-        except OSError as error:
-            if error.errno not in FULL:
-                raise
-            text = f"The disk of {out} is full. Finished blocks are kept: free space and run again"
-            raise OSError(error.errno, text) from error
+            write_output(place, plan, paths, rows, index, engine.workers)
+            move_output(place, out, outputs(rules.sensors))
         finally:
             close_files()
         if failed:
@@ -204,11 +204,15 @@ def _items(
         return sources.find_items(catalog, rules, ground)
     asked = {"catalog": str(catalog), "rules": asdict(rules), "area": _digest(ground)}
     query = json.dumps(asked, sort_keys=True)
-    answered = sources.snapshot_query(out / SNAPSHOT)
-    if answered != query:
-        if answered is not None:
+    place = place_of(out)
+    answered = {each: sources.snapshot_query(each / SNAPSHOT) for each in (out, place)}
+    known = [each for each, asked in answered.items() if asked == query]
+    if known == [out]:
+        (out / NEXT / SNAPSHOT).unlink(missing_ok=True)  # another question's
+    if not known:
+        if answered[out] is not None:
             check_out(out, {"catalog": query}, overwrite=overwrite)
         items = sources.find_items(catalog, rules, ground)
         search_all(items, rules, ground)  # an answer without a scene is refused, not kept
-        sources.write_snapshot(out / SNAPSHOT, items, query)
-    return sources.find_items(out / SNAPSHOT, rules, ground)
+        sources.write_snapshot(place / SNAPSHOT, items, query)
+    return sources.find_items((known or [place])[0] / SNAPSHOT, rules, ground)

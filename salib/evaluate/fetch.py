@@ -15,6 +15,7 @@ from tqdm import tqdm
 from salib.evaluate.tasks.class_folders import CHIP_ZIPS
 from salib.evaluate.tasks.inputs import GEOBENCH_TASKS
 from salib.files.artifact import check_disk_space, file_digest, only_writer
+from salib.files.disk import not_a_link
 from salib.files.download import ADVICE, WORK, FetchError, RemoteFile, fetch_files, needs_network
 
 REPOSITORY = "recursix/geo-bench-1.0"
@@ -133,7 +134,7 @@ def _bring(hub: HfApi, revision: str, paths: list[str], out: Path) -> None:
             "--revision or --base-url"
         )
     check_disk_space(out, sum(files[path].size or 0 for path in paths))
-    where = {"repo_type": "dataset", "revision": listed.sha, "local_dir": out / WORK}
+    where = {"repo_type": "dataset", "revision": listed.sha, "local_dir": not_a_link(out / WORK)}
     for path in paths:
         with _telling(path, hub.endpoint):
             file = Path(hub.hf_hub_download(REPOSITORY, path, **where))

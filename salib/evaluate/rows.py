@@ -1,10 +1,12 @@
 """Rows of a table of results: each cell's scores with intervals, and differences."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 
 from salib.config import Precision
 from salib.evaluate.columns import STATISTICS, Candidate, named_seed
@@ -20,6 +22,26 @@ COLUMNS = (
     *("p_value", "ari", "nmi", "n_train", "n_valid", "n_test", "gsd_m", "image_px", "precision"),
     *("attention", "instructions", "seed"),
 )
+
+
+def check_rows(
+    path: Path, tasks: Sequence[Task], models: Sequence[str], protocol: Protocol, seed: int
+) -> None:
+    """Refuse to replace a table of rows that the same command would not write again.
+
+    Raises:
+        ValueError: if there are rows of others.
+    """
+    if not path.exists():
+        return
+    held = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
+    asked = {"task": [task.name for task in tasks], "model": models}
+    asked |= {"protocol": [protocol.name], "seed": [seed]}
+    if others := [name for name, of in asked.items() if not {*held[name]} <= {*of}]:
+        raise ValueError(
+            f"out must not exist or hold rows of the same evaluation, got {path}, which differs in "
+            f"{', '.join(others)}: choose another name, or replace it with --overwrite"
+        )
 
 
 class Cell(NamedTuple):

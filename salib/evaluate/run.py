@@ -29,13 +29,16 @@ from salib.evaluate.probes.fitting import Examples
 from salib.evaluate.probes.segmentation import HEADS, fit_segmentation, segment
 from salib.evaluate.probes.table import PROBES
 from salib.evaluate.protocol import Protocol, protocol_named
-from salib.evaluate.rows import COLUMNS, Cell, Run, rows_of
+from salib.evaluate.rows import COLUMNS, Cell, Run, check_rows, rows_of
 from salib.evaluate.scores.metrics import class_scores, label_scores, mask_scores
 from salib.evaluate.tasks.task import SPLITS, Task, check_disjoint
 from salib.files.artifact import atomic_file
+from salib.files.disk import beside
+from salib.files.tables import check_table
 from salib.model.precision import instructions, resolve_device, resolve_precision
 
 MAJORITY, AGAINST, COLOURS = "majority class", "CROMA", ("lores", "hires")
+COLUMNS_BESIDE = (STATISTICS, CONVOLUTION, MAJORITY)
 logger = logging.getLogger(__name__)
 
 
@@ -50,6 +53,7 @@ def evaluate(
     against: str = AGAINST,
     precision: Precision = "float32",
     device: str = "auto",
+    overwrite: bool = False,
 ) -> pd.DataFrame:
     """One row for each task, column and probe; the baselines always stand beside the models.
 
@@ -70,21 +74,26 @@ def evaluate(
         device: "cpu", "cuda" or "auto", a GPU where there is one. Encoders move there, and neural
             and segmentation heads are fitted there; the other probes run on the CPU.
         out: `.csv` or `.parquet`, written anew after each task, so that an end before the last task
-            loses none that was finished.
+            loses none that was finished; rows that it holds already stay until all are there.
+        overwrite: replace rows of other models, tasks, protocols or seeds; no other file ever is.
 
     Raises:
         ValueError: if there is no task, no untrained encoder, no such protocol or column `against`,
             a task is of a kind that the protocol does not know, its splits overlap, one of its
-            files is damaged, or the device is not there.
+            files is damaged, the device is not there, or `out` holds something else.
         OSError: if TMPDIR, which holds a segmentation task's tokens, has too little disk space.
     """
     chosen = protocol_named(protocol) if isinstance(protocol, str) else protocol
     _check(models, tasks, chosen, out, against)
+    out = None if out is None else Path(out)
+    if out is not None and not overwrite:
+        check_rows(out, tasks, [*models, *COLUMNS_BESIDE], chosen, seed)
     placed = resolve_device(device)
     for candidate in models.values():
         if isinstance(candidate.model, nn.Module):
             candidate.model.to(placed).eval()
     rows, frame = [], pd.DataFrame()
+    unfinished = beside(out, ".unfinished") if out is not None and out.exists() else out
     for task in tqdm(tasks, desc="evaluate", unit="task"):
         run = Run(
             candidates=with_task_stats(models, task) | baselines(seed),
@@ -98,10 +107,12 @@ def evaluate(
         )
         rows += rows_of(task, list(_cells(task, run)), run)
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
-        if out is not None:
-            write = frame.to_csv if Path(out).suffix == ".csv" else frame.to_parquet
-            with atomic_file(out) as part:
+        if out is not None and unfinished is not None:
+            write = frame.to_csv if out.suffix == ".csv" else frame.to_parquet
+            with atomic_file(unfinished) as part:
                 write(part, index=False)
+    if out is not None and unfinished is not None:
+        unfinished.replace(out)
     return frame
 
 
@@ -117,7 +128,7 @@ def _check(
             "models must include an untrained encoder (Candidate(..., trained=False)), got "
             f"{', '.join(models) or 'none'}"
         )
-    columns = (*models, STATISTICS, CONVOLUTION, MAJORITY)
+    columns = (*models, *COLUMNS_BESIDE)
     if against not in (*columns, AGAINST):
         raise ValueError(f"against must be one of {', '.join(columns)}, got {against!r}")
     if not tasks:
@@ -125,7 +136,7 @@ def _check(
     if out is not None and Path(out).suffix not in (".csv", ".parquet"):
         raise ValueError(f"out must end in .csv or .parquet, got {out}")
     if out is not None:
-        Path(out).parent.mkdir(parents=True, exist_ok=True)  # now, not after the first task
+        check_table(out, COLUMNS)
     for task in tasks:
         if task.kind not in protocol.kinds:
             raise ValueError(

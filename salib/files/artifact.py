@@ -11,8 +11,11 @@ from contextlib import contextmanager, suppress
 from fnmatch import fnmatchcase
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
-from filelock import FileLock, Timeout
+from filelock import Timeout
+
+from salib.files.disk import LOCKS, beside, locked, sync, told_when_full
 
 ROOT = Path(__file__).parents[2]
 MADE_FROM = "made_from.json"
@@ -27,15 +30,19 @@ logger = logging.getLogger(__name__)
 
 @contextmanager
 def atomic_file(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path that becomes `path` only when the block succeeds."""
+    """Yield a temporary path that becomes `path` only when the block succeeds.
+
+    Raises:
+        DiskFullError: if the disk has too little space; what was at `path` is kept.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{token_hex(4)}.part")
+    part = path.with_name(f".{token_hex(8)}.part")
     try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
+        with told_when_full(path):
+            yield part
+            sync(part)
+            part.replace(path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -44,21 +51,35 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 def atomic_dir(path: str | Path) -> Iterator[Path]:
     """Yield a temporary folder that replaces `path` only when the block succeeds.
 
+    The earlier folder is set aside until then, and put back if it cannot be replaced.
+
     Raises:
         InUseError: if another run is within such a block.
+        DiskFullError: if the disk has too little space.
     """
-    path = Path(path)
-    work = path.with_name(f".{path.name}.part")
+    path = Path(path).resolve()  # what a link leads to is replaced, on the disk where it is
+    work = beside(path, ".part")
     with only_writer(work):
-        part = work / path.name
+        part, old = work / "new", work / "old"
+        _put_back(old, path)
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
         part.mkdir()
         try:
-            yield part
-            shutil.rmtree(path, ignore_errors=True)
+            with told_when_full(path):
+                yield part
+            if path.exists():
+                path.rename(old)
             part.rename(path)
         finally:
+            _put_back(old, path)
             shutil.rmtree(part, ignore_errors=True)
+
+
+def _put_back(old: Path, path: Path) -> None:
+    """Give a folder that was set aside its name again, or remove it if its successor has that."""
+    if old.exists() and not path.exists():
+        old.rename(path)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def check_replaceable(path: str | Path, *patterns: str, stamped: bool = False) -> None:
@@ -76,10 +97,10 @@ def check_replaceable(path: str | Path, *patterns: str, stamped: bool = False) -
     above = next(folder for folder in (path, *path.absolute().parents) if folder.exists())
     if not above.is_dir():
         raise ValueError(f"out must lie in a folder, got {path}, but {above} is a file")
-    if path.resolve() in (Path.cwd(), *Path.cwd().parents):
-        raise ValueError(f"out must be a folder of its own, got {path}: name a new one")
+    if path.resolve() in (Path.cwd(), *Path.cwd().parents) or path.is_mount():
+        raise ValueError(f"out must be a folder of its own, got {path}: name a new one in it")
     names = {item.name for item in path.iterdir()} if path.is_dir() else set()
-    names -= {".DS_Store", ".lock"}
+    names -= {".DS_Store", *LOCKS}
     foreign = [name for name in names if not any(fnmatchcase(name, each) for each in patterns)]
     if foreign or (names and stamped and MADE_FROM not in names):
         raise ValueError(
@@ -106,22 +127,34 @@ def only_writer(folder: Path) -> Iterator[None]:
         yield
         return
     folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock", timeout=0)
     try:
-        lock.acquire()
+        lock = locked(folder)
     except Timeout:
         raise InUseError(
             f"Another run is writing to {folder}: wait for its end, or choose another folder"
         ) from None
     try:
-        for part in folder.glob(f".*.{'[0-9a-f]' * 8}.part"):
+        for part in folder.glob(f".{'[0-9a-f]' * 16}.part"):
             part.unlink()
         yield
     finally:
         with suppress(OSError):  # the folder holds something, or its disk waits for the release
-            (folder / ".lock").unlink(missing_ok=True)
+            (folder / LOCKS[0]).unlink(missing_ok=True)
+            lock.release()
             folder.rmdir()
         lock.release()
+
+
+def clear(work: Path, *names: str) -> None:
+    """Remove entries of a work directory that a killed run of a finished product left.
+
+    One that another run writes to is left as it is.
+    """
+    if work.is_dir():
+        with suppress(OSError), only_writer(work):
+            for name in names:
+                entry = work / name
+                shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
 
 
 def check_disk_space(folder: str | Path, needed: int) -> None:
@@ -153,10 +186,26 @@ def source_digest(module: str) -> str:
     return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
 
 
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The JSON object that a file holds.
+
+    Raises:
+        ValueError: if the file is damaged or holds something else.
+        OSError: if it cannot be read.
+    """
+    try:
+        found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"Could not read {path} ({error}): write or download it again") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"{path} must hold a JSON object, got {type(found).__name__}")
+    return found
+
+
 def made_from(folder: str | Path) -> dict:
     """The key that `folder` was completed from; empty if it was not."""
     try:
-        return json.loads((Path(folder) / MADE_FROM).read_text())
+        return read_json(Path(folder) / MADE_FROM)
     except (OSError, ValueError):  # absent, emptied or cut: not known to be complete
         return {}
 
@@ -171,9 +220,12 @@ def differences(made: dict, key: dict) -> list[str]:
 def is_kept(folder: str | Path, key: dict) -> bool:
     """Whether `folder` was completed from `key`, by whatever code of the same recipe."""
     made = made_from(folder)
-    paths = {Path(folder) / name: size for name, size in made.get(FILES, {}).items()}
+    sizes = made.get(FILES, {})
+    if not made or not isinstance(sizes, dict):
+        return False
+    paths = {Path(folder) / name: size for name, size in sizes.items()}
     whole = all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
-    return bool(made) and whole and not differences(made, key)
+    return whole and not differences(made, key)
 
 
 def code_remark(made: dict | str | Path, key: dict) -> str:
@@ -201,9 +253,11 @@ def keep(folder: str | Path, make: Callable[..., object], **arguments: object) -
 
     Args:
         make: a function of ours that writes the folder whole, of a stage in `RECIPES`.
-        arguments: plain values; `processes` changes how fast, not what, and does not count.
+        arguments: plain values; `processes` and `overwrite` change not what is made, and do not
+            count.
     """
-    counted = {name: value for name, value in arguments.items() if name != "processes"}
+    free = ("processes", "overwrite")
+    counted = {name: value for name, value in arguments.items() if name not in free}
     recipe = RECIPES.get(make.__module__.removeprefix("salib.").split(".")[0])
     key = {"arguments": counted, "recipe": recipe, SOURCE: source_digest(make.__module__)}
     if not is_kept(folder, key):

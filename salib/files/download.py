@@ -11,6 +11,7 @@ import requests
 from tqdm import tqdm
 
 from salib.files.artifact import check_disk_space, file_digest, only_writer
+from salib.files.disk import not_a_link
 
 WORK = ".fetch"
 """Folder beside the finished files, for what is not finished yet."""
@@ -73,7 +74,7 @@ def fetch_files(
     with only_writer(folder):
         check_disk_space(folder, sum(files[path].size for path in missing))
         for path in missing:
-            file, part = files[path], folder / WORK / path.name
+            file, part = files[path], not_a_link(folder / WORK) / path.name
             if base_url:
                 file = replace(file, url=f"{base_url.rstrip('/')}/{file.url.rpartition('/')[2]}")
             _download(file, part)

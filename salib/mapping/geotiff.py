@@ -11,6 +11,7 @@ import rasterio
 from affine import Affine
 from jaxtyping import Float32, Float64
 from rasterio.crs import CRS
+from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 from safetensors import safe_open
 
@@ -133,6 +134,9 @@ def write_geotiff(path: Path, parts: WindowFiles, scene: Raster, tags: Mapping[s
 
     Returns:
         The share of the map's patches that have data.
+
+    Raises:
+        OSError: if the disk did not take all of it.
     """
     dtype, (rows, cols), scales, filled = tags["dtype"], parts.shape, np.ones(1), 0
     layout: dict[str, Any] = (
@@ -159,4 +163,24 @@ def write_geotiff(path: Path, parts: WindowFiles, scene: Raster, tags: Mapping[s
             elif dtype == "float16":
                 values = values.astype(np.float16).astype(np.float32)  # GDAL would cut, not round
             file.write(values.transpose(2, 0, 1), window=block)
+    _check_written(path)
     return filled / (rows * cols)
+
+
+def _check_written(path: Path) -> None:
+    """GDAL writes its last blocks on closing, and tells nobody if the disk does not take them."""
+    size = path.stat().st_size
+    try:
+        with rasterio.open(path) as file:
+            for (down, across), _ in file.block_windows():
+                at = (
+                    file.get_tag_item(f"BLOCK_{what}_{across}_{down}", "TIFF", bidx=1)
+                    for what in ("OFFSET", "SIZE")
+                )
+                if sum(int(number or size + 1) for number in at) > size:
+                    raise RasterioIOError(f"a block ends after {size:,} bytes")
+    except RasterioIOError as error:
+        raise OSError(
+            f"Could not write all of {path} ({error}). Is its disk full? Finished windows are "
+            "kept: free space and run again"
+        ) from error

@@ -1,6 +1,8 @@
 """Image files to a table: one vector per image, or per images of one ground."""
 
+import json
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
 from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
@@ -12,11 +14,14 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from salib.config import SENSORS
-from salib.files.artifact import atomic_file
+from salib.files.artifact import RECIPES, atomic_file, file_digest
 from salib.files.images import read_pixels
+from salib.files.tables import check_table
 from salib.model import load_model
 from salib.model.precision import resolve_device
+from salib.model.store import model_files
 
+MADE_FROM = "made_from"
 BATCH = 256
 """Images of a sensor in memory at once."""
 
@@ -28,6 +33,7 @@ def embed_images(
     *,
     gsd_m: Mapping[str, float | int] | None = None,
     device: str = "auto",
+    overwrite: bool = False,
 ) -> Path:
     """Write a Parquet file with one row per image, in the order of the files.
 
@@ -39,15 +45,16 @@ def embed_images(
     Args:
         files: image files of 8-bit levels by sensor, as many of each.
         model: model folder.
-        out: Parquet file; one that exists is replaced.
+        out: Parquet file. One made from the same images and model is kept.
         gsd_m: metres of ground per pixel by sensor; where not given, measured from the coordinates
             of each image.
         device: "cpu", "cuda" or "auto".
+        overwrite: replace vectors made from something else; no other file ever is.
 
     Raises:
-        ValueError: if there are not as many images of each sensor, one is missing, damaged, no
-            8-bit RGB, or without coordinates though its GSD is not given, or as
-            `ScaleAlibi.embed`.
+        ValueError: if `out` holds something else, there are not as many images of each sensor, one
+            is missing, damaged, no 8-bit RGB, or without coordinates though its GSD is not given,
+            or as `ScaleAlibi.embed`.
     """
     stated = gsd_m or {}
     counts = {name: len(paths) for name, paths in files.items()}
@@ -65,6 +72,16 @@ def embed_images(
             from salib.mapping.scene import image_gsd_m  # the raster packages of an extra
 
             metres[name] = [image_gsd_m(path) for path in paths]
+    out = check_table(out, ("sensor", "embedding"))
+    made = _made_from(files, metres, model)
+    if out.exists():
+        if pd.read_parquet(out, columns=["sensor"]).attrs.get(MADE_FROM) == made:
+            return out
+        if not overwrite:
+            raise ValueError(
+                f"out must not exist or be made from the same, got {out}: choose another name, or "
+                "replace it with --overwrite"
+            )
     loaded = load_model(model).to(resolve_device(device))
     together = zip(*files.values(), strict=True)
     images = (dict(zip(files, map(read_image, each, files), strict=True)) for each in together)
@@ -81,9 +98,20 @@ def embed_images(
     rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}
     rows["sensor"] = "+".join(files)
     rows |= {f"gsd_m{labels[name]}": metres[name] for name in files}
+    frame = pd.DataFrame(rows | {"embedding": vectors})
+    frame.attrs[MADE_FROM] = made
     with atomic_file(out) as part:
-        pd.DataFrame(rows | {"embedding": vectors}).to_parquet(part)
-    return Path(out)
+        frame.to_parquet(part)
+    return out
+
+
+def _made_from(
+    files: Mapping[str, Sequence[str | Path]], gsd_m: Mapping[str, list[float]], model: str | Path
+) -> str:
+    listed = {name: [(str(path), file_digest(path)) for path in files[name]] for name in files}
+    key = {"images": listed, "gsd_m": gsd_m, "recipe": RECIPES["embed"]}
+    key["model"] = [file_digest(path) for path in model_files(model)]
+    return sha256(json.dumps(key).encode()).hexdigest()
 
 
 def read_image(path: str | Path, sensor: str) -> UInt8[Tensor, "bands height width"]:

@@ -16,10 +16,12 @@ from salib.files.artifact import (
     SOURCE,
     atomic_file,
     check_disk_space,
+    clear,
     code_remark,
     only_writer,
     source_digest,
 )
+from salib.files.disk import beside
 from salib.files.jobs import Engine, run_jobs, unfinished
 from salib.mapping.geotiff import DTYPES, WindowFiles, stretches, write_geotiff
 from salib.mapping.raster import Raster
@@ -104,9 +106,10 @@ def embed_scene(
     }
     key = _digest(settings | {"scenes": [asdict(scene) for scene in ordered]})
     made = {MADE_FROM: _digest({"windows": key, "dtype": dtype}), SOURCE: source_digest(__name__)}
+    work_dir = beside(out, ".parts")
     if _exists(out, made, overwrite, say):
+        clear(work_dir, key[:16])  # of a run killed at the very end
         return out
-    work_dir = out.parent / f".{out.name}.parts"
     down, across = (stretches(n // side, window, overlap) for n in (grid.height, grid.width))
     files = WindowFiles(folder=work_dir / key[:16], rows=down, cols=across, dim=config.dim)
     common: dict[str, Any] = {"views": views, "model": folder, "digest": digest}

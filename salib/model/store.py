@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from salib.bias import Distance
 from salib.config import ModelConfig
-from salib.files.artifact import atomic_file
+from salib.files.artifact import atomic_file, read_json
 from salib.model.fusion import ScaleAlibi, build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -54,18 +54,25 @@ def load_model(folder: str | Path, *, position: Distance | None = None) -> Scale
     """
     config, values = model_files(folder)
     try:
-        stored = json.loads(config.read_text())
+        stored = ModelConfig.from_json(read_json(config), position=position)
         weights = load_file(values)
-    except (json.JSONDecodeError, UnicodeDecodeError, SafetensorError) as error:
+    except SafetensorError as error:
         raise ValueError(
             f"model folder must be whole, got {folder} with an unreadable file ({error}): "
             "copy it again or pretrain again"
         ) from error
-    model = build_model(ModelConfig.from_json(stored, position=position), seed=0)
+    numbers = sum(value.numel() for value in weights.values())
+    least = stored.depth * stored.dim**2 + stored.decoder_depth * stored.decoder_dim**2
+    if max(least, stored.patch_px**2 * stored.dim) > numbers:  # before memory is taken for them
+        raise ValueError(
+            f"weights must fit {CONFIG}, got {numbers:,} numbers for {stored.depth} layers of "
+            f"{stored.dim} dimensions and patches of {stored.patch_px} px in {folder}"
+        )
+    model = build_model(stored, seed=0)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    stored = {name: tuple(value.shape) for name, value in weights.items()}
-    if expected != stored:
-        differing = sorted(dict(expected.items() ^ stored.items()))[:3]
+    found = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != found:
+        differing = sorted(dict(expected.items() ^ found.items()))[:3]
         raise ValueError(f"weights must fit {CONFIG}, got other names or shapes: {differing}")
     model.load_state_dict(weights)
     return model.eval()

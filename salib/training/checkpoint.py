@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from salib.files.artifact import atomic_file, check_disk_space, differences
+from salib.files.artifact import atomic_file, check_disk_space, clear, differences
 from salib.model import ScaleAlibi
 
 STATE = "state.pt"
@@ -109,8 +109,8 @@ class Checkpoint:
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
         }
-        with atomic_file(self._path) as part:
-            torch.save(state, part)
+        with atomic_file(self._path) as part, part.open("wb") as file:
+            torch.save(state, file)  # a file of Python's tells why it could not be written
         self._saved = time.perf_counter()
 
     def check_disk_space(self) -> None:
@@ -149,6 +149,14 @@ def find_state(folder: Path, key: dict, *, overwrite: bool) -> dict[str, Any]:
         raise ValueError(problem)
     (folder / STATE).unlink()
     return {}
+
+
+def clear_state(folder: Path, key: dict) -> None:
+    """Remove what a run of this key left that was killed between its end and its clearing up."""
+    with suppress(OSError, ValueError):
+        state = _load(folder / STATE)
+        if not (state and differences(json.loads(state["key"]), key)):
+            clear(folder, STATE)
 
 
 def _load(path: Path) -> dict[str, Any]:

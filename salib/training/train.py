@@ -34,10 +34,17 @@ from salib.files.artifact import (
     source_digest,
     stamp,
 )
+from salib.files.disk import beside
 from salib.model import ScaleAlibi, build_model, save_model
 from salib.model.precision import instructions, resolve_precision
 from salib.model.store import CONFIG, WEIGHTS
-from salib.training.checkpoint import Checkpoint, StoppedRun, find_state, stop_signals
+from salib.training.checkpoint import (
+    Checkpoint,
+    StoppedRun,
+    clear_state,
+    find_state,
+    stop_signals,
+)
 from salib.training.data import Samples
 from salib.training.ranks import (
     drawing_threads,
@@ -87,7 +94,7 @@ def pretrain(
         StoppedRun: if SIGTERM or SIGINT stopped the run; it is a KeyboardInterrupt.
     """
     tiles, out = Path(tiles), Path(out)
-    work = out.with_name(f".{out.name}.unfinished")
+    work = beside(out, ".unfinished")
     rank, ranks = join_ranks()
     device = rank_device()
     precision = resolve_precision(train_config.precision, device)
@@ -105,6 +112,7 @@ def pretrain(
         if is_kept(out, key):
             same = f"kept: {out} was pretrained from the same data and configuration"
             report(same + code_remark(out, key))
+            clear_state(work, key | ran_on)  # of a run killed at the very end
             return None
         _check_out(out, key, overwrite=overwrite)
         held.enter_context(only_writer(work))

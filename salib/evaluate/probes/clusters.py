@@ -1,6 +1,12 @@
 """k-means with one cluster per class, of the features or of UMAP's layout of them."""
 
+import atexit
+import shutil
+import tempfile
 import warnings
+from importlib import import_module
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -47,6 +53,22 @@ def _clustered(train: Features, test: Features, data: ProbeData, setting: Settin
     return Prediction(np.eye(n_classes, dtype=np.float32)[classes], clusters)
 
 
+def umap_class() -> Any:
+    """UMAP's class, with a folder for what numba compiles where no user's or its own can be had."""
+    with warnings.catch_warnings():
+        # Imported here: it takes seconds to compile, and tells that tensorflow is absent.
+        warnings.simplefilter("ignore", ImportWarning)
+        try:
+            Path.home()  # else numba would make a folder named ~ here
+            from umap import UMAP
+        except RuntimeError:  # without HOME, in an installation that cannot be written to
+            numba: Any = import_module("numba")
+            numba.config.CACHE_DIR = tempfile.mkdtemp(prefix="salib-numba-")
+            atexit.register(shutil.rmtree, numba.config.CACHE_DIR, ignore_errors=True)
+            from umap import UMAP
+    return UMAP
+
+
 def umap_reduce(
     train: Float32[np.ndarray, "train dim"],
     test: Float32[np.ndarray, "test dim"],
@@ -60,12 +82,8 @@ def umap_reduce(
     dim, neighbours = protocol.umap_dim, protocol.umap_neighbours
     if (train == train[0]).all():
         return np.zeros((len(train), dim), np.float32), np.zeros((len(test), dim), np.float32)
-    with warnings.catch_warnings():
-        # Imported here: it takes seconds to compile, and tells that tensorflow is absent.
-        warnings.simplefilter("ignore", ImportWarning)
-        from umap import UMAP
     threads = torch.get_num_threads()
-    reducer = UMAP(n_components=dim, n_neighbors=neighbours, random_state=seed, n_jobs=1)
+    reducer = umap_class()(n_components=dim, n_neighbors=neighbours, random_state=seed, n_jobs=1)
     reduced_train = np.asarray(reducer.fit_transform(train), np.float32)
     reduced_test = np.asarray(reducer.transform(test), np.float32)
     torch.set_num_threads(threads)  # UMAP gives torch all cores; later heads would differ in bits
