@@ -1,9 +1,9 @@
 """What each tile and sample tells: cloud, days, origin, digests; excluded ground, RTC."""
 
 import hashlib
-import zlib
 import json
 import os
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -94,7 +94,7 @@ def test_a_tile_swapped_in_an_archive_is_found_by_its_digest(out, tiles, tmp_pat
     [(tile, problem)] = verify(tmp_path / "lores.pmtiles")
     assert tile == tuple(tiles.loc[row, ["z", "x", "y"]])
     assert problem.startswith("other bytes than tiles.parquet tells")
-    with pytest.raises(ValueError, match="other bytes than tiles.parquet tells"):
+    with pytest.raises(ValueError, match=r"other bytes than tiles\.parquet tells"):
         Archive(tmp_path / "lores.pmtiles").get(*tile)
 
 

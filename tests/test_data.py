@@ -306,7 +306,9 @@ def test_a_spoilt_index_is_refused(tiles, tmp_path, spoil, message):
 
 def moved(rows):
     """Rows with the numbers of the tiles that they name."""
-    return rows.assign(tile_id=[TileId(*place).hilbert for place in rows[["z", "x", "y"]].values.tolist()])
+    return rows.assign(
+        tile_id=[TileId(*place).hilbert for place in rows[["z", "x", "y"]].values.tolist()]
+    )
 
 
 def _read_all(folder):

@@ -5,6 +5,9 @@ Parquet. Who writes the file anew with other programs leaves the seal out, and t
 """
 
 import re
+import struct
+import zipfile
+import zlib
 from hashlib import sha256
 from pathlib import Path
 
@@ -52,3 +55,18 @@ def _read(path: Path) -> tuple[bytes, list[int], set[bytes]]:
     for place in places:
         data[place : place + _DIGITS] = b"0" * len(data[place : place + _DIGITS])
     return sha256(data).hexdigest().encode(), places, told
+
+
+def check_zip(path: str | Path) -> None:
+    """Refuse a zip, such as `torch.save` writes, of which a part has another checksum than it says.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except (zipfile.BadZipFile, RuntimeError, struct.error, EOFError, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error})") from error
+    if damaged:
+        raise ValueError(f"{path} is damaged in {damaged}")

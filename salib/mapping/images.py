@@ -47,7 +47,7 @@ def embed_images(
     Raises:
         ValueError: if there are not as many images of each sensor, one is missing, damaged, no
             8-bit RGB, or without coordinates though its GSD is not given, or as
-            `ScaleAlibi.embed`.
+            `ScaleAlibi.embed`, or a vector is not finite.
     """
     stated = gsd_m or {}
     counts = {name: len(paths) for name, paths in files.items()}
@@ -76,6 +76,10 @@ def embed_images(
             gsd = {name: torch.tensor(metres[name][part]) for name in files}
             embedded = loaded.embed(views, gsd_m=gsd)
             assert isinstance(embedded, Tensor)
+            if not bool(embedded.isfinite().all()):
+                raise ValueError(
+                    f"vectors must be finite, got NaN or infinity from {model}: pretrain it again"
+                )
             vectors += embedded.tolist()
     labels = {name: f"_{name}" if len(files) > 1 else "" for name in files}
     rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Shaped
 
 from salib.config import SENSORS, Sensor
-from salib.tiles.archive import TILES, Archive
+from salib.tiles.archive import Archive
 from salib.tiles.grid import TILE_PX, TileId
 
 
@@ -31,7 +31,9 @@ def verify(path: str | Path) -> list[tuple[TileId | None, str]]:
             if is_placeholder(image):
                 problems.append((tile, "placeholder of one colour"))
         except ValueError as error:
-            problems.append((tile, str(error).removeprefix(f"{path}, tile {'/'.join(map(str, tile))}: ")))
+            problems.append(
+                (tile, str(error).removeprefix(f"{path}, tile {'/'.join(map(str, tile))}: "))
+            )
     return problems
 
 

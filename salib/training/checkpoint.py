@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from salib.files.artifact import atomic_file, check_disk_space, differences
+from salib.files.seal import check_zip
 from salib.model import ScaleAlibi
 
 STATE = "state.pt"
@@ -156,9 +157,12 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
+        check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return {name: state[name] for name in STORED}
     except PermissionError:
         raise
     except (RuntimeError, EOFError, UnpicklingError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} must be a checkpoint, got another file") from error
+        raise ValueError(
+            f"{path} must be a whole checkpoint, got another file ({error})"
+        ) from error
