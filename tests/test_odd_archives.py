@@ -206,9 +206,7 @@ def changed(image):
 
 @pytest.mark.parametrize("kind", changed(np.zeros((256, 256, 4), np.uint8)))
 @pytest.mark.parametrize("sensor", ["radar", "lores"])
-def test_tiles_of_another_layout_are_told_by_verify_and_refused_in_training(
-    tmp_path, kind, sensor
-):
+def test_tiles_of_another_layout_are_told_by_verify_and_refused_in_training(tmp_path, kind, sensor):
     def picture(name, tile):
         return ground(tile.x, tile.y, tile.z)
 
@@ -219,7 +217,9 @@ def test_tiles_of_another_layout_are_told_by_verify_and_refused_in_training(
     path = write_archive(folder / f"{sensor}.pmtiles", tiles, metadata={})
     problems = verify(path)
     assert [tile for tile, _ in problems] == ordered
-    assert all("tiles must be 256 px squared, uint8 with the bands of" in text for _, text in problems)
+    assert all(
+        "tiles must be 256 px squared, uint8 with the bands of" in text for _, text in problems
+    )
     with pytest.raises(ValueError, match=rf"{sensor}\.pmtiles, tile 14/.*must be 256 px.*verify"):
         Samples(folder).image(0, sensor)
 

@@ -72,7 +72,7 @@ def _line(error: Exception) -> str:
 
 def _flat(stored: Any) -> dict[str, Tensor]:
     """Weights by `<part>.<parameter>`, from whichever wrapping they come in."""
-    for name in _WRAPPERS:
+    for name in 2 * _WRAPPERS:  # one may stand within another
         if isinstance(stored.get(name), Mapping):
             stored = stored[name]
     flat = {}

@@ -159,7 +159,7 @@ def _read_index(path: Path) -> pd.DataFrame:
     """The index in Hilbert order, with the columns that samples need and true metres per pixel."""
     places = ["tile_id", "z", "x", "y"]
     rows = read_table(path, [*places, "gsd_m", "split"])
-    numbers, metres = (_numbers(rows[names], path) for names in (places, ["gsd_m"]))
+    numbers, metres = (_numbers(rows.filter(names), path) for names in (places, ["gsd_m"]))
     tiles = np.nan_to_num(numbers, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
     wrong = (tiles != numbers).any(1) | (hilbert_numbers(tiles[:, 1:]) != tiles[:, 0])
     wrong |= rows.duplicated("tile_id").to_numpy()

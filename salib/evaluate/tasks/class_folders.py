@@ -84,7 +84,7 @@ def chips(path: str | Path) -> dict[str, list[zipfile.Path]]:
             )
     classes: dict[str, list[zipfile.Path]] = {}
     for name in sorted(found, key=lambda name: hashlib.sha256(name.name.encode()).digest()):
-        chip = zipfile.Path(archive, str(name))
+        chip = zipfile.Path(archive, members[name].filename)
         classes.setdefault(name.parent.name, []).append(chip)
     return {label: classes[label] for label in sorted(classes)}
 
