@@ -3,6 +3,7 @@
 `SALIB_FLIPS=200 pytest tests/test_flips.py` flips so many in each; the suite flips 40.
 """
 
+import json
 import os
 import warnings
 import zlib
@@ -10,13 +11,19 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
+import rasterio
 import torch
 from conftest import ground, write_samples
 from embed_models import small_model
 from labelled import write_layout
+from pyarrow import feather
+from rasterio.transform import from_origin
+from rasterio.windows import Window
 from safetensors.numpy import save_file
 from test_evaluate_tasks import write_zip
 from test_published import in_parts, random_weights
@@ -26,9 +33,12 @@ from salib import load_model
 from salib.curate.shards import _SCHEMA, read_rows, read_tiles
 from salib.evaluate.tasks.class_folders import CHIP_ZIPS
 from salib.evaluate.tasks.task import chip_task, geobench_task, iter_split
+from salib.files.artifact import MADE_FROM, is_kept, made_from
 from salib.files.seal import SEAL, UNSEALED, seal
 from salib.files.tables import write_table
+from salib.mapping import similar
 from salib.mapping.geotiff import VECTORS, WindowFiles
+from salib.mapping.images import embed_images
 from salib.model import load_croma
 from salib.tiles.archive import Archive, write_archive
 from salib.tiles.codec import encode
@@ -85,8 +95,6 @@ def read_task(task):
 
 
 def read_window(files, path):
-    from rasterio.windows import Window
-
     return files.what_ran(), files.read(Window(0, 0, 3, 2)).tobytes()
 
 
@@ -114,9 +122,6 @@ def cases_of_tiles(folder):
 
 
 def cases_of_work(folder):
-    import pyarrow as pa
-    from pyarrow import feather
-
     tile = TileId(14, 3, 5)
     row = dict.fromkeys(_SCHEMA.names) | tile._asdict() | {"sensor": "radar", "valid_frac": 0.7}
     row |= {"data": bytes(range(256)) * 9, "attribution": "of nobody"}
@@ -197,13 +202,55 @@ def test_a_flipped_bit_is_refused_in_a_line_or_changes_nothing(tmp_path, group, 
         case.path.write_bytes(whole)
 
 
+@pytest.mark.parametrize("text", ["null", "[]", "3", '{"files": [1]}', "[" * 200_000, "", "{"])
+def test_a_stamp_that_is_none_says_nothing(tmp_path, text):
+    (tmp_path / MADE_FROM).write_text(text)
+    assert made_from(tmp_path) == {}
+    assert not is_kept(tmp_path, {"seed": 1})
+
+
+@pytest.mark.parametrize("stored", [[1, 2], None, 3.0, {"key": "{"}, {}])
+def test_a_state_of_another_program_is_refused_in_a_line(tmp_path, stored):
+    torch.save(stored, tmp_path / "state.pt")
+    with pytest.raises(
+        ValueError, match=r"state\.pt must be a checkpoint, got another file .*: give"
+    ):
+        find_state(tmp_path, {}, overwrite=False)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_vectors_that_are_not_finite_are_not_written(tmp_path, monkeypatch, value):
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((16, 16, 3), np.uint8))
+    vectors = torch.tensor([[1.0, value]])
+    monkeypatch.setattr("salib.model.ScaleAlibi.embed", lambda *_, **__: vectors)
+    files = {"lores": [tmp_path / "a.png"]}
+    with pytest.raises(ValueError, match="vectors must be finite"):
+        embed_images(
+            files, small_model(tmp_path / "m", 1), tmp_path / "o.parquet", gsd_m={"lores": 4}
+        )
+    assert not (tmp_path / "o.parquet").exists()
+
+
+@pytest.mark.parametrize("value", [float("inf"), 1e30])
+def test_a_map_of_infinite_vectors_is_refused_in_search(tmp_path, value):
+    profile = {"driver": "GTiff", "count": 2, "height": 3, "width": 5, "dtype": "float32"}
+    place = {"crs": "EPSG:32633", "transform": from_origin(431_000, 5_400_000, 10, 10)}
+    vectors = np.ones((2, 3, 5), np.float32)
+    vectors[1, 2, 3] = value
+    with rasterio.open(tmp_path / "m.tif", "w", **profile, **place, nodata=np.nan) as file:
+        file.write(vectors)
+    with (
+        pytest.raises(ValueError, match=r"vectors of .*m\.tif must be finite"),
+        np.errstate(over="ignore"),
+    ):
+        similar(tmp_path / "m.tif", np.ones(2))
+
+
 def test_a_flipped_bit_of_an_unfinished_run_is_refused_or_changes_nothing(
     tiles, tmp_path, monkeypatch
 ):
     stopped(tiles, tmp_path / "model", monkeypatch, at=2)
     path = tmp_path / ".model.unfinished" / "state.pt"
-    import json
-
     key = json.loads(torch.load(path, weights_only=True)["key"])
 
     def read():

@@ -1,13 +1,18 @@
 """PMTiles archives that others wrote or that are damaged: no number in them is trusted."""
 
 import gzip
+import io
 import json
 import tracemalloc
+import zlib
 
 import cv2
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import ground, write_samples
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from pmtiles.tile import (
     Compression,
     Entry,
@@ -37,8 +42,6 @@ def packed(entries, internal=GZIP):
 
 def numbers(*values):
     """A directory of these numbers."""
-    import io
-
     buffer = io.BytesIO()
     for value in values:
         write_varint(buffer, value)
@@ -155,6 +158,31 @@ def test_an_odd_directory_is_refused_in_bounded_memory(tmp_path, root, options, 
     assert [tile for tile, _ in verify(path)] == [None]
 
 
+U64 = st.integers(0, 2**64 - 1) | st.integers(0, 400)
+HEADER = st.dictionaries(st.sampled_from([*range(8, 97, 8)]), U64, max_size=4)
+DIRECTORY = st.lists(st.integers(0, 2**63) | st.integers(0, 9), max_size=13)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[*HealthCheck])
+@given(HEADER, DIRECTORY, st.sampled_from([0, 1, 2, 3]), st.binary(max_size=40))
+def test_whatever_header_and_directory_say_an_archive_is_read_or_refused(
+    tmp_path, header, directory, entries, leaves
+):
+    root = numbers(entries, *directory[: 4 * entries])
+    path = archive(tmp_path / "a.pmtiles", root, leaves=leaves)
+    data = bytearray(path.read_bytes())
+    for at, value in header.items():
+        data[at : at + 8] = value.to_bytes(8, "little")
+    path.write_bytes(data)
+    try:
+        read = Archive(path)
+    except ValueError as error:
+        assert str(path) in str(error)  # noqa: PT017
+        return
+    sizes = [len(read.read(*tile)) for tile in read.tiles()[:9]]
+    assert sizes == read.lengths[:9].tolist()
+
+
 @pytest.mark.parametrize("kind", ["brotli", "zstd"])
 def test_other_ways_to_pack_directories_are_named(tmp_path, kind):
     path = archive(tmp_path / "a.pmtiles", internal_compression=Compression[kind.upper()])
@@ -225,10 +253,6 @@ def test_tiles_of_another_layout_are_told_by_verify_and_refused_in_training(tmp_
 
 
 def test_an_archive_copied_over_another_sensors_is_refused(tmp_path):
-    import zlib
-
-    import pandas as pd
-
     def picture(name, tile):
         image = ground(tile.x, tile.y, tile.z)
         image[0, 0, 2] = ord(name[0])

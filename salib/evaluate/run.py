@@ -33,6 +33,7 @@ from salib.evaluate.rows import COLUMNS, Cell, Run, rows_of
 from salib.evaluate.scores.metrics import class_scores, label_scores, mask_scores
 from salib.evaluate.tasks.task import SPLITS, Task, check_disjoint
 from salib.files.artifact import atomic_file
+from salib.files.tables import write_table
 from salib.model.precision import instructions, resolve_device, resolve_precision
 
 MAJORITY, AGAINST, COLOURS = "majority class", "CROMA", ("lores", "hires")
@@ -98,10 +99,11 @@ def evaluate(
         )
         rows += rows_of(task, list(_cells(task, run)), run)
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
-        if out is not None:
-            write = frame.to_csv if Path(out).suffix == ".csv" else frame.to_parquet
+        if out is not None and Path(out).suffix != ".csv":
+            write_table(out, frame)
+        elif out is not None:
             with atomic_file(out) as part:
-                write(part, index=False)
+                frame.to_csv(part, index=False)
     return frame
 
 

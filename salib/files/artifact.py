@@ -156,9 +156,10 @@ def source_digest(module: str) -> str:
 def made_from(folder: str | Path) -> dict:
     """The key that `folder` was completed from; empty if it was not."""
     try:
-        return json.loads((Path(folder) / MADE_FROM).read_text())
-    except (OSError, ValueError):  # absent, emptied or cut: not known to be complete
-        return {}
+        made = json.loads((Path(folder) / MADE_FROM).read_text())
+    except (OSError, ValueError, RecursionError):  # absent or damaged: not known to be complete
+        made = {}
+    return made if isinstance(made, dict) and isinstance(made.get(FILES, {}), dict) else {}
 
 
 def differences(made: dict, key: dict) -> list[str]:

@@ -12,8 +12,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from salib.config import SENSORS
-from salib.files.artifact import atomic_file
 from salib.files.images import read_pixels
+from salib.files.tables import write_table
 from salib.model import load_model
 from salib.model.precision import resolve_device
 
@@ -85,8 +85,7 @@ def embed_images(
     rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}
     rows["sensor"] = "+".join(files)
     rows |= {f"gsd_m{labels[name]}": metres[name] for name in files}
-    with atomic_file(out) as part:
-        pd.DataFrame(rows | {"embedding": vectors}).to_parquet(part)
+    write_table(out, pd.DataFrame(rows | {"embedding": vectors}))
     return Path(out)
 
 

@@ -99,15 +99,20 @@ def split_chips(path: str | Path, layout: ChipZip, split: str) -> dict[str, list
     Raises:
         ValueError: as `chips`, or if a class has too few to reach the split.
     """
-    number, classes = SPLITS.index(split), chips(path)
-    start, stop = layout.bounds[:3][number], layout.bounds[number + 1]
+    classes = chips(path)
     for name, paths in classes.items():
-        if len(paths) <= start:
+        if not parted(paths, layout)[split]:
             raise ValueError(
-                f"class {name!r} of {path} must have more than {start} chips for split {split!r}, "
-                f"got {len(paths)}"
+                f"class {name!r} of {path} must have more than "
+                f"{layout.bounds[SPLITS.index(split)]} chips for split {split!r}, got {len(paths)}"
             )
-    return {name: paths[start:stop] for name, paths in classes.items()}
+    return {name: parted(paths, layout)[split] for name, paths in classes.items()}
+
+
+def parted(paths: list[zipfile.Path], layout: ChipZip) -> dict[str, list[zipfile.Path]]:
+    """The chips of one class by split."""
+    bounds = zip(layout.bounds[:3], layout.bounds[1:], strict=True)
+    return {split: paths[slice(*edges)] for split, edges in zip(SPLITS, bounds, strict=True)}
 
 
 def members(folder: str | Path) -> dict[str, Classes]:

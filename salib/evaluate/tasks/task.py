@@ -243,12 +243,12 @@ def check_disjoint(task: Task) -> None:
                 items[split][file_digest(path)] = path.relative_to(task.path).as_posix()
     else:
         layout = CHIP_ZIPS[task.source]
-        for split in SPLITS:
-            classes = class_folders.split_chips(task.path, layout, split)
-            for chip in chain.from_iterable(classes.values()):
-                entry = chip.root.getinfo(chip.at)
-                if chip.stem not in layout.twins:
-                    items[split][f"{entry.CRC} {entry.file_size}"] = chip.at
+        for paths in class_folders.chips(task.path).values():
+            for split, part in class_folders.parted(paths, layout).items():
+                entries = [
+                    chip.root.getinfo(chip.at) for chip in part if chip.stem not in layout.twins
+                ]
+                items[split] |= {f"{e.CRC} {e.file_size}": e.filename for e in entries}
     for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
         if shared := items[first].keys() & items[second].keys():
             item = min(shared, key=items[first].__getitem__)
