@@ -11,7 +11,7 @@ import torch
 
 from salib.config import SENSOR_NAMES
 from salib.tiles.archive import write_archive
-from salib.tiles.grid import TileId
+from salib.tiles.grid import TileId, tile_gsd_m
 
 torch.set_num_threads(1)
 for _name in ("NO_PROXY", "no_proxy"):  # servers of the tests are asked without a proxy
@@ -65,12 +65,12 @@ def write_samples(folder: Path, places: list[TileId], picture, gsd_m: list[float
 @pytest.fixture(scope="session")
 def tiles(tmp_path_factory):
     """Two by three places whose sensors all show the same picture of place; one is valid."""
-    places = [TileId(ZOOM, x, y) for x in (0, 1) for y in (0, 1, 2)]
+    places = [TileId(ZOOM, x, y) for x in (0, 1) for y in (6588, 6589, 6590)]
     folder = write_samples(
         tmp_path_factory.mktemp("tiles"),
         places,
         lambda _, tile: ground(tile.x, tile.y, tile.z),
-        [8.0] * len(places),
+        [tile_gsd_m(tile) for tile in places],
     )
     rows = pd.read_parquet(folder / "index.parquet")
     rows.loc[0, "split"] = "valid"
@@ -79,9 +79,10 @@ def tiles(tmp_path_factory):
 
 
 RAMP_TILES = [
-    TileId(ZOOM, x, y) for x, y in ((3, 5), (4, 5), (3, 6), (9, 2), (10, 2), (9, 3), (20, 1))
+    TileId(ZOOM, x, y)
+    for x, y in ((10, 5602), (20, 4401), (9, 5003), (4, 7405), (9, 6202), (3, 6806), (3, 8005))
 ]
-RAMP_GSD_M = [8.0 + 0.37 * number for number in range(len(RAMP_TILES))]
+RAMP_GSD_M = [tile_gsd_m(tile) for tile in RAMP_TILES]
 LEVELS_A_PX = np.array([[0.6, 0.23], [-0.23, 0.6]])
 """Of the first two bands, east and south; oblique, so that rounding averages out in both."""
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import zlib
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -76,6 +77,7 @@ def test_every_tile_of_the_archives_has_its_row_and_digest(out, tiles):
         for row in rows.itertuples():
             data = archive.read(row.z, row.x, row.y)
             assert row.sha256 == hashlib.sha256(data).hexdigest()
+            assert row.crc32 == zlib.crc32(data)
     assert tiles.attribution.str.startswith("Procedural").all()
     lores = tiles[tiles.sensor == "lores"]
     assert lores.gsd_native_m.sub(10).abs().max() < 0.05
@@ -86,13 +88,14 @@ def test_a_tile_swapped_in_an_archive_is_found_by_its_digest(out, tiles, tmp_pat
     assert verify(out / "lores.pmtiles") == []
     changed = tiles.copy()
     row = changed.index[changed.sensor == "lores"][5]
-    changed.loc[row, "sha256"] = "0" * 64
+    changed.loc[row, "crc32"] ^= 1
     (tmp_path / "lores.pmtiles").write_bytes((out / "lores.pmtiles").read_bytes())
     changed.to_parquet(tmp_path / "tiles.parquet")
-    found = verify(tmp_path / "lores.pmtiles")
-    assert found == [
-        (tuple(tiles.loc[row, ["z", "x", "y"]]), "other bytes than tiles.parquet tells")
-    ]
+    [(tile, problem)] = verify(tmp_path / "lores.pmtiles")
+    assert tile == tuple(tiles.loc[row, ["z", "x", "y"]])
+    assert problem.startswith("other bytes than tiles.parquet tells")
+    with pytest.raises(ValueError, match=r"other bytes than tiles\.parquet tells"):
+        Archive(tmp_path / "lores.pmtiles").get(*tile)
 
 
 def test_a_tile_that_an_archive_lost_is_found(out, tiles, tmp_path):
@@ -101,8 +104,10 @@ def test_a_tile_that_an_archive_lost_is_found(out, tiles, tmp_path):
     kept = ((tile, whole.read(*tile)) for tile in rest)
     write_archive(tmp_path / "lores.pmtiles", kept, metadata=whole.metadata)
     tiles.to_parquet(tmp_path / "tiles.parquet")
-    found = verify(tmp_path / "lores.pmtiles")
-    assert found == [(lost, "missing, but listed in tiles.parquet")]
+    [(tile, problem)] = verify(tmp_path / "lores.pmtiles")
+    assert tile is None
+    first = "/".join(map(str, lost))
+    assert f"lists, got 1 in one of them alone, the first {first}: copy" in problem
 
 
 def test_cloud_is_the_part_that_the_classification_calls_so(tiles):

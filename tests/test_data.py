@@ -11,6 +11,7 @@ import torch
 from conftest import LEVELS_A_PX, RAMP_GSD_M, RAMP_TILES, ramp, ramp_corner
 
 from salib.config import SENSOR_NAMES, SENSORS, TRAINING
+from salib.tiles.grid import TileId
 from salib.training.data import Crop, Samples, cut_crop, draw_batch
 
 ZOOM = 14
@@ -274,10 +275,25 @@ def test_missing_or_truncated_files_are_named(tiles, tmp_path):
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda rows: rows.assign(gsd_m=0.0), "gsd_m in .* must be positive"),
-        (lambda rows: rows.assign(gsd_m=float("nan")), "gsd_m in .* must be positive"),
+        (lambda rows: rows.assign(gsd_m=0.0), "gsd_m in .* got 0 where it is 7.99"),
+        (lambda rows: rows.assign(gsd_m=float("nan")), "gsd_m in .* got nan where"),
+        (lambda rows: rows.assign(gsd_m=float("inf")), "gsd_m in .* got inf where"),
+        (lambda rows: rows.assign(gsd_m=1e9), r"gsd_m in .* got 1e\+09 where"),
+        (lambda rows: rows.assign(gsd_m=2 * rows.gsd_m), r"gsd_m in .* got 1[56].* where"),
+        (lambda rows: rows.assign(gsd_m="8 m"), "must hold numbers as gsd_m"),
+        (lambda rows: rows.assign(gsd_m=None), "gsd_m in .* got nan where"),
         (lambda rows: rows.drop(columns="gsd_m"), "must have the columns"),
-        (lambda rows: rows.assign(x=rows.x + 1), "must hold every tile of the index"),
+        (lambda rows: moved(rows.assign(x=rows.x + 2)), "must hold every tile of the index"),
+        (lambda rows: rows.assign(x=rows.x + 1), "must list each tile once"),
+        (lambda rows: rows.assign(x=rows.x + 0.5), "must list each tile once"),
+        (lambda rows: rows.assign(y=-rows.y), "must list each tile once"),
+        (lambda rows: rows.assign(x=1 << 14), "must list each tile once"),
+        (lambda rows: rows.assign(z=99), "must list each tile once"),
+        (lambda rows: rows.assign(z=float("inf")), "must list each tile once"),
+        (lambda rows: rows.assign(y=None), "must list each tile once"),
+        (lambda rows: rows.assign(z="fourteen"), "must hold numbers as tile_id, z, x, y"),
+        (lambda rows: rows.assign(tile_id=rows.tile_id[::-1].to_numpy()), "list each tile once"),
+        (lambda rows: rows.iloc[[0, 1, 1, 2]], "must list each tile once"),
     ],
 )
 def test_a_spoilt_index_is_refused(tiles, tmp_path, spoil, message):
@@ -286,6 +302,13 @@ def test_a_spoilt_index_is_refused(tiles, tmp_path, spoil, message):
     spoil(pd.read_parquet(tiles / "index.parquet")).to_parquet(tmp_path / "index.parquet")
     with pytest.raises(ValueError, match=message):
         _read_all(tmp_path)
+
+
+def moved(rows):
+    """Rows with the numbers of the tiles that they name."""
+    return rows.assign(
+        tile_id=[TileId(*place).hilbert for place in rows[["z", "x", "y"]].values.tolist()]
+    )
 
 
 def _read_all(folder):

@@ -31,7 +31,7 @@ from salib.evaluate import (
 from salib.evaluate.tasks.class_folders import CHIP_ZIPS, ChipZip, split_chips
 from salib.evaluate.tasks.geobench_reader import raw_samples
 from salib.evaluate.tasks.inputs import RULES, centre_square, to_input, to_pixel_values
-from salib.evaluate.tasks.task import check_disjoint, chip_task
+from salib.evaluate.tasks.task import check_disjoint, chip_task, iter_split
 from salib.files.download import FetchError
 
 RGB = ("red", "green", "blue")
@@ -243,6 +243,149 @@ def test_damaged_or_small_zips_are_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:500])
     with pytest.raises(ValueError, match="must be a whole zip"):
         real_tasks(tmp_path)
+
+
+def png(level):
+    buffer = io.BytesIO()
+    Image.new("RGB", (5, 7), (level % 256, level // 256, 3)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def chips_at(tree, count=61, first=0):
+    """Names and bytes of so many chips of two classes, all different."""
+    names = [f"{tree}{label}/{label}{number}.png" for label in "ab" for number in range(count)]
+    return {name: png(first + number) for number, name in enumerate(names)}
+
+
+def zipped(folder, chips, change=None):
+    """The published name, of other content; `change` sets what its entries say."""
+    path = folder / CHIP_ZIPS["ucmerced"].file
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, data in chips.items():
+            archive.writestr(name, data)
+        for info in archive.infolist() if change else ():
+            change(info)
+    return path
+
+
+def mac(chips):
+    hidden = {"__MACOSX/{0}/._{2}".format(*name.rpartition("/")): b"x" for name in chips}
+    return chips | hidden | {".DS_Store": b"x", "X/.hidden.png": b"x"}
+
+
+@pytest.mark.parametrize("tree", ["", "UCMerced_LandUse/Images/", "2750/", "./"])
+def test_zips_of_any_one_tree_are_read(tmp_path, tree):
+    chips = chips_at(tree)
+    if tree == "2750/":
+        chips = mac({name.replace("png", "PNG"): data for name, data in chips.items()})
+    task = chip_task(zipped(tmp_path, chips), source="ucmerced")
+    check_disjoint(task)
+    assert task.class_names == ("a", "b")
+    assert len(read_split(task, "test")[0]) == 2
+
+
+@pytest.mark.parametrize(
+    "chips",
+    [
+        chips_at("flat/") | chips_at("images/train/", 40) | chips_at("images/test/", 20),
+        chips_at("EuroSAT/") | {n.replace("png", "tif"): d for n, d in chips_at("tif/").items()},
+        chips_at("train/") | chips_at("test/", 9, 200),
+        chips_at("") | chips_at("again/", 61, 200),
+        chips_at("../"),
+        chips_at("/x/../../"),
+    ],
+    ids=["twice", "13 bands too", "split", "mixed", "above", "above root"],
+)
+def test_zips_of_several_trees_are_refused_with_their_names(tmp_path, chips):
+    path = zipped(tmp_path, chips)
+    with pytest.raises(ValueError, match="must hold each chip once, as <class>/<chip> of one") as e:
+        chip_task(path, source="ucmerced")
+    trees = {str(Path(name).parent.parent) for name in chips}
+    assert all(repr(tree) in str(e.value) for tree in trees)
+
+
+def test_a_zip_that_lists_a_chip_twice_is_refused(tmp_path):
+    chips = chips_at("x/")
+    path = zipped(tmp_path, chips)
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("x/a/a3.png", png(999))
+    with pytest.raises(ValueError, match="must hold each chip once"):
+        chip_task(path, source="ucmerced")
+
+
+def test_equal_chips_in_two_splits_of_a_zip_are_refused_but_for_known_twins(tmp_path):
+    chips = chips_at("x/")
+    layout = CHIP_ZIPS["ucmerced"]
+    splits = [split_of(zipped(tmp_path, chips), layout, split) for split in ("train", "test")]
+    (one, _), (other, _) = (split[0] for split in splits)
+    path = zipped(tmp_path, chips | {other: chips[one]})
+    with pytest.raises(ValueError, match="1 items in both train and test") as error:
+        check_disjoint(chip_task(path, source="ucmerced"))
+    assert repr(one) in str(error.value)
+    assert repr(other) in str(error.value)
+    names = [f"x/airplane/airplane{number:02d}.png" for number in range(61)]
+    twins = {name: png(number) for number, name in enumerate(names)}
+    twins["x/airplane/airplane01.png"] = twins["x/airplane/airplane02.png"]
+    check_disjoint(chip_task(zipped(tmp_path, twins), source="ucmerced"))
+
+
+def encrypted(info):
+    info.flag_bits |= 1
+
+
+def huge(info):
+    info.file_size = 1 << 31
+
+
+def unknown_method(info):
+    info.compress_type = 97
+
+
+def wrong_sum(info):
+    info.CRC ^= 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (encrypted, "plain chips .* encrypted"),
+        (huge, "at most, got .* of 2,147,483,648 bytes, unpacked"),
+        (unknown_method, "must be a whole image, got 0 bytes"),
+        (wrong_sum, "must be a whole image, got 0 bytes"),
+    ],
+)
+def test_odd_entries_of_a_zip_are_refused_in_a_line(tmp_path, change, message):
+    path = zipped(tmp_path, chips_at("x/"), change)
+    with pytest.raises(ValueError, match=message) as error:
+        read_split(chip_task(path, source="ucmerced"), "test")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("name", ["x/a\x07b/1.png", "x/a\nb/1.png"])
+def test_class_names_of_a_zip_that_cannot_be_printed_are_refused(tmp_path, name):
+    with pytest.raises(ValueError, match=r"class name in .* without control characters"):
+        chip_task(zipped(tmp_path, {name: png(1)}), source="ucmerced")
+
+
+@pytest.mark.parametrize("ignore", [255, 99, -1])
+def test_masks_may_have_a_value_that_is_no_class(tmp_path, ignore):
+    from labelled import write_layout
+
+    root = write_layout(tmp_path, "m-cashew-plant")
+    plain = dict(enumerate(label for _, label in raw_samples(root, "train", RGB)))
+    for path in root.glob("*.hdf5"):
+        with h5py.File(path, "r+") as file:
+            [key] = [key for key in file if key.startswith("label")]
+            file[key][:4, :7] = ignore
+    with pytest.raises(ValueError, match=rf"must be 0 to 6, got .*{ignore}.* --ignore-label"):
+        list(raw_samples(root, "train", RGB))
+    task = geobench_task(root, procedural=False, ignore=ignore)
+    masks = [label for _, label in iter_split(task, "train")]
+    for number, mask in enumerate(masks):
+        assert (mask[:4, :7] == -1).all()
+        np.testing.assert_array_equal(mask[4:], plain[number][4:])
+    with pytest.raises(ValueError, match="must be 0 to 6"):
+        list(raw_samples(root, "train", RGB, ignore=77))
 
 
 @pytest.mark.parametrize("image_px", [29, 64, 256])

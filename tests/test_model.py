@@ -301,7 +301,10 @@ def test_unusable_model_folders_are_refused(tmp_path):
         load_model(folder)
     (folder / "model.safetensors").write_bytes(whole)
     stored = json.loads((folder / "config.json").read_text())
+    del stored["seal"]  # as of a file that others wrote
     for change, message in (
+        ({"weights_sha256": "0" * 64}, "is another file than config.json was written with"),
+        ({"depth": 10**9}, "got .* for 1000000000 layers"),
         ({"schema": 99}, "another version"),
         ({"depth": 4}, "other names or shapes"),
         ({"colour": 1}, "fields of ModelConfig"),
@@ -309,6 +312,50 @@ def test_unusable_model_folders_are_refused(tmp_path):
         (folder / "config.json").write_text(json.dumps(stored | change))
         with pytest.raises(ValueError, match=message):
             load_model(folder)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf"), 1e30, -1e19])
+def test_a_weight_that_can_only_give_nonsense_is_refused(tmp_path, value):
+    model = build_model(SMALL, 0)
+    name, weight = max(model.named_parameters(), key=lambda pair: pair[1].numel())
+    weight.data.flatten()[1] = value
+    folder = save_model(model, tmp_path / "model")
+    with pytest.raises(ValueError, match=rf"weights must be finite .* in {name} of .*model"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("text", ["null", "[]", "3", "{", "[" * 200_000, "\xff"])
+def test_a_configuration_that_is_none_is_refused_in_a_line(tmp_path, text):
+    folder = save_model(build_model(SMALL, 0), tmp_path / "model")
+    (folder / "config.json").write_text(text, "latin-1")
+    with pytest.raises(ValueError, match=r"model folder must be whole, got .*model") as error:
+        load_model(folder)
+    assert "\n" not in str(error.value)
+
+
+def test_a_configuration_or_weights_of_another_model_are_refused(tmp_path):
+    one, other = (save_model(build_model(SMALL, seed), tmp_path / str(seed)) for seed in (1, 2))
+    config = (one / "config.json").read_text()
+    (one / "config.json").write_text(config.replace('"depth": ', '"depth": 1'))
+    with pytest.raises(ValueError, match="has other content than it was written with"):
+        load_model(one)
+    (one / "config.json").write_text(config)
+    (one / "model.safetensors").write_bytes((other / "model.safetensors").read_bytes())
+    with pytest.raises(ValueError, match=r"is another file than config\.json was written with"):
+        load_model(one)
+
+
+@pytest.mark.parametrize("change", [{"depth": 10**6}, {"decoder_depth": 10**9}, {"dim": 3 << 30}])
+def test_sizes_that_the_weights_cannot_fill_are_refused_before_a_model_is_built(
+    tmp_path, change, monkeypatch
+):
+    folder = save_model(build_model(SMALL, 0), tmp_path / "model")
+    stored = json.loads((folder / "config.json").read_text())
+    del stored["seal"]
+    (folder / "config.json").write_text(json.dumps(stored | change))
+    monkeypatch.setattr("salib.model.store.build_model", lambda *_, **__: pytest.fail("built"))
+    with pytest.raises(ValueError, match=r"weights must fit config\.json"):
+        load_model(folder)
 
 
 @pytest.mark.parametrize(

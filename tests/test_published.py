@@ -7,22 +7,22 @@ import torch
 import torch.nn.functional as F
 from test_model import oracle, weights_of
 
-from salib.model import from_published
+from salib.model import from_published, load_croma
 
 DIM, HEADS, ROWS, COLS = 24, 4, 3, 5
 DEPTHS = {"s1_encoder": 1, "s2_encoder": 2, "joint_encoder": 1}
 BANDS = {"s1_encoder": 2, "s2_encoder": 12}
 
 
-def layout() -> dict[str, tuple[int, ...]]:
+def layout(dim: int = DIM) -> dict[str, tuple[int, ...]]:
     """Names and shapes of every published parameter, for a small model."""
-    norm = {"weight": (DIM,), "bias": (DIM,)}
-    linear = {"to_out.weight": (DIM, DIM), "to_out.bias": (DIM,)}
-    wide = {"0.weight": (4 * DIM, DIM), "0.bias": (4 * DIM,)}
-    wide |= {"3.weight": (DIM, 4 * DIM), "3.bias": (DIM,)}
+    norm = {"weight": (dim,), "bias": (dim,)}
+    linear = {"to_out.weight": (dim, dim), "to_out.bias": (dim,)}
+    wide = {"0.weight": (4 * dim, dim), "0.bias": (4 * dim,)}
+    wide |= {"3.weight": (dim, 4 * dim), "3.bias": (dim,)}
     blocks = {
-        "attention": {"to_qkv.weight": (3 * DIM, DIM), **linear},
-        "cross": {**{f"to_{n}.weight": (DIM, DIM) for n in "qkv"}, **linear},
+        "attention": {"to_qkv.weight": (3 * dim, dim), **linear},
+        "cross": {**{f"to_{n}.weight": (dim, dim) for n in "qkv"}, **linear},
         "ffn": {f"net.{name}": shape for name, shape in wide.items()},
     }
     shapes: dict[str, tuple[int, ...]] = {}
@@ -36,19 +36,19 @@ def layout() -> dict[str, tuple[int, ...]]:
                 shapes |= {f"{stem}.layers.{layer}.{number}.{n}": s for n, s in own.items()}
         shapes |= {f"{stem}.norm_out.{name}": shape for name, shape in norm.items()}
     for part, bands in BANDS.items():
-        shapes |= {f"{part}.linear_input.weight": (DIM, 64 * bands)}
-        shapes |= {f"{part}.linear_input.bias": (DIM,)}
+        shapes |= {f"{part}.linear_input.weight": (dim, 64 * bands)}
+        shapes |= {f"{part}.linear_input.bias": (dim,)}
         pool = part.replace("encoder", "GAP_FFN")
         shapes |= {f"{pool}.0.{name}": shape for name, shape in norm.items()}
         shapes |= {f"{pool}.{1 if n[0] == '0' else 3}.{n[2:]}": s for n, s in wide.items()}
     return shapes
 
 
-def random_weights() -> dict[str, torch.Tensor]:
+def random_weights(dim: int = DIM) -> dict[str, torch.Tensor]:
     generator = torch.Generator().manual_seed(1)
     return {
         name: torch.randn(shape, generator=generator) / math.sqrt(shape[-1])
-        for name, shape in layout().items()
+        for name, shape in layout(dim).items()
     }
 
 
@@ -150,6 +150,88 @@ def test_the_forward_pass_written_here_is_that_of_the_published_code(size):
     joint = forward.layers(radar, "joint_encoder", optical)
     for found, name in ((radar, "sar"), (optical, "optical"), (joint, "joint")):
         torch.testing.assert_close(found, expected[f"{name}_encodings"], atol=1e-4, rtol=0)
+
+
+def in_parts(weights):
+    """As the published file holds them: a dict of state dicts."""
+    parts: dict[str, dict[str, torch.Tensor]] = {}
+    for name, value in weights.items():
+        part, _, rest = name.partition(".")
+        parts.setdefault(part, {})[rest] = value.clone()
+    return parts
+
+
+PLAIN = random_weights(32)
+OWN_NAMES = {"s1_GAP_FFN": "GAP_FFN_s1", "s2_GAP_FFN": "GAP_FFN_s2"}
+OWN_NAMES |= {"joint_encoder": "cross_encoder"}
+
+
+def own_names(weights):
+    """As the published code's modules have them."""
+    parts = {name: name.partition(".")[0] for name in weights}
+    return {n.replace(p, OWN_NAMES.get(p, p), 1): weights[n] for n, p in parts.items()}
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        in_parts(PLAIN),
+        PLAIN,
+        own_names(PLAIN),
+        {f"module.{name}": value for name, value in own_names(PLAIN).items()},
+        PLAIN | {"attn_bias": torch.zeros(1, 16, 4, 4), "s2_encoder.attn_bias": torch.zeros(4)},
+        {"state_dict": PLAIN, "epoch": 3, "optimizer": {"lr": torch.ones(1)}},
+        {"epoch": 3, "model": {"state_dict": {f"module.{n}": v for n, v in PLAIN.items()}}},
+        {"model_state_dict": in_parts(PLAIN)},
+        {name: value.bfloat16().float() for name, value in PLAIN.items()},
+    ],
+    ids=["parts", "flat", "own", "module", "bias", "state_dict", "model", "deep", "rounded"],
+)
+def test_published_weights_load_as_they_come_wrapped(stored, tmp_path):
+    torch.save(stored, tmp_path / "croma.pt")
+    found = load_croma(tmp_path / "croma.pt").state_dict()
+    expected = from_published(PLAIN).state_dict()
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, atol=0.02, rtol=0.02)
+
+
+def without(name):
+    return {key: value for key, value in PLAIN.items() if key != name}
+
+
+LAST = "joint_encoder.norm_out.bias"
+
+
+@pytest.mark.parametrize(
+    ("stored", "message"),
+    [
+        (without(LAST), r"missing \['cross_encoders\.s2\.norm\.bias'\]"),
+        (PLAIN | {"s2_encoder.extra": torch.ones(3)}, r"unknown \['encoders\.s2\.extra'\]"),
+        (PLAIN | {"other.weight": torch.ones(3)}, r"unknown \['other\.weight'\]"),
+        (PLAIN | {LAST: torch.ones(7)}, "unknown"),
+        (PLAIN | {LAST: torch.tensor(1.0)}, "unknown"),
+        (PLAIN | {"joint_encoder.layers.0.0.to_qkv.weight": torch.tensor(1.0)}, "got none: "),
+        (PLAIN | {"s2_encoder.transformer.norm_out.weight": torch.tensor(1.0)}, "got none: "),
+        (PLAIN | {"joint_encoder.layers.0.1.fn.to_k.weight": torch.ones(3)}, "unknown"),
+        (PLAIN | {LAST: torch.full((32,), torch.nan)}, "must be finite .* joint_encoder"),
+        (PLAIN | {LAST: torch.full((32,), torch.inf)}, "must be finite .* joint_encoder"),
+        (PLAIN | {LAST: torch.full((32,), 1e30)}, r"below 1e\+18.* joint_encoder"),
+        (PLAIN | {LAST: torch.ones(32, dtype=torch.long)}, "not weights"),
+        (PLAIN | {LAST: 3.0}, "holds float, not weights"),
+        (PLAIN | {LAST: torch.zeros(1).expand(10**9)}, "more weights than bytes"),
+        ({}, "got none: "),
+        ({"state_dict": {}}, "got none: "),
+        ([torch.ones(3)], "whole file"),
+        (None, "whole file"),
+        (torch.ones(3), "whole file"),
+    ],
+)
+def test_other_weights_are_refused_in_a_line(stored, message, tmp_path):
+    torch.save(stored, tmp_path / "croma.pt")
+    with pytest.raises(ValueError, match=message) as error:
+        load_croma(tmp_path / "croma.pt")
+    assert "\n" not in str(error.value)
 
 
 def test_every_published_parameter_finds_its_place():

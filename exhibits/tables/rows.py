@@ -5,6 +5,8 @@ from typing import Any
 
 import pandas as pd
 
+from salib.files.tables import read_table
+
 MODELS = ("SA-high", "SA-low", "CROMA")
 BASELINES = ("untrained", "image statistics", "random convolution", "majority class")
 PROBE_NAMES = {
@@ -29,7 +31,7 @@ def read_rows(source: Rows) -> Table:
     if isinstance(source, pd.DataFrame):
         return source.reset_index(drop=True)
     path = Path(source)
-    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path)
+    return read_table(path, []) if path.suffix == ".parquet" else pd.read_csv(path)
 
 
 def spread(rows: Table, lines: list[str], column: str, value: str) -> Table:

@@ -22,6 +22,9 @@ def evaluate(
     ] = None,
     images: Annotated[Path | None, Option(help="Folder of class folders of images.")] = None,
     gsd_m: Annotated[float | None, Option(help="Metres per pixel of those images.")] = None,
+    ignore_label: Annotated[
+        int | None, Option(help="Value of masks that marks pixels without a label, such as 255.")
+    ] = None,
     protocol: Annotated[str, Option(help="default, or paper (D15).")] = "default",
     image_px: Annotated[int, Option(help="Side of a lores input; hires is twice that.")] = 256,
     precision: Precision = "auto",
@@ -40,7 +43,8 @@ def evaluate(
     chosen = protocol_named(protocol)
     names = tasks if tasks == "all" else [*names_of(tasks)]
     where = {"geobench": geobench, "procedural": procedural, "real": real}
-    labelled = find_tasks(names, images=images, gsd_m=gsd_m, **where)
+    folders = {"images": images, "gsd_m": gsd_m, "ignore_label": ignore_label}
+    labelled = find_tasks(names, **folders, **where)
     if names == "all":
         labelled = [task for task in labelled if task.kind in chosen.kinds]
     options = {"image_px": image_px, "precision": precision, "device": device}

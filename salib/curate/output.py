@@ -10,10 +10,10 @@ import pandas as pd
 from salib.config import SENSORS
 from salib.curate.plan import Plan
 from salib.curate.shards import read_tiles
-from salib.files.artifact import MADE_FROM, atomic_file, check_replaceable, differences, made_from
+from salib.files.artifact import MADE_FROM, check_replaceable, differences, made_from
 from salib.files.disk import not_a_link
-from salib.tiles.archive import write_archive
-from salib.tiles.checks import TILES
+from salib.files.tables import write_table
+from salib.tiles.archive import TILES, write_archive
 
 INDEX = "index.parquet"
 SNAPSHOT = "scenes.json"
@@ -114,7 +114,5 @@ def write_output(
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(archive, plan.scenes))
     rows = rows.sort_values(["sensor", "z", "x", "y"], kind="stable").reset_index(drop=True)
-    with atomic_file(out / TILES) as part:
-        rows.to_parquet(part)
-    with atomic_file(out / INDEX) as part:
-        index.to_parquet(part)
+    write_table(out / TILES, rows)
+    write_table(out / INDEX, index)

@@ -12,9 +12,8 @@ from tqdm import tqdm
 from salib.config import SENSOR_NAMES
 from salib.curate.area import excluded_ground, tiles_off
 from salib.curate.index import split_by_block, whole_tiles
-from salib.files.artifact import atomic_file
 from salib.files.download import RemoteFile, fetch_files
-from salib.files.tables import check_table
+from salib.files.tables import check_table, write_table
 from salib.tiles.archive import Archive
 from salib.tiles.checks import is_placeholder
 from salib.tiles.codec import decode
@@ -129,8 +128,7 @@ def index_released(
         split=[*split_by_block(samples, valid_share).values()],
         **{f"valid_frac_{sensor}": 1.0 for sensor in SENSOR_NAMES},
     )
-    with atomic_file(out) as written:
-        rows.to_parquet(written)
+    write_table(out, rows)
     return out
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from salib.config import SENSORS
 from salib.curate.mosaic import mosaic
 from salib.curate.search.catalog import Scene
 from salib.files.artifact import atomic_file
+from salib.files.seal import SEAL, UNSEALED, check_seal, seal
 from salib.rasters.reader import Span
 from salib.rasters.remote import reading
 from salib.tiles.codec import encode
@@ -34,9 +36,11 @@ _SCHEMA = pa.schema(
         "gsd_native_m": pa.float64(),
         "gcp_residual_px": pa.float64(),
         "sha256": pa.string(),
+        "crc32": pa.int64(),
         "attribution": pa.string(),
         "data": pa.binary(),
-    }
+    },
+    {SEAL: UNSEALED},
 )
 
 
@@ -70,6 +74,7 @@ def commit(block: Block) -> Path:
     with atomic_file(block.path) as part:
         table = pa.Table.from_pylist(rows, _SCHEMA)
         feather.write_feather(table, str(part), compression="uncompressed")
+        seal(part)
     return block.path
 
 
@@ -83,9 +88,16 @@ def read_tiles(paths: Sequence[Path], sensor: str, zoom: int) -> Iterator[tuple[
 
 
 def read_rows(paths: Sequence[Path]) -> pa.Table:
-    """What is known of each tile but its pixels."""
+    """What is known of each tile but its pixels.
+
+    Raises:
+        ValueError: if a block was damaged since it was rendered.
+    """
+    for path in paths:
+        check_seal(path, "delete it and run the same command again")
     known = [name for name in _SCHEMA.names if name != "data"]
-    return pa.concat_tables([feather.read_table(path, known, memory_map=False) for path in paths])
+    tables = [feather.read_table(path, known, memory_map=False) for path in paths]
+    return pa.concat_tables(tables).replace_schema_metadata(None)
 
 
 def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
@@ -114,6 +126,7 @@ def _rendered(block: Block, sensor: str, tiles: Sequence[TileId]) -> list[dict]:
             "gsd_native_m": gsd_m[most],
             "gcp_residual_px": image.readers[most].gcp_residual_px,
             "sha256": hashlib.sha256(data).hexdigest(),
+            "crc32": zlib.crc32(data),
             "attribution": "; ".join(dict.fromkeys(scenes[n].attribution for n in used)),
             "data": data,
         }

@@ -63,6 +63,7 @@ def find_tasks(
     real: str | Path | None = None,
     images: str | Path | None = None,
     gsd_m: float | None = None,
+    ignore_label: int | None = None,
 ) -> list[Task]:
     """Tasks at hand, all or those named: GEO-Bench's, EuroSAT and UC Merced, a folder of images.
 
@@ -73,11 +74,12 @@ def find_tasks(
         real: folder with EuroSAT_RGB.zip or UCMerced_LandUse.zip.
         images: labelled folder of images (`folder_task`).
         gsd_m: metres per pixel of those images.
+        ignore_label: value of GEO-Bench's masks that marks pixels without a label.
 
     Raises:
         ValueError: if a task named is not there, none is, or `images` comes without `gsd_m`.
     """
-    tasks = geobench_tasks(geobench, procedural=procedural) if geobench else []
+    tasks = geobench_tasks(geobench, procedural=procedural, ignore=ignore_label) if geobench else []
     tasks += real_tasks(real) if real else []
     if names != "all":
         wanted = [names] if isinstance(names, str) else names

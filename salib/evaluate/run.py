@@ -34,7 +34,7 @@ from salib.evaluate.scores.metrics import class_scores, label_scores, mask_score
 from salib.evaluate.tasks.task import SPLITS, Task, check_disjoint
 from salib.files.artifact import atomic_file
 from salib.files.disk import beside
-from salib.files.tables import check_table
+from salib.files.tables import check_table, write_table
 from salib.model.precision import instructions, resolve_device, resolve_precision
 
 MAJORITY, AGAINST, COLOURS = "majority class", "CROMA", ("lores", "hires")
@@ -108,9 +108,11 @@ def evaluate(
         rows += rows_of(task, list(_cells(task, run)), run)
         frame = pd.DataFrame(rows, columns=list(COLUMNS))
         if out is not None and unfinished is not None:
-            write = frame.to_csv if out.suffix == ".csv" else frame.to_parquet
-            with atomic_file(unfinished) as part:
-                write(part, index=False)
+            if out.suffix == ".csv":
+                with atomic_file(unfinished) as part:
+                    frame.to_csv(part, index=False)
+            else:
+                write_table(unfinished, frame)
     if out is not None and unfinished is not None:
         unfinished.replace(out)
     return frame

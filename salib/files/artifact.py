@@ -205,9 +205,10 @@ def read_json(path: str | Path) -> dict[str, Any]:
 def made_from(folder: str | Path) -> dict:
     """The key that `folder` was completed from; empty if it was not."""
     try:
-        return read_json(Path(folder) / MADE_FROM)
+        made = read_json(Path(folder) / MADE_FROM)
     except (OSError, ValueError):  # absent, emptied or cut: not known to be complete
         return {}
+    return made if isinstance(made.get(FILES, {}), dict) else {}
 
 
 def differences(made: dict, key: dict) -> list[str]:

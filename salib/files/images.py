@@ -1,6 +1,7 @@
 """One image file of 8-bit pixel values: whole, in red, green and blue, or refused in a line."""
 
 import io
+import lzma
 import struct
 import warnings
 import zipfile
@@ -25,7 +26,7 @@ def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width ba
     """
     try:
         data = path.read_bytes()
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
         raise _damaged(path, b"", str(error)) from error
     image = _decoded(path, data)
     bands = 1 if image.ndim == 2 else image.shape[2]

@@ -1,11 +1,57 @@
-"""Tables that a command writes: of what is at their place, only its own is replaced."""
+"""Sealed tables: Parquet files that are whole, unchanged and hold the columns asked for."""
 
 import tempfile
 from collections.abc import Collection
 from pathlib import Path
 
 import pandas as pd
-import pyarrow.parquet as pq
+import pyarrow as pa
+from pyarrow import parquet
+
+from salib.files.artifact import atomic_file
+from salib.files.seal import SEAL, UNSEALED, check_seal, seal
+
+
+def write_table(path: str | Path, rows: pd.DataFrame) -> None:
+    """Write a sealed Parquet file, whole or not at all; of geometries GeoParquet."""
+    with atomic_file(path) as part:
+        rows.to_parquet(part)
+        table = parquet.read_table(part)
+        sealed = {**(table.schema.metadata or {}), SEAL.encode(): UNSEALED.encode()}
+        parquet.write_table(table.replace_schema_metadata(sealed), part)
+        seal(part)
+
+
+def read_table(
+    path: str | Path,
+    needed: list[str],
+    *,
+    only: list[str] | None = None,
+    filters: list[tuple[str, str, str]] | None = None,
+) -> pd.DataFrame:
+    """Read a Parquet file that holds certain columns, among others.
+
+    Args:
+        needed: columns that it must hold.
+        only: columns to read, of those that it holds; by default all.
+        filters: as `pandas.read_parquet` takes them.
+
+    Raises:
+        ValueError: if it is damaged, no Parquet file, changed since it was sealed, or lacks a
+            column.
+    """
+    check_seal(path)
+    try:
+        held = parquet.read_schema(path).names
+        if absent := sorted({*needed} - {*held}):
+            raise ValueError(f"{path} must have the columns {absent}, got {held}: make it again")
+        columns = None if only is None else [name for name in only if name in held]
+        return pd.read_parquet(path, columns=columns, filters=filters)
+    except (pa.ArrowException, OSError, KeyError, TypeError, OverflowError) as error:
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(
+            f"Could not read {path} ({reason}): copy it again or make it again"
+        ) from error
 
 
 def check_table(path: str | Path, columns: Collection[str]) -> Path:
@@ -34,6 +80,6 @@ def _columns_of(path: Path) -> set[str]:
     try:
         if path.suffix == ".csv":
             return {*pd.read_csv(path, nrows=0).columns}
-        return {*pq.read_schema(path).names}
+        return {*parquet.read_schema(path).names}
     except (OSError, ValueError):
         return set()

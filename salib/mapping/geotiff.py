@@ -13,8 +13,9 @@ from jaxtyping import Float32, Float64
 from rasterio.crs import CRS
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from salib.files.seal import check_seal
 from salib.mapping.raster import Raster
 from salib.rasters.remote import CACHE_MB
 
@@ -110,12 +111,22 @@ class WindowFiles:
         return (total / weight).astype(np.float32)
 
     def what_ran(self) -> dict[str, str]:
-        """Implementations of attention and instructions that computed the vectors."""
+        """Implementations of attention and instructions that computed the vectors.
+
+        Raises:
+            ValueError: if a window was damaged since it was finished.
+        """
         said: dict[str, set[str]] = {"attention": set(), "instructions": set()}
         for path, _, _ in self:
-            with safe_open(path, "numpy") as file:
-                for name, value in file.metadata().items():
-                    said[name] |= {value} - {""}
+            remedy = "delete it and run the same command again"
+            check_seal(path, remedy)
+            try:
+                with safe_open(path, "numpy") as file:
+                    told = file.metadata()
+            except SafetensorError as error:
+                raise ValueError(f"Could not read {path} ({error}): {remedy}") from error
+            for name, values in said.items():
+                values |= {told[name]} - {""}
         return {name: "; ".join(sorted(values)) for name, values in said.items()}
 
 

@@ -14,9 +14,9 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from salib.config import SENSORS
-from salib.files.artifact import RECIPES, atomic_file, file_digest
+from salib.files.artifact import RECIPES, file_digest
 from salib.files.images import read_pixels
-from salib.files.tables import check_table
+from salib.files.tables import check_table, write_table
 from salib.model import load_model
 from salib.model.precision import resolve_device
 from salib.model.store import model_files
@@ -53,8 +53,8 @@ def embed_images(
 
     Raises:
         ValueError: if `out` holds something else, there are not as many images of each sensor, one
-            is missing, damaged, no 8-bit RGB, or without coordinates though its GSD is not given,
-            or as `ScaleAlibi.embed`.
+            is missing, damaged, no 8-bit RGB, or without coordinates though its GSD is not given, a
+            vector is not finite, or as `ScaleAlibi.embed`.
     """
     stated = gsd_m or {}
     counts = {name: len(paths) for name, paths in files.items()}
@@ -93,6 +93,10 @@ def embed_images(
             gsd = {name: torch.tensor(metres[name][part]) for name in files}
             embedded = loaded.embed(views, gsd_m=gsd)
             assert isinstance(embedded, Tensor)
+            if not bool(embedded.isfinite().all()):
+                raise ValueError(
+                    f"vectors must be finite, got NaN or infinity from {model}: pretrain it again"
+                )
             vectors += embedded.tolist()
     labels = {name: f"_{name}" if len(files) > 1 else "" for name in files}
     rows: dict[str, Any] = {f"image{labels[n]}": list(map(str, files[n])) for n in files}
@@ -100,8 +104,7 @@ def embed_images(
     rows |= {f"gsd_m{labels[name]}": metres[name] for name in files}
     frame = pd.DataFrame(rows | {"embedding": vectors})
     frame.attrs[MADE_FROM] = made
-    with atomic_file(out) as part:
-        frame.to_parquet(part)
+    write_table(out, frame)
     return out
 
 

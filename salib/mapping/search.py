@@ -33,8 +33,8 @@ def similar(
         patches, best first: `row`, `col`, `similarity`, and `lon`, `lat` of the patch's centre.
 
     Raises:
-        ValueError: if the map cannot be read, the query lies outside it or where it has no data, or
-            is no vector of its width, or a number is out of range.
+        ValueError: if the map cannot be read or holds infinite vectors, the query lies outside it
+            or where it has no data, or is no vector of its width, or a number is out of range.
     """
     if top < 1 or apart < 1:
         raise ValueError(f"top and apart must be at least 1, got {top} and {apart}")
@@ -47,6 +47,11 @@ def similar(
             for _, window in file.block_windows():
                 block = _read(file, window)
                 length = np.linalg.norm(block, axis=0)
+                if np.isinf(length).any():
+                    raise ValueError(
+                        f"vectors of {embeddings} must be finite, got infinite ones: write the map "
+                        "again by `salib embed --overwrite`"
+                    )
                 along = np.einsum("dij,d->ij", block, unit)
                 score[window.toslices()] = along / np.where(length > 0, length, np.nan)
             places = _best(score, top, apart)

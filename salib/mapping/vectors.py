@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float32
 from safetensors.numpy import save_file
 
 from salib.files.artifact import atomic_file, file_digest
+from salib.files.seal import SEAL, UNSEALED, seal
 from salib.mapping.geotiff import VECTORS
 from salib.mapping.raster import Pixels, Raster
 from salib.model import ScaleAlibi, load_model
@@ -61,9 +62,11 @@ def embed_job(job: Job) -> Path:
     ran = {
         "attention": ",".join(sorted(used)),
         "instructions": instructions(model.log_scale.device),
+        SEAL: UNSEALED,
     }
     with atomic_file(job.path) as part:
         save_file({VECTORS: vectors}, part, metadata=ran)
+        seal(part)
     return job.path
 
 

@@ -1,16 +1,24 @@
 """CROMA's own weights in our model: the layout of its published files."""
 
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from salib.config import ModelConfig
+from salib.files.seal import check_zip
 from salib.model.fusion import ScaleAlibi, build_model
+from salib.model.store import check_weights
 
 PATCH_PX = 8
+_OTHER_NAMES = {"GAP_FFN_s1": "s1_GAP_FFN", "GAP_FFN_s2": "s2_GAP_FFN"}
+_OTHER_NAMES |= {"cross_encoder": "joint_encoder"}
+"""Of the parts, in the published code's own modules."""
+_WRAPPERS = ("state_dict", "model_state_dict", "model")
 _PARTS = {"s1_encoder": "encoders.radar", "s2_encoder": "encoders.s2"}
 _PARTS |= {"s1_GAP_FFN": "pool_heads.radar", "s2_GAP_FFN": "pool_heads.s2"}
 _PARTS |= {"joint_encoder": "cross_encoders.s2"}
@@ -28,26 +36,56 @@ _RULES = (
 
 
 def load_croma(path: str | Path) -> ScaleAlibi:
-    """Read CROMA's published weights (a dict of state dicts such as CROMA_base.pt).
+    """Read CROMA's published weights: a dict of state dicts such as CROMA_base.pt, or a flat one.
 
-    The file is read with torch's weights-only loader, which runs no code. The model takes 2 radar
-    bands and the 12 Sentinel-2 bands of "s2", both standardised by the caller; its decoder and
-    contrastive projections were not published and stay at their initial values.
+    A flat one may have the names of the published modules (`cross_encoder`), stand under
+    "state_dict" or "model", begin each name by "module." and hold the buffers `attn_bias`, which
+    are computed anew. The file is read with torch's weights-only loader, which runs no code. The
+    model takes 2 radar bands and the 12 Sentinel-2 bands of "s2", both standardised by the caller;
+    its decoder and contrastive projections were not published and stay at their initial values.
 
     Raises:
-        ValueError: if the file is missing or of another layout.
+        ValueError: if the file is missing, damaged or of another layout, or a weight is not
+            finite.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"path must be CROMA's weights, got no file {path}")
     try:
-        parts = torch.load(path, map_location="cpu", weights_only=True)
-        flat = {f"{part}.{name}": v for part, state in parts.items() for name, v in state.items()}
+        if zipfile.is_zipfile(path):
+            check_zip(path)
+        flat = _flat(torch.load(path, map_location="cpu", weights_only=True))
+        if sum(value.nbytes for value in flat.values()) > path.stat().st_size:
+            raise ValueError("more weights than bytes")
     except Exception as error:  # torch names no common ancestor for what a damaged file raises
         raise ValueError(
-            f"path must be a whole file of CROMA's weights, got {path}: download it again"
+            f"path must be a whole file of CROMA's weights, got {path} ({_line(error)}): download "
+            "it again"
         ) from error
+    check_weights(flat, path)
     return from_published(flat)
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _flat(stored: Any) -> dict[str, Tensor]:
+    """Weights by `<part>.<parameter>`, from whichever wrapping they come in."""
+    for name in 2 * _WRAPPERS:  # one may stand within another
+        if isinstance(stored.get(name), Mapping):
+            stored = stored[name]
+    flat = {}
+    for name, value in stored.items():
+        inner = value.items() if isinstance(value, Mapping) else [("", value)]
+        for rest, weight in inner:
+            part, _, parameter = f"{name}.{rest}".strip(".").removeprefix("module.").partition(".")
+            if (parameter or part).split(".")[-1] == "attn_bias":
+                continue
+            if not isinstance(weight, Tensor) or not weight.is_floating_point():
+                raise ValueError(f"{name} holds {type(weight).__name__}, not weights")
+            flat[f"{_OTHER_NAMES.get(part, part)}.{parameter}"] = weight
+    return flat
 
 
 def from_published(weights: Mapping[str, Tensor], *, heads: int = 16) -> ScaleAlibi:
@@ -59,8 +97,8 @@ def from_published(weights: Mapping[str, Tensor], *, heads: int = 16) -> ScaleAl
     try:
         renamed = _rename(weights)
         config = _config(renamed, heads)
-    except KeyError as error:
-        raise ValueError(f"weights must have CROMA's layout, got none of {error}") from error
+    except (KeyError, TypeError, RuntimeError, ValueError) as error:
+        raise ValueError(f"weights must have CROMA's layout, got none: {_line(error)}") from error
     model = build_model(config, seed=0)
     expected = model.state_dict()
     strange = [n for n, v in renamed.items() if n not in expected or v.shape != expected[n].shape]

@@ -1,17 +1,26 @@
-"""A trained model as a folder: weights as safetensors, configuration as JSON, never a pickle."""
+"""A trained model as a folder: weights as safetensors, configuration as JSON, never a pickle.
+
+The configuration holds the digest of the weights and its own, and both are checked on reading.
+"""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from salib.bias import Distance
 from salib.config import ModelConfig
-from salib.files.artifact import atomic_file, read_json
+from salib.files.artifact import atomic_file, file_digest, read_json
+from salib.files.seal import SEAL, UNSEALED, check_seal, seal
 from salib.model.fusion import ScaleAlibi, build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+DIGEST = "weights_sha256"
+LARGEST = 1e18
+"""Of a weight: above, its square in float32 is near infinity."""
 
 
 def save_model(model: ScaleAlibi, folder: str | Path) -> Path:
@@ -21,7 +30,9 @@ def save_model(model: ScaleAlibi, folder: str | Path) -> Path:
     with atomic_file(folder / WEIGHTS) as part:
         save_file(weights, part)
     with atomic_file(folder / CONFIG) as part:
-        part.write_text(json.dumps(model.config.to_json(), indent=1) + "\n")
+        told = {DIGEST: file_digest(folder / WEIGHTS), SEAL: UNSEALED}
+        part.write_text(json.dumps(model.config.to_json() | told, indent=1) + "\n")
+        seal(part)
     return folder
 
 
@@ -49,30 +60,56 @@ def load_model(folder: str | Path, *, position: Distance | None = None) -> Scale
         position: the function of positions that the model was trained with, if it was with one.
 
     Raises:
-        ValueError: if a file is missing or truncated, the folder was written in another layout, or
-            `position` is not the function that it names.
+        ValueError: if a file is missing, truncated or changed since it was written, a weight is not
+            finite, the folder was written in another layout, or `position` is not the function that
+            it names.
     """
     config, values = model_files(folder)
+    check_seal(config)
     try:
-        stored = ModelConfig.from_json(read_json(config), position=position)
+        stored = read_json(config)
+        told = {name: stored.pop(name, None) for name in (DIGEST, SEAL)}[DIGEST]
+        if told not in (None, file_digest(values)):
+            raise ValueError(f"{WEIGHTS} is another file than {CONFIG} was written with")
         weights = load_file(values)
-    except SafetensorError as error:
+    except (ValueError, SafetensorError) as error:
         raise ValueError(
             f"model folder must be whole, got {folder} with an unreadable file ({error}): "
             "copy it again or pretrain again"
         ) from error
-    numbers = sum(value.numel() for value in weights.values())
-    least = stored.depth * stored.dim**2 + stored.decoder_depth * stored.decoder_dim**2
-    if max(least, stored.patch_px**2 * stored.dim) > numbers:  # before memory is taken for them
-        raise ValueError(
-            f"weights must fit {CONFIG}, got {numbers:,} numbers for {stored.depth} layers of "
-            f"{stored.dim} dimensions and patches of {stored.patch_px} px in {folder}"
-        )
-    model = build_model(stored, seed=0)
+    wanted = ModelConfig.from_json(stored, position=position)
+    check_weights(weights, folder)
+    _check_size(wanted, weights)
+    model = build_model(wanted, seed=0)
     expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-    found = {name: tuple(value.shape) for name, value in weights.items()}
-    if expected != found:
-        differing = sorted(dict(expected.items() ^ found.items()))[:3]
+    held = {name: tuple(value.shape) for name, value in weights.items()}
+    if expected != held:
+        differing = sorted(dict(expected.items() ^ held.items()))[:3]
         raise ValueError(f"weights must fit {CONFIG}, got other names or shapes: {differing}")
     model.load_state_dict(weights)
     return model.eval()
+
+
+def check_weights(weights: Mapping[str, Tensor], source: str | Path) -> None:
+    """Refuse weights from which only NaN or infinity can come.
+
+    Raises:
+        ValueError: if one is NaN, infinite, or so large that its square is.
+    """
+    for name, value in weights.items():
+        if not bool((value.abs() < LARGEST).all()):
+            raise ValueError(
+                f"weights must be finite and below {LARGEST:g}, got NaN, infinity or more in "
+                f"{name} of {source}: copy it again or pretrain again"
+            )
+
+
+def _check_size(config: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """Refuse, before a model is built, sizes that so many weights cannot fill."""
+    layers, width = max(config.depth, config.decoder_depth), max(config.dim, config.decoder_dim)
+    widest = max((max(value.shape, default=1) for value in weights.values()), default=0)
+    if layers > len(weights) or width > widest or config.patch_px**2 > widest**2:
+        raise ValueError(
+            f"weights must fit {CONFIG}, got {len(weights)} of up to {widest} rows for {layers} "
+            f"layers {width} wide of {config.patch_px} px patches"
+        )

@@ -6,45 +6,42 @@ import tempfile
 import weakref
 import zlib
 from collections.abc import Iterable
-from gzip import decompress
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from jaxtyping import Shaped
-from pmtiles.tile import (
-    Compression,
-    Entry,
-    TileType,
-    deserialize_directory,
-    deserialize_header,
-    tileid_to_zxy,
-)
+from jaxtyping import Int64, Shaped
+from pmtiles.tile import Compression, TileType, deserialize_header, tileid_to_zxy
 from pmtiles.writer import Writer
 
 from salib.files.artifact import atomic_file
+from salib.files.tables import read_table
 from salib.tiles.codec import decode, image_format
-from salib.tiles.grid import TileId, tile_bounds
+from salib.tiles.directory import read_entries, unpacked
+from salib.tiles.grid import TileId, hilbert_numbers, tile_bounds
 
 Whole = int | np.integer
 HEADER_BYTES = 127
-MOST_TILES = 2**31
-"""More than any archive holds, and more than memory can: bytes of something else."""
+TILES = "tiles.parquet"
+"""Beside archives that `curate` wrote: every tile, with the checksum of its bytes."""
 _TYPES = {"png": TileType.PNG, "jpeg": TileType.JPEG, "webp": TileType.WEBP}
 
 
 class Archive:
     """A PMTiles archive open for reading.
 
-    Forked workers may share it; pickling carries the index and reopens the file.
+    Forked workers may share it; pickling carries the index and reopens the file. No number in it is
+    trusted: what it claims is held against the file's size. Where TILES beside it lists the tiles
+    of an archive of this name, the archive must hold these, and bytes read are compared with it.
 
     Attributes:
         ids: PMTiles ids of the tiles, ascending.
         offsets: in the file, of each tile's bytes; `lengths` likewise.
 
     Raises:
-        ValueError: if the file is missing, of another format, shorter than its header says, or its
-            index is damaged.
+        ValueError: if the file is missing, of another format, shorter than its header says, or
+            holds no tile, its index is damaged or packed in another way than by gzip, or TILES
+            lists others.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -52,20 +49,17 @@ class Archive:
         self.path = Path(path)
         self._open()
         try:
-            entries = self._directory(self.header["root_offset"], self.header["root_length"])
-            runs = np.array([entry.run_length for entry in entries], dtype=np.int64)
-            if runs.sum(dtype=np.float64) > MOST_TILES:
-                raise EOFError(f"{runs.sum(dtype=float):.2g} tiles")
-        except (OSError, EOFError, zlib.error) as error:
+            entries = read_entries(self._section, cast("dict[str, int]", self.header))
+        except (ValueError, zlib.error) as error:
             raise ValueError(
                 f"Could not read the index of {self.path} ({error}): write or fetch it again"
             ) from error
-        table = np.array([(e.tile_id, e.offset, e.length) for e in entries], dtype=np.int64)
-        ids, offsets, self.lengths = np.repeat(table.reshape(-1, 3), runs, axis=0).T
+        runs = entries[:, 1]
+        ids, offsets, self.lengths = np.repeat(entries[:, [0, 3, 2]], runs, axis=0).T
         within = np.arange(len(ids)) - np.repeat(np.cumsum(runs) - runs, runs)
         self.ids = ids + within
         self.offsets = offsets + self.header["tile_data_offset"]
-        self._row = {tile_id: row for row, tile_id in enumerate(self.ids.tolist())}
+        self._checksums = self._told()
 
     def _open(self) -> None:
         if not self.path.is_file():
@@ -75,7 +69,17 @@ class Archive:
         head = os.pread(self._fd, HEADER_BYTES, 0)
         if len(head) < HEADER_BYTES or head[:8] != b"PMTiles\x03":
             raise ValueError(f"archive must be PMTiles version 3, got {self.path}: write it again")
-        self.header = deserialize_header(head)
+        try:
+            self.header = deserialize_header(head)
+        except ValueError as error:
+            raise ValueError(f"Could not read the header of {self.path}: {error}") from error
+        for what, name in (("directories", "internal"), ("tiles", "tile")):
+            packed = self.header[f"{name}_compression"].name.lower()
+            if packed not in ("unknown", "none", *(["gzip"] if name == "internal" else [])):
+                raise ValueError(
+                    f"{what} of an archive must not be packed by {packed}, got {self.path}: write "
+                    "it again without (tiles are packed images already)"
+                )
         sections = ("root", "metadata", "leaf_directory", "tile_data")
         header = cast("dict[str, int]", self.header)
         whole = max(header[f"{name}_offset"] + header[f"{name}_length"] for name in sections)
@@ -85,15 +89,29 @@ class Archive:
                 f"{self.path} ends after {size:,} of {whole:,} bytes: write or fetch it again"
             )
 
-    def _directory(self, offset: int, length: int) -> list[Entry]:
-        entries = []
-        for entry in deserialize_directory(os.pread(self._fd, length, offset)):
-            if entry.run_length:
-                entries.append(entry)
-            else:
-                start = self.header["leaf_directory_offset"] + entry.offset
-                entries += self._directory(start, entry.length)
-        return entries
+    def _section(self, offset: int, length: int) -> bytes:
+        packed = self.header["internal_compression"] != Compression.NONE
+        return unpacked(os.pread(self._fd, length, offset), packed)
+
+    def _told(self) -> Int64[np.ndarray, " tiles"] | None:
+        """Checksums of the tiles, if TILES lists this archive."""
+        path = self.path.with_name(TILES)
+        if not path.is_file():
+            return None
+        told, mine = ["sensor", "z", "x", "y"], [("sensor", "==", self.path.stem)]
+        rows = read_table(path, told, only=[*told, "crc32"], filters=mine)
+        if rows.empty or "crc32" not in rows:  # of another archive, or written before checksums
+            return None
+        rows = rows.assign(number=hilbert_numbers(rows[["z", "x", "y"]].to_numpy()))
+        rows = rows.sort_values("number")
+        if not np.array_equal(rows["number"], self.ids):
+            odd = np.setxor1d(rows["number"], self.ids).tolist()
+            raise ValueError(
+                f"{self.path} must hold the tiles that {TILES} beside it lists, got {len(odd)} in "
+                f"one of them alone, the first {'/'.join(map(str, tileid_to_zxy(odd[0])))}: copy "
+                "or curate both again"
+            )
+        return rows["crc32"].to_numpy(np.int64)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -101,9 +119,21 @@ class Archive:
 
     @property
     def metadata(self) -> dict[str, Any]:
-        """The archive's JSON: attribution, name, whether the ground is procedural."""
-        data = os.pread(self._fd, self.header["metadata_length"], self.header["metadata_offset"])
-        return json.loads(decompress(data))
+        """The archive's JSON: attribution, name, whether the ground is procedural.
+
+        Empty where the archive has none; entries that are null are left out.
+
+        Raises:
+            ValueError: if it is damaged, or no JSON object.
+        """
+        start, length = self.header["metadata_offset"], self.header["metadata_length"]
+        try:
+            told = json.loads(self._section(start, length)) if length else {}
+            if not isinstance(told, dict | None):
+                raise ValueError(f"it must be a JSON object, got {type(told).__name__}")
+        except (ValueError, zlib.error, RecursionError) as error:
+            raise ValueError(f"Could not read the metadata of {self.path} ({error})") from error
+        return {name: value for name, value in (told or {}).items() if value is not None}
 
     def tiles(self) -> list[TileId]:
         """Tiles of the archive in the order of `ids`: by zoom, then along the Hilbert curve."""
@@ -113,18 +143,30 @@ class Archive:
         return len(self.ids)
 
     def __contains__(self, tile: TileId) -> bool:
-        return tile.hilbert in self._row
+        return self._row(tile) is not None
 
     def read(self, z: Whole, x: Whole, y: Whole) -> bytes:
         """Encoded bytes of a tile.
 
         Raises:
             KeyError: if the archive has no such tile.
+            ValueError: if they are not those that TILES tells.
         """
-        row = self._row.get(TileId(int(z), int(x), int(y)).hilbert)
+        row = self._row(TileId(int(z), int(x), int(y)))
         if row is None:
             raise KeyError(f"{self.path} has no tile {z}/{x}/{y}")
-        return os.pread(self._fd, int(self.lengths[row]), int(self.offsets[row]))
+        data = os.pread(self._fd, int(self.lengths[row]), int(self.offsets[row]))
+        if self._checksums is not None and self._checksums[row] != zlib.crc32(data):
+            raise ValueError(
+                f"{self.path}, tile {z}/{x}/{y}: other bytes than {TILES} tells (damaged, or the "
+                "archive of another sensor): copy or curate it again"
+            )
+        return data
+
+    def _row(self, tile: TileId) -> int | None:
+        number = tile.hilbert
+        row = int(np.searchsorted(self.ids, number))
+        return row if row < len(self.ids) and self.ids[row] == number else None
 
     def get(self, z: Whole, x: Whole, y: Whole) -> Shaped[np.ndarray, "height width bands"]:
         """Pixel values of a tile, see `codec.decode`.
@@ -133,8 +175,9 @@ class Archive:
             KeyError: if the archive has no such tile.
             ValueError: if the tile is no whole image.
         """
+        data = self.read(z, x, y)
         try:
-            return decode(self.read(z, x, y))
+            return decode(data)
         except ValueError as error:
             raise ValueError(f"{self.path}, tile {z}/{x}/{y}: {error}") from error
 

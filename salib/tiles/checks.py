@@ -1,49 +1,59 @@
 """What is wrong with an archive: every tile read, decoded and compared with tiles.parquet."""
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Shaped
 
+from salib.config import SENSORS, Sensor
 from salib.tiles.archive import Archive
-from salib.tiles.codec import decode
-from salib.tiles.grid import TileId
-
-TILES = "tiles.parquet"
+from salib.tiles.grid import TILE_PX, TileId
 
 
 def verify(path: str | Path) -> list[tuple[TileId | None, str]]:
     """Everything wrong with an archive, by tile (None: the archive as a whole).
 
-    A missing or truncated archive, a tile that is listed twice, that is no whole image (such as a
-    server's error page) or of one opaque colour (as written where a source had nothing), and, where
-    `curate` wrote the archive, a tile that is missing or has other bytes than tiles.parquet tells.
+    A missing or truncated archive, or one with other tiles than tiles.parquet beside it lists; a
+    tile that is no whole image (such as a server's error page), of one opaque colour (as written
+    where a source had nothing), of another size or with fewer bands than models are trained on, or
+    with other bytes than tiles.parquet tells.
     """
     path = Path(path)
     try:
         archive = Archive(path)
     except ValueError as error:
         return [(None, str(error))]
-    told: dict[tuple[int, int, int], str] = {}
-    if (path.parent / TILES).is_file():
-        rows = pd.read_parquet(path.parent / TILES).query("sensor == @path.stem")
-        told = dict(zip(zip(rows.z, rows.x, rows.y, strict=True), rows.sha256, strict=True))
-    tiles, problems = archive.tiles(), []
-    problems += [(TileId(*t), f"missing, but listed in {TILES}") for t in told.keys() - {*tiles}]
-    for number, tile in enumerate(tiles):
-        data = archive.read(*tile)
-        if number and tile == tiles[number - 1]:
-            problems.append((tile, "listed more than once"))
-        if told and told.get(tile) != hashlib.sha256(data).hexdigest():
-            problems.append((tile, f"other bytes than {TILES} tells"))
+    problems: list[tuple[TileId | None, str]] = []
+    for tile in archive.tiles():
         try:
-            if is_placeholder(decode(data)):
+            image = archive.get(*tile)
+            check_tile(image, SENSORS.get(path.stem))
+            if is_placeholder(image):
                 problems.append((tile, "placeholder of one colour"))
         except ValueError as error:
-            problems.append((tile, str(error)))
+            problems.append(
+                (tile, str(error).removeprefix(f"{path}, tile {'/'.join(map(str, tile))}: "))
+            )
     return problems
+
+
+def check_tile(image: Shaped[np.ndarray, "height width bands"], sensor: Sensor | None) -> None:
+    """Refuse a tile that no sample can be made of.
+
+    Args:
+        sensor: whose bands it must hold; of an unknown one, red, green and blue.
+
+    Raises:
+        ValueError: if it is of another size or type, or lacks a band.
+    """
+    kind, channels = (sensor.dtype, sensor.channels) if sensor else (image.dtype, (0, 1, 2))
+    height, width, bands = image.shape
+    if (height, width) != (TILE_PX, TILE_PX) or image.dtype != kind or bands <= max(channels):
+        raise ValueError(
+            f"tiles must be {TILE_PX} px squared, {kind} with the bands of "
+            f"{sensor.name if sensor else 'an image'}, got {height} x {width} px, {image.dtype} "
+            f"with {bands} channels"
+        )
 
 
 def is_placeholder(image: Shaped[np.ndarray, "height width bands"]) -> bool:

@@ -4,6 +4,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+from jaxtyping import Int64, Integer
 from pmtiles.tile import zxy_to_tileid
 
 TILE_PX = 256
@@ -36,6 +38,25 @@ class TileId(NamedTuple):
         """The tiles `levels` zooms down, row by row; one contiguous Hilbert range."""
         cols, rows = (range(at << levels, (at + 1) << levels) for at in (self.x, self.y))
         return [TileId(self.z + levels, x, y) for y in rows for x in cols]
+
+
+def hilbert_numbers(
+    zxy: Integer[np.ndarray, "tiles 3"],
+) -> Int64[np.ndarray, " tiles"]:
+    """`TileId.hilbert` of many tiles; -1 of what is no tile."""
+    z, x, y = np.array(zxy, np.int64).T
+    tile = (z >= 0) & (z <= MAX_ZOOM) & (np.minimum(x, y) >= 0)
+    tile &= np.maximum(x, y) < 1 << np.where(tile, z, 0)
+    z, x, y = (np.where(tile, each, 0) for each in (z, x, y))
+    numbers = ((1 << 2 * z) - 1) // 3
+    for level in range(int(z.max(initial=0)) - 1, -1, -1):
+        side, here = 1 << level, level < z
+        east, south = (x & side) > 0, (y & side) > 0
+        numbers += np.where(here, ((3 * east) ^ south) << 2 * level, 0)
+        turned = here & ~south
+        x, y = (np.where(turned & east, side - 1 - each, each) & (side - 1) for each in (x, y))
+        x, y = np.where(turned, y, x), np.where(turned, x, y)
+    return np.where(tile, numbers, -1)
 
 
 def tile_bounds(tile: TileId) -> Bounds:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from salib.files.artifact import atomic_file, check_disk_space, clear, differences
+from salib.files.seal import check_zip
 from salib.model import ScaleAlibi
 
 STATE = "state.pt"
@@ -164,9 +164,11 @@ def _load(path: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
+        check_zip(path)
         state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         return {name: state[name] for name in STORED}
     except PermissionError:
         raise
-    except (RuntimeError, EOFError, UnpicklingError, ValueError, KeyError, OSError) as error:
-        raise ValueError(f"{path} must be a checkpoint, got another file") from error
+    except Exception as error:  # torch names no common ancestor for what a damaged file raises
+        reason = (str(error).splitlines() or [""])[0]
+        raise ValueError(f"{path} must be a checkpoint, got another file ({reason})") from error

@@ -13,10 +13,15 @@ from torch import Tensor
 
 from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, BandStats, TrainConfig
 from salib.files.images import resize_bands
+from salib.files.tables import read_table
 from salib.tiles.archive import Archive
+from salib.tiles.checks import check_tile
+from salib.tiles.grid import TileId, hilbert_numbers, tile_gsd_m
 from salib.training.sampling import order_of, stream
 
 CACHE_BYTES = 2 << 30
+GSD_TOLERANCE = 0.01
+"""Of metres per pixel as the index states them."""
 Pixels = Shaped[np.ndarray, "height width bands"]
 
 
@@ -142,27 +147,43 @@ class Samples:
                 f"archive must hold every tile of the index, got {archive} without {z}/{x}/{y}: "
                 "curate again"
             ) from error
-        row = SENSORS[sensor]
-        if tile.dtype != row.dtype or tile.shape[2] <= max(row.channels):
-            raise ValueError(
-                f"{self.archives[sensor].path} must hold {row.dtype} tiles with the bands of "
-                f"{sensor}, got {tile.dtype} with {tile.shape[2]} channels: curate again"
-            )
+        try:
+            check_tile(tile, SENSORS[sensor])
+        except ValueError as error:
+            place = f"{self.archives[sensor].path}, tile {z}/{x}/{y}"
+            raise ValueError(f"{place}: {error}; curate again, or see `salib verify`") from error
         return tile
 
 
 def _read_index(path: Path) -> pd.DataFrame:
     """The index in Hilbert order, with the columns that samples need and true metres per pixel."""
-    rows = pd.read_parquet(path)
-    needed = ["tile_id", "z", "x", "y", "gsd_m", "split"]
-    absent = set(needed) - set(rows.columns)
-    if absent:
-        raise ValueError(f"{path} must have the columns {sorted(absent)}: curate again")
-    if not (np.isfinite(rows["gsd_m"]) & (rows["gsd_m"] > 0)).all():
+    places = ["tile_id", "z", "x", "y"]
+    rows = read_table(path, [*places, "gsd_m", "split"])
+    numbers, metres = (_numbers(rows.filter(names), path) for names in (places, ["gsd_m"]))
+    tiles = np.nan_to_num(numbers, nan=-1, posinf=-1, neginf=-1).astype(np.int64)
+    wrong = (tiles != numbers).any(1) | (hilbert_numbers(tiles[:, 1:]) != tiles[:, 0])
+    wrong |= rows.duplicated("tile_id").to_numpy()
+    if wrong.any():
         raise ValueError(
-            f"gsd_m in {path} must be positive metres per pixel, got {rows['gsd_m'].min()}"
+            f"{path} must list each tile once, by whole numbers of an XYZ tile and its tile_id, got"
+            f" {dict(zip(places, numbers[wrong][0].tolist(), strict=True))}: curate again"
+        )
+    true_m = np.array([tile_gsd_m(TileId(*tile)) for tile in tiles[:, 1:].tolist()])
+    wrong = ~(np.abs(metres[:, 0] - true_m) <= GSD_TOLERANCE * true_m)
+    if wrong.any():
+        raise ValueError(
+            f"gsd_m in {path} must be the metres per pixel at the tile's centre, got "
+            f"{metres[wrong][0, 0]:g} where it is {true_m[wrong][0]:.4g}: curate again"
         )
     return rows.sort_values("tile_id", kind="stable", ignore_index=True)
+
+
+def _numbers(rows: pd.DataFrame, path: Path) -> np.ndarray:
+    try:
+        return rows.to_numpy(np.float64)
+    except (TypeError, ValueError) as error:
+        names = ", ".join(rows)
+        raise ValueError(f"{path} must hold numbers as {names} ({error}): curate again") from error
 
 
 def draw_batch(

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pandas as pd
 import torch
 
+from salib.files.tables import read_table
 from salib.model import Mask, ScaleAlibi
 from salib.model.precision import autocast
 from salib.training.data import Batch, Samples, stream
@@ -26,7 +26,7 @@ class Validation:
     @classmethod
     def of(cls, tiles: Path, run: Run, model: ScaleAlibi) -> "Validation | None":
         """Draw them from the validation split; None if it has fewer than two samples."""
-        splits = pd.read_parquet(tiles / "index.parquet", columns=["split"])["split"]
+        splits = read_table(tiles / "index.parquet", ["split"], only=["split"])["split"]
         if splits.tolist().count("valid") < 2:
             return None
         samples = Samples(tiles, split="valid")

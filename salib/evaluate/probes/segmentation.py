@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from salib.evaluate.probes.fitting import Examples, fit_best, outputs
 from salib.evaluate.protocol import PROTOCOLS, Protocol
 from salib.evaluate.scores.metrics import mask_counts, mean_iou
+from salib.evaluate.tasks.geobench_reader import UNLABELLED
 
-UNLABELLED = -1
 SCHEDULE = replace(PROTOCOLS["default"], learning_rates=(1e-3, 1e-2), batch=16)
 WIDTH, GROUPS = 128, 8
 """Channels of the decoder, and groups in which they are normalised."""

@@ -6,6 +6,7 @@ Either is read as its images by class, `<class>/<image>`, and split by a rule on
 import hashlib
 import logging
 import os
+import struct
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
@@ -20,6 +21,10 @@ logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
 Classes = dict[str, list[Path]]
 """Images by class."""
+MOST_BYTES = 2**26
+"""Of one chip in a zip."""
+_NO_ZIP = (zipfile.BadZipFile, RuntimeError, struct.error, EOFError, OverflowError)
+"""What zipfile raises besides for odd archives."""
 
 
 class ChipZip(NamedTuple):
@@ -28,15 +33,17 @@ class ChipZip(NamedTuple):
     Attributes:
         bounds: of each class, chips from the first to the second bound are train, to the third
             valid, to the fourth test; None is the last chip.
+        twins: names without ending of chips that the publisher gave twice, in two splits of ours.
     """
 
     file: str
     bounds: tuple[int, int, int, int | None]
+    twins: tuple[str, ...] = ()
 
 
 CHIP_ZIPS = {
     "eurosat": ChipZip("EuroSAT_RGB.zip", (0, 200, 300, 400)),
-    "ucmerced": ChipZip("UCMerced_LandUse.zip", (0, 40, 60, None)),
+    "ucmerced": ChipZip("UCMerced_LandUse.zip", (0, 40, 60, None), ("airplane01", "airplane02")),
 }
 
 
@@ -46,21 +53,44 @@ def chips(path: str | Path) -> dict[str, list[zipfile.Path]]:
     Names that begin with a dot, such as those macOS adds, are no chips.
 
     Raises:
-        ValueError: if the file is not a whole zip, or holds no chip inside a class folder.
+        ValueError: if the file is not a whole zip, holds no chip inside a class folder, class
+            folders within several folders (such as the same chips twice, or another product of
+            them), or chips that are encrypted, larger than `MOST_BYTES` or there twice.
     """
     try:
         archive = zipfile.ZipFile(path)
-    except (OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} must be a whole zip file, got {error}") from error
-    names = [PurePosixPath(name) for name in archive.namelist()]
+    except (*_NO_ZIP, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be a whole zip file, got {error}: download it again"
+        ) from error
+    members = {PurePosixPath(info.filename): info for info in archive.infolist()}
+    found = [name for name in members if _is_chip(name)]
+    if not found:
+        others = len(members)
+        raise ValueError(f"{path} must hold <class>/<chip> images, got {others} other entries")
+    trees = sorted({str(name.parent.parent) for name in found})
+    if len(trees) > 1 or ".." in found[0].parts or len(members) < len(archive.infolist()):
+        raise ValueError(
+            f"{path} must hold each chip once, as <class>/<chip> of one folder, got {trees[:4]}: "
+            "keep one of them (zip -d takes the others away), or name a folder by --images"
+        )
+    for name in found:
+        check_name(f"class name in {path}", name.parent.name)
+        if members[name].flag_bits & 1 or members[name].file_size > MOST_BYTES:
+            what = f"{name} of {members[name].file_size:,} bytes"
+            raise ValueError(
+                f"{path} must hold plain chips of {MOST_BYTES:,} bytes at most, got {what}, "
+                f"{'encrypted' if members[name].flag_bits & 1 else 'unpacked'}"
+            )
     classes: dict[str, list[zipfile.Path]] = {}
-    for name in sorted(names, key=lambda name: hashlib.sha256(name.name.encode()).digest()):
-        if name.suffix.lower() in SUFFIXES and name.parent.name and name.name[0] != ".":
-            chip = zipfile.Path(archive, str(name))
-            classes.setdefault(name.parent.name, []).append(chip)
-    if not classes:
-        raise ValueError(f"{path} must hold <class>/<chip> images, got {len(names)} other entries")
+    for name in sorted(found, key=lambda name: hashlib.sha256(name.name.encode()).digest()):
+        chip = zipfile.Path(archive, members[name].filename)
+        classes.setdefault(name.parent.name, []).append(chip)
     return {label: classes[label] for label in sorted(classes)}
+
+
+def _is_chip(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in SUFFIXES and bool(name.parent.name) and name.name[0] != "."
 
 
 def split_chips(path: str | Path, layout: ChipZip, split: str) -> dict[str, list[zipfile.Path]]:
@@ -69,15 +99,20 @@ def split_chips(path: str | Path, layout: ChipZip, split: str) -> dict[str, list
     Raises:
         ValueError: as `chips`, or if a class has too few to reach the split.
     """
-    number, classes = SPLITS.index(split), chips(path)
-    start, stop = layout.bounds[:3][number], layout.bounds[number + 1]
+    classes = chips(path)
     for name, paths in classes.items():
-        if len(paths) <= start:
+        if not parted(paths, layout)[split]:
             raise ValueError(
-                f"class {name!r} of {path} must have more than {start} chips for split {split!r}, "
-                f"got {len(paths)}"
+                f"class {name!r} of {path} must have more than "
+                f"{layout.bounds[SPLITS.index(split)]} chips for split {split!r}, got {len(paths)}"
             )
-    return {name: paths[start:stop] for name, paths in classes.items()}
+    return {name: parted(paths, layout)[split] for name, paths in classes.items()}
+
+
+def parted(paths: list[zipfile.Path], layout: ChipZip) -> dict[str, list[zipfile.Path]]:
+    """The chips of one class by split."""
+    bounds = zip(layout.bounds[:3], layout.bounds[1:], strict=True)
+    return {split: paths[slice(*edges)] for split, edges in zip(SPLITS, bounds, strict=True)}
 
 
 def members(folder: str | Path) -> dict[str, Classes]:

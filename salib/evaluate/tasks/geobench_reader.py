@@ -31,6 +31,8 @@ KINDS: dict[str, LabelKind] = {
 }
 """Kinds of task by the class of geobench's that describes their labels."""
 
+UNLABELLED = -1
+"""Class of a pixel that no metric and no loss counts."""
 STORED_AS: dict[str, dict[str, str]] = {
     "m-eurosat": dict(zip((*THIRTEEN[:8], *THIRTEEN[9:], THIRTEEN[8]), THIRTEEN, strict=True))
 }
@@ -130,13 +132,14 @@ def sample_names(folder: str | Path) -> dict[str, list[str]]:
 
 
 def raw_samples(
-    folder: str | Path, split: str, bands: tuple[str, ...]
+    folder: str | Path, split: str, bands: tuple[str, ...], *, ignore: int | None = None
 ) -> Iterator[tuple[Shaped[np.ndarray, "_ _ bands"], Label]]:
     """Raw band values, in the stored type, and the label of each sample of a split.
 
     Args:
         bands: by any name the task's specification knows, such as "red" or "08 - NIR", meaning
             what the name says also where publication confused the names (`STORED_AS`).
+        ignore: value of the pixels of masks that have no label; they become UNLABELLED.
 
     Raises:
         ValueError: as `describe` and `sample_names`; or if the task has no such band, the bands
@@ -155,7 +158,7 @@ def raw_samples(
     for name in sample_names(folder)[split]:
         path = folder / f"{name}.hdf5"
         raw, label = read_sample(path, tuple(stored))
-        yield raw, _checked(label, facts, path)
+        yield raw, _checked(label, facts, path, ignore)
 
 
 def read_sample(
@@ -211,7 +214,7 @@ def _unreadable(path: Path, error: Exception) -> ValueError:
     return ValueError(f"{path} must be a readable GEO-Bench file, got {reason}; download it again")
 
 
-def _checked(label: Any, facts: FolderFacts, path: Path) -> Label:
+def _checked(label: Any, facts: FolderFacts, path: Path, ignore: int | None = None) -> Label:
     """The label in the type of its task's kind, or one clear error."""
     count, values = len(facts.class_names), np.asarray(label)
     if values.dtype.kind not in "biuf" or (values != np.floor(values)).any():
@@ -224,9 +227,14 @@ def _checked(label: Any, facts: FolderFacts, path: Path) -> Label:
             f"{facts.kind} label of {path} must have {wanted} axes for {count} classes, got shape "
             f"{values.shape}"
         )
-    limit = 2 if facts.kind == "multilabel" else count
-    if values.min() < 0 or values.max() >= limit:
+    limit, masked = (2 if facts.kind == "multilabel" else count), facts.kind == "segmentation"
+    known = values[values != ignore] if masked and ignore is not None else values
+    if known.size and (known.min() < 0 or known.max() >= limit):
+        remedy = ": if one of them marks pixels without a label, state it by --ignore-label"
         raise ValueError(
-            f"label of {path} must be 0 to {limit - 1}, got {values.min()} to {values.max()}"
+            f"label of {path} must be 0 to {limit - 1}, got {known.min()} to {known.max()}"
+            f"{remedy if masked else ''}"
         )
+    if masked:
+        return np.where(values == ignore, UNLABELLED, values.astype(np.int64))
     return int(values) if facts.kind == "classification" else values.astype(np.int64)

@@ -37,6 +37,7 @@ class Task:
         procedural: whether its images were made by `earth`; every row says so.
         rules: how its images are read, one rule per modality, the optical one first.
         kind: one class per image, 0/1 of each class, or a class per pixel.
+        ignore: of masks, the value of pixels without a label, which neither loss nor metric counts.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Task:
     class_names: tuple[str, ...]
     rules: tuple[InputRule, ...]
     kind: LabelKind = "classification"
+    ignore: int | None = None
 
     @property
     def n_classes(self) -> int:
@@ -71,8 +73,12 @@ class Task:
         raise ValueError(f"modality must be {known} for {self.name}, got {modality!r}")
 
 
-def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
+def geobench_task(folder: str | Path, *, procedural: bool, ignore: int | None = None) -> Task:
     """A GEO-Bench task from its folder.
+
+    Args:
+        procedural: whether its images were made by `earth`.
+        ignore: see `Task`.
 
     Raises:
         ValueError: if there is no input rule for it, or the folder is damaged.
@@ -91,14 +97,19 @@ def geobench_task(folder: str | Path, *, procedural: bool) -> Task:
         class_names=facts.class_names,
         rules=tuple(rules[folder.name] for rules in tables if folder.name in rules),
         kind=facts.kind,
+        ignore=ignore,
     )
 
 
-def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
+def geobench_tasks(
+    folder: str | Path, *, procedural: bool, ignore: int | None = None
+) -> list[Task]:
     """All tasks below a GEO-Bench folder: classification then segmentation, each by name.
 
     Args:
         folder: the folder that holds `classification_v1.0`, `segmentation_v1.0` or both.
+        procedural: whether its images were made by `earth`.
+        ignore: see `Task`.
 
     Raises:
         ValueError: if there is none, or a task is damaged.
@@ -112,7 +123,8 @@ def geobench_tasks(folder: str | Path, *, procedural: bool) -> list[Task]:
         )
     if skipped := [path.name for path in folders if path.name not in RULES]:
         logger.info("no input rule for %s: not evaluated", ", ".join(skipped))
-    return [geobench_task(path, procedural=procedural) for path in folders if path.name in RULES]
+    known = [path for path in folders if path.name in RULES]
+    return [geobench_task(path, procedural=procedural, ignore=ignore) for path in known]
 
 
 def real_tasks(folder: str | Path) -> list[Task]:
@@ -191,7 +203,8 @@ def iter_split(
         raise ValueError(f"split must be one of {SPLITS}, got {split!r}")
     rule = task.rule_of(modality)
     if task.source == "geobench":
-        items = geobench_reader.raw_samples(task.path, split, rule.bands)
+        options = {"ignore": task.ignore}
+        items = geobench_reader.raw_samples(task.path, split, rule.bands, **options)
     else:
         if task.source == "folder":
             classes = class_folders.members(task.path)[split]
@@ -215,7 +228,7 @@ def iter_split(
 def check_disjoint(task: Task) -> None:
     """Refuse a task whose test items were seen in training.
 
-    Items of a folder of images are told apart by their bytes, those of GEO-Bench by name.
+    Images of a folder or zip are told apart by their bytes, those of GEO-Bench by name.
 
     Raises:
         ValueError: if two splits share an item, as in GEO-Bench's five-sample test fixtures.
@@ -228,6 +241,14 @@ def check_disjoint(task: Task) -> None:
         for split, classes in class_folders.members(task.path).items():
             for path in chain.from_iterable(classes.values()):
                 items[split][file_digest(path)] = path.relative_to(task.path).as_posix()
+    else:
+        layout = CHIP_ZIPS[task.source]
+        for paths in class_folders.chips(task.path).values():
+            for split, part in class_folders.parted(paths, layout).items():
+                entries = [
+                    chip.root.getinfo(chip.at) for chip in part if chip.stem not in layout.twins
+                ]
+                items[split] |= {f"{e.CRC} {e.file_size}": e.filename for e in entries}
     for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
         if shared := items[first].keys() & items[second].keys():
             item = min(shared, key=items[first].__getitem__)
