@@ -1,10 +1,12 @@
 """Files behind an address: signing, GDAL's settings, and what a failed read means."""
 
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import rasterio
 import requests
@@ -17,6 +19,9 @@ PAYS += ("naip-visualization",)
 """Buckets whose reader pays for the transfer."""
 FINAL = re.compile(r"\b(403|404|410)\b|credentials|access ?denied|no ?such ?(key|bucket)", re.I)
 """What GDAL says of an object of a bucket that another attempt does not help."""
+DRIVER = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9_+.-]+:")
+"""How the names of files begin that are no paths of this machine."""
+REMOTE = re.compile(r".*/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)(_streaming)?[/?]")
 TOKEN_RETRIES = 4
 TIMEOUT_S = 30
 CACHE_MB = 32
@@ -51,14 +56,38 @@ class ReadError(ValueError):
 
 
 def is_remote(href: str) -> bool:
-    """Whether a file is behind an address."""
-    return "://" in href
+    """Whether a file is behind an address, be it one of this machine or within an archive."""
+    return "://" in href or bool(REMOTE.match(href))
+
+
+def disk_path(href: str) -> Path | None:
+    """Where a file lies on this machine; None behind an address, and for what GDAL alone finds.
+
+    The latter are files in archives (`/vsizip/`, `zip://`) and parts of products that GDAL names by
+    a driver, such as `SENTINEL2_L2A:`. An address `file://` may be escaped and name this machine.
+
+    Raises:
+        ValueError: if such an address names another machine.
+    """
+    if href.lower().startswith("file:"):
+        path = href[len("file:") :]
+        if path.startswith("//"):
+            host, _, path = path.removeprefix("//").partition("/")
+            if host.lower() not in ("", "localhost"):
+                raise ValueError(f"file address must be of this machine, got {href}: state a path")
+            path = f"/{path}"
+        return Path(unquote(path))
+    if DRIVER.match(href) and not os.path.lexists(href):
+        return None
+    return Path(href)
 
 
 def location(href: str) -> str:
     """What GDAL opens: a path, a bucket's object, or an address, signed if its host asks for it."""
     if href.startswith("s3://"):
         return f"/vsis3/{href.removeprefix('s3://')}"
+    if href.lower().startswith("file:"):
+        return str(disk_path(href))
     if not _needs_token(href):
         return href
     from planetary_computer import sas
@@ -102,7 +131,7 @@ def failure(href: str, error: Exception) -> ReadError:
     """What a failed read means: the server is asked for one byte, and its answer decides."""
     _failed.add(href)
     if not href.startswith(("http://", "https://")):
-        again = is_remote(href) and not FINAL.search(str(error))
+        again = is_remote(href) and not disk_path(href) and not FINAL.search(str(error))
         return ReadError(f"Could not read {href}: {error}", again=again)
     try:
         first = {"Range": "bytes=0-0"}
