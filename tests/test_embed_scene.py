@@ -34,7 +34,7 @@ from salib.files.artifact import only_writer
 from salib.mapping import embed_scene, open_scene, similar
 from salib.mapping import vectors as vectors_module
 from salib.mapping.geotiff import stretches
-from salib.mapping.ground import ground_gsd_m
+from salib.rasters.ground import ground_gsd_m
 from salib.mapping.vectors import embed_window
 from salib.model import save_model
 

@@ -15,7 +15,7 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
-from salib.mapping.ground import Grid, ground_gsd_m, to_degrees
+from salib.rasters.ground import Grid, ground_gsd_m, to_degrees
 from salib.rasters.pixels import Rule
 from salib.rasters.remote import as_read_errors, location, reading
 from salib.rasters.validity import masked_out
@@ -97,6 +97,18 @@ class Raster:
         """Its files, for messages."""
         return ",".join(source.href for source in self.sources)
 
+    @property
+    def says(self) -> str:
+        """How it is read, in a line."""
+        listed = ",".join(map(str, self.bands))
+        said = f"{self.sensor}: bands {listed} of {self.href}, {self.rule.says}"
+        if not self.stated and self.rule.absent is None and self.rule.unit == "levels":
+            said += "; it states no value for no data, so black counts as ground"
+        if self.warped:
+            name, side = CRS.from_wkt(self.crs).to_string(), self.transform[0]
+            said += f"; resampled to {name}, {side:.4g} m, {self.width} x {self.height} px"
+        return said
+
     def gsd_at(self, col: float | int, row: float | int) -> float:
         """Metres of ground per pixel at a position.
 
@@ -165,7 +177,7 @@ class Raster:
         place = Affine(*self.transform) * Affine.translation(*corner)
         place *= Affine.scale(*(scale or (1 / self.finer, 1 / self.finer)))
         nodata = [values for source in self.sources for values in source.nodata]
-        order = np.argsort([place for source in self.sources for place in source.places])
+        order = np.argsort([n for source in self.sources for n in source.places]).tolist()
         parts, nearest, valid = [], [], np.ones(shape, bool)
         for source in self.sources:
             with opened(source.href) as file:
@@ -178,7 +190,8 @@ class Raster:
             nearest.append(sharp)
             if hidden is not None:
                 valid &= ~hidden
-        stored, sharp = (_in_order(each, order) for each in (parts, nearest))
+        stored = _in_order(parts, order)
+        sharp = _in_order(nearest, order) if self.warped else stored
         valid &= self.rule.valid(sharp, [nodata[n] for n in order], stated=self.stated)
         return self.rule.apply(stored, valid, smooth=self.warped), valid
 
@@ -213,7 +226,7 @@ class Raster:
 
 def _in_order(parts: Sequence[Array], order: Sequence[int]) -> Array:
     """Bands of several files in the sensor's order."""
-    return parts[0][order] if len(parts) == 1 else np.concatenate(parts)[order]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)[order]
 
 
 def _pixels_per_pixel(

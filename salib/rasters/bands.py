@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from salib.config import SENSORS, Sensor
 
@@ -45,6 +46,41 @@ class Told:
     def is_naip(self) -> bool:
         """Whether it is a NAIP file with near infrared, which GDAL may call an alpha band."""
         return len(self.dtypes) == 4 and bool(NAIP.search(self.name))
+
+
+def told_of(file: Any, name: str) -> Told:
+    """What an open rasterio file says of its bands."""
+    return Told(
+        name=name,
+        dtypes=tuple(file.dtypes),
+        names=tuple(each or "" for each in file.descriptions),
+        colours=tuple(colour.name for colour in file.colorinterp),
+        scales=tuple(file.scales),
+        offsets=tuple(file.offsets),
+        units=tuple(each or "" for each in file.units),
+    )
+
+
+def picture(name: str) -> Told:
+    """What a PNG, JPEG or WebP says of its bands: red, green and blue in 8 bits."""
+    ones, nil, none = (1.0,) * 3, (0.0,) * 3, ("",) * 3
+    kinds, colours = ("uint8",) * 3, ("red", "green", "blue")
+    return Told(
+        name=name, dtypes=kinds, names=none, colours=colours, scales=ones, offsets=nil, units=none
+    )
+
+
+def together(parts: Sequence[Told], name: str) -> Told:
+    """What several files say, whose bands are counted one after another.
+
+    A band without a name, alone in its file, is called as the file.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    names = [part.names if any(part.names) else (part.name,) for part in parts]
+    fields = ("dtypes", "scales", "offsets", "units")
+    joined = {field: sum((getattr(part, field) for part in parts), ()) for field in fields}
+    return Told(name=name, names=sum(names, ()), colours=("",) * len(joined["dtypes"]), **joined)
 
 
 def named_bands(names: Sequence[str]) -> list[str]:
@@ -108,4 +144,7 @@ def choose_bands(
         if len(opaque) == len(wanted):
             return tuple(opaque), False
     said = ", ".join(name or "?" for name in told.names) if any(names) else f"{len(opaque)}"
-    raise ValueError(f"{rule}, got {said}: name them in that order with --bands")
+    remedy = "name them in that order with --bands"
+    if told.colours == ("palette",):
+        said, remedy = "a palette", "resolve it (gdal_translate -expand rgb)"
+    raise ValueError(f"{rule}, got {said}: {remedy}")

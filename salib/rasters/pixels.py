@@ -54,6 +54,20 @@ class Rule:
     bias: tuple[float, ...]
     absent: float | int | None
 
+    @property
+    def says(self) -> str:
+        """The reading, in words."""
+        if self.unit == "levels":
+            return "8-bit levels as they are"
+        row, zero = SENSORS[self.sensor], -self.bias[0] / self.gain[0]
+        from_zero = f", from {zero:g} on" if zero else ""
+        if self.unit == "stated":
+            return f"{zero + 255 / self.gain[0]:g} becomes 255{from_zero}"
+        if row.radar:
+            return f"{self.unit} of backscatter, to the amplitudes of a GRD product"
+        made = "reflectance x 10,000" if row.full_scale else f"reflectance {WHITE:g} becomes 255"
+        return f"{'digital numbers' if self.unit == 'dn' else 'reflectance'}{from_zero}, {made}"
+
     def valid(
         self, stored: Bands, nodata: Sequence[Sequence[float | int]], *, stated: bool
     ) -> Valid:
