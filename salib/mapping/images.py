@@ -67,6 +67,9 @@ def embed_images(
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
         raise ValueError(f"images must be as many of each sensor, got {listed or 'none'}")
+    for path in (path for paths in files.values() for path in paths):
+        if Path(path).suffix.lower() in PICTURES and not Path(path).is_file():
+            raise ValueError(f"path must be an image file, got {path}")
     found = {
         name: [open_file(path, name, gsd_m=stated.get(name), **how.get(name, {})) for path in paths]
         for name, paths in files.items()
@@ -115,6 +118,8 @@ def _vectors(
         embedded = model.embed(views, gsd_m=gsd_m)
         assert isinstance(embedded, Tensor)
         return embedded.tolist()
+    from salib.mapping.vectors import embed_window  # the raster packages of an extra
+
     checked_views(
         {n: _tensor(each[0])[None] for n, each in batch[0].items()}, None, gsd_m, model.config
     )
@@ -154,8 +159,6 @@ def open_file(
             so.
     """
     if Path(path).suffix.lower() in PICTURES:
-        if not Path(path).is_file():
-            raise ValueError(f"path must be an image file, got {path}")
         if sensor not in SENSORS:
             raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
         rule = rule_of(picture(str(path)), sensor, **reading)

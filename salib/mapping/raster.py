@@ -149,7 +149,7 @@ class Raster:
             ReadError: if a file cannot be read.
             ValueError: if its values contradict their unit.
         """
-        window = {"window": ((top, top + height), (left, left + width))}
+        window: dict[str, Any] = {"window": ((top, top + height), (left, left + width))}
         return self._read((left, top), (height * self.finer, width * self.finer), **window)
 
     def whole(self) -> Pixels:
@@ -163,8 +163,7 @@ class Raster:
             ReadError: if a file cannot be read.
         """
         scale = self.width / cols, self.height / rows
-        how = {"resampling": Resampling.average}
-        return self._read((0, 0), (rows, cols), scale=scale, **how)[0]
+        return self._read((0, 0), (rows, cols), scale=scale, resampling=Resampling.average)[0]
 
     def _read(
         self,
@@ -209,13 +208,13 @@ class Raster:
         options: dict[str, Any] = {"crs": CRS.from_wkt(self.crs), "transform": place}
         options |= {"height": rows, "width": cols, "tolerance": TOLERANCE_PX}
         options |= dict.fromkeys(("XSCALE", "YSCALE"), min(1.0, 1 / coarser))
-        opaque = {"add_alpha": ColorInterp.alpha not in file.colorinterp}
+        opaque: dict[str, Any] = {"add_alpha": ColorInterp.alpha not in file.colorinterp}
         value = next((value for values in source.nodata for value in values), None)
         if value is None and np.dtype(file.dtypes[bands[0] - 1]).kind == "f":
             value = np.nan
         if value is None and not source.masked:
             value = self.rule.absent
-        filled = opaque if value is None else {"src_nodata": value, "nodata": value}
+        filled: dict[str, Any] = opaque if value is None else {"src_nodata": value, "nodata": value}
         if value is not None and file.count > 1:
             filled["UNIFIED_SRC_NODATA"] = "YES"
         with WarpedVRT(file, resampling=smooth, **options, **filled) as vrt:
@@ -224,7 +223,7 @@ class Raster:
             return pixels, vrt.read(bands), vrt.dataset_mask() == 0
 
 
-def _in_order(parts: Sequence[Array], order: Sequence[int]) -> Array:
+def _in_order(parts: Sequence[np.ndarray], order: Sequence[int]) -> np.ndarray:
     """Bands of several files in the sensor's order."""
     return parts[0] if len(parts) == 1 else np.concatenate(parts)[order]
 

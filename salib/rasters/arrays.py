@@ -131,11 +131,11 @@ def _from_xarray(array: Any) -> tuple[np.ndarray, dict[str, Any]]:
         "unit": attrs.get("units"),
         "nodata": next((mark for mark in marks if mark is not None and np.isfinite(mark)), None),
     }
-    crs = getattr(rio, "crs", None) or attrs.get("crs")
+    crs: Any = getattr(rio, "crs", None) or attrs.get("crs")
     if crs is None and "spatial_ref" in array.coords:
         crs = array.coords["spatial_ref"].attrs.get("crs_wkt")
     if crs is None and "epsg" in array.coords:
-        crs = f"EPSG:{int(array.coords['epsg'])}"
+        crs = f"EPSG:{int(np.asarray(array['epsg']))}"
     placed = {across, down} <= {*array.coords}
     x, y = (np.asarray(array[n], float) if placed else np.zeros(1) for n in (across, down))
     if crs is not None and min(len(x), len(y)) > 1:

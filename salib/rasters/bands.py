@@ -89,8 +89,7 @@ def named_bands(names: Sequence[str]) -> list[str]:
     Other satellites number theirs too: B4 is red of one and near infrared of another. Numbers count
     where B8A or ten bands of Sentinel-2 are there, or B02, B03, B04 and B08 alone, with the 0.
     """
-    parts = [[name.lower(), *re.split(r"[^a-z0-9]+", name.lower())] for name in names]
-    numbers = [next((m[1] for p in each if (m := NUMBERED.fullmatch(p))), "") for each in parts]
+    parts, numbers = [_parts(name) for name in names], [_number(name) for name in names]
     bare = {number.upper() if len(number) > 2 else f"B0{number[1]}" for number in numbers if number}
     full = {"B8A" if band == "B08A" else band for band in bare}
     ours = full <= SENTINEL2 and ("B8A" in full or len(full) >= MANY)
@@ -101,6 +100,15 @@ def named_bands(names: Sequence[str]) -> list[str]:
         word = next((WORDS[part] for part in each if part in WORDS), "")
         found.append((band if ours else "") if number else word)
     return found
+
+
+def _parts(name: str) -> list[str]:
+    return [name.lower(), *re.split(r"[^a-z0-9]+", name.lower())]
+
+
+def _number(name: str) -> str:
+    """A band's number as it is spelt, such as b4 or b04; "" where it has none."""
+    return next((m[1] for part in _parts(name) if (m := NUMBERED.fullmatch(part))), "")
 
 
 def choose_bands(
@@ -116,7 +124,7 @@ def choose_bands(
     """
     names, count = named_bands(told.names), len(told.dtypes)
     many = len(SENTINEL2.intersection(names)) >= MANY
-    numbered = any(NUMBERED.search(name.lower()) for name in told.names)
+    numbered = any(map(_number, told.names))
     wanted = [WORDS.get(band.lower(), band) for band in sensor.bands]
     rule = f"{told.name} must have {len(wanted)} bands ({', '.join(sensor.bands)}) for sensor "
     rule += sensor.name
@@ -134,7 +142,7 @@ def choose_bands(
     colourful = all(colours.count(colour) == 1 for colour in ("red", "green", "blue"))
     opaque = [n for n, colour in enumerate(colours, start=1) if colour != "alpha"]
     opaque += range(len(colours) + 1, count + 1)
-    if not any(names):
+    if not any(names) and not numbered:
         if colourful and sensor.modality == "optical":
             return tuple(colours.index(colour) + 1 for colour in sensor.bands), False
         if colourful and sensor.radar:  # a tile's picture
@@ -143,7 +151,9 @@ def choose_bands(
             return (1, 2, 3), False
         if len(opaque) == len(wanted):
             return tuple(opaque), False
-    said = ", ".join(name or "?" for name in told.names) if any(names) else f"{len(opaque)}"
+    said = f"{len(opaque)}"
+    if any(names) or numbered:
+        said = ", ".join(name or "?" for name in told.names)
     remedy = "name them in that order with --bands"
     if told.colours == ("palette",):
         said, remedy = "a palette", "resolve it (gdal_translate -expand rgb)"

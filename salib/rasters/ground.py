@@ -94,6 +94,12 @@ def square_grid(crs: str, transform: Affine, width: int, height: int) -> Grid:
             f"scene must be less than {WIDEST} degrees wide to be resampled to square pixels, got "
             f"{span:.4g}: cut it (gdal_translate -projwin), or state --gsd-m"
         )
+    if abs(lons).max() > 180:
+        raise ValueError(
+            "scene must lie on one side of 180 degrees to be resampled to square pixels, got "
+            f"{lons.min():.4g} to {lons.max():.4g}: cut it there (gdal_translate -projwin), or "
+            "warp it to UTM (gdalwarp -t_srs EPSG:...)"
+        )
     place = Affine(fine, 0, x.min(), 0, -fine, y.max())
     size = (max(1, round(np.ptp(each) / fine)) for each in (x, y))
     return Grid(CRS.from_epsg(code).to_wkt(), tuple(place)[:6], *size)

@@ -91,8 +91,7 @@ class Rule:
             bad |= ~np.isfinite(stored).all(axis=0)
         numbers = integers and self.unit == "dn"
         if self.absent is not None and (numbers or not stated):
-            hollow = stored == self.absent
-            bad |= hollow.any(axis=0) if numbers else hollow.all(axis=0)
+            bad |= (np.any if numbers else np.all)(stored == self.absent, axis=0)
         return ~bad
 
     def apply(self, stored: Bands, valid: Valid, *, smooth: bool = False) -> Bands:
@@ -242,19 +241,14 @@ class _Facts:
             )
 
 
-Affine = list[tuple[float, float]]
-
-
 def _affine(
     facts: _Facts, gain: float, offset: float | int | None = None, *, physical: bool = True
-) -> Affine:
+) -> list[tuple[float, float]]:
     """Gain and bias of each band, of what it means or else of what is stored above its zero."""
-    pairs = []
-    for scale, added in zip(facts.scales, facts.offsets, strict=True):
-        zero = added / scale if offset is None else float(offset)
-        factor = gain * scale if physical else gain
-        pairs.append((factor, factor * zero))
-    return pairs
+    factors = [gain * scale if physical else gain for scale in facts.scales]
+    own = [added / scale for added, scale in zip(facts.offsets, facts.scales, strict=True)]
+    zeros = own if offset is None else [float(offset)] * len(own)
+    return [(factor, factor * zero) for factor, zero in zip(factors, zeros, strict=True)]
 
 
 def _unit_said(told: Told, picked: list[int]) -> str | None:
@@ -263,7 +257,9 @@ def _unit_said(told: Told, picked: list[int]) -> str | None:
     return next(iter(own)) if len(own) == 1 and own <= {*UNITS["radar"]} else None
 
 
-def _radar(facts: _Facts, unit: str | None, offset_dn: float | int | None) -> tuple[str, Affine]:
+def _radar(
+    facts: _Facts, unit: str | None, offset_dn: float | int | None
+) -> tuple[str, list[tuple[float, float]]]:
     if offset_dn is not None:
         raise ValueError(
             f"offset_dn must be given for reflectance alone, got {offset_dn} for radar"
@@ -280,7 +276,7 @@ def _radar(facts: _Facts, unit: str | None, offset_dn: float | int | None) -> tu
 
 def _reflectance(
     facts: _Facts, row: Sensor, unit: str | None, offset_dn: float | int | None
-) -> tuple[str, Affine]:
+) -> tuple[str, list[tuple[float, float]]]:
     """Of Sentinel-2, or of a file that states a scale as Sentinel-2 files do."""
     white = row.full_scale or 255 / WHITE
     digital = unit == "dn" or offset_dn is not None or not facts.floats
@@ -297,7 +293,7 @@ def _reflectance(
             "8-bit levels have lost them, take the bands of the product"
         )
     if unit == "reflectance" and not (facts.floats or facts.scaled):
-        raise ValueError(f"unit must be dn for {facts.kind} without a scale, got reflectance")
+        raise ValueError(f"unit must be dn for {facts.kind} without a scale, got {unit}")
     if digital and not facts.scaled:
         replace(facts, floats=False).check_offset(offset_dn)
         facts = replace(facts, scales=(1 / QUANTIFICATION,) * len(facts.scales))

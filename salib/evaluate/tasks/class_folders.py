@@ -152,7 +152,8 @@ def read_rgb(path: Path | zipfile.Path) -> UInt8[np.ndarray, "_ _ 3"]:
     if lowest < 255:
         raise ValueError(
             f"{str(path)!r} must be opaque, got pixels without data (alpha, a mask or no-data "
-            f"value; lowest {lowest}): cut them away, or write red, green and blue alone (gdal_translate -b 1 -b 2 -b 3)"
+            f"value; lowest {lowest}): cut them away, or write red, green and blue alone "
+            "(gdal_translate -b 1 -b 2 -b 3)"
         )
     return np.ascontiguousarray(image[..., :3])
 
