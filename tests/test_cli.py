@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 from earth import write_geobench
 from salib import build_model, load_model, preset
 from salib.cli.app import app, main
-from salib.mapping.images import read_image
+from salib.mapping.images import open_file
 from salib.model import save_model
 
 ROOT = Path(__file__).parent.parent
@@ -104,7 +104,7 @@ def test_embed_writes_a_map_of_a_scene_or_a_row_by_the_ending_of_out(model, scen
 
 def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
     path, levels = picture
-    radar = read_image(path, "radar").numpy()
+    radar, _ = open_file(path, "radar", gsd_m=1).read(1)
     assert (radar[0] == levels[..., 1]).all()
     assert (radar[1] == levels[..., 2]).all()
 
@@ -113,16 +113,16 @@ def test_radar_pictures_give_vv_from_green_and_vh_from_blue(picture):
 def test_pictures_of_other_bands_are_refused(tmp_path, mode):
     Image.new(mode, (20, 12)).save(tmp_path / "p.png")
     with pytest.raises(ValueError, match="must be 8-bit RGB"):
-        read_image(tmp_path / "p.png", "lores")
+        open_file(tmp_path / "p.png", "lores", gsd_m=1).read(1)
 
 
 def test_a_jpeg_that_was_cut_is_refused(picture, tmp_path):
     whole, cut = tmp_path / "whole.jpg", tmp_path / "cut.jpg"
     Image.fromarray(picture[1][..., :3]).save(whole)
     cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    assert read_image(whole, "lores").shape[0] == 3
+    assert open_file(whole, "lores", gsd_m=1).read(1)[0].shape[0] == 3
     with pytest.raises(ValueError, match="must be a whole image"):
-        read_image(cut, "lores")
+        open_file(cut, "lores", gsd_m=1).read(1)
 
 
 @pytest.mark.parametrize(

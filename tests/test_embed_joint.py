@@ -407,7 +407,11 @@ def test_twelve_bands_of_16_bits_are_embedded_as_they_are(images, model, tmp_pat
     twelve = build_model(made, 3).eval()
     folder = save_model(twelve, tmp_path / "twelve")
     paths = {"s2": write(tmp_path / "s2.tif", pixels, grid())}
-    alone = values(embed(paths, folder, tmp_path / "s2_map.tif", reading={"s2": {"gsd_m": GSD}}))
+    alone = values(
+        embed(
+            paths, folder, tmp_path / "s2_map.tif", reading={"s2": {"gsd_m": GSD, "offset_dn": 0}}
+        )
+    )
     blank = np.zeros((ROWS, COLS), bool)
     blank[2:4, 3:5] = True
     np.testing.assert_array_equal(np.isnan(alone).any(axis=2), blank)
@@ -415,19 +419,20 @@ def test_twelve_bands_of_16_bits_are_embedded_as_they_are(images, model, tmp_pat
     expected = embed_window(twelve, view, {"s2": GSD})
     np.testing.assert_allclose(alone, expected, atol=1e-6)
     paths["radar"] = write(tmp_path / "radar.tif", images["radar"], grid())
-    joint = values(embed(paths, folder, tmp_path / "joint.tif"))
+    reading = {"radar": {"gsd_m": GSD}, "s2": {"offset_dn": 0}}
+    joint = values(embed(paths, folder, tmp_path / "joint.tif", reading=reading))
     both = {"radar": (images["radar"], np.ones(size, bool))} | view
     expected = embed_window(twelve, both, {"radar": GSD, "s2": GSD})
     np.testing.assert_allclose(joint, expected, atol=1e-6)
-    half = open_scene(paths["s2"], "s2").reduced(ROWS, COLS)
+    half = open_scene(paths["s2"], "s2", offset_dn=0).reduced(ROWS, COLS)
     assert (half.shape, half.dtype) == ((bands, ROWS, COLS), np.uint16)
 
 
 @pytest.mark.parametrize(
     ("pixels", "reading", "says"),
     [
-        (np.ones((12, 8, 8), np.float32), {}, "uint16, as tiles of s2 do, got float32"),
-        (np.ones((12, 8, 8), np.uint8), {}, "must hold uint16"),
+        (np.ones((12, 8, 8), np.uint16), {}, "--offset-dn -1000"),
+        (np.ones((12, 8, 8), np.uint8), {}, "digital numbers for s2, got uint8"),
         (np.ones((11, 8, 8), np.uint16), {}, "must have 12 bands .*got 11"),
         (np.ones((12, 8, 8), np.uint16), {"level_255": 9.0}, "level_255 must not be given for s2"),
     ],

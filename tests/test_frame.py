@@ -33,11 +33,11 @@ MAY_IMPORT = {
     "salib.training": {f"salib.{room}" for room in ("config", "model", "losses", "tiles", "files")},
     "salib.rasters": {"salib.config", "salib.tiles", "salib.files"},
     "salib.curate": {"salib.config", "salib.tiles", "salib.files", "salib.rasters"},
-    "salib.evaluate": {"salib.config", "salib.model", "salib.files"},
+    "salib.evaluate": {"salib.config", "salib.model", "salib.files", "salib.rasters"},
     "salib.mapping": {"salib.config", "salib.model", "salib.files", "salib.rasters"},
     "salib.cli": {"salib", "earth", "exhibits"},
     "salib.__main__": {"salib.cli"},
-    "salib.__init__": {"salib.config", "salib.model"},
+    "salib.__init__": {"salib.config", "salib.model", "salib.rasters"},
     "earth": {"salib.config", "salib.files"},
     "exhibits": {"salib"},
 }

@@ -9,16 +9,19 @@ import typer
 from typer import Argument, Option
 
 from salib.cli.options import Count, Device, Overwrite, Text, Texts
+from salib.config import SENSORS
 
-IMAGES = "8-bit PNG, JPEG or TIFF files; or one georeferenced scene."
-SENSOR = "Of the images: radar (VV, VH), lores (default), hires (RGB) or s2 (twelve bands)."
+IMAGES = "Images (PNG, JPEG, TIFF ...), or one georeferenced scene; bands in files: vv.tif,vh.tif."
+SENSOR = f"Of the images: {', '.join(SENSORS)}; default lores."
 BY_SENSOR = "for several sensors repeat it by name, such as"
 GSD_M = f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10."
-BANDS = f"Map: bands by number, such as 4,3,2; {BY_SENSOR} hires=1,2,3."
-LEVEL_255 = f"Map: value of level 255, if not 8-bit; {BY_SENSOR} lores=2000."
+BANDS = f"Bands by number, such as 4,3,2, if no names tell; {BY_SENSOR} hires=1,2,3."
+UNIT = f"power, amplitude, db or dn of radar, reflectance or dn; {BY_SENSOR} radar=db."
+OFFSET_DN = f"Added to DN: -1000 of Sentinel-2 since 04.00, or 0; {BY_SENSOR} lores=-1000."
+LEVEL_255 = f"Value of level 255 in unknown products; {BY_SENSOR} hires=2000."
 HOW = ("window", "overlap", "dtype", "precision", "device", "overwrite")
-OF_MAPS = ("bands", "level_255", "window", "overlap", "dtype", "precision", "workers")
-OF_MAPS += ("scheduler", "attribution", "procedural")
+OF_MAPS = ("window", "overlap", "dtype", "precision", "workers", "scheduler", "attribution")
+OF_MAPS += ("procedural",)
 
 
 def embed(
@@ -34,6 +37,8 @@ def embed(
     gsd_m: Annotated[Texts, Option(help=GSD_M)] = None,
     device: Device = "auto",
     bands: Annotated[Texts, Option(help=BANDS)] = None,
+    unit: Annotated[Texts, Option(help=UNIT)] = None,
+    offset_dn: Annotated[Texts, Option(help=OFFSET_DN)] = None,
     level_255: Annotated[Texts, Option("--level-255", help=LEVEL_255)] = None,
     window: Annotated[int, Option(help="Map: side of a window in patches.")] = 32,
     overlap: Annotated[Count, Option(help="Map: overlap in patches; default a quarter.")] = None,
@@ -55,10 +60,20 @@ def embed(
     With --radar and --lores, or --radar, --lores and --hires, the sensors of one ground are
     embedded together. Images: repeat the options; the first of each belong together, and so on.
     Scenes: one of each, of any grid; the map lies on the radar scene's.
+
+    Bands are taken by their names, colours or product (NAIP); reflectance of 0.2 becomes 255, as in
+    ESA's true-colour image. What a file does not tell is asked for: --bands, --unit, --offset-dn.
     """
     given = locals()
     files = _files(images, sensor, {"radar": radar, "lores": lores, "hires": hires, "s2": s2})
     metres = _by_sensor("gsd_m", gsd_m, files, float, "a number such as 10")
+    stated = {
+        "bands": _by_sensor("bands", bands, files, _numbers, "numbers such as 1,2,3"),
+        "unit": _by_sensor("unit", unit, files, str.lower, "a word such as db"),
+        "offset_dn": _by_sensor("offset_dn", offset_dn, files, float, "a number such as -1000"),
+        "level_255": _by_sensor("level_255", level_255, files, float, "a number such as 2000"),
+    }
+    reading = {name: {o: of[name] for o, of in stated.items() if name in of} for name in files}
     ending, most = out.suffix.lower(), max(map(len, files.values()))
     if ending == ".parquet":
         from salib.mapping.images import embed_images
@@ -69,7 +84,8 @@ def embed(
                 f"out must end in .tif for {', '.join(wrong)}, got {out}: these belong to the map "
                 "of a scene"
             )
-        embed_images(files, model, out, gsd_m=metres, device=device, overwrite=overwrite)
+        options = {"gsd_m": metres, "device": device, "reading": reading, "overwrite": overwrite}
+        embed_images(files, model, out, **options)
     elif ending not in (".tif", ".tiff"):
         raise ValueError(
             "out must end in .parquet, for one vector per image, or .tif or .tiff, for a map of "
@@ -85,27 +101,22 @@ def embed(
         from salib.mapping.run import embed_scene
         from salib.mapping.scene import open_scene
 
-        def numbers(text: str) -> list[int]:
-            return [int(number) for number in text.split(",")]
-
-        reading: dict[str, dict[str, Any]] = {
-            "gsd_m": metres,
-            "bands": _by_sensor("bands", bands, files, numbers, "numbers such as 1,2,3"),
-            "level_255": _by_sensor("level_255", level_255, files, float, "a number such as 2000"),
-            "attribution": dict.fromkeys(files, attribution),
-            "procedural": dict.fromkeys(files, procedural),
-        }
+        said = {"attribution": attribution, "procedural": procedural}
         scenes = {
-            name: open_scene(
-                path, name, **{each: of[name] for each, of in reading.items() if name in of}
-            )
+            name: open_scene(path, name, gsd_m=metres.get(name), **reading[name], **said)
             for name, (path,) in files.items()
         }
+        for scene in scenes.values():
+            typer.echo(scene.says, err=True)
         how: dict[str, Any] = {name: given[name] for name in HOW}
         engine = "dask" if scheduler else "processes"
         how["engine"] = Engine(name=engine, workers=workers, scheduler=scheduler)
         embed_scene(scenes, model, out, **how, report=lambda text: typer.echo(text, err=True))
     typer.echo(out)
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",")]
 
 
 def _files(images: Texts, sensor: str | None, named: Mapping[str, Texts]) -> dict[str, list[str]]:

@@ -2,6 +2,7 @@
 
 import io
 import lzma
+import math
 import struct
 import warnings
 import zipfile
@@ -13,6 +14,10 @@ import numpy as np
 from jaxtyping import Shaped, UInt8
 from PIL import Image
 
+MOST_PX = 4096 * 4096
+"""Of an image that is decoded whole."""
+MOST_BYTES = 16 * MOST_PX
+"""Of its file."""
 _UNREADABLE = (OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, struct.error)
 
 
@@ -22,12 +27,13 @@ def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width ba
     EXIF turns nothing, a palette is resolved, and of several pages the first is read.
 
     Raises:
-        ValueError: if the file is damaged or no 8-bit RGB.
+        ValueError: if the file is damaged, larger than `MOST_PX` or no 8-bit RGB.
     """
     try:
-        data = path.read_bytes()
+        data = bytes_of(path)
     except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
         raise _damaged(path, b"", str(error)) from error
+    _check_header(path, data)
     image = _decoded(path, data)
     bands = 1 if image.ndim == 2 else image.shape[2]
     if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
@@ -37,6 +43,52 @@ def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width ba
             "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
         )
     return image[..., [2, 1, 0, 3][:bands]].astype(np.uint8, copy=False)
+
+
+def check_size(name: str, width: int, height: int, most: int = MOST_PX) -> None:
+    """Refuse an image by what its header claims, before it takes memory.
+
+    Raises:
+        ValueError: if it has more than `most` pixels.
+    """
+    if width * height > most:
+        side = math.isqrt(most)
+        raise ValueError(
+            f"{name!r} must be an image of at most {side} x {side} px, got {width} x {height}: cut "
+            "it into chips, or map it as a georeferenced scene (salib embed --out map.tif)"
+        )
+
+
+def bytes_of(path: Path | zipfile.Path) -> bytes:
+    """Content of an image file, or of a zip's member.
+
+    Raises:
+        ValueError: if it is larger than `MOST_BYTES`.
+    """
+    if isinstance(path, zipfile.Path):
+        size = path.root.getinfo(path.at).file_size
+    else:
+        size = path.stat().st_size
+    if size > MOST_BYTES:
+        raise ValueError(
+            f"{str(path)!r} must be an image of at most {MOST_BYTES >> 20} MB, got {size >> 20} MB:"
+            " cut it into chips"
+        )
+    return path.read_bytes()
+
+
+def _check_header(path: Path | zipfile.Path, data: bytes) -> None:
+    """Refuse what is too large by its header; OpenCV tells of what Pillow cannot open."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(io.BytesIO(data)) as image:
+                size = image.size
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{str(path)!r} must be a smaller image, got one whose {error}") from error
+    except _UNREADABLE:
+        return
+    check_size(str(path), *size)
 
 
 def _decoded(path: Path | zipfile.Path, data: bytes) -> np.ndarray:

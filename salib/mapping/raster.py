@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,10 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.vrt import WarpedVRT
 from rasterio.warp import transform
 
-from salib.config import SENSORS, Sensor
-from salib.mapping.ground import ground_gsd_m, to_degrees
-from salib.rasters.radar import sar_to_8bit
+from salib.rasters.ground import Grid, ground_gsd_m, to_degrees
+from salib.rasters.pixels import Rule
 from salib.rasters.remote import as_read_errors, location, reading
+from salib.rasters.validity import masked_out
 
 Array = Shaped[np.ndarray, "bands height width"]
 Pixels = tuple[Array, Bool[np.ndarray, "height width"]]
@@ -32,33 +32,82 @@ TOLERANCE_PX = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
-class Raster:
-    """A file and how it is read; made by `open_scene`, which checks it.
+class Source:
+    """One file of a raster.
 
     Attributes:
-        href: path or address of the file.
-        bands: numbers of the sensor's bands in it, from 1.
-        level_255: value that becomes 255, None for values as they are (radar: amplitudes).
-        crs: coordinate reference system as WKT.
+        href: path or address.
+        numbers: of its bands that are read, from 1.
+        places: where each lies among the sensor's bands.
+        nodata: values that stand for no data in each.
+        masked: whether it has an alpha band or a mask.
+    """
+
+    href: str
+    numbers: tuple[int, ...]
+    places: tuple[int, ...]
+    nodata: tuple[tuple[float | int, ...], ...]
+    masked: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Raster:
+    """Files of one grid and how they are read; made by `open_scene`, which checks them.
+
+    Attributes:
+        sources: one file, or one per band.
+        rule: from stored values to the sensor's.
+        stated: whether a file says where it has data.
+        crs: of the grid that windows are of, as WKT; empty for an image that lies nowhere.
         transform: column and row to coordinates of `crs`, the first six numbers.
+        warped: whether that is another grid than the files'.
+        finer: pixels that are read along one of the grid.
         gsd_m: metres of ground per pixel where the caller states them; else measured by window.
-        version: size and time of a file on disk, so that another file of the name is noticed.
+        version: size and time of each file on disk, so that another file of the name is noticed.
         attribution: what must be said where the scene is shown.
         procedural: whether the ground is made up.
     """
 
-    href: str
-    sensor: str
-    bands: tuple[int, ...]
-    level_255: float | int | None
+    sources: tuple[Source, ...]
+    rule: Rule
+    stated: bool
     width: int
     height: int
     crs: str
     transform: tuple[float, ...]
+    warped: bool = False
+    finer: int = 1
     gsd_m: float | int | None
     version: tuple[int, ...]
     attribution: str
     procedural: bool
+
+    @property
+    def sensor(self) -> str:
+        """Name of the sensor."""
+        return self.rule.sensor
+
+    @property
+    def bands(self) -> tuple[int, ...]:
+        """Numbers of the sensor's bands, from 1, counted through all files."""
+        return self.rule.bands
+
+    @property
+    def href(self) -> str:
+        """Its files, for messages."""
+        return ",".join(source.href for source in self.sources)
+
+    @property
+    def says(self) -> str:
+        """How it is read, in a line."""
+        listed = ",".join(map(str, self.bands))
+        said = f"{self.sensor}: bands {listed} of {self.href}, {self.rule.says}"
+        if not self.stated and self.rule.absent is None and self.rule.unit == "levels":
+            said += "; it states no value for no data, so black counts as ground"
+        if self.warped:
+            name, side = CRS.from_wkt(self.crs).to_string(), self.transform[0]
+            said += f"; resampled to {name}, {side:.4g} m, {self.width} x {self.height} px"
+        return said
 
     def gsd_at(self, col: float | int, row: float | int) -> float:
         """Metres of ground per pixel at a position.
@@ -74,100 +123,119 @@ class Raster:
         """Longitude and latitude of a position in degrees."""
         return to_degrees(self.crs).transform(*(Affine(*self.transform) * (col, row)))
 
-    def read(self, left: int, top: int, width: int, height: int) -> Pixels:
-        """Values of a window, and where the file has some.
+    def onto(self, grid: Grid, *, finer: int = 1) -> "Raster":
+        """The same pixels resampled to a grid, or to one `finer` times as fine.
 
-        A pixel has data where any of an 8-bit optical sensor's bands has, and where all bands of
-        another sensor have; 0 in a 16-bit image is no data.
+        They are averaged where that is much coarser than the files, else interpolated (cubic);
+        whether there is data is that of the nearest pixel.
 
         Raises:
-            ReadError: if the file cannot be read.
+            ValueError: if the no-data values of the bands differ.
         """
-        with opened(self.href) as file:
-            pixels, masks = self._cut(file, left, top, width, height)
-        sensor = SENSORS[self.sensor]
-        every = np.logical_and if sensor.radar or sensor.dtype != "uint8" else np.logical_or
-        valid = every.reduce(masks > 0)
-        if sensor.dtype != "uint8":
-            valid &= pixels.all(axis=0)
-        if pixels.dtype.kind == "f":
-            finite = np.isfinite(pixels)
-            valid &= finite.all(axis=0)
-            pixels = np.where(finite, pixels, 0)
-        return self._values(pixels), valid
+        for source in self.sources:
+            if len({value for values in source.nodata for value in values}) > 1:
+                raise ValueError(
+                    f"bands must share one no-data value to be resampled, got several in "
+                    f"{source.href}: give them one (gdalwarp -dstnodata)"
+                )
+        place = {"crs": grid.crs, "transform": grid.transform}
+        size = {"width": grid.width, "height": grid.height}
+        return replace(self, **place, **size, warped=True, finer=finer)
+
+    def read(self, left: int, top: int, width: int, height: int) -> Pixels:
+        """Values of a window as in a tile of the sensor, and where there is data (`Rule.valid`).
+
+        Raises:
+            ReadError: if a file cannot be read.
+            ValueError: if its values contradict their unit.
+        """
+        window: dict[str, Any] = {"window": ((top, top + height), (left, left + width))}
+        return self._read((left, top), (height * self.finer, width * self.finer), **window)
+
+    def whole(self) -> Pixels:
+        """Values of all its pixels, see `read`."""
+        return self.read(0, 0, self.width, self.height)
 
     def reduced(self, rows: int, cols: int) -> Array:
         """Values of the whole scene as a small picture, averaged.
 
         Raises:
-            ReadError: if the file cannot be read.
+            ReadError: if a file cannot be read.
         """
-        how = {"out_shape": (len(self.bands), rows, cols), "resampling": Resampling.average}
-        with opened(self.href) as file:
-            pixels = file.read(list(self.bands), **how)
-        return self._values(np.nan_to_num(pixels))
+        scale = self.width / cols, self.height / rows
+        return self._read((0, 0), (rows, cols), scale=scale, resampling=Resampling.average)[0]
 
-    def _cut(
-        self, file: rasterio.DatasetReader, left: int, top: int, width: int, height: int
-    ) -> tuple[Array, Array]:
-        """The bands and their masks, above 0 where there is data."""
-        bands, window = list(self.bands), ((top, top + height), (left, left + width))
-        return file.read(bands, window=window), file.read_masks(bands, window=window)
+    def _read(
+        self,
+        corner: tuple[int, int],
+        shape: tuple[int, int],
+        *,
+        scale: tuple[float, float] | None = None,
+        **how: Any,
+    ) -> Pixels:
+        place = Affine(*self.transform) * Affine.translation(*corner)
+        place *= Affine.scale(*(scale or (1 / self.finer, 1 / self.finer)))
+        nodata = [values for source in self.sources for values in source.nodata]
+        order = np.argsort([n for source in self.sources for n in source.places]).tolist()
+        parts, nearest, valid = [], [], np.ones(shape, bool)
+        for source in self.sources:
+            with opened(source.href) as file:
+                if self.warped:
+                    smooth, sharp, hidden = self._warp(file, source, place, shape)
+                else:
+                    smooth = sharp = file.read(list(source.numbers), out_shape=shape, **how)
+                    hidden = masked_out(file, out_shape=shape, **how) if source.masked else None
+            parts.append(smooth)
+            nearest.append(sharp)
+            if hidden is not None:
+                valid &= ~hidden
+        stored = _in_order(parts, order)
+        sharp = _in_order(nearest, order) if self.warped else stored
+        valid &= self.rule.valid(sharp, [nodata[n] for n in order], stated=self.stated)
+        return self.rule.apply(stored, valid, smooth=self.warped), valid
 
-    def _values(self, pixels: Array) -> Array:
-        if self.level_255 is not None:
-            scaled = pixels.astype(np.float32) * np.float32(255 / self.level_255)
-            return np.rint(scaled.clip(0, 255)).astype(np.uint8)
-        return pixels if pixels.dtype == SENSORS[self.sensor].dtype else sar_to_8bit(pixels)
-
-
-@dataclass(frozen=True, kw_only=True)
-class AlignedRaster(Raster):
-    """A raster whose windows are those of another's grid, or of one its sensor's factor as fine.
-
-    Pixels are averaged where that grid is much coarser than the file, else interpolated (cubic);
-    whether there is data is that of the nearest pixel.
-    """
-
-    grid: Raster
-
-    def _cut(
-        self, file: rasterio.DatasetReader, left: int, top: int, width: int, height: int
-    ) -> tuple[Array, Array]:
-        factor, bands = SENSORS[self.sensor].factor, list(self.bands)
-        rows, cols = height * factor, width * factor
-        corner = Affine(*self.grid.transform) * Affine.translation(left, top)
-        place = corner * Affine.scale(1 / factor)
-        coarser = self._pixels_per_pixel(place, rows / 2, cols / 2)
+    def _warp(
+        self,
+        file: rasterio.DatasetReader,
+        source: Source,
+        place: Affine,
+        shape: tuple[int, int],
+    ) -> tuple[Array, Array, Bool[np.ndarray, "height width"] | None]:
+        """Bands on another grid, smoothly and from the nearest pixel, and what a mask hides."""
+        bands, (rows, cols) = list(source.numbers), shape
+        coarser = _pixels_per_pixel(file, self.crs, place, rows / 2, cols / 2)
         smooth = Resampling.average if coarser > COARSER else Resampling.cubic
-        options: dict[str, Any] = {"crs": CRS.from_wkt(self.grid.crs), "transform": place}
+        options: dict[str, Any] = {"crs": CRS.from_wkt(self.crs), "transform": place}
         options |= {"height": rows, "width": cols, "tolerance": TOLERANCE_PX}
         options |= dict.fromkeys(("XSCALE", "YSCALE"), min(1.0, 1 / coarser))
-        options |= _no_data(file, bands, SENSORS[self.sensor])
-        with (
-            WarpedVRT(file, resampling=smooth, **options) as pixels,
-            WarpedVRT(file, resampling=Resampling.nearest, **options) as nearest,
-        ):
-            return pixels.read(bands), nearest.read_masks(bands)
+        opaque: dict[str, Any] = {"add_alpha": ColorInterp.alpha not in file.colorinterp}
+        value = next((value for values in source.nodata for value in values), None)
+        if value is None and np.dtype(file.dtypes[bands[0] - 1]).kind == "f":
+            value = np.nan
+        if value is None and not source.masked:
+            value = self.rule.absent
+        filled: dict[str, Any] = opaque if value is None else {"src_nodata": value, "nodata": value}
+        if value is not None and file.count > 1:
+            filled["UNIFIED_SRC_NODATA"] = "YES"
+        with WarpedVRT(file, resampling=smooth, **options, **filled) as vrt:
+            pixels = vrt.read(bands)
+        with WarpedVRT(file, resampling=Resampling.nearest, **options, **opaque) as vrt:
+            return pixels, vrt.read(bands), vrt.dataset_mask() == 0
 
-    def _pixels_per_pixel(self, place: Affine, row: float, col: float) -> float:
-        """How many pixels of the file lie along one of a grid, by the root of the area."""
-        x, y = np.transpose([place * at for at in ((col, row), (col + 1, row), (col, row + 1))])
-        crs = CRS.from_wkt(self.grid.crs), CRS.from_wkt(self.crs)
-        corners = np.array(~Affine(*self.transform) * np.array(transform(*crs, x, y)))
-        return abs(np.linalg.det(corners[:, 1:] - corners[:, :1])) ** 0.5
+
+def _in_order(parts: Sequence[np.ndarray], order: Sequence[int]) -> np.ndarray:
+    """Bands of several files in the sensor's order."""
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)[order]
 
 
-def _no_data(file: rasterio.DatasetReader, bands: Sequence[int], sensor: Sensor) -> dict[str, Any]:
-    """How a warped file tells where it has no data, which then stays out of its neighbours."""
-    nodata = file.nodata
-    if nodata is None and np.dtype(file.dtypes[bands[0] - 1]).kind == "f":
-        nodata = np.nan
-    if nodata is None and sensor.dtype != "uint8":
-        nodata = sensor.nodata
-    if nodata is None:
-        return {"add_alpha": ColorInterp.alpha not in file.colorinterp}
-    return {"src_nodata": nodata, "nodata": nodata, "UNIFIED_SRC_NODATA": "YES"}
+def _pixels_per_pixel(
+    file: rasterio.DatasetReader, crs: str, place: Affine, row: float, col: float
+) -> float:
+    """How many pixels of the file lie along one of a grid, by the root of the area."""
+    x, y = np.transpose([place * at for at in ((col, row), (col + 1, row), (col, row + 1))])
+    ends = np.array(transform(CRS.from_wkt(crs), file.crs, x, y))
+    corners = np.array(~file.transform * ends)
+    return abs(np.linalg.det(corners[:, 1:] - corners[:, :1])) ** 0.5
 
 
 @contextmanager

@@ -30,6 +30,8 @@ from salib.mapping.vectors import Job, embed_job, model_digest, model_of
 from salib.model.precision import resolve_device, resolve_precision
 
 MADE_FROM = "made_from"
+MOST_WINDOWS = 1_000_000
+"""Of one map; they are listed before the first is embedded."""
 
 
 def embed_scene(
@@ -110,7 +112,15 @@ def embed_scene(
     if _exists(out, made, overwrite, say):
         clear(work_dir, key[:16])  # of a run killed at the very end
         return out
-    down, across = (stretches(n // side, window, overlap) for n in (grid.height, grid.width))
+    rows, cols = grid.height // side, grid.width // side
+    windows = -(-rows // (window - overlap)) * -(-cols // (window - overlap))
+    if windows > MOST_WINDOWS:
+        raise ValueError(
+            f"scene must take at most {MOST_WINDOWS:,} windows, got {windows:,} of {grid.width} x "
+            f"{grid.height} px in {grid.href}: cut it (gdal_translate -srcwin), or see whether its "
+            "size is what its header claims"
+        )
+    down, across = (stretches(n, window, overlap) for n in (rows, cols))
     files = WindowFiles(folder=work_dir / key[:16], rows=down, cols=across, dim=config.dim)
     common: dict[str, Any] = {"views": views, "model": folder, "digest": digest}
     common |= {name: settings[name] for name in ("device", "precision")}

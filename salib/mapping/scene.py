@@ -3,7 +3,9 @@
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -16,11 +18,14 @@ from rasterio.errors import CRSError
 from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
 
-from salib.config import SENSORS, Sensor
-from salib.mapping.ground import ground_gsd_m
-from salib.mapping.raster import AlignedRaster, Raster, opened
+from salib.config import SENSORS
+from salib.mapping.raster import Raster, Source, opened
 from salib.model.views import check_fusible
-from salib.rasters.remote import is_remote
+from salib.rasters.bands import together, told_of
+from salib.rasters.ground import MOST_STRETCH, Grid, ground_gsd_m, ground_sides_m, square_grid
+from salib.rasters.pixels import rule_of
+from salib.rasters.remote import disk_path
+from salib.rasters.validity import alpha_band, has_mask, no_data_values, states_validity
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
 
@@ -30,6 +35,8 @@ def open_scene(
     sensor: str,
     *,
     bands: Sequence[int] | None = None,
+    unit: str | None = None,
+    offset_dn: float | int | None = None,
     level_255: float | int | None = None,
     gsd_m: float | int | None = None,
     attribution: str | None = None,
@@ -37,14 +44,22 @@ def open_scene(
 ) -> Raster:
     """Check a raster and how it is to be read.
 
+    A scene in degrees, or whose pixels are not square on the ground, is resampled to square pixels
+    in UTM, as fine as its finer side, unless `gsd_m` is stated.
+
     Args:
-        href: path or address of a raster that GDAL reads, with a CRS and an affine transform.
+        href: path or address of a raster that GDAL reads, with a CRS and an affine transform; or
+            of one file per band, with commas between, such as "vv.tif,vh.tif".
         sensor: a name of `salib.config.SENSORS`.
-        bands: the sensor's bands by number; by default the first ones, of a file that has no other
-            bands but opacity.
-        level_255: value that becomes 255; 0 stays 0. Needed unless the file holds 8-bit
-            levels, or radar amplitudes of 16 bits, which become levels as in curation (D12). Not
-            for "s2", whose 16 bits are reflectance x 10,000 and 0 where there is no data.
+        bands: the sensor's bands by number; by default those whose names, colours or product
+            (NAIP) tell, or the only ones.
+        unit: of the values: of radar "power", "amplitude", "db" or "dn", of other sensors
+            "reflectance" or "dn"; by default what the file's unit tag says, "dn" of integers of
+            16 bits, and reflectance of Sentinel-2 in floats. 8-bit levels stay as they are.
+        offset_dn: added to digital numbers: -1000 for Sentinel-2 since processing baseline 04.00,
+            0 before; needed where the file states no scale and offset.
+        level_255: for products that are not known, value above the zero that becomes 255.
+            Reflectance of 0.2 does where it is known, as in ESA's true-colour image.
         gsd_m: metres of ground per pixel; by default measured from the file's coordinates.
         attribution: by default what the file's tags say.
         procedural: also true where a tag, or a STAC item beside the file, says so.
@@ -53,43 +68,105 @@ def open_scene(
         ValueError: if the file cannot be read, is not georeferenced, has other bands or values than
             these, or a number is out of range.
     """
-    href = str(href)
-    if sensor not in SENSORS:
-        raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
-    for name, value in (("level_255", level_255), ("gsd_m", gsd_m)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
-    with opened(href) as file:
-        if not _has_place(file):
+    raster = open_image(
+        href, sensor, bands=bands, unit=unit, offset_dn=offset_dn, level_255=level_255, gsd_m=gsd_m
+    )
+    if not raster.crs:
+        with opened(raster.sources[0].href) as file:
             why = "no CRS with an affine transform"
             if file.gcps[0]:
                 why = "ground control points only; warp it first (gdalwarp -t_srs EPSG:...)"
-            raise ValueError(
-                f"scene must be georeferenced, got {why} in {href}: for one vector per image write "
-                "to a .parquet file"
-            )
-        numbers = _check_bands(file, href, SENSORS[sensor], bands)
-        kinds = {file.dtypes[number - 1] for number in numbers}
-        _check_values(kinds, href, SENSORS[sensor], level_255)
-        tags = {name.lower(): value for name, value in file.tags().items()}
-        made_up = procedural or tags.get("procedural", "").lower() in ("true", "yes", "1")
-        made_up = made_up or _says_procedural(href)
-        said = attribution or tags.get("attribution") or tags.get("tifftag_copyright")
-        status = None if is_remote(href) else Path(href).stat()
-        return Raster(
-            href=str(Path(href).absolute()) if status else href,
-            sensor=sensor,
-            bands=numbers,
-            level_255=level_255,
-            width=file.width,
-            height=file.height,
-            crs=file.crs.to_wkt(),
-            transform=tuple(file.transform)[:6],
-            gsd_m=gsd_m,
-            version=(status.st_size, status.st_mtime_ns) if status else (),
-            attribution=said or (PROCEDURAL if made_up else ""),
-            procedural=made_up,
+        raise ValueError(
+            f"scene must be georeferenced, got {why} in {href}: for one vector per image write "
+            "to a .parquet file"
         )
+    with opened(raster.sources[0].href) as file:
+        tags = {name.lower(): value for name, value in file.tags().items()}
+    made_up = procedural or tags.get("procedural", "").lower() in ("true", "yes", "1")
+    made_up = made_up or _says_procedural(raster.sources[0].href)
+    said = attribution or tags.get("attribution") or tags.get("tifftag_copyright")
+    said = said or (PROCEDURAL if made_up else "")
+    return replace(raster, attribution=said, procedural=made_up)
+
+
+def open_image(
+    href: str | Path,
+    sensor: str,
+    *,
+    gsd_m: float | int | None = None,
+    **reading: Any,
+) -> Raster:
+    """As `open_scene`, of an image that need not lie anywhere; then its `crs` is empty."""
+    if sensor not in SENSORS:
+        raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
+    for name, value in (("level_255", reading.get("level_255")), ("gsd_m", gsd_m)):
+        if value is not None and not 0 < value < math.inf:
+            raise ValueError(f"{name} must be positive and finite, got {value}")
+    hrefs, paths = _files(str(href))
+    told, places = [], set()
+    for each in hrefs:
+        with opened(each) as file:
+            told.append(told_of(file, Path(each).stem if len(hrefs) > 1 else each))
+            crs = file.crs.to_wkt() if _has_place(file) else ""
+            places.add((crs, tuple(file.transform)[:6], file.width, file.height))
+    if len(places) > 1:
+        raise ValueError(
+            f"files of one scene must lie on one grid, got {len(places)} in {href}: bring them to "
+            "one (gdalwarp -te ... -tr ...)"
+        )
+    rule = rule_of(together(told, str(href)), sensor, **reading)
+    sources, stated = [], False
+    first = 0
+    for each, one in zip(hrefs, told, strict=True):
+        mine = [n for n, band in enumerate(rule.bands) if first < band <= first + len(one.dtypes)]
+        numbers = tuple(rule.bands[n] - first for n in mine)
+        first += len(one.dtypes)
+        if mine:
+            with opened(each) as file:
+                stated |= states_validity(file)
+                sources.append(_source(file, each, numbers, tuple(mine)))
+    crs, transform, width, height = places.pop()
+    status = [path.stat() for path in paths if path]
+    raster = Raster(
+        sources=tuple(sources),
+        rule=rule,
+        stated=stated,
+        width=width,
+        height=height,
+        crs=crs,
+        transform=transform,
+        gsd_m=gsd_m,
+        version=tuple(n for each in status for n in (each.st_size, each.st_mtime_ns)),
+        attribution="",
+        procedural=False,
+    )
+    if not crs or gsd_m is not None:
+        return raster
+    place = Affine(*transform)
+    short, long = ground_sides_m(crs, place, col=width / 2, row=height / 2)
+    if CRS.from_wkt(crs).is_geographic or long > MOST_STRETCH * short:
+        return raster.onto(square_grid(crs, place, width, height))
+    return raster
+
+
+def _files(href: str) -> tuple[list[str], list[Path | None]]:
+    """What GDAL opens, and where that lies on this machine."""
+    whole = disk_path(href)
+    parts = [href] if "," not in href or (whole and whole.exists()) else href.split(",")
+    paths = [disk_path(part) for part in parts]
+    return [str(p.absolute()) if p else part for p, part in zip(paths, parts, strict=True)], paths
+
+
+def _source(
+    file: rasterio.DatasetReader, href: str, numbers: tuple[int, ...], places: tuple[int, ...]
+) -> Source:
+    """A file's bands; near infrared that GDAL takes for an alpha band is kept from it."""
+    nodata = tuple(no_data_values(file, numbers))
+    masked = has_mask(file)
+    if ColorInterp.alpha in file.colorinterp and alpha_band(file) is None:
+        listed = ",".join(map(str, numbers))
+        href, numbers = f"vrt://{href}?bands={listed}", tuple(range(1, len(numbers) + 1))
+    return Source(href=href, numbers=numbers, places=places, nodata=nodata, masked=masked)
 
 
 def on_one_grid(scenes: Mapping[str, Raster], order: tuple[str, ...]) -> tuple[Raster, ...]:
@@ -120,7 +197,8 @@ def on_one_grid(scenes: Mapping[str, Raster], order: tuple[str, ...]) -> tuple[R
                 f"scenes must overlap, got {scene.sensor} {scene.href} on other ground than "
                 f"{grid.sensor} {grid.href}: choose scenes of one area"
             )
-    return grid, *(AlignedRaster(**vars(scene), grid=grid) for scene in others)
+    place = Grid(grid.crs, grid.transform, grid.width, grid.height)
+    return grid, *(scene.onto(place, finer=SENSORS[scene.sensor].factor) for scene in others)
 
 
 def _overlap(scene: Raster, grid: Raster) -> bool:
@@ -152,52 +230,10 @@ def _has_place(file: rasterio.DatasetReader) -> bool:
     return file.crs is not None and not file.transform.is_identity
 
 
-def _check_bands(
-    file: rasterio.DatasetReader, href: str, sensor: Sensor, bands: Sequence[int] | None
-) -> tuple[int, ...]:
-    names = sensor.bands
-    rule = f"scene must have {len(names)} bands ({', '.join(names)}) for sensor {sensor.name}"
-    numbers = tuple(range(1, len(names) + 1) if bands is None else bands)
-    opaque = sum(colour != ColorInterp.alpha for colour in file.colorinterp)
-    if bands is None and opaque != len(names):
-        raise ValueError(f"{rule}, got {opaque} in {href}: name them in that order with --bands")
-    if len(numbers) != len(names):
-        raise ValueError(f"{rule}, got --bands {','.join(map(str, numbers))}: name one for each")
-    if not all(1 <= number <= file.count for number in numbers):
-        raise ValueError(f"bands must lie in 1..{file.count} of {href}, got {numbers}")
-    return numbers
-
-
-def _check_values(
-    kinds: set[str], href: str, sensor: Sensor, level_255: float | int | None
-) -> None:
-    kind = " and ".join(sorted(kinds))
-    if any(np.dtype(name).kind not in "uif" for name in kinds):
-        raise ValueError(f"scene must hold real numbers, got {kind} in {href}")
-    if sensor.dtype != "uint8":
-        if level_255 is not None:
-            raise ValueError(f"level_255 must not be given for {sensor.name}, got {level_255}")
-        if kinds != {sensor.dtype}:
-            raise ValueError(
-                f"scene must hold {sensor.dtype}, as tiles of {sensor.name} do, got {kind} in "
-                f"{href}: convert it (gdal_translate -ot UInt16; from reflectance for s2 with "
-                "-scale 0 1 0 10000)"
-            )
-    levels = {"uint8", "uint16"} if sensor.radar else {sensor.dtype}
-    if level_255 is None and not (len(kinds) == 1 and kinds <= levels):
-        what, then = "8-bit levels", "such as 2000 for Sentinel-2 L2A, a reflectance of 0.2"
-        if sensor.radar:
-            what += " or 16-bit amplitudes"
-            then = "backscatter, in decibels above all, first needs rasters.radar.amplitude"
-        raise ValueError(
-            f"scene must hold {what}, got {kind} in {href}: state the value that becomes 255 "
-            f"with --level-255 ({then})"
-        )
-
-
 def _says_procedural(href: str) -> bool:
     """Whether a STAC item beside the file names it and says that no sensor saw this ground."""
-    for path in () if is_remote(href) else Path(href).absolute().parent.glob("*.json"):
+    place = disk_path(href)
+    for path in place.absolute().parent.glob("*.json") if place else ():
         try:
             item = json.loads(path.read_text())
             files = {Path(urlsplit(asset["href"]).path).name for asset in item["assets"].values()}

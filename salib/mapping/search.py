@@ -10,7 +10,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.transform import xy
 from rasterio.windows import Window
 
-from salib.mapping.ground import to_degrees
+from salib.rasters.ground import to_degrees
 
 Query = tuple[float | int, float | int] | Shaped[np.ndarray, " dim"]
 Scores = Float32[np.ndarray, "rows cols"]

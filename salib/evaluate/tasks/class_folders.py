@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from salib.evaluate.tasks import SPLITS
-from salib.files.images import read_pixels
+from salib.files.images import bytes_of, read_pixels
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -157,20 +157,38 @@ def members(folder: str | Path) -> dict[str, Classes]:
 
 
 def read_rgb(path: Path | zipfile.Path) -> UInt8[np.ndarray, "_ _ 3"]:
-    """Red, green and blue of an 8-bit image, as its pixels are stored (EXIF turns nothing).
+    """Red, green and blue of an image in 8 bits, as its pixels are stored (EXIF turns nothing).
 
     A palette is resolved, of several pages the first is read, and a fourth band is dropped where it
-    is opaque alpha, 255 everywhere.
+    is opaque alpha, 255 everywhere. Of a TIFF the bands are chosen, and reflectance of Sentinel-2
+    is brought to 8 bits, as for maps.
 
     Raises:
-        ValueError: as `read_pixels`, or if it is transparent somewhere.
+        ValueError: as `read_pixels`, or if a TIFF does not tell its bands and their unit, or there
+            is no data somewhere.
     """
-    image = read_pixels(path)
-    if image.shape[2] == 4 and image[..., 3].min() < 255:
+    if path.suffix.lower() in (".tif", ".tiff"):
+        from salib.rasters.images import read_tiff  # the raster packages of an extra
+
+        try:
+            image, valid = read_tiff(bytes_of(path), str(path))
+        except ValueError as error:
+            if "--" not in str(error):
+                raise
+            raise ValueError(
+                f"{str(path)!r} must be 8-bit RGB, or tell its bands and unit: {error}; write red, "
+                "green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
+                "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
+            ) from error
+        lowest = 255 if valid.all() else 0
+    else:
+        image = read_pixels(path)
+        lowest = image[..., 3].min() if image.shape[2] == 4 else 255
+    if lowest < 255:
         raise ValueError(
-            f"{str(path)!r} must be opaque, got a fourth band (alpha, or near infrared) as low "
-            f"as {image[..., 3].min()}: write red, green and blue alone (gdal_translate -b 1 -b 2 "
-            "-b 3)"
+            f"{str(path)!r} must be opaque, got pixels without data (alpha, a mask or no-data "
+            f"value; lowest {lowest}): cut them away, or write red, green and blue alone "
+            "(gdal_translate -b 1 -b 2 -b 3)"
         )
     return np.ascontiguousarray(image[..., :3])
 
