@@ -425,6 +425,50 @@ def stac_api(items, before=lambda: None):
         yield server.url
 
 
+class _Pages(_Stac):
+    """Gives what it has whatever is asked, page by page; of radar nothing."""
+
+    def _search(self, asked, following):
+        rule, start, limit = self.server.rule, int(asked.get("token", 0)), int(asked["limit"])
+        if "sentinel-1-grd" in asked.get("collections", ()):
+            self.answer_json(200, {"type": "FeatureCollection", "features": []})
+            return
+        answer = {"type": "FeatureCollection", "features": self.server.owner[start:][:limit]}
+        answer["numberMatched"] = rule["counts"] or len(self.server.owner)
+        token, href = str(start + limit), f"{self.server.url}/search"
+        if rule["loops"]:
+            token = str(start)
+        if int(token) < len(self.server.owner):
+            answer["links"] = [
+                {"rel": "next"}
+                | {
+                    "GET": {"href": f"{href}?{urlencode({'limit': limit, 'token': token})}"},
+                    "POST": {"href": href, "method": "POST", "body": asked | {"token": token}},
+                    "merge": {
+                        "href": href,
+                        "method": "POST",
+                        "merge": True,
+                        "body": {"token": token},
+                    },
+                }[rule["way"]]
+            ]
+        self.answer_json(200, answer, "application/geo+json")
+
+
+@contextlib.contextmanager
+def pages_of(records, *, way="POST", loops=False, counts=None):
+    """The url of a STAC API whose every answer is these records, be they items or not.
+
+    Args:
+        way: how the next page is asked for: a GET, a POST with the whole body, or one to `merge`.
+        loops: the next page is the same.
+        counts: how many it says there are.
+    """
+    with _Server(_Pages, records) as server:
+        server.rule = {"way": way, "loops": loops, "counts": counts}
+        yield server.url
+
+
 def main():
     shelf = _Shelf(sys.argv[1])
     with _Server(_Files, shelf) as server, contextlib.suppress(KeyboardInterrupt):

@@ -20,6 +20,7 @@ from salib.config import SENSOR_NAMES
 from salib.curate.area import area_of, covered_fraction
 from salib.curate.plan import cover, tile_points
 from salib.curate.search import catalog as cat
+from salib.curate.search.scenes import check_files
 from salib.curate.search.sources import find_items, items_digest
 from salib.tiles.grid import TileId, tile_bounds, tiles_of_bbox
 
@@ -161,7 +162,7 @@ def test_items_are_read_from_a_table_and_from_a_collection_as_from_a_catalogue(t
 def test_a_missing_file_is_refused_before_any_work(tmp_path):
     scenes = cat.search(opened(tmp_path, [lores("a")]), "lores")
     with pytest.raises(ValueError, match="asset of a must exist, got no file"):
-        cat.check_files(scenes)
+        check_files(scenes)
 
 
 def test_the_digest_sees_items_and_files_and_not_the_place(tmp_path):

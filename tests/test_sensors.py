@@ -83,8 +83,13 @@ def test_coarser_bands_lie_where_the_finer_ones_do(tiles, catalog):
 @pytest.mark.parametrize(
     ("properties", "offset"),
     [
-        ({}, 0),
         ({"s2:processing_baseline": "03.01"}, 0),
+        ({"s2:processing_baseline": 4.0}, -1000),
+        ({"s2:processing_baseline": "N0400"}, -1000),
+        ({"s2:processing_baseline": "0399"}, 0),
+        ({"processing:version": "05.10"}, -1000),
+        ({"s2:product_uri": "S2A_MSIL2A_20200611T080611_N0212_R078_T35MNM_20200826T230619"}, 0),
+        ({"s2:product_uri": "S2A_MSIL2A_20230611T080611_N0509_R078_T35MNM_20230826T230619"}, -1000),
         ({"s2:processing_baseline": "05.09"}, -1000),
         ({"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": True}, 0),
         ({"s2:processing_baseline": "05.09", "earthsearch:boa_offset_applied": False}, -1000),

@@ -10,7 +10,7 @@ from salib.cli.options import Count, Exclude, Overwrite, Text, from_options, nam
 
 Bbox = tuple[float, float, float, float] | None
 CATALOG = """earth-search, planetary-computer, the address of a STAC API or catalogue, or the path
-of a catalog.json or stac-geoparquet file."""
+of a catalog.json, ItemCollection or stac-geoparquet file, or of a folder of them."""
 
 
 def curate(
@@ -27,6 +27,9 @@ def curate(
     hires_dates: Annotated[Text, Option(help="Dates of aerial images; default any.")] = None,
     max_cloud: Annotated[float, Option(help="Scene cloud cover in percent.")] = 10.0,
     sar: Annotated[str, Option(help="grd (the paper's) or rtc (terrain corrected).")] = "grd",
+    offset_dn: Annotated[
+        Count, Option(help="Of Sentinel-2 items that state no processing baseline: -1000 or 0.")
+    ] = None,
     exclude: Exclude = None,
     min_valid: Annotated[float, Option(help="Minimum valid share of a tile.")] = 0.95,
     valid_share: Annotated[

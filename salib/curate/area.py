@@ -1,5 +1,6 @@
 """The ground that is asked for: a bbox or a GeoJSON file, and its tiles."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,10 +9,20 @@ import shapely
 from jaxtyping import Float, Shaped
 from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
 
-from salib.tiles.grid import TileId, split_bbox, tile_bounds, tiles_of_bbox
+from salib.tiles.grid import (
+    HALF_WORLD_M,
+    MAX_LAT,
+    TileId,
+    split_bbox,
+    tile_bounds,
+    tiles_of_bbox,
+    to_mercator,
+)
 
 Area = Sequence[float | int] | str | Path | BaseGeometry
 """West, south, east, north in degrees; the path of a GeoJSON file; or polygons in degrees."""
+MOST_TILES = 2_000_000
+"""Of an area; they take 2 GB of memory."""
 GEOBENCH_US = Path(__file__).with_name("geobench_us.geojson")
 
 
@@ -55,7 +66,9 @@ def area_of(area: Area) -> BaseGeometry:
 
 
 def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
-    """Polygons of a GeoJSON file: a geometry, a feature or a collection of features.
+    """Polygons of a file of features: GeoJSON, or what else GDAL reads, in any reference system.
+
+    Features without a geometry, points and lines add nothing.
 
     Args:
         path: the file.
@@ -65,14 +78,22 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
         ValueError: if the file is missing, is no GeoJSON, holds no polygon or a broken one, or
             leaves -180..180 and -90..90 degrees.
     """
+    import geopandas  # takes half a second
+
     path = Path(path)
     if not path.is_file():
         raise ValueError(f"{name} must be a GeoJSON file, got no file {path}")
     try:
-        parsed = shapely.from_geojson(path.read_text())
-    except (shapely.errors.GEOSException, UnicodeDecodeError) as error:
+        with warnings.catch_warnings(action="ignore"):  # what GDAL doubts, shapely refuses
+            features = geopandas.read_file(path, columns=[]).dropna()
+        system = features.crs
+        drawn = features.geometry if system is None else features.to_crs(4326).geometry
+        parsed = [shapely.force_2d(one) for one in drawn]
+    except (RuntimeError, shapely.errors.ShapelyError, AttributeError, ValueError) as error:
         raise ValueError(f"{name} must be GeoJSON (RFC 7946), got {path} ({error})") from error
-    parts = [part for part in polygons(parsed) if part.area > 0]
+    if system is None:
+        raise ValueError(f"{name} must state its reference system, got none in {path}")
+    parts = [part for one in parsed for part in polygons(one) if part.area > 0]
     if not parts:
         raise ValueError(f"{name} must hold a polygon with an area, got none in {path}")
     for part in parts:
@@ -82,15 +103,36 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
         west, south, east, north = part.bounds
         if west < -180 or east > 180 or east - west > 180 or south < -90 or north > 90:
             raise ValueError(
-                f"{name} must be in degrees, split at the antimeridian (RFC 7946, 3.1.9), got "
-                f"bounds ({west:g}, {south:g}, {east:g}, {north:g}) in {path}"
+                f"{name} must be in degrees, longitude first, split at the antimeridian (RFC 7946, "
+                f"3.1.9), got bounds ({west:g}, {south:g}, {east:g}, {north:g}) in {path}"
             )
     return shapely.union_all(parts)
 
 
+def check_size(area: BaseGeometry, zoom: int) -> None:
+    """Refuse an area of more tiles than a computer holds in memory.
+
+    Raises:
+        ValueError: with their number.
+    """
+    tile_m, count = 2 * HALF_WORLD_M / (1 << zoom), 0.0
+    for west, south, east, north in (part.bounds for part in polygons(area)):
+        left, bottom = to_mercator(west, max(south, -MAX_LAT))
+        right, top = to_mercator(east, min(north, MAX_LAT))
+        count += (right - left) * (top - bottom) / tile_m**2
+    if count > MOST_TILES:
+        raise ValueError(
+            f"area must hold at most {MOST_TILES:,} tiles of zoom {zoom}, got about {count:,.0f}: "
+            "cut it in parts, or lower zoom"
+        )
+
+
 def tiles_of_area(area: BaseGeometry, zoom: int) -> list[TileId]:
     """Tiles whose inside meets the area, in Hilbert order."""
-    near = {tile for part in polygons(area) for tile in tiles_of_bbox(part.bounds, zoom)}
+    check_size(area, zoom)
+    near = {
+        tile for part in polygons(area) if part.area for tile in tiles_of_bbox(part.bounds, zoom)
+    }
     tiles = sorted(near, key=lambda tile: tile.hilbert)
     shares = covered_fraction(area, tiles)
     return [tile for tile, share in zip(tiles, shares, strict=True) if share >= 1e-9]

@@ -15,7 +15,7 @@ from shapely.geometry.base import BaseGeometry
 from salib.config import SENSORS
 from salib.curate.area import covered_fraction, tiles_of_area, tiles_off
 from salib.curate.index import MIN_VALID
-from salib.curate.search.catalog import Scene, check_files
+from salib.curate.search.scenes import Scene, check_files
 from salib.curate.shards import Block
 from salib.rasters.remote import payers
 from salib.tiles.grid import TILE_PX, TileId, blocks_of, tile_bounds, tile_gsd_m
@@ -57,7 +57,7 @@ def make_plan(
     if common.is_empty:
         *names, last = scenes
         raise ValueError(f"{', '.join(names)} and {last} scenes must overlap, got none in the area")
-    asked = tiles_of_area(shapely.box(*common.bounds) if area is None else area, zoom)
+    asked = tiles_of_area(common if area is None else area, zoom)
     tiles = tiles_off(exclude, asked)
     if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")

@@ -11,7 +11,7 @@ import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.curate.area import Area, area_of, excluded_ground
+from salib.curate.area import Area, area_of, check_size, excluded_ground
 from salib.curate.index import MIN_VALID, VALID_SHARE, check_keep, check_share, joint_samples
 from salib.curate.output import (
     NEXT,
@@ -27,7 +27,9 @@ from salib.curate.output import (
 from salib.curate.plan import check_bill, make_blocks, make_plan, tell
 from salib.curate.search import sources
 from salib.curate.search.catalog import Rules, search_all
+from salib.curate.search.items import Say
 from salib.curate.shards import commit, read_rows
+from salib.files.addresses import without_secrets
 from salib.files.artifact import (
     RECIPES,
     SOURCE,
@@ -124,6 +126,8 @@ def curate(
     how = {"quant": quant, "encoding": encoding}
     with only_writer(out):
         ground = None if area is None else area_of(area)
+        if ground is not None:
+            check_size(ground, zoom)  # before a search for it
         banned = excluded_ground(exclude)
         key = {
             "zoom": zoom,
@@ -136,7 +140,7 @@ def curate(
             SOURCE: source_digest("salib.curate"),
         }
         check_out(out, key, overwrite=overwrite)  # before a search replaces the last one's answer
-        items = _items(catalog, out, rules, ground, overwrite=overwrite)
+        items = _items(catalog, out, rules, ground, say, overwrite=overwrite)
         key["items"] = sources.items_digest(items)
         check_out(out, key, overwrite=overwrite)
         shards = not_a_link(out / SHARDS)
@@ -146,7 +150,7 @@ def curate(
             say(f"kept: {out} was curated from the same inputs{code_remark(out, key)}")
             return out
         plan = make_plan(
-            search_all(items, rules, ground),
+            search_all(items, rules, ground, say),
             zoom=zoom,
             area=ground,
             exclude=banned,
@@ -197,22 +201,33 @@ def _digest(ground: BaseGeometry | None) -> str | None:
 
 
 def _items(
-    catalog: str | Path, out: Path, rules: Rules, ground: BaseGeometry | None, *, overwrite: bool
+    catalog: str | Path,
+    out: Path,
+    rules: Rules,
+    ground: BaseGeometry | None,
+    say: Say,
+    *,
+    overwrite: bool,
 ) -> list[pystac.Item]:
     """Items of the catalogue; an API's answer is frozen beside the output and read from there."""
     if not sources.is_api(catalog):
-        return sources.find_items(catalog, rules, ground)
-    asked = {"catalog": str(catalog), "rules": asdict(rules), "area": _digest(ground)}
+        return sources.find_items(catalog, rules, ground, say)
+    asked = {
+        "catalog": without_secrets(str(catalog)),
+        "rules": asdict(rules),
+        "area": _digest(ground),
+    }
     query = json.dumps(asked, sort_keys=True)
     place = place_of(out)
     answered = {each: sources.snapshot_query(each / SNAPSHOT) for each in (out, place)}
-    known = [each for each, asked in answered.items() if asked == query]
+    known = [folder for folder, question in answered.items() if question == query]
     if known == [out]:
         (out / NEXT / SNAPSHOT).unlink(missing_ok=True)  # another question's
-    if not known:
-        if answered[out] is not None:
-            check_out(out, {"catalog": query}, overwrite=overwrite)
-        items = sources.find_items(catalog, rules, ground)
-        search_all(items, rules, ground)  # an answer without a scene is refused, not kept
-        sources.write_snapshot(place / SNAPSHOT, items, query)
-    return sources.find_items((known or [place])[0] / SNAPSHOT, rules, ground)
+    if known:
+        return sources.find_items(known[0] / SNAPSHOT, rules, ground, say)
+    if answered[out] is not None:
+        check_out(out, {"catalog": query}, overwrite=overwrite)
+    items = sources.find_items(catalog, rules, ground, say)
+    search_all(items, rules, ground)  # an answer without a scene is refused, not kept
+    sources.write_snapshot(place / SNAPSHOT, items, query)
+    return items

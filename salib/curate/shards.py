@@ -14,7 +14,7 @@ from pyarrow import feather
 
 from salib.config import SENSORS
 from salib.curate.mosaic import mosaic
-from salib.curate.search.catalog import Scene
+from salib.curate.search.scenes import Scene
 from salib.files.artifact import atomic_file
 from salib.files.seal import SEAL, UNSEALED, check_seal, seal
 from salib.rasters.reader import Span

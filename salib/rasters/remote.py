@@ -4,13 +4,16 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 import rasterio
 import requests
 from rasterio.errors import RasterioIOError
+
+from salib.files.addresses import without_secrets
 
 SIGNED_HOST = ".blob.core.windows.net"
 """Hosts whose files need a token; the address of the tokens is in PC_SDK_SAS_URL if set."""
@@ -51,7 +54,7 @@ class ReadError(ValueError):
 
     def __init__(self, text: str, *, again: bool) -> None:
         """Say what happened to which file, and what to do."""
-        super().__init__(text)
+        super().__init__(without_secrets(text))
         self.again = again
 
 
@@ -92,10 +95,12 @@ def location(href: str) -> str:
         return href
     from planetary_computer import sas
 
-    parts = urlsplit(href)
+    bare = without_secrets(href)
+    parts = urlsplit(bare)
     try:
         account, container = parts.netloc.split(".")[0], parts.path.split("/")[1]
-        return sas.get_token(account, container, TOKEN_RETRIES).sign(href).href
+        token = sas.get_token(account, container, TOKEN_RETRIES).token
+        return f"{bare}{'&' if parts.query else '?'}{token}"
     except (requests.RequestException, ValueError) as error:
         text = f"Could not obtain a SAS token for {href}: {error}"
         raise ReadError(text, again=not isinstance(error, requests.HTTPError)) from error
@@ -156,6 +161,9 @@ def failure(href: str, error: Exception) -> ReadError:
 
 
 def _needs_token(href: str) -> bool:
-    """Whether a host asks for a token that the address does not have yet."""
+    """Whether a host asks for a token that the address does not have yet, or no longer."""
     parts = urlsplit(href)
-    return parts.netloc.endswith(SIGNED_HOST) and not parts.query
+    query = parse_qs(parts.query)
+    end = re.fullmatch(r"[\d-]{10}(T[\d:]{5,8}Z)?", query.get("se", [""])[0])
+    over = end and end[0] < f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+    return parts.netloc.endswith(SIGNED_HOST) and ("sig" not in query or bool(over))

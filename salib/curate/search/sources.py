@@ -1,8 +1,9 @@
-"""Where STAC items come from: an API, a catalogue, a file of items; and snapshots."""
+"""Where STAC records come from: an API, a catalogue, files of items; and snapshots."""
 
 import hashlib
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import stac_geoparquet.arrow
 from shapely.geometry.base import BaseGeometry
 from urllib3.util import Retry
 
-from salib.curate.search.catalog import Rules, asset_href
+from salib.curate.search.catalog import Rules
+from salib.curate.search.items import UNREADABLE, Say, absolute, href_of, item_of, left_out, short
+from salib.files.addresses import bare_record, without_secrets
 from salib.files.artifact import atomic_file
 
 APIS = {
@@ -23,14 +26,32 @@ APIS = {
 }
 PAGE = 200
 TIMEOUT_S = 60
-RETRIES = Retry(
-    total=6, backoff_factor=1, status_forcelist=[429, 500, 502, 503, 504], allowed_methods=None
-)
-UNREADABLE = (OSError, ValueError, LookupError, TypeError, AttributeError)
-UNREADABLE += (pystac.STACError, pystac.STACTypeError)
-"""What reading files raises that are not what they should be."""
+LONGEST_WAIT_S = 60
 QUERY = "salib:query"
 """Field of a snapshot that holds what it answers."""
+
+Record = tuple[Any, str, str | None]
+"""Parsed JSON that should be an item, where it stands, and the collection that lists it."""
+
+
+class _Patience(Retry):
+    """Waits as long as a busy server asks for, if that is a minute at most."""
+
+    def sleep_for_retry(self, response: Any) -> bool:
+        wait = self.get_retry_after(response) or 0
+        if wait > LONGEST_WAIT_S:
+            raise requests.exceptions.RetryError(f"it asks to wait {wait:.0f} s")
+        return super().sleep_for_retry(response)
+
+
+BUSY = (429, 500, 502, 503, 504)
+RETRIES = _Patience(
+    total=6, backoff_factor=1, status_forcelist=BUSY, allowed_methods=None, retry_after_max=10**9
+)
+
+
+class CatalogError(ValueError):
+    """What is wrong with a catalogue that could be reached."""
 
 
 def is_api(where: str | Path) -> bool:
@@ -38,64 +59,112 @@ def is_api(where: str | Path) -> bool:
     return str(where) in APIS or str(where).startswith(("http://", "https://"))
 
 
-def find_items(where: str | Path, rules: Rules, area: BaseGeometry | None) -> list[pystac.Item]:
-    """Items of the sensors in a catalogue, every one that matches.
+def find_items(
+    where: str | Path, rules: Rules, area: BaseGeometry | None, report: Say | None = None
+) -> list[pystac.Item]:
+    """Items of the sensors in a catalogue, every one that matches and can be read.
 
     Args:
-        where: `earth-search`, `planetary-computer`, the address of a STAC API or static catalogue,
-            or the path of a catalog.json, of its folder, of an ItemCollection or of a
-            stac-geoparquet file.
+        where: `earth-search`, `planetary-computer`, the address of a STAC API, static catalogue or
+            ItemCollection, or the path of a catalog.json, of an ItemCollection, of a
+            stac-geoparquet file, or of a folder of any of them.
+        rules: which collections and dates an API is asked for.
         area: an API is asked for it, and needs it; other catalogues are read whole.
+        report: told which items cannot be read and are left out.
 
     Raises:
-        ValueError: if there is no such catalogue, it is no STAC, it cannot be reached, or the API
-            gave fewer items than it counts.
+        ValueError: if there is no such catalogue, it is no STAC, it cannot be reached, none of its
+            items can be read, or the API gave fewer items than it counts.
     """
-    if is_api(where):
-        return _ask_api(APIS.get(str(where), str(where)), rules, area)
-    path = Path(where, "catalog.json") if Path(where).is_dir() else Path(where)
-    if not path.is_file():
+    place = APIS.get(str(where), str(where))
+    shown, items, odd = without_secrets(place), list[pystac.Item](), list[str]()
+    for record, at, collection in _records(place, rules, area):
+        try:
+            if isinstance(record, Exception):
+                raise record
+            items.append(item_of(record, at, collection))
+        except UNREADABLE as error:
+            odd.append(short(str(error)))
+    left = left_out(odd, len(items) + len(odd), f"items of {shown}") if odd else ""
+    if left and not items:
+        raise ValueError(f"Could not read any item: {left}")
+    if left and report:
+        report(left)
+    return items
+
+
+def _records(place: str, rules: Rules, area: BaseGeometry | None) -> Iterator[Record]:
+    """What should be items; an exception for a file that cannot be read."""
+    shown = without_secrets(place)
+    if "://" in place and not place.startswith(("http://", "https://", "file:")):
+        raise ValueError(f"catalog must be on disk or behind https, got {shown}: download it")
+    if is_api(place):
+        if re.search(r"\.(geo)?parquet/?($|\?)", place):
+            raise ValueError(f"catalog must be on disk if it is a table, got {shown}: download it")
+        yield from _told(
+            place, "STAC API or catalogue that can be reached", _online(place, rules, area)
+        )
+        return
+    path = Path(absolute(place, str(Path.cwd() / "_")))
+    inside = [path / name for name in ("catalog.json", "collection.json")]
+    files = [next((name for name in inside if name.is_file()), path)]
+    if files[0].is_dir():
+        files = sorted(path.rglob("*.parquet")) or sorted(path.glob("*.*json"))
+    if not files or not files[0].is_file():
         raise ValueError(f"catalog must be a catalog.json on disk, got {path}: write the scenes")
-    tabular = path.suffix == ".parquet"
-    try:
-        return _read_table(path) if tabular else _read_json(path)
-    except UNREADABLE as error:
+    for file in files:
+        tabular = file.suffix in (".parquet", ".geoparquet")
+        found = _table(file) if tabular else _tree(str(file), _read_file)
         form = "stac-geoparquet" if tabular else "STAC JSON"
-        raise ValueError(f"catalog must be {form}, got {path} ({error})") from error
+        yield from _told(str(file), form, found)
 
 
-def _ask_api(address: str, rules: Rules, area: BaseGeometry | None) -> list[pystac.Item]:
-    """Items of the sensors that an API has in an area, or all of a static catalogue."""
-    import pystac_client  # takes a second
+def _told(place: str, form: str, found: Iterator[Record]) -> Iterator[Record]:
+    """The records; what goes wrong with the catalogue itself is said of its address."""
+    try:
+        yield from found
+    except CatalogError:
+        raise
+    except UNREADABLE as error:
+        text = short(without_secrets(str(error))) or type(error).__name__
+        raise ValueError(
+            f"catalog must be {form}, got {without_secrets(place)} ({text})"
+        ) from error
+
+
+def _online(place: str, rules: Rules, area: BaseGeometry | None) -> Iterator[Record]:
+    """Records that an API has in an area, or all of a static catalogue."""
+    import pystac_client  # takes two seconds
     from pystac_client.exceptions import APIError
     from pystac_client.stac_api_io import StacApiIO
 
+    asking = StacApiIO(max_retries=RETRIES, timeout=TIMEOUT_S)
     try:
-        asking = StacApiIO(max_retries=RETRIES)
-        client = pystac_client.Client.open(address, stac_io=asking, timeout=TIMEOUT_S)
-        if not client.conforms_to("ITEM_SEARCH"):
-            return list(client.get_items(recursive=True))
+        root = json.loads(asking.read_text(place))
+        if not any("item-search" in str(name) for name in root.get("conformsTo") or ()):
+            yield from _tree(place, lambda at: json.loads(asking.read_text(at)))
+            return
         if area is None:
-            raise ValueError(f"area must be given to search {address}, got none")
+            raise CatalogError(f"area must be given to search {without_secrets(place)}, got none")
+        client = pystac_client.Client.open(place, stac_io=asking)
         queries = dict.fromkeys((rules.collections(n), rules.dates_of(n)) for n in rules.sensors)
-        return [item for query in queries for item in _asked(client, *query, area)]
-    except (APIError, requests.RequestException, pystac.STACError, pystac.STACTypeError) as error:
-        raise ValueError(
-            f"catalog must be a STAC API or catalogue that can be reached, got {address} "
-            f"({error}): check the address and the network, and run again"
-        ) from error
+        for query in queries:
+            yield from _asked(client, *query, area)
+    except APIError as error:
+        text = f"{error}: check the address and the network, and run again"
+        raise requests.RequestException(text) from error
 
 
 def _asked(
     client: Any, collections: Sequence[str], dates: str | None, area: BaseGeometry
-) -> list[pystac.Item]:
-    """Every item of the collections in the area; the API's own count is held against what came."""
+) -> Iterator[Record]:
+    """Every record of the collections in the area; the API's own count is held against them."""
     named = [*collections]
     if client.conforms_to("COLLECTIONS"):
         offered = {collection.id for collection in client.get_collections()}
         named = [name for name in named if name in offered]
     if not named:
-        return []
+        return
     ends = [end or ".." for end in (dates or "..").split("/")]
     search = client.search(
         collections=named,
@@ -103,31 +172,65 @@ def _asked(
         datetime=None if {*ends} == {".."} else "/".join(ends),
         limit=PAGE,
     )
-    items = {item.id: item for item in search.items()}
-    counted = search.matched()
-    if counted is not None and len(items) < counted:
-        raise ValueError(
-            f"catalog must give every item, got {len(items)} of {counted} of {named[0]} from "
-            f"{client.get_self_href()}: run again"
+    place, seen, counted = client.get_self_href(), set[str](), None
+    for page in search.pages_as_dicts():
+        counted = counted or page.get("numberMatched") or (page.get("context") or {}).get("matched")
+        fresh = {_key(record): record for record in page["features"]}
+        if fresh.keys() <= seen:
+            raise CatalogError(f"catalog must end, got the same page again from {place}")
+        yield from ((fresh[key], place, None) for key in fresh if key not in seen)
+        seen |= fresh.keys()
+    if isinstance(counted, int) and len(seen) < counted:
+        raise CatalogError(
+            f"catalog must give every item, got {len(seen)} of {counted} of {named[0]} from "
+            f"{place}: run again"
         )
-    return list(items.values())
 
 
-def _read_json(path: Path) -> list[pystac.Item]:
-    """Items of an ItemCollection, or of a catalogue and all below it."""
-    record = json.loads(path.read_text())
-    if record.get("type") == "FeatureCollection":
-        return pystac.ItemCollection.from_dict(record).items
-    return list(pystac.Catalog.from_file(str(path.resolve())).get_items(recursive=True))
+def _key(record: Any) -> str:
+    named = isinstance(record, dict) and (record.get("collection"), record.get("id"))
+    return str(named or record)
 
 
-def _read_table(path: Path) -> list[pystac.Item]:
-    """Items of a stac-geoparquet file, whose columns have a cell for every item."""
-    records = list(stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)))
-    for record in records:
+def _read_file(place: str) -> Any:
+    return json.loads(Path(place).read_text())
+
+
+def _tree(start: str, read: Callable[[str], Any]) -> Iterator[Record]:
+    """Records of a catalogue and all below it, of an ItemCollection, or the one of an item."""
+    waiting, seen = [(start, "root", None)], {start}
+    for place, kind, collection in waiting:
+        try:
+            found = read(place)
+        except UNREADABLE as error:
+            if kind != "item":
+                raise
+            yield ValueError(f"{place} ({error or type(error).__name__})"), place, None
+            continue
+        form = found.get("type") if isinstance(found, dict) else None
+        if form == "Feature" or kind == "item":
+            own = {"links": []} if form == "Feature" else {}
+            yield (found | own if own else found), place, collection
+            continue
+        if form == "FeatureCollection":
+            yield from ((record, place, collection) for record in found["features"])
+        elif not isinstance(found, dict) or not {"id", "stac_version", "links"} <= found.keys():
+            raise ValueError("it is no catalogue, collection or item")
+        holder = found["id"] if form == "Collection" else collection
+        for link in found.get("links") or ():
+            below = absolute(link["href"], place)
+            if link["rel"] in ("child", "item", "items", "next") and below not in seen:
+                seen.add(below)
+                waiting.append((below, link["rel"], holder))
+
+
+def _table(path: Path) -> Iterator[Record]:
+    """Records of a stac-geoparquet file, whose columns have a cell for every item."""
+    listed = re.search(r"collection=([^/]+)", str(path))
+    for record in stac_geoparquet.arrow.stac_table_to_items(pq.read_table(path)):
         record["assets"] = {k: _stated(v) for k, v in record["assets"].items() if v}
         record["properties"] = _stated(record["properties"])
-    return [pystac.Item.from_dict(record) for record in records]
+        yield record, str(path), listed and listed[1]
 
 
 def _stated(values: dict) -> dict:
@@ -137,23 +240,28 @@ def _stated(values: dict) -> dict:
 def write_snapshot(path: Path, items: Sequence[pystac.Item], query: str) -> None:
     """Freeze what a search found as an ItemCollection, so that the run can be repeated.
 
+    It holds no secret: addresses lose their signatures. A search whose files cannot be read without
+    theirs is asked again by the next run.
+
     Args:
         path: the file.
-        items: with the addresses of their files as found, unsigned.
+        items: with the addresses of their files.
         query: what was asked, told by `snapshot_query`.
     """
     for item in items:
-        item.make_asset_hrefs_absolute()
-    found = pystac.ItemCollection(items, extra_fields={QUERY: query}, clone_items=False)
+        for asset in item.assets.values():
+            asset.href = href_of(item, asset)
+    signed = any(without_secrets(a.href) != a.href for item in items for a in item.assets.values())
+    found = {"type": "FeatureCollection", "features": [_record(item) for item in items]}
     with atomic_file(path) as part:
-        part.write_text(json.dumps(found.to_dict(transform_hrefs=False)))
+        part.write_text(json.dumps(found | ({} if signed else {QUERY: query})))
 
 
 def snapshot_query(path: Path) -> str | None:
     """What a snapshot is the answer to; None where there is none that can be read."""
     try:
         return json.loads(path.read_text())[QUERY]
-    except (OSError, ValueError, KeyError, TypeError):
+    except UNREADABLE:
         return None
 
 
@@ -161,17 +269,22 @@ def items_digest(items: Sequence[pystac.Item]) -> str:
     """Sha256 over items and samples of their local files.
 
     A file counts as changed when its size or one of 64 evenly spaced 4 KiB pieces did. Where the
-    catalogue stands does not count.
+    catalogue stands does not count, nor do signatures.
     """
     total = hashlib.sha256()
     for item in sorted(items, key=lambda item: (item.collection_id or "", item.id)):
-        record = item.to_dict(include_self_link=False, transform_hrefs=False)
+        record = _record(item)
         del record["links"]
         for key, asset in item.assets.items():
-            if (path := Path(asset_href(asset))).is_file():
-                record["assets"][key]["href"] = _sampled(path)
+            if "://" not in (href := href_of(item, asset)):
+                path = Path(href)
+                record["assets"][key]["href"] = _sampled(path) if path.is_file() else path.name
         total.update(json.dumps(record, sort_keys=True).encode())
     return total.hexdigest()
+
+
+def _record(item: pystac.Item) -> dict:
+    return bare_record(item.to_dict(include_self_link=True, transform_hrefs=False))
 
 
 def _sampled(path: Path) -> str:
