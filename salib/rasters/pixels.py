@@ -82,11 +82,10 @@ class Rule:
             nodata: values that stand for no data in each band.
             stated: whether the file says where it has data.
         """
-        integers, small = stored.dtype.kind != "f", stored.dtype == np.uint8
-        bad = np.zeros(stored.shape[1:], bool)
+        integers, bad = stored.dtype.kind != "f", np.zeros(stored.shape[1:], bool)
         if any(nodata):
             listed = [np.isin(band, values) for band, values in zip(stored, nodata, strict=True)]
-            bad |= np.logical_and.reduce(listed) if small else np.logical_or.reduce(listed)
+            bad |= (np.all if stored.dtype == np.uint8 else np.any)(listed, axis=0)
         if not integers:
             bad |= ~np.isfinite(stored).all(axis=0)
         numbers = integers and self.unit == "dn"
@@ -108,20 +107,21 @@ class Rule:
         if self.unit == "levels":
             return stored
         sensor, plain = SENSORS[self.sensor], set(self.gain) == {1.0} and not any(self.bias)
-        if plain and stored.dtype == np.uint16 and self.unit == "dn" and sensor.radar:
-            return sar_to_8bit(stored)
+        if plain and stored.dtype == np.uint16 and self.unit == "dn":
+            if sensor.radar:
+                return sar_to_8bit(stored)
+            if sensor.full_scale and valid.all():
+                self._check(stored, valid, sensor, smooth)
+                return stored
         values = np.where(valid, stored, 0).astype(np.float32)
-        if not plain:
-            values *= np.array(self.gain, np.float32)[:, None, None]
-            values += np.array(self.bias, np.float32)[:, None, None]
-            values[:, ~valid] = 0
+        values *= np.array(self.gain, np.float32)[:, None, None]
+        values += np.where(valid, np.array(self.bias, np.float32)[:, None, None], 0)
         self._check(values, valid, sensor, smooth)
         if sensor.radar and self.unit != "stated":
-            if self.unit == "dn":
-                return sar_to_8bit(values)
             power = values * np.abs(values) if self.unit == "amplitude" else values
-            return sar_to_8bit(amplitude(power, in_db=self.unit == "db"))
-        least = 1 if sensor.dtype == "uint16" else 0
+            dn = values if self.unit == "dn" else amplitude(power, in_db=self.unit == "db")
+            return sar_to_8bit(dn)
+        least = int(sensor.dtype == "uint16")  # 0 is no data there
         return np.rint(values.clip(least, sensor.max_value)).astype(sensor.dtype)
 
     def _check(self, values: Bands, valid: Valid, sensor: Sensor, smooth: bool) -> None:
@@ -135,7 +135,7 @@ class Rule:
                 )
         elif self.unit in ("reflectance", "dn") and valid.any():
             white = (sensor.full_scale or 255 / WHITE) * float(valid.mean())
-            mean = float(values.mean(dtype=np.float64)) / white
+            mean = float(values.mean()) / white
             if mean > BRIGHTEST:
                 raise ValueError(
                     f"{self.name} must hold reflectance below {BRIGHTEST:g} on average, got "
