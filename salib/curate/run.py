@@ -78,6 +78,9 @@ def curate(
     answer, which is itself a catalogue that repeats the run. An API is not asked again while that
     file answers the same question; delete it to search anew.
 
+    Of each file its own mask, opacity, no-data values, scale, offset, unit and colours count; what
+    would have to be guessed (decibels without a unit) is refused with the name of the file.
+
     An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
     at once. The bytes depend on neither interruptions nor the engine. Blocks that could not be
     rendered are listed in `quarantine.csv`, and a later call tries them again.
