@@ -521,8 +521,9 @@ def test_images_of_one_sensor_go_in_batches_and_keep_their_order(
     monkeypatch.setattr(
         type(model), "embed", lambda s, v, **o: sizes.append(len(v["hires"])) or real(s, v, **o)
     )
-    files, out = {"hires": chips["hires"]}, tmp_path / "o.parquet"
+    files = {"hires": chips["hires"]}
     for most, parts in ((256, [1, 1, 2, 1]), (1, [1] * 5)):
+        out = tmp_path / f"{most}.parquet"
         monkeypatch.setattr("salib.mapping.images.BATCH", most)
         rows = pd.read_parquet(embed_images(files, folder, out, gsd_m={"hires": 0.6}))
         assert sizes == parts
@@ -568,7 +569,6 @@ def test_options_by_sensor_reach_their_scene(images, paths, folder, tmp_path, mo
         ("--radar R --lores L --sensor lores", "or by --radar, --lores and --hires, got both"),
         ("--gsd-m 10", "or by --radar, --lores and --hires, got none"),
         ("L --gsd-m 10 --device tpu", "device must be cpu, cuda or auto, got 'tpu'"),
-        ("L --gsd-m 10 --overwrite", "out must end in .tif for overwrite"),
         (
             "--radar R --lores L --hires H --gsd-m radar=8 --gsd-m lores=8 --gsd-m hires=4 -C",
             "sensor must be one of the model's, radar, lores, got 'hires'",
