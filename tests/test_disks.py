@@ -505,7 +505,9 @@ def test_a_configuration_of_any_size_is_refused_before_it_is_built(
 
     folder = tmp_path / "model"
     shutil.copytree(model, folder)
-    (folder / CONFIG).write_text(json.dumps(json.loads((folder / CONFIG).read_text()) | stated))
+    stored = json.loads((folder / CONFIG).read_text())
+    del stored["seal"]  # as if written by hand
+    (folder / CONFIG).write_text(json.dumps(stored | stated))
     monkeypatch.setattr("salib.model.store.build_model", build)
     with pytest.raises(ValueError, match="weights must fit"):
         load_model(folder)
@@ -659,4 +661,4 @@ def test_make_refuses_a_profile_that_is_none_before_it_removes_anything(profile)
 def test_make_cleans_what_the_profile_made(tmp_path):
     words = ["make", "-n", "clean", "PROFILE= laptop "]
     run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout.splitlines()[0].endswith(" runs/laptop")
+    assert any(line.endswith(" runs/laptop") for line in run.stdout.splitlines())

@@ -14,7 +14,7 @@ from rasterio.shutil import copy
 from rasterio.warp import transform as reproject
 
 from salib.curate.mosaic import mosaic
-from salib.curate.search.catalog import search
+from salib.curate.search.catalog import Rules, search
 from salib.rasters.georeference import fit_gcps
 from salib.rasters.reader import BlockReader, Span, close_files
 from salib.rasters.remote import reading
@@ -495,7 +495,8 @@ def s2_scene(path, baseline=None, scl=None, zoom=14):
     item.collection_id = "sentinel-2-l2a"
     if baseline:
         item.properties["s2:processing_baseline"] = baseline
-    return mosaic(search([item], "s2"), span_of(path, zoom))
+    rules = Rules(sensors=("radar", "s2"), offset_dn=None if baseline else 0)
+    return mosaic(search([item], "s2", rules), span_of(path, zoom))
 
 
 @pytest.mark.parametrize(

@@ -90,7 +90,8 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
         drawn = features.geometry if system is None else features.to_crs(4326).geometry
         parsed = [shapely.force_2d(one) for one in drawn]
     except (RuntimeError, shapely.errors.ShapelyError, AttributeError, ValueError) as error:
-        raise ValueError(f"{name} must be GeoJSON (RFC 7946), got {path} ({error})") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{name} must be GeoJSON (RFC 7946), got {path} ({reason})") from error
     if system is None:
         raise ValueError(f"{name} must state its reference system, got none in {path}")
     parts = [part for one in parsed for part in polygons(one) if part.area > 0]

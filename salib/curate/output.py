@@ -74,7 +74,8 @@ def move_output(place: Path, out: Path, names: Sequence[str]) -> None:
                 (place / name).replace(out / name)
             elif name not in (*names, QUARANTINE):
                 (out / name).unlink(missing_ok=True)
-    shutil.rmtree(out / NEXT, ignore_errors=True)
+    if (out / NEXT).exists():
+        shutil.rmtree(out / NEXT, ignore_errors=True)
 
 
 def write_output(
