@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import shutil
-import signal
 import subprocess
 import sys
 from contextlib import contextmanager, suppress
@@ -81,7 +80,7 @@ def killed(monkeypatch, name, *, at):
     def call(self, *args, **kwargs):
         calls.append(self)
         if len(calls) == at:
-            os.kill(os.getpid(), signal.SIGINT)
+            raise KeyboardInterrupt
         return real(self, *args, **kwargs)
 
     with monkeypatch.context() as patch:
