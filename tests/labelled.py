@@ -4,6 +4,7 @@ from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
+import cv2
 import numpy as np
 from geobench.dataset import (
     Band,
@@ -35,6 +36,16 @@ LANDSAT = tuple(
     for number in ("04", "03", "02", "05", "06", "07")
 )
 AERIAL = tuple(make_rgb_bands(0.1))
+
+
+def write_dark_and_light(folder):
+    """Twenty images each of two classes that brightness tells apart."""
+    rng = np.random.default_rng(0)
+    for level, label in ((60, "dark"), (190, "light")):
+        (folder / label).mkdir(parents=True)
+        for number in range(20):
+            pixels = rng.normal(level, 10, (9, 11, 3)).clip(0, 255).astype(np.uint8)
+            cv2.imwrite(str(folder / label / f"{number}.png"), pixels)
 
 
 def read_split(task, split):

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+from labelled import write_dark_and_light
 from PIL import Image
 from rasterio.transform import from_origin
 from typer.testing import CliRunner
@@ -216,12 +217,7 @@ def test_help_does_not_wait_for_torch():
 
 
 def test_evaluate_scores_a_folder_of_images(model, tmp_path, monkeypatch):
-    rng = np.random.default_rng(0)
-    for level, label in ((60, "dark"), (190, "light")):
-        (tmp_path / "images" / label).mkdir(parents=True)
-        for number in range(20):
-            pixels = rng.normal(level, 10, (9, 11, 3)).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(tmp_path / "images" / label / f"{number}.png"), pixels)
+    write_dark_and_light(tmp_path / "images")
     out = tmp_path / "rows.parquet"
     arguments = ["evaluate", "--model", str(model), "--images", str(tmp_path / "images")]
     arguments += ["--image-px", "8", "--out", str(out), "--paper", str(ROOT / "paper")]

@@ -4,7 +4,6 @@ import errno
 import fcntl
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -18,6 +17,8 @@ import pandas as pd
 import pytest
 import rasterio
 import torch
+from full_disk import files_of_at_most
+from labelled import write_dark_and_light
 from rasterio.transform import from_origin
 from safetensors import SafetensorError
 from train_runs import MODEL, TRAIN, digests, stopped
@@ -59,17 +60,6 @@ FULL_DISK = [
     SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
     RuntimeError("TIFFAppendToStrip:Write error at scanline 10"),
 ]
-
-
-@contextmanager
-def files_of_at_most(size):
-    """Writing beyond `size` bytes of a file fails, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @contextmanager
@@ -330,12 +320,7 @@ class Colour(torch.nn.Module):
 
 @pytest.fixture
 def labelled(tmp_path):
-    rng = np.random.default_rng(0)
-    for level, label in ((60, "dark"), (190, "light")):
-        (tmp_path / "images" / label).mkdir(parents=True)
-        for number in range(20):
-            pixels = rng.normal(level, 10, (9, 11, 3)).clip(0, 255).astype(np.uint8)
-            cv2.imwrite(str(tmp_path / "images" / label / f"{number}.png"), pixels)
+    write_dark_and_light(tmp_path / "images")
     return folder_task(tmp_path / "images", gsd_m=2.0)
 
 

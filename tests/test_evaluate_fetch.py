@@ -7,20 +7,19 @@ import itertools
 import json
 import os
 import random
-import resource
 import shutil
 import socket
 import subprocess
 import sys
 import time
 import zipfile
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from full_disk import files_of_at_most
 from huggingface_hub import HfApi, constants
 from servers import Faults, RangeServer
 from typer.testing import CliRunner
@@ -430,17 +429,6 @@ def test_real_samples_come_through_as_they_are(fetched, mirror):
     for (image, label), (our_image, our_label) in zip(theirs, ours, strict=True):
         assert (image == our_image).all()
         assert label == our_label
-
-
-@contextmanager
-def files_of_at_most(size):
-    """Writing beyond `size` bytes of a file fails, as on a disk that is full."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def chips_zip():

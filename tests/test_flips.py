@@ -5,9 +5,11 @@
 
 import json
 import os
+import sys
 import warnings
 import zlib
 from collections import Counter
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -146,6 +148,10 @@ def cases_of_work(folder):
     yield "window of a map", Case(path, lambda: read_window(files, path))
 
 
+def read_geobench(root):
+    return read_task(geobench_task(root, procedural=False))
+
+
 def cases_of_tasks(folder):
     for name in ("m-eurosat", "m-nz-cattle"):
         root = write_layout(folder, name)
@@ -154,8 +160,7 @@ def cases_of_tasks(folder):
             root / "task_specs.pkl",
             root / "default_partition.json",
         ):
-            read = lambda root=root: read_task(geobench_task(root, procedural=False))  # noqa: E731
-            yield f"{name} {file.name}", Case(file, read, False)
+            yield f"{name} {file.name}", Case(file, partial(read_geobench, root), False)
     path = folder / CHIP_ZIPS["ucmerced"].file
     write_zip(path, {"ant": 61, "bee": 62})
     yield "zip of chips", Case(path, lambda: read_task(chip_task(path, source="ucmerced")), False)
@@ -195,7 +200,7 @@ def test_a_flipped_bit_is_refused_in_a_line_or_changes_nothing(tmp_path, group, 
         assert case.read() == base
         with capfd.disabled():
             if FLIPS > 40:
-                print(f"\n{name}: {dict(found)}")  # noqa: T201
+                sys.stdout.write(f"\n{name}: {dict(found)}")
         for cut in (0, 1, len(whole) // 2, len(whole) - 1):
             case.path.write_bytes(whole[:cut])
             assert outcome(case, base) == "refused", f"{name}: {cut} of {len(whole)} bytes"

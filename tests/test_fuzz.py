@@ -1,12 +1,11 @@
 """Damaged and odd input, drawn by Hypothesis: a right result or one line, whatever a file holds.
 
-What is drawn is the same in every run. Items, areas and tile archives are what
+What is drawn is the same in every run. Items and areas are what
 others write; a reader of theirs may raise nothing but ValueError, in a line that names the file.
 """
 
 import copy
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,6 @@ from salib.config import SENSOR_NAMES
 from salib.curate.area import read_area
 from salib.curate.search.catalog import Rules, search_all
 from salib.curate.search.sources import find_items
-from salib.tiles.archive import Archive, write_archive
-from salib.tiles.codec import encode
-from salib.tiles.grid import TileId
 
 fuzzed = settings(max_examples=150, derandomize=True, deadline=None, database=None)
 WHOLE = shapely.box(-99, 38, -97, 39)
@@ -109,35 +105,6 @@ def test_an_area_is_polygons_in_degrees_or_refused_in_a_line(folder, value):
     geometry = {"type": "Polygon", "coordinates": value}
     written(path, {"type": "Feature", "properties": {}, "geometry": geometry})
     refused(path, lambda: read_area(path))
-
-
-TILES = sorted((TileId(3, x, y) for x in range(5) for y in range(7)), key=lambda t: t.hilbert)
-
-
-@pytest.fixture(scope="module")
-def archive(folder):
-    rng = np.random.default_rng(0)
-    images = (rng.integers(0, 256, (16, 16, 4), np.uint8) for _ in TILES)
-    encoded = (encode(image, "png") for image in images)
-    told = {"name": "lores", "attribution": "none"}
-    return write_archive(folder / "whole.pmtiles", zip(TILES, encoded, strict=True), metadata=told)
-
-
-@fuzzed
-@given(
-    at=st.integers(0, 400),
-    new=st.binary(min_size=1, max_size=9) | st.just(b"\xff" * 8) | st.just(bytes(8)),
-)
-def test_a_damaged_archive_gives_its_tiles_or_a_line(folder, archive, at, new):
-    data, path = bytearray(archive.read_bytes()), folder / "damaged.pmtiles"
-    data[at : at + len(new)] = new
-    path.write_bytes(data)
-    opened = refused(path, lambda: Archive(path))
-    for tile in TILES if opened else ():
-        with suppress(KeyError):  # the archive has no such tile
-            refused(path, lambda tile=tile: opened.get(*tile))
-    if opened:
-        refused(path, lambda: opened.metadata)
 
 
 def refused(path, read):

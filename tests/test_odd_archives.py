@@ -163,7 +163,7 @@ HEADER = st.dictionaries(st.sampled_from([*range(8, 97, 8)]), U64, max_size=4)
 DIRECTORY = st.lists(st.integers(0, 2**63) | st.integers(0, 9), max_size=13)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[*HealthCheck])
+@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=[*HealthCheck])
 @given(HEADER, DIRECTORY, st.sampled_from([0, 1, 2, 3]), st.binary(max_size=40))
 def test_whatever_header_and_directory_say_an_archive_is_read_or_refused(
     tmp_path, header, directory, entries, leaves
@@ -177,7 +177,9 @@ def test_whatever_header_and_directory_say_an_archive_is_read_or_refused(
     try:
         read = Archive(path)
     except ValueError as error:
-        assert str(path) in str(error)  # noqa: PT017
+        read = str(error)
+    if isinstance(read, str):
+        assert str(path) in read
         return
     sizes = [len(read.read(*tile)) for tile in read.tiles()[:9]]
     assert sizes == read.lengths[:9].tolist()

@@ -415,19 +415,15 @@ def test_chips_that_need_a_word_ask_for_it(tmp_path):
         open_file(tmp_path / "x.png", "lores", gsd_m=10, offset_dn=0)
 
 
+SPARSE = BLOCKS | {"sparse_ok": True, "tiled": True, "count": 3, "dtype": "uint8", "bigtiff": "yes"}
+
+
 @pytest.mark.parametrize("kind", ["png", "jpg", "sparse tif", "bomb"])
 def test_images_without_bound_are_refused_by_their_header(kind, tmp_path):
     path, side = tmp_path / f"big.{kind[-3:]}", 8192
     if kind == "sparse tif":
         side = 1_000_000
-        how = {
-            "sparse_ok": True,
-            "tiled": True,
-            "count": 3,
-            "dtype": "uint8",
-            "bigtiff": "yes",
-        } | BLOCKS
-        rasterio.open(path, "w", driver="GTiff", height=side, width=side, **UTM, **how).close()
+        rasterio.open(path, "w", driver="GTiff", height=side, width=side, **UTM, **SPARSE).close()
     elif kind == "bomb":
         path = tmp_path / "bomb.png"
         Image.new("1", (20_000, 20_000)).save(path)
@@ -439,16 +435,9 @@ def test_images_without_bound_are_refused_by_their_header(kind, tmp_path):
 
 
 def test_a_map_that_no_disk_holds_is_refused_before_its_windows_are_listed(model, tmp_path):
-    how = {
-        "sparse_ok": True,
-        "tiled": True,
-        "count": 3,
-        "dtype": "uint8",
-        "bigtiff": "yes",
-    } | BLOCKS
     size = {"height": 1_000_000, "width": 1_000_000}
     path = tmp_path / "huge.tif"
-    rasterio.open(path, "w", driver="GTiff", **size, **UTM, **how).close()
+    rasterio.open(path, "w", driver="GTiff", **size, **UTM, **SPARSE).close()
     with pytest.raises(ValueError, match=r"at most .* windows"):
         embed_scene(open_scene(path, "lores"), model, tmp_path / "map.tif")
     assert not list(tmp_path.glob("*map*"))

@@ -4,6 +4,7 @@ Table 2's four and m-so2sat give an image one class, m-bigearthnet several, and 
 per pixel.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, replace
 from datetime import date
@@ -27,7 +28,7 @@ Truth = int | Int64[np.ndarray, "*shape"]
 
 
 @dataclass(frozen=True)
-class PaintedTask:
+class PaintedTask(ABC):
     """A procedural task in GEO-Bench's format.
 
     Args:
@@ -60,9 +61,9 @@ class PaintedTask:
         """Kinds of sample, in equal shares: the classes, or themes near the middle."""
         return self.label.n_classes if type(self.label) is Classification else len(THEMES)
 
+    @abstractmethod
     def draw(self, seed: int, rng: Rng, stratum: int, number: int) -> tuple[Paint, Truth]:
         """Ground of sample `number`, and what is true of it."""
-        raise NotImplementedError
 
     def chip(self, seed: int, stratum: int, number: int) -> tuple[Bands, Truth]:
         """Bands and label of sample `number`, of one stratum, as they are stored."""
