@@ -64,12 +64,14 @@ def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "cou
     if per_theme <= 0:
         raise ValueError(f"per_theme must be positive, got {per_theme}")
     return {
-        name: np.stack([render_triple(seed, *spot).lores for spot in places(seed, name, per_theme)])
+        name: np.stack(
+            [render_triple(seed, *spot).lores for spot in squares(seed, name, per_theme)]
+        )
         for name in (*THEMES, "river", "motorway")
     }
 
 
-def places(
+def squares(
     seed: int, theme: str, count: int, *, side_m: float = 640.0, salt: int = 0
 ) -> list[tuple[float, float]]:
     """North-west corners of squares that show a theme, or a "river" or "motorway"."""

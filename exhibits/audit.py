@@ -99,14 +99,14 @@ def d3_cases(
 ) -> dict[str, dict[str, Float[Tensor, "batch dim"]]]:
     """Worked inputs of Eq. (3): no information, perfect agreement, one sensor re-paired.
 
-    Re-paired means that each place gets the vector of its neighbour in the batch.
+    Re-paired means that each location gets the vector of its neighbour in the batch.
     """
-    place = torch.randn(batch, dim, generator=generator)
-    aligned: dict[str, Tensor] = dict.fromkeys(SENSOR_NAMES, place)
-    blank: dict[str, Tensor] = dict.fromkeys(SENSOR_NAMES, torch.ones_like(place))
+    location = torch.randn(batch, dim, generator=generator)
+    aligned: dict[str, Tensor] = dict.fromkeys(SENSOR_NAMES, location)
+    blank: dict[str, Tensor] = dict.fromkeys(SENSOR_NAMES, torch.ones_like(location))
     cases = {"all vectors equal": blank, "each place agrees": aligned}
     for name in SENSOR_NAMES:
-        cases[f"{name} re-paired"] = {**aligned, name: place.roll(1, dims=0)}
+        cases[f"{name} re-paired"] = {**aligned, name: location.roll(1, dims=0)}
     return cases
 
 
@@ -140,13 +140,13 @@ def d4_table(tokens: int, values: int, generator: torch.Generator) -> pd.DataFra
     """The error of three predictions of a normalised target, all patches masked: printed, ours."""
     target = normalise_patches(torch.randn(1, tokens, values, generator=generator))
     hidden = torch.ones(1, tokens, dtype=torch.bool)
-    guesses = {"the target": target, "its mean, 0": 0 * target, "its negative": -target}
+    predictions = {"the target": target, "its mean, 0": 0 * target, "its negative": -target}
     rows = {
         name: {
-            "printed": round(d4_printed_error(guess[0], target[0]).item(), 2),
-            "ours": sensor_error(guess, target, hidden).item(),
+            "printed": round(d4_printed_error(predicted[0], target[0]).item(), 2),
+            "ours": sensor_error(predicted, target, hidden).item(),
         }
-        for name, guess in guesses.items()
+        for name, predicted in predictions.items()
     }
     return pd.DataFrame.from_dict(rows, orient="index") + 0.0
 

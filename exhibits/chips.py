@@ -7,14 +7,10 @@ import numpy as np
 import rasterio
 from jaxtyping import UInt8
 
-from salib.evaluate.tasks.class_folders import CHIP_ZIPS, chips, read_rgb
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, members, read_rgb
 from salib.evaluate.tasks.task import geobench_task, iter_split
 
 SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
-HOMES = {
-    "eurosat": "zenodo.org/records/7711810",
-    "ucmerced": "weegee.vision.ucmerced.edu/datasets/landuse.html",
-}
 TRIPLE = Path("aligned/scale_alibi_nb/15_8654_13124_p8")
 PARTS = {"radar": 2, "lores": 3, "hires": 3, "hir4x": 3}
 """Images of the one published sample of the paper's own data set, and their bands."""
@@ -24,8 +20,9 @@ def chips_by_class(
     folder: str | Path, *, count: int
 ) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
     """The first EuroSAT chips of each class, for pictures; empty if the archive is not there."""
-    path = Path(folder) / CHIP_ZIPS["eurosat"].file
-    classes = chips(path) if path.is_file() else {}
+    layout = CHIP_ZIPS["eurosat"]
+    path = Path(folder) / layout.file
+    classes = members(path, layout)["train"] if path.is_file() else {}
     return {name: np.stack([*map(read_rgb, own[:count])]) for name, own in classes.items()}
 
 
@@ -33,7 +30,7 @@ def missing_real(folder: str | Path | None) -> list[str]:
     """One line for each zip of real chips that `folder` lacks, saying what to do."""
     return [
         f"{source} skipped: set SALIB_DATA_DIR to a folder, then salib fetch {source} brings "
-        f"{layout.file} there; or take it from {HOMES[source]}"
+        f"{layout.file} there; or take it from {layout.url}"
         for source, layout in CHIP_ZIPS.items()
         if folder is None or not (Path(folder) / layout.file).is_file()
     ]

@@ -182,11 +182,11 @@ class Ledger:
 
 def _styled_html(table: Any, uuid: str) -> str:
     """A Styler's HTML; unlike a DataFrame it writes names and strings as they are, unless told."""
-    told, table = {"escape": "html"}, copy.deepcopy(table)
+    escaped, table = {"escape": "html"}, copy.deepcopy(table)
     texts = table.data.map(lambda cell: isinstance(cell, str)).any()
     if texts.any():
-        table.format(subset=texts[texts].index.tolist(), **told)
-    table.format_index(axis=0, **told).format_index(axis=1, **told).set_uuid(uuid)
+        table.format(subset=texts[texts].index.tolist(), **escaped)
+    table.format_index(axis=0, **escaped).format_index(axis=1, **escaped).set_uuid(uuid)
     table.data = table.data.rename_axis(index=_escaped, columns=_escaped)
     return table.to_html(caption=_escaped(table.caption))
 

@@ -64,14 +64,14 @@ def overviews(paths: Mapping[str, Path], *, max_bytes: int = MAP_BYTES) -> dict[
     pyramids = {name: Pyramid(path) for name, path in paths.items()}
     first = min(pyramid.first for pyramid in pyramids.values())
     shown: dict[str, list[tuple[TileId, bytes]]] = {name: [] for name in paths}
-    room = max_bytes
+    left = max_bytes
     for zoom in range(first, max(max(pyramid.zooms) for pyramid in pyramids.values()) + 1):
         level = {
             name: [(tile, _lossy(pyramid.image(tile))) for tile in pyramid.zooms.get(zoom, ())]
             for name, pyramid in pyramids.items()
         }
-        room -= sum(len(data) for tiles in level.values() for _, data in tiles)
-        if room < 0:
+        left -= sum(len(data) for tiles in level.values() for _, data in tiles)
+        if left < 0:
             break
         for name, tiles in level.items():
             shown[name] += tiles

@@ -13,7 +13,6 @@ import subprocess
 import sys
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -29,7 +28,6 @@ from salib.cli.app import app
 from salib.evaluate import fetch
 from salib.evaluate.fetch import (
     BENCHMARKS,
-    CHIPS,
     REPOSITORY,
     REVISION,
     fetch_chips,
@@ -396,7 +394,7 @@ def test_the_hubs_endpoint_is_the_default_and_its_token_stays_with_it(
     assert_whole(fetched.folder, "m-eurosat")
     tokens = []
     monkeypatch.setattr(HfApi, "__init__", lambda self, endpoint, token: tokens.append(token))
-    monkeypatch.setattr(fetch, "_bring", lambda *_: None)
+    monkeypatch.setattr(fetch, "_download", lambda *_: None)
     fetched("m-so2sat")
     fetched("m-so2sat", base_url=None)
     assert tokens == [False, None]
@@ -433,7 +431,7 @@ def test_real_samples_come_through_as_they_are(fetched, mirror):
 
 def chips_zip():
     image = cv2.imencode(".png", np.full((4, 4, 3), 7, np.uint8))[1].tobytes()
-    chips = {f"c{c}/c{c}_{n}.png": image for c in range(2) for n in range(3)}
+    chips = {f"c{c}/c{c}_{n}.png": image for c in range(2) for n in range(301)}
     chips["c0/._c0_0.png"] = b"no image"
     return zipped("EuroSAT_RGB", chips | {"readme.txt": np.random.default_rng(0).bytes(300_000)})
 
@@ -446,10 +444,10 @@ def chips(server, tmp_path, monkeypatch):
         given = {"base_url": mirror.url} | options
         return fetch_chips(source, tmp_path / "data", **given)
 
-    for name, file in CHIPS.items():
+    for name, layout in CHIP_ZIPS.items():
         stated = {"size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        monkeypatch.setitem(CHIPS, name, replace(file, **stated))
-        mirror.write(CHIP_ZIPS[name].file, content)
+        monkeypatch.setitem(CHIP_ZIPS, name, layout._replace(**stated))
+        mirror.write(layout.file, content)
     call.folder, call.content, call.mirror = tmp_path / "data", content, mirror
     return call
 
@@ -499,10 +497,8 @@ def test_missing_chips_offline_are_told_with_the_command(chips, source):
     assert not chips.folder.exists()
 
 
-def test_the_published_zips_are_those_that_evaluation_names_by_a_sha256():
-    assert CHIPS.keys() == CHIP_ZIPS.keys()
-    for file in CHIPS.values():
-        assert len(bytes.fromhex(file.sha256)) == 32
+def test_the_published_zips_are_named_by_a_sha256():
+    assert [len(bytes.fromhex(layout.sha256)) for layout in CHIP_ZIPS.values()] == [32, 32]
 
 
 def test_the_command_fetches_into_the_folder_the_environment_names(

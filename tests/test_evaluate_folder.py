@@ -136,8 +136,7 @@ def test_the_task_carries_its_rule_and_names_no_published_task(tmp_path):
     write_split(tmp_path / "m-eurosat")
     with pytest.raises(ValueError, match=r"name must differ .* 'm-eurosat'"):
         folder_task(tmp_path / "m-eurosat", gsd_m=10.0)
-    task = folder_task(tmp_path / "m-eurosat", gsd_m=7.0, name="mine", procedural=True)
-    assert task.procedural
+    task = folder_task(tmp_path / "m-eurosat", gsd_m=7.0, name="mine")
     assert task.rule_of().native_gsd_m == 7.0
     assert task.sensors == ("lores", "hires")
     with pytest.raises(ValueError, match="modality must be 'optical' for mine, got 'radar'"):

@@ -28,7 +28,7 @@ from salib.evaluate import (
     geobench_tasks,
     real_tasks,
 )
-from salib.evaluate.tasks.class_folders import CHIP_ZIPS, ChipZip, split_chips
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, members
 from salib.evaluate.tasks.geobench_reader import raw_samples
 from salib.evaluate.tasks.inputs import RULES, centre_square, to_input, to_pixel_values
 from salib.evaluate.tasks.task import check_disjoint, chip_task, iter_split
@@ -99,7 +99,7 @@ def write_zip(path, counts, *, size=(7, 5)) -> None:
 
 def split_of(path, layout, split):
     """Name in the zip and label of each chip of a split."""
-    classes = split_chips(path, layout, split).values()
+    classes = members(path, layout)[split].values()
     return [(chip.at, label) for label, paths in enumerate(classes) for chip in paths]
 
 
@@ -194,7 +194,7 @@ def test_splits_that_share_items_cannot_be_evaluated(tmp_path):
 def test_zip_split_equals_the_rule_by_a_loop(tmp_path):
     path = tmp_path / "chips.zip"
     write_zip(path, {"bee": 11, "ant": 13})
-    layout = ChipZip("chips.zip", (0, 5, 8, None))
+    layout = CHIP_ZIPS["ucmerced"]._replace(bounds=(0, 5, 8, None))
     for split, (start, stop) in {"train": (0, 5), "valid": (5, 8), "test": (8, 99)}.items():
         expected = []
         for label, (name, count) in enumerate((("ant", 13), ("bee", 11))):
@@ -227,9 +227,9 @@ def test_zip_chips_are_decoded_to_rgb_at_their_own_size(tmp_path):
     write_zip(path, {"ant": 61, "bee": 63})
     task = chip_task(path, source="ucmerced")
     images, labels = read_split(task, "test")
-    members = split_of(path, CHIP_ZIPS["ucmerced"], "test")
+    chips = split_of(path, CHIP_ZIPS["ucmerced"], "test")
     assert labels.tolist() == [0, 1, 1, 1]
-    for image, (name, _) in zip(images, members, strict=True):
+    for image, (name, _) in zip(images, chips, strict=True):
         number = int("".join(c for c in Path(name).stem if c.isdigit()))
         np.testing.assert_array_equal(image, np.full((5, 7, 3), (number, 2 * number, 3)))
     assert [found.name for found in real_tasks(tmp_path)] == ["ucmerced"]

@@ -20,7 +20,7 @@ from earth.landscape.ground import Brush, Paint
 from earth.landscape.themes import THEMES, paint, theme_numbers
 from earth.tasks import bands, objects
 from earth.tasks.bands import BandLayout
-from earth.triples import places
+from earth.triples import squares
 
 Bands = Shaped[np.ndarray, "bands rows cols"]
 Truth = int | Int64[np.ndarray, "*shape"]
@@ -32,7 +32,7 @@ class PaintedTask(ABC):
     """A procedural task in GEO-Bench's format.
 
     Args:
-        label: what is to be told, as the published specification states it.
+        label: its classes, as the published specification states them.
         bands: what is stored of a sample.
         gsd_m: metres per pixel; m-cashew-plant's label states others.
         finer: the ground is painted so many times as densely and averaged.
@@ -63,7 +63,7 @@ class PaintedTask(ABC):
 
     @abstractmethod
     def draw(self, seed: int, rng: Rng, stratum: int, number: int) -> tuple[Paint, Truth]:
-        """Ground of sample `number`, and what is true of it."""
+        """Ground of sample `number`, and its label."""
 
     def chip(self, seed: int, stratum: int, number: int) -> tuple[Bands, Truth]:
         """Bands and label of sample `number`, of one stratum, as they are stored."""
@@ -87,9 +87,9 @@ class PaintedTask(ABC):
         return Grid(x_m=-half, y_m=-half, gsd_m=self.gsd_m / self.finer, rows=side, cols=side)
 
     def window_of(self, seed: int, theme: str, number: int) -> Grid:
-        """A window of the world that shows a theme near its middle; places differ by sample."""
+        """A window of the world that shows a theme near its middle; positions differ by sample."""
         salt = int(np.random.SeedSequence([seed, 37, number]).generate_state(1)[0])
-        (x, y), *_ = places(seed, theme, 1, side_m=self.side_px * self.gsd_m, salt=salt)
+        (x, y), *_ = squares(seed, theme, 1, side_m=self.side_px * self.gsd_m, salt=salt)
         return replace(self.window, x_m=x, y_m=y)
 
 

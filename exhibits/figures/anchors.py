@@ -23,16 +23,16 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     axis = axes[0, 0]
     published = points.query("source == 'torchgeo-bench'")
     count = len(set(published["model"]))
-    look = {"color": OTHER, "alpha": 0.4, "label": f"{count} published models, k = 5"}
-    _row(axis, published, tasks, 0.0, **look)
+    options = {"color": OTHER, "alpha": 0.4, "label": f"{count} published models, k = 5"}
+    _row(axis, published, tasks, 0.0, **options)
     for number, (model, label) in enumerate(named.items()):
         own = published.query(f"model == {model!r}")
         _row(axis, own, tasks, 0.0, color=SERIES[(0, 3, 4, 5)[number % 4]], label=f"{label}, k = 5")
     for number, (source, (colour, marker)) in enumerate(SOURCES.items(), start=1):
         own = points.query("source == @source")
         if len(own):
-            look = {"color": colour, "marker": marker, "label": f"{source}, k = 20"}
-            _row(axis, own, tasks, 0.22 * number, **look)
+            options = {"color": colour, "marker": marker, "label": f"{source}, k = 20"}
+            _row(axis, own, tasks, 0.22 * number, **options)
     axis.set_yticks(range(len(tasks)), tasks)
     axis.set_ylim(len(tasks) - 0.4, -0.4)
     axis.set_xlabel("nearest neighbours, accuracy in %")
@@ -62,8 +62,8 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
         axis.axvline(100 / classes, color=OTHER, linestyle=":", linewidth=1)
         for number, (probe, points) in enumerate(entries.query("task == @task").groupby("probe")):
             y = np.full(len(points), len(levels) - 0.15 + 0.3 * number)
-            look = {"color": SERIES[1], "marker": MARKERS[str(probe)], "label": str(probe)}
-            axis.scatter(100 * points["value"], y, s=16, **look)
+            options = {"color": SERIES[1], "marker": MARKERS[str(probe)], "label": str(probe)}
+            axis.scatter(100 * points["value"], y, s=16, **options)
         axis.set_title(f"{task}, {classes} classes", fontsize=9)
         labels = [*(f"{known:.0%} known" for known in levels), "the paper"]
         axis.set_yticks(range(len(labels)), labels)
@@ -75,6 +75,6 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
     return figure
 
 
-def _row(axis: Axes, own: pd.DataFrame, tasks: list[str], shift: float, **look) -> None:
+def _row(axis: Axes, own: pd.DataFrame, tasks: list[str], shift: float, **options) -> None:
     rows = own["task"].map(tasks.index).to_numpy() + shift
-    axis.scatter(100 * own["value"].to_numpy(), rows, s=22, linewidths=0, zorder=3, **look)
+    axis.scatter(100 * own["value"].to_numpy(), rows, s=22, linewidths=0, zorder=3, **options)

@@ -61,12 +61,12 @@ def figure1() -> Figure:
 
 
 def _box(axis: Axes, centre: Point, text: str, colour: str, *, width: float) -> None:
-    look = {"facecolor": (colour, 0.22), "edgecolor": colour}
+    options = {"facecolor": (colour, 0.22), "edgecolor": colour}
     corner, style = (centre[0] - width / 2, centre[1] - 0.4), "round,pad=0,rounding_size=0.12"
-    axis.add_patch(FancyBboxPatch(corner, width, 0.8, style, **look))
+    axis.add_patch(FancyBboxPatch(corner, width, 0.8, style, **options))
     axis.text(*centre, text, ha="center", va="center", fontsize=8)
 
 
 def _arrow(axis: Axes, start: Point, end: Point, colour: str, *, style: str = "-") -> None:
-    look = {"arrowstyle": "-|>", "mutation_scale": 9, "color": colour, "linestyle": style}
-    axis.annotate("", end, start, arrowprops=look | {"shrinkA": 0})
+    options = {"arrowstyle": "-|>", "mutation_scale": 9, "color": colour, "linestyle": style}
+    axis.annotate("", end, start, arrowprops=options | {"shrinkA": 0})

@@ -30,8 +30,8 @@ def figure2(bias: Float[Array, "queries keys"]) -> Figure:
     shown = matrix.imshow(bias, cmap=RAMP, aspect="auto")
     for (query, key), value in np.ndenumerate(bias):
         colour = "#1f2328" if shown.norm(value) > 0.6 else "#f6f8fa"  # to be read on the ramp
-        look = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
-        matrix.text(key, query, f"{-value:.2f}", **look)
+        options = {"ha": "center", "va": "center", "fontsize": 6, "color": colour}
+        matrix.text(key, query, f"{-value:.2f}", **options)
     matrix.set_xticks(range(16), range(1, 17))
     matrix.set_yticks(range(4), range(1, 5))
     matrix.tick_params(labelsize=7, length=0)
@@ -94,10 +94,10 @@ def heads_against(rows: pd.DataFrame, x: Literal["gsd_m", "side"]) -> Figure:
     for axis, y in zip(axes[0], ("tokens", "metres"), strict=True):
         colours = cycle(SERIES)
         for slope, own in rows.groupby("slope", sort=False):
-            look = {"color": next(colours), "linewidth": 1.6, "label": f"{slope:.3g}"}
+            options = {"color": next(colours), "linewidth": 1.6, "label": f"{slope:.3g}"}
             if slope == 0:
-                look |= {"color": OTHER, "linestyle": ":", "label": "none"}
-            axis.plot(own[x], own[y], **look)
+                options |= {"color": OTHER, "linestyle": ":", "label": "none"}
+            axis.plot(own[x], own[y], **options)
         axis.set(xscale="log", yscale="log", xlabel=labels[x], xlim=(first, last))
         marks = [mark for mark in (1, 2, 4, 8, 16, 32, 64) if first <= mark <= last]
         axis.set_xticks(marks, [str(mark) for mark in marks])

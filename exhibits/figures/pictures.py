@@ -28,15 +28,15 @@ def false_colour(
 
 
 def picture(
-    levels: Shaped[Array, "bands height width"], hidden: Bool[Array, "rows cols"] | None = None
+    values: Shaped[Array, "bands height width"], hidden: Bool[Array, "rows cols"] | None = None
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """A picture of one sensor's levels, radar in false colour, hidden patches grey.
+    """A picture of one sensor's pixel values, radar in false colour, masked patches grey.
 
     Args:
-        levels: two bands (VV, VH) or three (red, green, blue), 0..255; or the twelve of s2.
-        hidden: which patches of a grid over the image are painted over.
+        values: two bands (VV, VH) or three (red, green, blue), 0..255; or the twelve of s2.
+        hidden: which patches of a grid over the image are masked.
     """
-    shown = np.asarray(levels)
+    shown = np.asarray(values)
     if len(shown) == len(S2.bands):
         shown = (shown[[*S2.shown]] * (255 / WHITE)).clip(0, 255)
     image = np.ascontiguousarray(shown.transpose(1, 2, 0)).round().astype(np.uint8)
@@ -51,14 +51,14 @@ def picture(
 def similarity(
     image: UInt8[np.ndarray, "rows cols 3"],
     score: Float[np.ndarray, "rows cols"],
-    places: pd.DataFrame,
-    asked: tuple[int, int],
+    matches: pd.DataFrame,
+    query: tuple[int, int],
 ) -> Figure:
     """A scene of one pixel per patch, and the cosine of each patch (NaN without data) to a query.
 
     Args:
-        places: row and col of the most similar patches, best first.
-        asked: row and column of the query.
+        matches: row and col of the most similar patches, best first.
+        query: its row and column.
     """
     figure, axes = panels(1, 2, height_in=4.4)
     left, right = axes[0]
@@ -66,10 +66,10 @@ def similarity(
     drawn = right.imshow(score, cmap=RAMP, vmin=np.nanpercentile(score, 2), vmax=1)
     figure.colorbar(drawn, ax=right, shrink=0.7, label="cosine")
     for axis in (left, right):
-        axis.plot(asked[1], asked[0], "+", color="white", markersize=12, markeredgewidth=2)
-        for number, place in enumerate(places[["row", "col"]].to_numpy(), start=1):
+        axis.plot(query[1], query[0], "+", color="white", markersize=12, markeredgewidth=2)
+        for number, (row, col) in enumerate(matches[["row", "col"]].to_numpy(), start=1):
             style = {"facecolor": "black", "alpha": 0.6, "linewidth": 0, "pad": 1}
-            axis.text(place[1], place[0], str(number), color="white", fontsize=7, bbox=style)
+            axis.text(col, row, str(number), color="white", fontsize=7, bbox=style)
         no_frame(axis)
     return figure
 
@@ -95,10 +95,10 @@ def figure3(triples: Sequence[Mapping[str, Any]]) -> Figure:
 
 
 def montage(rows: Sequence[tuple[str, np.ndarray, np.ndarray | None]]) -> Figure:
-    """Chips of each theme: made ones on the left, real ones, where there are any, on the right.
+    """Chips of each theme: procedural on the left, real ones, where there are any, on the right.
 
     Args:
-        rows: label, made chips (count, height, width, 3), and real chips or None.
+        rows: label, procedural chips (count, height, width, 3), and real chips or None.
     """
     made = [chips for _, chips, _ in rows]
     real = [chips for _, _, chips in rows if chips is not None]

@@ -32,8 +32,8 @@ def cover_map(layers: Mapping[str, Any]) -> Figure:
         )
         mine: Any = scenes[scenes["sensor"] == sensor]
         mine = mine.sort_values("used")
-        look = {True: (SENSORS[sensor].colour, 1.6), False: (OTHER, 0.6)}
-        colours, widths = zip(*mine["used"].map(look), strict=True)
+        options = {True: (SENSORS[sensor].colour, 1.6), False: (OTHER, 0.6)}
+        colours, widths = zip(*mine["used"].map(options), strict=True)
         mine.boundary.plot(ax=axis, color=colours, linewidth=widths)
         axis.set_title(f"{sensor}: {mine['used'].sum()} of {len(mine)} scenes", fontsize=9)
         axis.set(xlabel="longitude, degrees", ylabel="")

@@ -140,16 +140,16 @@ def _cells(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, str]:
         spread(table, ["task", "probe"], "model", name).reindex(at)
         for name in ("cell", "short", "value")
     )
-    values, theirs = values.reindex(columns=MODELS), printed[[*MODELS]]
+    values, published = values.reindex(columns=MODELS), printed[[*MODELS]]
     parts = {
         f"ours, {origin}": text.reindex(columns=MODELS).astype(object).fillna("n/a"),
-        "paper": theirs.map("{:.2f}".format).set_index(at),
+        "paper": published.map("{:.2f}".format).set_index(at),
         f"baselines, {origin}": short.reindex(columns=BASELINES).astype(object).fillna("n/a"),
     }
     frame: Table = pd.concat(parts, axis=1)
     names = printed[["block", "printed_name"]].set_axis(["probe", "task"], axis=1)
     frame.index = pd.MultiIndex.from_frame(names)
-    bold = [each.eq(each.max(axis=1), axis=0).to_numpy() for each in (values, theirs)]
+    bold = [each.eq(each.max(axis=1), axis=0).to_numpy() for each in (values, published)]
     return frame, np.hstack([*bold, np.zeros((len(frame), len(BASELINES)), bool)]), origin
 
 

@@ -36,14 +36,15 @@ def published_scores(rows: Rows, published: Rows, paper: Rows) -> Table:
     known = with_cells(read_rows(published)).rename(columns={"method": "probe"})
     known = known.replace({"probe": METHODS, "model": NAMES})
     printed = read_rows(paper).query("probe == 'knn'")
-    said = printed.melt(["task", "probe"], MODELS, "model")
-    said = said.assign(cell=said["value"].map("{:.2f}".format), value=said["value"] / 100)
+    printed = printed.melt(["task", "probe"], MODELS, "model")
+    cells = printed["value"].map("{:.2f}".format)
+    printed = printed.assign(cell=cells, value=printed["value"] / 100)
     ours = with_cells(read_rows(rows).query("not procedural"))
     ours["images"] = ours["task"]
     absent = {other: task for other, task in LOOKALIKES.items() if task not in set(ours["task"])}
     ours["task"] = ours["task"].replace(absent)
     ours = ours.merge(known[["task", "probe", "metric"]].drop_duplicates())
-    parts = {"torchgeo-bench": known, "the paper": said, "ours": ours}
+    parts = {"torchgeo-bench": known, "the paper": printed, "ours": ours}
     scores: Table = pd.concat([part.assign(source=source) for source, part in parts.items()])
     return scores.assign(images=scores["images"].fillna(scores["task"])).reset_index(drop=True)
 
@@ -89,8 +90,8 @@ def conditions(scores: Table) -> pd.DataFrame:
     }
     items = "{images}: {n_train:,.0f} + {n_test:,.0f}"
     for task, each in scores.groupby("task", sort=False):
-        own, theirs = (each[each["source"] == name] for name in ("ours", "torchgeo-bench"))
-        texts = [items.format(**part.iloc[0]) for part in (own, theirs) if len(part)]
+        own, published = (each[each["source"] == name] for name in ("ours", "torchgeo-bench"))
+        texts = [items.format(**part.iloc[0]) for part in (own, published) if len(part)]
         if len(own):
             lines[f"items of {task}, train + test"] = (texts[0], "not stated", texts[-1])
     return pd.DataFrame.from_dict(lines, orient="index", columns=[*SOURCES])

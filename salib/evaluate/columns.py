@@ -176,7 +176,7 @@ class _Stack:
 
 
 def named_seed(seed: int, *names: str) -> int:
-    """A 32-bit seed for what `names` say, spawned from one seed; the same on every machine."""
+    """A 32-bit seed for these names, spawned from one seed; the same on every machine."""
     digest = hashlib.sha256("\0".join(names).encode()).digest()
     words = np.frombuffer(digest[:16], np.dtype("<u4")).tolist()
     return int(np.random.SeedSequence([seed, *words]).generate_state(1)[0])

@@ -27,22 +27,6 @@ BENCHMARKS = dict.fromkeys(GEOBENCH_TASKS, "classification_v1.0")
 BENCHMARKS |= {f"m-{name}": "segmentation_v1.0" for name in SEGMENTATION}
 """The folder that each task stands in."""
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
-CHIPS = {
-    "eurosat": RemoteFile(
-        url=f"https://zenodo.org/records/7711810/files/{CHIP_ZIPS['eurosat'].file}",
-        size=94_658_721,
-        sha256="b4f5b234ecb7d7ff9c6cddb046543b4717c53fd6e9815be6c0e80cc614f51b90",
-    ),
-    "ucmerced": RemoteFile(
-        url="https://huggingface.co/datasets/torchgeo/ucmerced/resolve/"
-        f"7c5ef3454d9b1cccfa7ccde0c01fc8f00a45909a/{CHIP_ZIPS['ucmerced'].file}",
-        size=332_468_434,
-        sha256="06c539ef28703a58fb07bd2837991ac7c48b813b00bb12ac197efd813a18daeb",
-    ),
-}
-"""EuroSAT from its Zenodo record; UC Merced from TorchGeo's copy at the hub, whose bytes are those
-of the university's server. Sizes and sha256 are those that public code, for UC Merced TorchGeo's
-own, checks these addresses against; we have not downloaded the files ourselves."""
 
 
 def fetch_chips(
@@ -65,10 +49,12 @@ def fetch_chips(
         ValueError: if the source is unknown.
         OSError: as `fetch_files`.
     """
-    if source not in CHIPS:
-        raise ValueError(f"source must be one of {', '.join(CHIPS)}, got {source!r}")
-    target, command = Path(out, CHIP_ZIPS[source].file), f"salib fetch {source} --out {out}"
-    fetch_files({target: CHIPS[source]}, command, base_url=base_url, offline=offline)
+    if source not in CHIP_ZIPS:
+        raise ValueError(f"source must be one of {', '.join(CHIP_ZIPS)}, got {source!r}")
+    layout, command = CHIP_ZIPS[source], f"salib fetch {source} --out {out}"
+    target = Path(out, layout.file)
+    file = RemoteFile(url=layout.url, size=layout.size, sha256=layout.sha256)
+    fetch_files({target: file}, command, base_url=base_url, offline=offline)
     return target
 
 
@@ -111,7 +97,7 @@ def fetch_geobench(
         raise needs_network(f"{', '.join(missing)} in {out}", command)
     with only_writer(out):
         hub = HfApi(endpoint=base_url, token=False if base_url else None)
-        _bring(hub, revision, _missing(out, names), out)
+        _download(hub, revision, _missing(out, names), out)
         shutil.rmtree(out / WORK, ignore_errors=True)
     return out
 
@@ -124,8 +110,8 @@ def _missing(out: Path, names: Sequence[str]) -> list[str]:
     return [path for path in normalizers + zips if not (out / path.removesuffix(".zip")).exists()]
 
 
-def _bring(hub: HfApi, revision: str, paths: list[str], out: Path) -> None:
-    with _telling(f"the list of files at {revision}", hub.endpoint):
+def _download(hub: HfApi, revision: str, paths: list[str], out: Path) -> None:
+    with _hub_errors_in_a_line(f"the list of files at {revision}", hub.endpoint):
         listed = hub.dataset_info(REPOSITORY, revision=revision, files_metadata=True)
     files = {file.rfilename: file for file in listed.siblings or ()}
     if absent := [path for path in paths if path not in files]:
@@ -136,7 +122,7 @@ def _bring(hub: HfApi, revision: str, paths: list[str], out: Path) -> None:
     check_disk_space(out, sum(files[path].size or 0 for path in paths))
     where = {"repo_type": "dataset", "revision": listed.sha, "local_dir": not_a_link(out / WORK)}
     for path in paths:
-        with _telling(path, hub.endpoint):
+        with _hub_errors_in_a_line(path, hub.endpoint):
             file = Path(hub.hf_hub_download(REPOSITORY, path, **where))
         lfs, target = files[path].lfs, out / path.removesuffix(".zip")
         target.parent.mkdir(exist_ok=True)
@@ -165,7 +151,7 @@ def _unpack(archive: Path, sha256: str | None, target: Path) -> None:
 
 
 @contextmanager
-def _telling(what: str, server: str) -> Iterator[None]:
+def _hub_errors_in_a_line(what: str, server: str) -> Iterator[None]:
     """Turn an error of the hub's package into one line."""
     try:
         yield

@@ -1,8 +1,11 @@
 """k-NN: the share of each class in the votes of the nearest train items."""
 
+from functools import partial
+from typing import Any
+
 import numpy as np
 from jaxtyping import Float32
-from sklearn.neighbors import NearestNeighbors
+from sklearn.neighbors import KNeighborsRegressor
 
 from salib.evaluate.probes.data import Features, Prediction, ProbeData, Setting
 
@@ -30,12 +33,13 @@ def votes(
     temperature: float | None = None,
 ) -> Float32[np.ndarray, "test classes"]:
     """Share of each class in the votes for each test item."""
-    search = NearestNeighbors(n_neighbors=k, metric=metric, algorithm="brute").fit(train)
-    distances, nearest = map(np.asarray, search.kneighbors(test))
-    weights = np.ones(distances.shape)
-    if temperature is not None:  # over that of the nearest, so that no row of weights is all 0
-        weights = np.exp((distances[:, :1] - distances).astype(np.float64) / temperature)
-    shares = np.zeros((len(test), one_hot.shape[1]))
-    for weight, item in zip(weights.T, nearest.T, strict=True):
-        shares += weight[:, None] * one_hot[item]
-    return (shares / weights.sum(1, keepdims=True)).astype(np.float32)
+    weights: Any = "uniform"
+    if temperature is not None:
+        weights = partial(_weights, temperature=temperature)
+    model = KNeighborsRegressor(k, weights=weights, metric=metric, algorithm="brute")
+    return np.asarray(model.fit(train, one_hot).predict(test), np.float32)
+
+
+def _weights(distances: np.ndarray, temperature: float) -> np.ndarray:
+    """Relative to that of the nearest item, so that not all weights of an item underflow to 0."""
+    return np.exp((distances[:, :1] - distances).astype(np.float64) / temperature)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, UInt8
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
@@ -19,7 +19,6 @@ SCHEDULE = replace(PROTOCOLS["default"], learning_rates=(1e-3, 1e-2), batch=16)
 WIDTH, GROUPS = 128, 8
 """Channels of the decoder, and groups in which they are normalised."""
 Grids = Float32[np.ndarray, "_ _ _ _"]  # images, rows, cols, dim
-LabelMasks = Int64[np.ndarray, "_ _ _"]  # images, height, width
 
 
 def linear_head(dim: int, n_classes: int) -> nn.Module:
@@ -75,7 +74,7 @@ def fit_segmentation(
     schedule: Protocol | None = None,
     device: str = "cpu",
 ) -> nn.Module:
-    """Fit a head that tells the class of each pixel from the tokens; one of `HEADS`.
+    """Fit a head that predicts the class of each pixel from the tokens; one of `HEADS`.
 
     Its logits are spread over the mask by bilinear interpolation. Cross-entropy over labelled
     pixels (a negative mask value is none); between learning rates the best valid mIoU. Memory is

@@ -1,6 +1,6 @@
 """Images in class folders: any folder of them, and the zips of EuroSAT and UC Merced as they are.
 
-Either is read as its images by class, `<class>/<image>`, and split by a rule on names alone.
+Either is read as its images by split and class, and split by a rule on names alone.
 """
 
 import hashlib
@@ -8,19 +8,24 @@ import logging
 import os
 import struct
 import zipfile
+from collections.abc import Callable
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
 
 from salib.evaluate.tasks import SPLITS
+from salib.files.artifact import file_digest
 from salib.files.images import bytes_of, read_pixels
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
-Classes = dict[str, list[Path]]
-"""Images by class."""
+Classes = dict[str, list[Any]]
+"""Images by class, each a `Path` or `zipfile.Path`, in the order in which they are split."""
+Bounds = tuple[int | None, ...]
+"""Four: from each to the next of a class's images are train, valid and test; None is the last."""
 MOST_BYTES = 2**26
 """Of one chip in a zip."""
 _NO_ZIP = (zipfile.BadZipFile, RuntimeError, struct.error, EOFError, OverflowError)
@@ -31,97 +36,53 @@ class ChipZip(NamedTuple):
     """A published zip of `.../<class>/<chip>`.
 
     Attributes:
-        bounds: of each class, chips from the first to the second bound are train, to the third
-            valid, to the fourth test; None is the last chip.
+        url: ends in the file's name.
+        size: bytes.
+        bounds: of every class.
         twins: names without ending of chips that the publisher gave twice, in two splits of ours.
     """
 
-    file: str
-    bounds: tuple[int, int, int, int | None]
+    url: str
+    size: int
+    sha256: str
+    bounds: Bounds
     twins: tuple[str, ...] = ()
+
+    @property
+    def file(self) -> str:
+        """Name of the file."""
+        return self.url.rpartition("/")[2]
 
 
 CHIP_ZIPS = {
-    "eurosat": ChipZip("EuroSAT_RGB.zip", (0, 200, 300, 400)),
-    "ucmerced": ChipZip("UCMerced_LandUse.zip", (0, 40, 60, None), ("airplane01", "airplane02")),
+    "eurosat": ChipZip(
+        "https://zenodo.org/records/7711810/files/EuroSAT_RGB.zip",
+        94_658_721,
+        "b4f5b234ecb7d7ff9c6cddb046543b4717c53fd6e9815be6c0e80cc614f51b90",
+        (0, 200, 300, 400),
+    ),
+    "ucmerced": ChipZip(
+        "https://huggingface.co/datasets/torchgeo/ucmerced/resolve/"
+        "7c5ef3454d9b1cccfa7ccde0c01fc8f00a45909a/UCMerced_LandUse.zip",
+        332_468_434,
+        "06c539ef28703a58fb07bd2837991ac7c48b813b00bb12ac197efd813a18daeb",
+        (0, 40, 60, None),
+        ("airplane01", "airplane02"),
+    ),
 }
+"""EuroSAT from its Zenodo record; UC Merced from TorchGeo's copy at the hub, whose bytes are those
+of the university's server. Sizes and sha256 are those that public code, for UC Merced TorchGeo's
+own, checks these addresses against; we have not downloaded the files ourselves."""
 
 
-def chips(path: str | Path) -> dict[str, list[zipfile.Path]]:
-    """Chips of a zip by class: classes by name, chips by the sha256 of their file name.
-
-    Names that begin with a dot, such as those macOS adds, are no chips.
-
-    Raises:
-        ValueError: if the file is not a whole zip, holds no chip inside a class folder, class
-            folders within several folders (such as the same chips twice, or another product of
-            them), or chips that are encrypted, larger than `MOST_BYTES` or there twice.
-    """
-    try:
-        archive = zipfile.ZipFile(path)
-    except (*_NO_ZIP, OSError, ValueError) as error:
-        raise ValueError(
-            f"{path} must be a whole zip file, got {error}: download it again"
-        ) from error
-    members = {PurePosixPath(info.filename): info for info in archive.infolist()}
-    found = [name for name in members if _is_chip(name)]
-    if not found:
-        others = len(members)
-        raise ValueError(f"{path} must hold <class>/<chip> images, got {others} other entries")
-    trees = sorted({str(name.parent.parent) for name in found})
-    if len(trees) > 1 or ".." in found[0].parts or len(members) < len(archive.infolist()):
-        raise ValueError(
-            f"{path} must hold each chip once, as <class>/<chip> of one folder, got {trees[:4]}: "
-            "keep one of them (zip -d takes the others away), or name a folder by --images"
-        )
-    for name in found:
-        check_name(f"class name in {path}", name.parent.name)
-        if members[name].flag_bits & 1 or members[name].file_size > MOST_BYTES:
-            what = f"{name} of {members[name].file_size:,} bytes"
-            raise ValueError(
-                f"{path} must hold plain chips of {MOST_BYTES:,} bytes at most, got {what}, "
-                f"{'encrypted' if members[name].flag_bits & 1 else 'unpacked'}"
-            )
-    classes: dict[str, list[zipfile.Path]] = {}
-    for name in sorted(found, key=lambda name: hashlib.sha256(name.name.encode()).digest()):
-        chip = zipfile.Path(archive, members[name].filename)
-        classes.setdefault(name.parent.name, []).append(chip)
-    return {label: classes[label] for label in sorted(classes)}
-
-
-def _is_chip(name: PurePosixPath) -> bool:
-    return name.suffix.lower() in SUFFIXES and bool(name.parent.name) and name.name[0] != "."
-
-
-def split_chips(path: str | Path, layout: ChipZip, split: str) -> dict[str, list[zipfile.Path]]:
-    """Chips of one split by class.
-
-    Raises:
-        ValueError: as `chips`, or if a class has too few to reach the split.
-    """
-    classes = chips(path)
-    for name, paths in classes.items():
-        if not parted(paths, layout)[split]:
-            raise ValueError(
-                f"class {name!r} of {path} must have more than "
-                f"{layout.bounds[SPLITS.index(split)]} chips for split {split!r}, got {len(paths)}"
-            )
-    return {name: parted(paths, layout)[split] for name, paths in classes.items()}
-
-
-def parted(paths: list[zipfile.Path], layout: ChipZip) -> dict[str, list[zipfile.Path]]:
-    """The chips of one class by split."""
-    bounds = zip(layout.bounds[:3], layout.bounds[1:], strict=True)
-    return {split: paths[slice(*edges)] for split, edges in zip(SPLITS, bounds, strict=True)}
-
-
-def members(folder: str | Path) -> dict[str, Classes]:
-    """Images of each split and class: classes by name, images by sha256 of `<class>/<name>`.
+def members(path: str | Path, layout: ChipZip | None = None) -> dict[str, Classes]:
+    """Images of each split and class of a folder or, with its layout, of a published zip.
 
     A folder with `train`, `valid` and `test` is split by them. Any other is split here, of each
     class the first 60 % to train, the next 20 % to valid, the rest to test, both bounds rounded up:
     a class has a training image always, a valid one from three images, a test one from five. The
-    split depends on names alone, and a class on no other. Where a file is added to a class, at most
+    split depends on names alone, and a class on no other: images are ordered by the sha256 of
+    `<class>/<name>`, those of a zip by that of `<name>`. Where a file is added to a class, at most
     one other image of it crosses each bound: one between train and valid, one between valid and
     test.
 
@@ -129,31 +90,99 @@ def members(folder: str | Path) -> dict[str, Classes]:
     the class folders and files of other endings in them are left out.
 
     Raises:
-        ValueError: if there are fewer than two classes, a class without a training image, a split
-            without an image, a folder where an image should be, or a class name that cannot be
+        ValueError: if a folder holds fewer than two classes, a class without a training image, a
+            split without an image, or a folder where an image should be; if the file is not a whole
+            zip, holds no chip inside a class folder, class folders within several folders (such as
+            the same chips twice, or another product of them), chips that are encrypted, larger than
+            `MOST_BYTES` or there twice, or too few of a class; or if a class name cannot be
             printed.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        raise ValueError(f"folder must be a folder of class folders, got {folder}")
-    names = [path.name for path in _visible(folder) if path.is_dir()]
+    path = Path(path)
+    if layout is not None:
+        classes = _chips(path)
+        splits = _split(classes, lambda _: layout.bounds)
+        for least, split in zip(layout.bounds, SPLITS, strict=False):
+            if few := [name for name, images in splits[split].items() if not images]:
+                raise ValueError(
+                    f"class {few[0]!r} of {path} must have more than {least} chips for split "
+                    f"{split!r}, got {len(classes[few[0]])}"
+                )
+        return splits
+    if not path.is_dir():
+        raise ValueError(f"folder must be a folder of class folders, got {path}")
+    names = [entry.name for entry in _visible(path) if entry.is_dir()]
     if set(SPLITS).isdisjoint(names):
-        splits: dict[str, Classes] = {split: {} for split in SPLITS}
-        for label, paths in _classes(folder).items():
-            first, second = (-(-len(paths) * tenths // 10) for tenths in (6, 8))
-            parts = (paths[:first], paths[first:second], paths[second:])
-            for split, part in zip(SPLITS, parts, strict=True):
-                splits[split][label] = part
+        splits = _split(_classes(path), lambda n: (0, -(-n * 6 // 10), -(-n * 8 // 10), None))
     elif set(names) == set(SPLITS):
-        splits = {split: _classes(folder / split) for split in SPLITS}
+        splits = {split: _classes(path / split) for split in SPLITS}
     else:
         raise ValueError(
-            f"{folder} must hold the folders train, valid and test alone, or class folders of "
+            f"{path} must hold the folders train, valid and test alone, or class folders of "
             f"other names, got {names}"
         )
-    _check(folder, splits)
+    _check(path, splits)
     classes = splits["train"]
     return {split: {label: splits[split].get(label, []) for label in classes} for split in SPLITS}
+
+
+def _split(classes: Classes, bounds: Callable[[int], Bounds]) -> dict[str, Classes]:
+    """Of each class the images from each bound to the next; `bounds` gives them by their number."""
+    return {
+        split: {name: own[slice(*bounds(len(own))[n : n + 2])] for name, own in classes.items()}
+        for n, split in enumerate(SPLITS)
+    }
+
+
+def contents(path: Path, layout: ChipZip | None) -> dict[str, dict[str, str]]:
+    """Of each split, what tells the bytes of an image, and the name that it has there.
+
+    Twins that are known of a published zip are left out.
+    """
+    found: dict[str, dict[str, str]] = {}
+    for split, classes in members(path, layout).items():
+        images = chain.from_iterable(classes.values())
+        if layout is None:
+            found[split] = {file_digest(image): str(image.relative_to(path)) for image in images}
+        else:
+            own = [each.root.getinfo(each.at) for each in images if each.stem not in layout.twins]
+            found[split] = {f"{each.CRC} {each.file_size}": each.filename for each in own}
+    return found
+
+
+def _chips(path: Path) -> dict[str, list[zipfile.Path]]:
+    """Chips of a zip by class; names that begin with a dot, such as those macOS adds, are none."""
+    try:
+        archive = zipfile.ZipFile(path)
+    except (*_NO_ZIP, OSError, ValueError) as error:
+        raise ValueError(
+            f"{path} must be a whole zip file, got {error}: download it again"
+        ) from error
+    entries = {PurePosixPath(info.filename): info for info in archive.infolist()}
+    found = [name for name in entries if _is_chip(name)]
+    if not found:
+        others = len(entries)
+        raise ValueError(f"{path} must hold <class>/<chip> images, got {others} other entries")
+    trees = sorted({str(name.parent.parent) for name in found})
+    if len(trees) > 1 or ".." in found[0].parts or len(entries) < len(archive.infolist()):
+        raise ValueError(
+            f"{path} must hold each chip once, as <class>/<chip> of one folder, got {trees[:4]}: "
+            "keep one of them (zip -d takes the others away), or name a folder by --images"
+        )
+    classes: dict[str, list[zipfile.Path]] = {name.parent.name: [] for name in sorted(found)}
+    for name in sorted(found, key=lambda name: hashlib.sha256(name.name.encode()).digest()):
+        check_name(f"class name in {path}", name.parent.name)
+        entry, encrypted = entries[name], entries[name].flag_bits & 1
+        if encrypted or entry.file_size > MOST_BYTES:
+            raise ValueError(
+                f"{path} must hold plain chips of {MOST_BYTES:,} bytes at most, got {name} of "
+                f"{entry.file_size:,} bytes, {'encrypted' if encrypted else 'unpacked'}"
+            )
+        classes[name.parent.name].append(zipfile.Path(archive, entry.filename))
+    return classes
+
+
+def _is_chip(name: PurePosixPath) -> bool:
+    return name.suffix.lower() in SUFFIXES and bool(name.parent.name) and name.name[0] != "."
 
 
 def read_rgb(path: Path | zipfile.Path) -> UInt8[np.ndarray, "_ _ 3"]:

@@ -4,7 +4,6 @@ import logging
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,6 @@ from salib.evaluate.tasks.inputs import (
     InputRule,
     to_pixel_values,
 )
-from salib.files.artifact import file_digest
 
 logger = logging.getLogger(__name__)
 BENCHMARKS = ("classification_v1.0", "segmentation_v1.0")
@@ -139,19 +137,10 @@ def chip_task(path: str | Path, *, source: str) -> Task:
     Raises:
         ValueError: if the zip is damaged.
     """
-    return Task(
-        name=source,
-        source=source,
-        path=Path(path),
-        procedural=False,
-        class_names=tuple(class_folders.chips(path)),
-        rules=(RULES[source],),
-    )
+    return _image_task(source, source, Path(path), RULES[source])
 
 
-def folder_task(
-    folder: str | Path, *, gsd_m: float, name: str | None = None, procedural: bool = False
-) -> Task:
+def folder_task(folder: str | Path, *, gsd_m: float, name: str | None = None) -> Task:
     """Any labelled folder of 8-bit RGB images, `<class>/<image>` or `<split>/<class>/<image>`.
 
     `salib.evaluate.tasks.class_folders` says which images make which split.
@@ -172,14 +161,13 @@ def folder_task(
         raise ValueError(f"name must differ from the published tasks', got {name!r}: give another")
     class_folders.check_name("name", name)
     rule = InputRule(native_gsd_m=float(gsd_m), why="8-bit RGB, as it lies in the folder")
-    return Task(
-        name=name,
-        source="folder",
-        path=folder,
-        procedural=procedural,
-        class_names=tuple(class_folders.members(folder)["train"]),
-        rules=(rule,),
-    )
+    return _image_task(name, "folder", folder, rule)
+
+
+def _image_task(name: str, source: str, path: Path, rule: InputRule) -> Task:
+    classes = tuple(class_folders.members(path, CHIP_ZIPS.get(source))["train"])
+    about = {"source": source, "path": path, "procedural": False}
+    return Task(name=name, class_names=classes, rules=(rule,), **about)
 
 
 def iter_split(
@@ -206,10 +194,7 @@ def iter_split(
         options = {"ignore": task.ignore}
         items = geobench_reader.raw_samples(task.path, split, rule.bands, **options)
     else:
-        if task.source == "folder":
-            classes = class_folders.members(task.path)[split]
-        else:
-            classes = class_folders.split_chips(task.path, CHIP_ZIPS[task.source], split)
+        classes = class_folders.members(task.path, CHIP_ZIPS.get(task.source))[split]
         paths = ((path, label) for label, part in enumerate(classes.values()) for path in part)
         items = ((class_folders.read_rgb(path), label) for path, label in paths)
     for number, (raw, label) in enumerate(items):
@@ -233,22 +218,11 @@ def check_disjoint(task: Task) -> None:
     Raises:
         ValueError: if two splits share an item, as in GEO-Bench's five-sample test fixtures.
     """
-    items: dict[str, dict[str, str]] = {split: {} for split in SPLITS}
     if task.source == "geobench":
         names = geobench_reader.sample_names(task.path)
         items = {split: {name: name for name in names[split]} for split in SPLITS}
-    elif task.source == "folder":
-        for split, classes in class_folders.members(task.path).items():
-            for path in chain.from_iterable(classes.values()):
-                items[split][file_digest(path)] = path.relative_to(task.path).as_posix()
     else:
-        layout = CHIP_ZIPS[task.source]
-        for paths in class_folders.chips(task.path).values():
-            for split, part in class_folders.parted(paths, layout).items():
-                entries = [
-                    chip.root.getinfo(chip.at) for chip in part if chip.stem not in layout.twins
-                ]
-                items[split] |= {f"{e.CRC} {e.file_size}": e.filename for e in entries}
+        items = class_folders.contents(task.path, CHIP_ZIPS.get(task.source))
     for first, second in (("train", "test"), ("valid", "test"), ("train", "valid")):
         if shared := items[first].keys() & items[second].keys():
             item = min(shared, key=items[first].__getitem__)
