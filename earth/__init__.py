@@ -1,4 +1,4 @@
-"""The procedural Earth: a landscape as a function of (seed, place), and three sensors over it."""
+"""The procedural Earth: a landscape as a function of seed and location, and three sensors."""
 
 import lazy_loader
 

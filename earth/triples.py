@@ -25,8 +25,8 @@ class Triple(NamedTuple):
 def render_triple(seed: int, x_m: float, y_m: float) -> Triple:
     """Radar, lores and hires of the ground square with its north-west corner at (x_m, y_m).
 
-    The same seed and place always give the same bytes. The ground is a function of place; each
-    square is seen under its own weather, noise and speckle.
+    The same seed and location always give the same bytes. The ground is a function of location;
+    each square is seen under its own weather, noise and speckle.
 
     Args:
         x_m: metres east in the world's plane.

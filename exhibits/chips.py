@@ -1,4 +1,4 @@
-"""Real pictures to look at, where a data folder holds them."""
+"""Real pictures for figures, where a data folder holds them."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import rasterio
 from jaxtyping import UInt8
 
-from salib.evaluate.tasks.class_folders import CHIP_ZIPS, members, read_rgb
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, chips, read_rgb
 from salib.evaluate.tasks.task import geobench_task, iter_split
 
 SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
@@ -20,9 +20,8 @@ def chips_by_class(
     folder: str | Path, *, count: int
 ) -> dict[str, UInt8[np.ndarray, "count height width 3"]]:
     """The first EuroSAT chips of each class, for pictures; empty if the archive is not there."""
-    layout = CHIP_ZIPS["eurosat"]
-    path = Path(folder) / layout.file
-    classes = members(path, layout)["train"] if path.is_file() else {}
+    path = Path(folder) / CHIP_ZIPS["eurosat"].file
+    classes = chips(path) if path.is_file() else {}
     return {name: np.stack([*map(read_rgb, own[:count])]) for name, own in classes.items()}
 
 

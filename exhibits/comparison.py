@@ -76,7 +76,7 @@ def compare(
 
 
 def _identity(path: Path) -> list:
-    """What tells one task's data from another without reading all of it."""
+    """Name, size and digests that identify a task's data without reading all of it."""
     made = path.parent.parent / MADE_FROM
     files = sorted(path.glob("*.json")) if path.is_dir() else []
     digests = [file_digest(file) for file in (*files, made) if file.is_file()]

@@ -127,13 +127,13 @@ class Ledger:
     def map(
         self, key: str, layers: dict[str, Any], caption: str, *, data: Data = "procedural"
     ) -> HTML:
-        """Record an interactive map as a script for the book's page, and return its place there.
+        """Record an interactive map as a script for the book's page, and return its element.
 
         Args:
             key: name within the book; also the stem of the file.
             layers: of `exhibits.maps.map_layers`; bytes in it become base64.
             caption: one or two sentences, in the book's Markdown.
-            data: what images it was made from; the map itself says so too.
+            data: what images it was made from; also shown on the map.
         """
         content = {"data": data, "badge": BADGES.get(data, ""), **layers}
         text = json.dumps(content, default=_base64, separators=(",", ":"), allow_nan=False)
@@ -142,12 +142,12 @@ class Ledger:
         entry = {"kind": "map", "file": file, "sha256": digest, "caption": caption, "data": data}
         self._add(key, entry)
         self._files[file] = script
-        place = f'<div class="sa-map" data-map="{key}" data-sum="{digest[:12]}">{MAP_ABSENT}</div>'
+        holder = f'<div class="sa-map" data-map="{key}" data-sum="{digest[:12]}">{MAP_ABSENT}</div>'
         below = f"<figcaption>{_caption(caption, data)}</figcaption>"
-        return HTML(f'<figure class="sa-figure">{place}{below}</figure>')
+        return HTML(f'<figure class="sa-figure">{holder}{below}</figure>')
 
     def missing(self, key: str, reason: str) -> HTML:
-        """Record that an entry could not be made, and why; the book says so in its place."""
+        """Record that an entry could not be made, and why; the book shows the reason instead."""
         self._add(key, {"kind": "missing", "reason": reason})
         return HTML(f'<p class="sa-missing">Not computed: {html.escape(reason)}</p>')
 
@@ -181,7 +181,7 @@ class Ledger:
 
 
 def _styled_html(table: Any, uuid: str) -> str:
-    """A Styler's HTML; unlike a DataFrame it writes names and strings as they are, unless told."""
+    """A Styler's HTML; unlike a DataFrame it does not escape names and strings by default."""
     escaped, table = {"escape": "html"}, copy.deepcopy(table)
     texts = table.data.map(lambda cell: isinstance(cell, str)).any()
     if texts.any():

@@ -73,7 +73,7 @@ def _scenes(folder: Path, samples: Samples) -> Iterator[tuple[Scene, bool]]:
 
 
 def _facts(row: dict[str, Any], sensors: tuple[str, ...]) -> dict[str, Any]:
-    """What a click on a sample tells: its tile, and by sensor its dates, scenes and gaps."""
+    """What a click on a sample shows: its tile, and by sensor its dates, scenes and gaps."""
     about = {name: row[name] for name in ("z", "x", "y", "split")}
     about["gsd_m"] = round(row["gsd_m"], 3)
     for name in sensors:

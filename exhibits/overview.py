@@ -48,7 +48,7 @@ class Pyramid:
 
 
 def overviews(paths: Mapping[str, Path], *, max_bytes: int = MAP_BYTES) -> dict[str, bytes]:
-    """PMTiles to look at, one for each archive, that reach as deep as `max_bytes` allows.
+    """PMTiles for display, one for each archive, that reach as deep as `max_bytes` allows.
 
     The first zoom is the one at which the widest archive spans no more than a tile; finer ones
     follow while the images of all archives together fit, so that none is shown finer than another.

@@ -11,7 +11,7 @@ from typing import Any
 
 PACKAGES = ("salib", "torch", "numpy", "scikit-learn", "pandas", "matplotlib", "geobench")
 RAN_ON = ("device", "instructions", "precision", "attention")
-"""What is told of the run that gave a number: names in a model's `timing.json` and in rows."""
+"""What is recorded of the run that gave a number: names in a model's `timing.json` and in rows."""
 
 
 def run_facts(ran_on: Mapping[str, Any]) -> dict[str, str]:

@@ -85,8 +85,8 @@ def streets(
     """Straight streets every few cells of a lattice; returns 1 off the street."""
     width = brush.uniform(6, 11)
     out = np.ones((brush.grid.rows, brush.grid.cols), np.float32)
-    for place, side, count in zip(brush.grid.turned(angle), cell, every, strict=True):
-        out *= 1 - brush.inside(width / 2 - fold(place, count * side))
+    for position, side, count in zip(brush.grid.turned(angle), cell, every, strict=True):
+        out *= 1 - brush.inside(width / 2 - fold(position, count * side))
     mix(paint, tinted(brush, "asphalt", "asphalt", "concrete"), 1 - out)
     return out
 
@@ -101,11 +101,7 @@ def residential(brush: Brush) -> Paint:
     roofs = _HOUSES[brush.integers(len(_HOUSES))]
     size = brush.around(21.0, 0.3)
     angle, cell = brush.uniform(0, np.pi), (size, size * brush.uniform(0.7, 1.8))
-    fill, height_m, largest = (
-        brush.uniform(0.55, 0.98),
-        brush.uniform(5, 13),
-        brush.uniform(0.65, 1.0),
-    )
+    fill, height_m, largest = brush.uniform((0.55, 5, 0.65), (0.98, 13, 1.0)).tolist()
     every = (int(brush.integers(2, 8)), int(brush.integers(2, 5)))
     keep = streets(paint, brush, angle, cell, every)
     keep *= 1 - _avenues(paint, brush)
@@ -138,13 +134,8 @@ def industrial(brush: Brush) -> Paint:
         (brush.uniform(26, 50), 0.3),
     ):
         cell = size, size * brush.uniform(0.5, 1.1)
-        how = {
-            "fill": fill,
-            "height_m": brush.uniform(8, 16),
-            "roofs": roofs,
-            "sizes": (0.35, 0.92),
-        }
-        buildings(paint, brush, angle, cell, **how, keep=1 - road)
+        how = {"fill": fill, "height_m": brush.uniform(8, 16), "roofs": roofs}
+        buildings(paint, brush, angle, cell, **how, sizes=(0.35, 0.92), keep=1 - road)
     shade(paint, 1 + 0.05 * brush.stripes(brush.uniform(10, 26)))
     mix(paint, tinted(brush, "asphalt"), road)
     green = brush.patches(1.3, 5.0, (0.8, 2.2), 0.4)
@@ -155,10 +146,10 @@ def village(brush: Brush) -> Paint:
     """Farms and a few houses in fields or meadows."""
     paint = land.arable(brush) if brush.random() < 0.5 else land.pasture(brush)
     angle, cell = brush.uniform(0, np.pi), (brush.uniform(20, 30), brush.uniform(20, 34))
-    place = brush.patches(2.0, 6.0, (0.6, 1.4), 0.05)
-    mix(paint, tinted(brush, "yard"), 0.7 * place)
+    settled = brush.patches(2.0, 6.0, (0.6, 1.4), 0.05)
+    mix(paint, tinted(brush, "yard"), 0.7 * settled)
     roofs = ("red_roof", "dark_roof", "tan_roof", "white_roof")
-    buildings(paint, brush, angle, cell, fill=0.7, height_m=6.0, roofs=roofs, keep=place)
+    buildings(paint, brush, angle, cell, fill=0.7, height_m=6.0, roofs=roofs, keep=settled)
     return paint
 
 

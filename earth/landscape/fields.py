@@ -1,4 +1,4 @@
-"""Periodic textures, sampled at world coordinates so that a field is a function of place.
+"""Periodic textures, sampled at world coordinates so that a field is a function of location.
 
 The stock is fixed; a seed enters only through where, at which scale and at which angle a texture
 is laid on the ground. Each texture is a pyramid, so coarse pixels see area averages.

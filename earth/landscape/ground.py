@@ -97,19 +97,19 @@ def smooth(field: np.ndarray, low: float, width: float) -> Coverage:
     return np.clip(out, 0, 1, out=out)
 
 
-def fold(place: np.ndarray, period: float) -> np.ndarray:
+def fold(position: np.ndarray, period: float) -> np.ndarray:
     """Metres to the nearest multiple of a period."""
-    return np.abs(place - np.rint(place / np.float32(period)) * np.float32(period))
+    return np.abs(position - np.rint(position / np.float32(period)) * np.float32(period))
 
 
 class Brush(np.random.Generator):
     """Paints a window: a random generator, and the ground pixels that its draws are laid on.
 
-    What it draws does not depend on the window, so two windows of one place agree.
+    What it draws does not depend on the window, so two windows of one location agree.
     """
 
     def __init__(self, grid: Grid, rng: Rng) -> None:
-        """Draw from `rng`, which goes on with it."""
+        """Draw from `rng`, whose state advances too."""
         super().__init__(rng.bit_generator)
         self.grid = grid
 

@@ -50,13 +50,13 @@ class Line(NamedTuple):
     traits: tuple[float, ...]
 
     def across(self, along: Float[np.ndarray, " n"]) -> Float[np.ndarray, "2 n"]:
-        """Position across the axis at places along it, and its slope there."""
-        place, slope = np.full_like(along, self.base), np.zeros_like(along)
+        """Position across the axis, and the slope there, by position along it."""
+        position, slope = np.full_like(along, self.base), np.zeros_like(along)
         for amplitude, wave, phase in self.waves:
             turn = along * (2 * np.pi / wave) + phase
-            place += amplitude * np.sin(turn)
+            position += amplitude * np.sin(turn)
             slope += amplitude * (2 * np.pi / wave) * np.cos(turn)
-        return np.stack([place, slope])
+        return np.stack([position, slope])
 
 
 @lru_cache(maxsize=4096)
@@ -93,16 +93,17 @@ def overlay(paint: Paint, grid: Grid, seed: int, dry: Coverage) -> None:
 def _draw(line: Line, grid: Grid, paint: Paint, dry: Coverage) -> None:
     """Paint a line on a window whose columns run along it, if it touches the window."""
     along, lower = grid.east, grid.south
-    place, slope = line.across(along)
+    position, slope = line.across(along)
     squeeze = 1 / np.hypot(1, slope)
     reach = line.kind.reach_m / squeeze.min()
-    near = np.flatnonzero((lower > place.min() - reach) & (lower < place.max() + reach))
+    near = np.flatnonzero((lower > position.min() - reach) & (lower < position.max() + reach))
     if near.size == 0:
         return
     top, bottom = int(near[0]), int(near[-1]) + 1
-    middle = place.mean()
+    middle = position.mean()
     offset = (lower[top:bottom, None] - middle).astype(np.float32)
-    offset = (offset - (place - middle)[None].astype(np.float32)) * squeeze[None].astype(np.float32)
+    offset -= (position - middle).astype(np.float32)
+    offset *= squeeze.astype(np.float32)
     strip = paint[:, top:bottom]
     _PAINTERS[line.kind.name](_View(strip, dry[top:bottom], grid.gsd_m, line, along, offset))
 
@@ -147,7 +148,7 @@ def _road(view: _View) -> None:
 
 
 def _motorway(view: _View) -> None:
-    """Two carriageways; loops and a crossing road at some of the places every 2 km."""
+    """Two carriageways; loops and a crossing road at some of the positions every 2 km."""
     away, (surface, verge, pale), traits = np.abs(view.offset), view.line.colours, view.line.traits
     surface = surface if traits[0] < 0.6 else pale
     half, median = view.line.half_m, 1 + 5 * traits[1]

@@ -1,4 +1,4 @@
-"""The plane as a function of (seed, place): regions of one theme, crossed by lines."""
+"""The plane as a function of (seed, location): regions of one theme, crossed by lines."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -99,11 +99,11 @@ def _candidates(seed: int, grid: Grid) -> list[Region]:
     east, south = ((corner + size + reach) // CELL_M).astype(int).tolist()
     cells = product(range(west, east + 1), range(north, south + 1))
     sites = [region(seed, i, j) for i, j in cells]
-    place = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
+    location = np.array([(site.x_m, site.y_m, site.weight) for site in sites])
     middle, half = corner + size / 2, size / 2 + _WARP_M
-    off = np.abs(place[:, :2] - middle)
-    nearest = (np.maximum(off - half, 0) ** 2).sum(1) - place[:, 2]
-    farthest = ((off + half) ** 2).sum(1) - place[:, 2]
+    off = np.abs(location[:, :2] - middle)
+    nearest = (np.maximum(off - half, 0) ** 2).sum(1) - location[:, 2]
+    farthest = ((off + half) ** 2).sum(1) - location[:, 2]
     return [site for site, low in zip(sites, nearest, strict=True) if low <= farthest.min()]
 
 

@@ -39,7 +39,7 @@ class UtmArea:
         return Grid(x_m=self.west_m, y_m=y_m, gsd_m=gsd_m, rows=rows, cols=cols)
 
     def georeference(self, gsd_m: float) -> dict[str, Any]:
-        """Map grid and place of an image of the area, as rasterio names them."""
+        """Reference system and transform of an image of the area, as rasterio names them."""
         transform = from_origin(self.west_m, self.north_m, gsd_m, gsd_m)
         return {"crs": CRS.from_epsg(self.epsg), "transform": transform}
 
@@ -51,7 +51,7 @@ class UtmArea:
         return np.array([*lower, [east_m, self.north_m], [self.west_m, self.north_m]])
 
     def lonlat(self, east_north: Float[np.ndarray, "n 2"]) -> Float[np.ndarray, "n 2"]:
-        """Longitude and latitude of places in UTM."""
+        """Longitude and latitude of points in UTM."""
         back = Transformer.from_crs(self.epsg, 4326, always_xy=True)
         return np.stack(back.transform(*east_north.T), -1)
 
@@ -64,10 +64,10 @@ class UtmArea:
 
 
 def area_of_tiles(lon: float, lat: float, zoom: int, tiles: int) -> UtmArea:
-    """UtmArea that covers `tiles` x `tiles` map tiles around a place, with a margin of 300 m.
+    """UtmArea that covers `tiles` x `tiles` map tiles around a point, with a margin of 300 m.
 
     Raises:
-        ValueError: if the tiles leave the UTM zone of the place or the map.
+        ValueError: if the tiles leave the UTM zone of the point or the map.
     """
     if not -80 <= lat <= 84:
         raise ValueError(f"lat must lie in -80..84 (UTM), got {lat}")

@@ -61,7 +61,7 @@ class Scene:
             options: creation options of the COG.
             fields: of the asset.
             profile: of the image, as rasterio names it: count, height, width, dtype, nodata, and
-                where it lies.
+                its georeference.
         """
         plain, path = self.folder / f"{name}.plain.tif", self.folder / f"{name}.tif"
         with rasterio.Env(GDAL_CACHEMAX=64):

@@ -44,7 +44,7 @@ def write_radar(
     properties |= {"sar:polarizations": ["VV", "VH"], "sar:pixel_spacing_range": LORES_M}
     what = {"id": name, "collection": "sentinel-1-grd", "datetime": when, "properties": properties}
     scene = Scene(part, area.ring(slant.footprint()), **what)
-    place = {"crs": "EPSG:4326", "gcps": slant.points()}
+    georeference = {"crs": "EPSG:4326", "gcps": slant.points()}
     rng = np.random.default_rng([seed, 19, number])
     power = sensors.backscatter(ground.astype(np.float32))
     empty = 0.5 * power.min()
@@ -53,7 +53,7 @@ def write_radar(
         strip = slant.sampled(power, top, min(top + _STRIP, slant.rows))
         dn[:, top : top + _STRIP] = sensors.amplitude(rng, strip) * (strip.min(0) > empty)
     for key, band in zip(("vv", "vh"), dn, strict=True):
-        scene.write(key, key, band[None], **place)
+        scene.write(key, key, band[None], **georeference)
     return scene.item
 
 
@@ -68,7 +68,7 @@ class Slant:
     cols: int
 
     def utm(self, col: np.ndarray, row: np.ndarray) -> Float[np.ndarray, "*shape 2"]:
-        """Easting and northing of places in the image; (0, 0) is the outer corner of a pixel."""
+        """Easting and northing of positions in the image; (0, 0) is the outer corner of a pixel."""
         away = self.range_m + LORES_M * (col + _STRETCH * col**2)
         ahead = self.azimuth_m + LORES_M * row
         cos, sin = np.cos(TURN), np.sin(TURN)
@@ -80,10 +80,10 @@ class Slant:
         """Lattice of 11 x 11 ground control points in longitude and latitude."""
         sides = (np.linspace(0, side, _LATTICE) for side in (self.rows, self.cols))
         rows, cols = (grid.ravel() for grid in np.meshgrid(*sides, indexing="ij"))
-        place = self.area.lonlat(self.utm(cols, rows))
+        position = self.area.lonlat(self.utm(cols, rows))
         return [
             GroundControlPoint(row=row, col=col, x=lon, y=lat, z=0.0)
-            for row, col, (lon, lat) in zip(rows, cols, place, strict=True)
+            for row, col, (lon, lat) in zip(rows, cols, position, strict=True)
         ]
 
     def sampled(
@@ -91,9 +91,9 @@ class Slant:
     ) -> Float32[np.ndarray, "bands rows cols"]:
         """Bands of the area's map grid at some rows of the scene, 0 outside the area."""
         cols, rows = np.arange(self.cols)[None] + 0.5, np.arange(top, bottom)[:, None] + 0.5
-        place = self.utm(*np.broadcast_arrays(cols, rows))
-        x = ((place[..., 0] - self.area.west_m) / LORES_M - 0.5).astype(np.float32)
-        y = ((self.area.north_m - place[..., 1]) / LORES_M - 0.5).astype(np.float32)
+        position = self.utm(*np.broadcast_arrays(cols, rows))
+        x = ((position[..., 0] - self.area.west_m) / LORES_M - 0.5).astype(np.float32)
+        y = ((self.area.north_m - position[..., 1]) / LORES_M - 0.5).astype(np.float32)
         return np.stack([cv2.remap(band, x, y, cv2.INTER_LINEAR) for band in bands])
 
     def footprint(self) -> Float[np.ndarray, "n 2"]:
@@ -154,13 +154,13 @@ def write_lores(
     for key, image in images.items():
         gsd_m = round(scene_area.width_m / image.shape[2])
         how = LOSSLESS | ({"overview_resampling": "MODE"} if key == "scl" else {})
-        place = {"fields": {"gsd": gsd_m}, **scene_area.georeference(float(gsd_m))}
-        scene.write(key, files.get(key, key), image, options=how, **place)
+        about = {"fields": {"gsd": gsd_m}, **scene_area.georeference(float(gsd_m))}
+        scene.write(key, files.get(key, key), image, options=how, **about)
     return scene.item
 
 
 def _observed(seed: int, ground: np.ndarray, number: int, spectral: bool) -> dict[str, np.ndarray]:
-    """True colour, scene classification and, if asked for, bands of one scene by asset."""
+    """True colour, scene classification and, if `spectral`, bands of one scene by asset."""
     rng = np.random.default_rng([seed, 23, number])
     weather, sigma = sensors.Weather.draw(rng, strength=0.5), float(rng.uniform(0.4, 1.0))
     lay, amount = Lay.draw(rng, 40.0 + 10 * number), (-2.4, -2.2, 0.3)[number]

@@ -120,9 +120,8 @@ def _write_quad(
     whole, small = area.grid(gsd_m), area.grid(LORES_M)
     coarse = np.empty((6, small.rows, small.cols), np.float16)
     profile = {"count": 4, "height": whole.rows, "width": whole.cols, "dtype": "uint8"}
-    place = area.georeference(gsd_m)
     step = round(_BLOCK_M / gsd_m)
-    with scene.cog("image", "image", options=JPEG, **profile, **place) as file:
+    with scene.cog("image", "image", options=JPEG, **profile, **area.georeference(gsd_m)) as file:
         for top, left in product(range(0, whole.rows, step), range(0, whole.cols, step)):
             bottom, right = min(top + step, whole.rows), min(left + step, whole.cols)
             seen = paint(seed, whole.box(top, bottom, left, right))

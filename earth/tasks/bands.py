@@ -28,7 +28,7 @@ class BandLayout(NamedTuple):
     """The bands of a stored sample.
 
     Args:
-        infos: what the published specification says of them.
+        infos: their published specification.
         values: `values(colours, ground, rng)` gives them.
     """
 

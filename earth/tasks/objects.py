@@ -16,7 +16,7 @@ Half = tuple[float, float]
 def roof(brush: Brush, label: int) -> Paint:
     """A house seen from 0.1 m: two slopes, tiles, garden, trees; label 1 has solar panels on it.
 
-    Roofs without panels often carry skylights and all-dark slopes, so that darkness tells little.
+    Roofs without panels often carry skylights and all-dark slopes, so that darkness is no clue.
     """
     paint = brush.flat("grass", "yard", "asphalt", "tan_soil")
     shade(paint, 1 + 0.10 * brush.noise(1.0, 0.12) + 0.08 * brush.noise(1.6, 0.3))

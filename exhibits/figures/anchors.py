@@ -16,7 +16,7 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
 
     Args:
         points: task, source ("torchgeo-bench", "the paper", "ours"), model, value as a fraction.
-        named: published models to tell from the others, and their labels.
+        named: published models to highlight, and their labels.
     """
     tasks = list(dict.fromkeys(points["task"]))
     figure, axes = panels(1, 1, height_in=1.2 + 0.5 * len(tasks))
@@ -48,8 +48,8 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
         simulated: task, known, classes, accuracy as a fraction; a bar spans the middle 95 %.
         entries: task, probe, value as a fraction; drawn as points under the distributions.
     """
-    tasks, levels = (list(dict.fromkeys(simulated[column])) for column in ("task", "known"))
-    figure, axes = grid(len(tasks), 2, row_in=0.7 + 0.3 * len(levels), sharey=True)
+    tasks, shares = (list(dict.fromkeys(simulated[column])) for column in ("task", "known"))
+    figure, axes = grid(len(tasks), 2, row_in=0.7 + 0.3 * len(shares), sharey=True)
     for axis, task in zip(axes.flat, tasks, strict=False):
         own = simulated.query("task == @task")
         classes = int(own["classes"].iloc[0])
@@ -61,13 +61,13 @@ def chance(simulated: pd.DataFrame, entries: pd.DataFrame) -> Figure:
             axis.hlines(row, *100 * values.quantile([0.025, 0.975]), color=OTHER, linewidth=2)
         axis.axvline(100 / classes, color=OTHER, linestyle=":", linewidth=1)
         for number, (probe, points) in enumerate(entries.query("task == @task").groupby("probe")):
-            y = np.full(len(points), len(levels) - 0.15 + 0.3 * number)
+            y = np.full(len(points), len(shares) - 0.15 + 0.3 * number)
             options = {"color": SERIES[1], "marker": MARKERS[str(probe)], "label": str(probe)}
             axis.scatter(100 * points["value"], y, s=16, **options)
         axis.set_title(f"{task}, {classes} classes", fontsize=9)
-        labels = [*(f"{known:.0%} known" for known in levels), "the paper"]
+        labels = [*(f"{known:.0%} known" for known in shares), "the paper"]
         axis.set_yticks(range(len(labels)), labels)
-        axis.set_ylim(len(levels) + 0.5, -0.9)
+        axis.set_ylim(len(shares) + 0.5, -0.9)
         axis.tick_params(labelsize=8)
     for axis in axes[-1]:
         axis.set_xlabel("accuracy of raw cluster ids, %", fontsize=8)

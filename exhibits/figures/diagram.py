@@ -23,7 +23,7 @@ LABELS = {
     (8.145, 1.92): "context",
     (6.075, 0.97): "hidden patches of all three images",
 }
-"""What stands beside the arrows, by where."""
+"""Text beside the arrows, by position."""
 
 
 def figure1() -> Figure:

@@ -77,6 +77,6 @@ def distributions(index: pd.DataFrame) -> Figure:
 
 
 def _points(axis: Axes, values: np.ndarray, row: int, colour: str) -> None:
-    """Every value of a sensor in one line, spread a little so that equal ones can be told."""
+    """Every value of a sensor in one line, spread a little so that equal ones are visible."""
     spread = row + 0.3 * np.sin(np.arange(len(values)) * 2.4)
     axis.scatter(values, spread, s=5, color=colour, alpha=0.4, linewidths=0)

@@ -131,7 +131,7 @@ def _cells(rows: Rows, paper: Rows) -> tuple[pd.DataFrame, np.ndarray, str]:
     origin = "procedural" if ours["procedural"].any() else "real"
     best = ours[ours["kind"] == "untrained"].sort_values("value")
     best = best.drop_duplicates(["task", "probe"], keep="last").assign(model="untrained")
-    # What needs no probe stands under each.
+    # What needs no probe is repeated under each.
     every = ours[ours["probe"] == "none"].drop(columns="probe")
     beneath = every.merge(printed["probe"].drop_duplicates(), how="cross")
     table = pd.concat([ours[ours["probe"] != "none"], best, beneath])

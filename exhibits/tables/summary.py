@@ -1,4 +1,4 @@
-"""Short summaries of the rows: what prose says."""
+"""Short summaries of the rows, for the prose of pages."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ def knn_accuracy(rows: Rows, task: str) -> dict[str, dict[str, Any]]:
     """Nearest-neighbour accuracy on one task, as `Ledger.number` takes it.
 
     Returns:
-        By the keys of SUMMARY: value, ci (95 % interval), n (test items), and what it ran on; empty
-        if not run.
+        By the keys of SUMMARY: value, ci (95 % interval), n (test items) and ran_on; empty if not
+        run.
     """
     table = read_rows(rows).query("task == @task and probe == 'knn'").set_index("model")
     if not table.index.is_unique:
@@ -66,7 +66,7 @@ def mean_accuracy(rows: Rows, *, procedural: bool) -> dict[str, dict[str, Any]]:
 
 
 def comparisons(rows: pd.DataFrame) -> dict[str, int]:
-    """What is left of the differences in rows when all of them are told at once.
+    """How many differences in rows remain when all of them are tested at once.
 
     With Holm's step-down correction the chance of any false one is below 0.05.
 

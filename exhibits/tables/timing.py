@@ -43,7 +43,7 @@ def speed(rows: Rows, *, clock: Clock = "cpu") -> Styler:
 
 
 def speed_ratios(rows: Rows, *, clock: Clock = "cpu") -> dict[str, float]:
-    """What prose says of one benchmark: how many times as fast, and how much of the memory.
+    """Numbers for prose on one benchmark: how many times as fast, and how much of the memory.
 
     Returns:
         By name such as "bf16.float32" (ours in bfloat16 against the released code in float32):

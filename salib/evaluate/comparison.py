@@ -65,7 +65,7 @@ def find_tasks(
     gsd_m: float | None = None,
     ignore_label: int | None = None,
 ) -> list[Task]:
-    """Tasks at hand, all or those named: GEO-Bench's, EuroSAT and UC Merced, a folder of images.
+    """Available tasks, all or those named: GEO-Bench's, EuroSAT and UC Merced, a folder of images.
 
     Args:
         names: "all", or names such as "m-eurosat" or "eurosat"; a folder of images is always one.
@@ -86,7 +86,7 @@ def find_tasks(
         at_hand = {task.name: task for task in tasks}
         if missing := [name for name in wanted if name not in at_hand]:
             raise ValueError(
-                f"tasks must be at hand, got {', '.join(missing)}, which are not: there are "
+                f"tasks must be available, got {', '.join(missing)}, which are not: there are "
                 f"{', '.join(at_hand) or 'none'}; `salib fetch geobench`, `eurosat` and `ucmerced` "
                 "download them, GEO_BENCH_DIR and SALIB_DATA_DIR say where they are"
             )

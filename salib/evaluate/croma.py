@@ -20,11 +20,11 @@ FULL_RANGE = {
 
 
 class PublishedCroma(nn.Module):
-    """Published CROMA looking at images of other data sets than its own.
+    """Published CROMA on images of other data sets than its own.
 
     As its training did with a data set, each band's mean -+ 2 standard deviations is mapped to
     0..1 and clipped. It was made for the twelve bands of "s2"; of "lores" it is given red, green
-    and blue in their places, and the nine bands that are not there are 0.5, their mean.
+    and blue in their places, and the nine missing bands are 0.5, their mean.
     """
 
     def __init__(self, model: nn.Module, stats: Mapping[str, BandStats] = FULL_RANGE) -> None:

@@ -23,7 +23,7 @@ Metres = Float64[np.ndarray, " items"]
 class Embedder(Protocol):
     """Anything that embeds images of one sensor: one vector per image, the mean of its tokens.
 
-    Segmentation also asks for `tokens=True`: (batch tokens dim), row by row. A joint candidate is
+    Segmentation also passes `tokens=True`: (batch tokens dim), row by row. A joint candidate is
     given `images` and `gsd_m` by sensor, and no `sensor`. A model may say in a set
     `attention_used` which implementations of attention it ran.
     """
@@ -71,7 +71,7 @@ def embed(
 
 
 class Baseline:
-    """A description of images in the place of an encoder; its tokens describe patches of 8 px."""
+    """A description of images instead of an encoder; its tokens describe patches of 8 px."""
 
     def __init__(self, describe: Callable[[Images], Float32[np.ndarray, "items dim"]]) -> None:
         """Take the function that describes images."""

@@ -25,7 +25,7 @@ from saved pages of the hub, not from the hub; there may be later commits."""
 SEGMENTATION = ("NeonTree", "SA-crop-type", "cashew-plant", "chesapeake", "nz-cattle", "pv4ger-seg")
 BENCHMARKS = dict.fromkeys(GEOBENCH_TASKS, "classification_v1.0")
 BENCHMARKS |= {f"m-{name}": "segmentation_v1.0" for name in SEGMENTATION}
-"""The folder that each task stands in."""
+"""The folder of each task."""
 DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, OSError)
 
 
@@ -156,7 +156,7 @@ def _hub_errors_in_a_line(what: str, server: str) -> Iterator[None]:
     try:
         yield
     except (HTTPError, OSError, ValueError) as error:
-        cause = error.__cause__ or error  # that a file is not on disk says less
+        cause = error.__cause__ or error  # more precise than that a file is missing
         status = getattr(getattr(cause, "response", None), "status_code", None)
         reason = f"HTTP {status}" if status else str(cause).partition("\n")[0]
         raise FetchError(f"Could not fetch {what} from {server}: {reason}; {ADVICE}") from error

@@ -14,11 +14,11 @@ class Protocol:
     """Every choice of the evaluation that the paper's text leaves open.
 
     The fields of "paper" are what its Table 2 and text allow us to infer; what cannot be
-    inferred is assumed, and the assumption is the value that stands here.
+    inferred is assumed, and the assumption is the value here.
     `exhibits.tables.protocol` says which is which.
 
     Args:
-        kinds: of tasks that it says how to score.
+        kinds: of tasks that it scores.
         probes: names of those that are run (`salib.evaluate.probes.table`), or "all".
         standardise: z-score features with the train split's mean and deviation.
         knn_metric: "cosine" between (z-scored) features, or "l2".

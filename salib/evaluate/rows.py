@@ -35,9 +35,9 @@ def check_rows(
     if not path.exists():
         return
     held = pd.read_csv(path) if path.suffix == ".csv" else pd.read_parquet(path)
-    asked = {"task": [task.name for task in tasks], "model": models}
-    asked |= {"protocol": [protocol.name], "seed": [seed]}
-    if others := [name for name, of in asked.items() if not {*held[name]} <= {*of}]:
+    wanted = {"task": [task.name for task in tasks], "model": models}
+    wanted |= {"protocol": [protocol.name], "seed": [seed]}
+    if others := [name for name, of in wanted.items() if not {*held[name]} <= {*of}]:
         raise ValueError(
             f"out must not exist or hold rows of the same evaluation, got {path}, which differs in "
             f"{', '.join(others)}: choose another name, or replace it with --overwrite"
@@ -72,7 +72,7 @@ class Run:
     against: str
 
     def setting(self, task: Task, probe: str) -> Setting:
-        """How a probe is run: its seed is the task's and its own, whatever stands beside."""
+        """How a probe is run: its seed depends on the task and the probe alone."""
         return Setting(self.protocol, named_seed(self.seed, task.name, probe), self.device)
 
 

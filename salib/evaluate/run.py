@@ -230,8 +230,8 @@ def _probes_of(task: Task, protocol: Protocol, n_train: int) -> Iterator[str]:
         if n_train >= least[name]:
             yield name
         else:
-            told = "%s has no %s: it needs %d train items, not %d"
-            logger.warning(told, task.name, name, least[name], n_train)
+            message = "%s has no %s: it needs %d train items, not %d"
+            logger.warning(message, task.name, name, least[name], n_train)
 
 
 def _with_tokens(task: Task, run: Run) -> dict[str, Candidate]:

@@ -56,7 +56,7 @@ def _clustered(train: Features, test: Features, data: ProbeData, setting: Settin
 def umap_class() -> Any:
     """UMAP's class, with a folder for what numba compiles where no user's or its own can be had."""
     with warnings.catch_warnings():
-        # Imported here: it takes seconds to compile, and tells that tensorflow is absent.
+        # Imported here: it takes seconds to compile, and warns that tensorflow is absent.
         warnings.simplefilter("ignore", ImportWarning)
         try:
             Path.home()  # else numba would make a folder named ~ here
@@ -77,7 +77,7 @@ def umap_reduce(
 ) -> tuple[Float32[np.ndarray, "train out"], Float32[np.ndarray, "test out"]]:
     """UMAP fitted on the train items and applied to the test items; defaults otherwise.
 
-    Where all train items are alike there is nothing to lay out, and every item lies at 0.
+    Where all train items are equal, every item is placed at 0.
     """
     dim, neighbours = protocol.umap_dim, protocol.umap_neighbours
     if (train == train[0]).all():

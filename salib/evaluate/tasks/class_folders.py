@@ -99,7 +99,7 @@ def members(path: str | Path, layout: ChipZip | None = None) -> dict[str, Classe
     """
     path = Path(path)
     if layout is not None:
-        classes = _chips(path)
+        classes = chips(path)
         splits = _split(classes, lambda _: layout.bounds)
         for least, split in zip(layout.bounds, SPLITS, strict=False):
             if few := [name for name, images in splits[split].items() if not images]:
@@ -134,7 +134,7 @@ def _split(classes: Classes, bounds: Callable[[int], Bounds]) -> dict[str, Class
 
 
 def contents(path: Path, layout: ChipZip | None) -> dict[str, dict[str, str]]:
-    """Of each split, what tells the bytes of an image, and the name that it has there.
+    """Images of each split: a digest of the bytes, and the name.
 
     Twins that are known of a published zip are left out.
     """
@@ -149,8 +149,12 @@ def contents(path: Path, layout: ChipZip | None) -> dict[str, dict[str, str]]:
     return found
 
 
-def _chips(path: Path) -> dict[str, list[zipfile.Path]]:
-    """Chips of a zip by class; names that begin with a dot, such as those macOS adds, are none."""
+def chips(path: Path) -> dict[str, list[zipfile.Path]]:
+    """Chips of a zip by class; names that begin with a dot, such as those macOS adds, are none.
+
+    Raises:
+        ValueError: as `members`, but for too few of a class.
+    """
     try:
         archive = zipfile.ZipFile(path)
     except (*_NO_ZIP, OSError, ValueError) as error:

@@ -1,4 +1,4 @@
-"""GEO-Bench folders: what a task says of itself, its splits, and its samples one at a time.
+"""GEO-Bench folders: the specification of a task, its splits, and its samples one at a time.
 
 Specifications are read through geobench's own classes. Its loader of samples reads every band and
 builds an object of each; here the bands that are wanted are read alone, which is more than twice as
@@ -44,7 +44,7 @@ and blue of m-brick-kiln (issue 29) bear their names.
 
 
 class FolderFacts(NamedTuple):
-    """What a task folder says of itself.
+    """The specification in a task folder.
 
     Attributes:
         class_names: numbers where the task does not name its classes.
@@ -60,8 +60,8 @@ def safe_loads() -> Callable[[bytes], Any]:
     """Return geobench's unpickler, which makes the types that geobench writes and nothing else.
 
     Raises:
-        ValueError: if the geobench at hand is older than 1.1.0: its unpickler runs whatever
-            stands in a file. Python 3.11 gets such a one from a plain `pip install geobench`.
+        ValueError: if the installed geobench is older than 1.1.0: its unpickler runs code
+            in a file. Python 3.11 gets such a version from a plain `pip install geobench`.
     """
     try:
         from geobench._safe_pickle import safe_loads as loads
@@ -69,7 +69,7 @@ def safe_loads() -> Callable[[bytes], Any]:
         versions = {package.name: package.version for package in metadata.distributions()}
         raise ValueError(
             f"geobench must be 1.1.0 or newer, got {versions.get('geobench')}: older ones run code "
-            "that stands in a data file; "
+            "in a data file; "
             "pip install --no-deps --ignore-requires-python geobench==1.1.0"
         ) from error
     return loads

@@ -137,7 +137,7 @@ def to_pixel_values(
 def centre_square(
     array: Shaped[np.ndarray, "height width *rest"],
 ) -> Shaped[np.ndarray, "side side *rest"]:
-    """The largest centred square of an image, or of the mask that lies on it; a view.
+    """The largest centred square of an image, or of its mask; a view.
 
     Of an odd number of rows or columns too many, one more is cut at the bottom or right.
     """

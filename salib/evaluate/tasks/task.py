@@ -160,7 +160,7 @@ def folder_task(folder: str | Path, *, gsd_m: float, name: str | None = None) ->
     if name in RULES:
         raise ValueError(f"name must differ from the published tasks', got {name!r}: give another")
     class_folders.check_name("name", name)
-    rule = InputRule(native_gsd_m=float(gsd_m), why="8-bit RGB, as it lies in the folder")
+    rule = InputRule(native_gsd_m=float(gsd_m), why="8-bit RGB, as stored in the folder")
     return _image_task(name, "folder", folder, rule)
 
 
@@ -213,7 +213,7 @@ def iter_split(
 def check_disjoint(task: Task) -> None:
     """Refuse a task whose test items were seen in training.
 
-    Images of a folder or zip are told apart by their bytes, those of GEO-Bench by name.
+    Images of a folder or zip are compared by their bytes, those of GEO-Bench by name.
 
     Raises:
         ValueError: if two splits share an item, as in GEO-Bench's five-sample test fixtures.
