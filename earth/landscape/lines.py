@@ -101,9 +101,8 @@ def _draw(line: Line, grid: Grid, paint: Paint, dry: Coverage) -> None:
         return
     top, bottom = int(near[0]), int(near[-1]) + 1
     middle = position.mean()
-    offset = (lower[top:bottom, None] - middle).astype(np.float32)
-    offset -= (position - middle).astype(np.float32)
-    offset *= squeeze.astype(np.float32)
+    down, curve = (lower[top:bottom, None] - middle).astype(np.float32), position - middle
+    offset = (down - curve.astype(np.float32)) * squeeze.astype(np.float32)
     strip = paint[:, top:bottom]
     _PAINTERS[line.kind.name](_View(strip, dry[top:bottom], grid.gsd_m, line, along, offset))
 
