@@ -64,9 +64,7 @@ def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "cou
     if per_theme <= 0:
         raise ValueError(f"per_theme must be positive, got {per_theme}")
     return {
-        name: np.stack(
-            [render_triple(seed, *spot).lores for spot in squares(seed, name, per_theme)]
-        )
+        name: np.stack([render_triple(seed, *xy).lores for xy in squares(seed, name, per_theme)])
         for name in (*THEMES, "river", "motorway")
     }
 

@@ -33,9 +33,7 @@ def votes(
     temperature: float | None = None,
 ) -> Float32[np.ndarray, "test classes"]:
     """Share of each class in the votes for each test item."""
-    weights: Any = "uniform"
-    if temperature is not None:
-        weights = partial(_weights, temperature=temperature)
+    weights: Any = "uniform" if temperature is None else partial(_weights, temperature=temperature)
     model = KNeighborsRegressor(k, weights=weights, metric=metric, algorithm="brute")
     return np.asarray(model.fit(train, one_hot).predict(test), np.float32)
 
