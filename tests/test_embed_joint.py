@@ -564,7 +564,7 @@ def test_options_by_sensor_reach_their_scene(images, paths, folder, tmp_path, mo
         ("--radar R --lores L --gsd-m radar=x", "gsd_m must be a number such as 10, got 'x'"),
         ("--radar R --lores L --gsd-m radar=-1 --gsd-m lores=1", "must be positive metres"),
         ("--radar R --radar R --lores L", "as many of each sensor, got 2 of radar, 1 of lores"),
-        ("--radar R --lores none.png", "must be an image file, got none.png"),
+        ("--radar R --lores none.png --gsd-m radar=8", "must be an image file, got none.png"),
         ("L --radar R --gsd-m 10", "or by --radar, --lores and --hires, got both"),
         ("--radar R --lores L --sensor lores", "or by --radar, --lores and --hires, got both"),
         ("--gsd-m 10", "or by --radar, --lores and --hires, got none"),

@@ -79,8 +79,8 @@ class Raster:
     finer: int = 1
     gsd_m: float | int | None
     version: tuple[int, ...]
-    attribution: str
-    procedural: bool
+    attribution: str = ""
+    procedural: bool = False
 
     @property
     def sensor(self) -> str:
@@ -151,10 +151,6 @@ class Raster:
         """
         window: dict[str, Any] = {"window": ((top, top + height), (left, left + width))}
         return self._read((left, top), (height * self.finer, width * self.finer), **window)
-
-    def whole(self) -> Pixels:
-        """Values of all its pixels, see `read`."""
-        return self.read(0, 0, self.width, self.height)
 
     def reduced(self, rows: int, cols: int) -> Array:
         """Values of the whole scene as a small picture, averaged.
