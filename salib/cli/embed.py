@@ -14,7 +14,7 @@ from salib.config import SENSORS
 IMAGES = "Images (PNG, JPEG, TIFF ...), or one georeferenced scene; bands in files: vv.tif,vh.tif."
 SENSOR = f"Of the images: {', '.join(SENSORS)}; default lores."
 BY_SENSOR = "for several sensors repeat it by name, such as"
-GSD_M = f"Metres per pixel; of rasters measured if not given; {BY_SENSOR} lores=10."
+GSD_M = f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10."
 BANDS = f"Bands by number, such as 4,3,2, if no names tell; {BY_SENSOR} hires=1,2,3."
 UNIT = f"power, amplitude, db or dn of radar, reflectance or dn; {BY_SENSOR} radar=db."
 OFFSET_DN = f"Added to DN: -1000 of Sentinel-2 since 04.00, or 0; {BY_SENSOR} lores=-1000."

@@ -35,7 +35,7 @@ def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width ba
     data = bytes_of(path)
     with _damage_told(path, data):
         image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
-    check_size(str(path), *image.size)
+    check_pixels(str(path), *image.size)
     with _damage_told(path, data):
         image.load()
     deep = image.format == "PNG" and data[24] > 8  # Pillow would drop the lower bits
@@ -58,17 +58,18 @@ def _damage_told(path: Path | zipfile.Path, data: bytes) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise ValueError(f"{str(path)!r} must be a smaller image, got one whose {error}") from error
     except _UNREADABLE as error:
-        raise _damaged(path, len(data), error) from error
+        raise damaged(path, data, str(error)) from error
 
 
-def _damaged(path: Path | zipfile.Path, size: int, error: Exception) -> ValueError:
+def damaged(path: str | Path | zipfile.Path, data: bytes, reason: str) -> ValueError:
+    """What is raised of a file that is no whole image."""
     return ValueError(
-        f"{str(path)!r} must be a whole image, got {size} bytes ({error}): replace it or take it "
-        "away"
+        f"{str(path)!r} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
+        "take it away"
     )
 
 
-def check_size(name: str, width: int, height: int, most: int = MOST_PX) -> None:
+def check_pixels(name: str, width: int, height: int, most: int = MOST_PX) -> None:
     """Refuse an image by what its header claims, before it takes memory.
 
     Raises:
@@ -100,7 +101,7 @@ def bytes_of(path: Path | zipfile.Path) -> bytes:
     try:
         return path.read_bytes()
     except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise _damaged(path, 0, error) from error
+        raise damaged(path, b"", str(error)) from error
 
 
 def resize_bands(
