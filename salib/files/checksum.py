@@ -1,9 +1,10 @@
 """Files that hold the checksum of their own content, so that damage is noticed on reading.
 
-Whatever can hold a text can hold it: JSON, and the metadata of safetensors, Arrow, Parquet and
-GeoTIFF. Who writes the file anew with other programs leaves it out, and the file goes unchecked.
+Whatever can hold a text can hold it: JSON, and the metadata of safetensors, Arrow and Parquet. Who
+writes the file anew with other programs leaves it out, and the file goes unchecked.
 """
 
+import os
 import re
 import struct
 import zipfile
@@ -42,6 +43,22 @@ def check_checksum(path: str | Path, remedy: str = "copy it again or make it aga
             f"{path} has other content than it was written with (damaged, or edited by "
             f"hand): {remedy}"
         )
+
+
+def append_checksum(path: Path) -> None:
+    """Put the sha256 of a file behind its end, which readers of TIFF overlook and copies lack."""
+    with path.open("ab") as file:
+        file.write(_MARK + _ZEROS)
+    write_checksum(path)
+
+
+def check_appended(path: Path, remedy: str) -> None:
+    """As `check_checksum`, of `append_checksum`; a file that GDAL has added to passes too."""
+    with path.open("rb") as file:
+        file.seek(-min(path.stat().st_size, len(_MARK + _ZEROS)), os.SEEK_END)
+        is_last = _MARK in file.read()
+    if is_last:
+        check_checksum(path, remedy)
 
 
 def _digests(path: Path) -> tuple[bytes, dict[int, bytes]]:

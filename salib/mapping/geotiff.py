@@ -15,7 +15,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 from safetensors import SafetensorError, safe_open
 
-from salib.files.checksum import CHECKSUM, check_checksum, write_checksum
+from salib.files.checksum import append_checksum, check_checksum
 from salib.mapping.raster import Raster
 from salib.rasters.remote import CACHE_MB
 
@@ -150,7 +150,7 @@ def write_geotiff(path: Path, parts: WindowFiles, scene: Raster, tags: Mapping[s
     layout |= {"count": parts.dim, "height": rows, "width": cols, "crs": CRS.from_wkt(scene.crs)}
     layout["transform"] = Affine(*scene.transform) * Affine.scale(tags["patch_px"])
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(path, "w", **layout) as file:
-        file.update_tags(**{name: str(value) for name, value in tags.items()}, **CHECKSUM)
+        file.update_tags(**{name: str(value) for name, value in tags.items()})
         blocks = [window for _, window in file.block_windows()]
         if dtype == "int8":
             largest = np.zeros(parts.dim, np.float32)
@@ -169,7 +169,7 @@ def write_geotiff(path: Path, parts: WindowFiles, scene: Raster, tags: Mapping[s
                 values = values.astype(np.float16).astype(np.float32)  # GDAL would cut, not round
             file.write(values.transpose(2, 0, 1), window=block)
     _check_written(path)
-    write_checksum(path)
+    append_checksum(path)
     return filled / (rows * cols)
 
 

@@ -10,7 +10,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.transform import xy
 from rasterio.windows import Window
 
-from salib.files.checksum import check_checksum
+from salib.files.checksum import check_appended
 from salib.rasters.ground import to_degrees
 
 Query = tuple[float | int, float | int] | Shaped[np.ndarray, " dim"]
@@ -43,7 +43,7 @@ def similar(
     try:
         with rasterio.open(embeddings) as file:
             if Path(embeddings).is_file():
-                check_checksum(embeddings, "delete it and write it again by `salib embed`")
+                check_appended(Path(embeddings), "delete it and write it again by `salib embed`")
             if file.crs is None:
                 raise ValueError(f"embeddings must have coordinates, got none in {embeddings}")
             vector = _at(file, query) if isinstance(query, tuple) else query
