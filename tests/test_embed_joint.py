@@ -558,7 +558,7 @@ def test_options_by_sensor_reach_their_scene(images, paths, folder, tmp_path, mo
         ("--radar R --hires H --gsd-m radar=10 --gsd-m hires=5", "without lores"),
         ("--lores L --hires H --gsd-m lores=10 --gsd-m hires=5", "without radar"),
         ("--radar R --lores L --gsd-m radar=10 --gsd-m lores=5", "must show the same ground"),
-        ("--radar R --lores L --gsd-m radar=10", "gsd_m must be given for an image without"),
+        ("--radar R --lores L --gsd-m radar=10", "gsd_m must be given for PNG, JPEG, WebP and"),
         ("--radar R --lores L --gsd-m 10", "once for one of radar, lores, such as radar=10"),
         ("--radar R --lores L --gsd-m hires=10", "once for one of radar, lores, such as"),
         ("--radar R --lores L --gsd-m radar=x", "gsd_m must be a number such as 10, got 'x'"),

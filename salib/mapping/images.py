@@ -206,8 +206,8 @@ def open_file(
         if gsd_m is not None or image.crs:
             return ImageFile(image.gsd_at(image.width / 2, image.height / 2), read)
     raise ValueError(
-        f"gsd_m must be given for an image without coordinates, got {path}: state the metres of "
-        "ground per pixel with --gsd-m"
+        f"gsd_m must be given for PNG, JPEG, WebP and rasters without coordinates, got {path}: "
+        "state the metres of ground per pixel with --gsd-m"
     )
 
 
