@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -15,6 +16,7 @@ import distributed
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 import rasterio.warp
 import torch
 from affine import Affine
@@ -623,6 +625,19 @@ def test_scores_of_an_int8_map_are_those_of_the_vectors(a_map, folder):
 def test_a_wrong_query_is_refused(query, options, says, a_map):
     with pytest.raises(ValueError, match=says):
         similar(a_map[0], query, **options)
+
+
+def test_a_map_that_gdal_has_copied_or_added_to_is_searched_as_before(a_map, tmp_path):
+    path, _ = a_map
+    query = np.arange(DIM) - 3.5
+    expected, _ = similar(path, query)
+    shutil.copy(path, tmp_path / "more.tif")
+    with rasterio.open(tmp_path / "more.tif", "r+") as file:
+        file.update_tags(note="shown in QGIS")
+        file.build_overviews([2])
+    rasterio.shutil.copy(path, tmp_path / "copy.tif", driver="GTiff")
+    for name in ("more.tif", "copy.tif"):
+        np.testing.assert_array_equal(similar(tmp_path / name, query)[0], expected)
 
 
 def test_a_map_must_be_one(tmp_path):

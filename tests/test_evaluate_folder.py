@@ -209,6 +209,7 @@ def wrong_images(folder):
     grey.save(folder / "grey.jpg")
     grey.convert("LA").save(folder / "grey-alpha.png")
     grey.convert("1").save(folder / "bits.png")
+    grey.convert("CMYK").save(folder / "cmyk.jpg")
     cv2.imwrite(str(folder / "deep.png"), deep)
     write_tiff(folder / "deep.tif", deep)
     write_tiff(folder / "float.tif", levels.astype(np.float32))
@@ -217,11 +218,12 @@ def wrong_images(folder):
     write_tiff(folder / "many.tif", picture(7, bands=5))
     return {
         "clear.png": "must be opaque, got pixels without data .*lowest 254",
-        "grey.png": "8-bit RGB, got uint8 read as 1 band",
-        "grey.jpg": "8-bit RGB, got uint8 read as 1 band",
-        "grey-alpha.png": "8-bit RGB",
-        "bits.png": "8-bit RGB, got uint8 read as 1 band",
-        "deep.png": "8-bit RGB, got uint16 read as",
+        "grey.png": "8-bit RGB, got bands L:",
+        "grey.jpg": "8-bit RGB, got bands L:",
+        "grey-alpha.png": "8-bit RGB, got bands L, A:",
+        "bits.png": "8-bit RGB, got bands 1:",
+        "cmyk.jpg": "8-bit RGB, got bands C, M, Y, K:",
+        "deep.png": "8-bit RGB, got 16-bit bands R, G, B:",
         "deep.tif": "8-bit RGB, .*got uint16",
         "float.tif": "8-bit RGB, .*got float32",
         "signed.tif": "8-bit RGB, .*got int16",

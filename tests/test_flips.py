@@ -36,9 +36,9 @@ from salib.curate.shards import _SCHEMA, read_rows, read_tiles
 from salib.evaluate.tasks.class_folders import CHIP_ZIPS
 from salib.evaluate.tasks.task import chip_task, geobench_task, iter_split
 from salib.files.artifact import MADE_FROM, is_kept, made_from
-from salib.files.seal import SEAL, UNSEALED, seal
+from salib.files.checksum import CHECKSUM, write_checksum
 from salib.files.tables import write_table
-from salib.mapping import similar
+from salib.mapping import embed_scene, open_scene, similar
 from salib.mapping.geotiff import VECTORS, WindowFiles
 from salib.mapping.images import embed_images
 from salib.model import load_croma
@@ -49,6 +49,7 @@ from salib.training.checkpoint import find_state
 from salib.training.data import Samples
 
 FLIPS = int(os.environ.get("SALIB_FLIPS", 40))
+PLACE = from_origin(431_000, 5_400_000, 10, 10)
 PLACES = [TileId(14, x, y) for x in (0, 1) for y in (6588, 6589, 6590)]
 
 
@@ -57,7 +58,7 @@ class Case(NamedTuple):
 
     path: Path
     read: object
-    sealed: bool = True
+    has_checksum: bool = True
 
 
 def tensors(model):
@@ -131,7 +132,7 @@ def cases_of_work(folder):
     feather.write_feather(
         pa.Table.from_pylist([row], _SCHEMA), str(block), compression="uncompressed"
     )
-    seal(block)
+    write_checksum(block)
 
     def read_block():
         return read_rows([block]).to_pylist(), list(read_tiles([block], "radar", 14))
@@ -141,11 +142,17 @@ def cases_of_work(folder):
     [(path, _, _)] = files
     path.parent.mkdir()
     vectors = np.random.default_rng(0).normal(size=(2, 3, 5)).astype(np.float32)
-    save_file(
-        {VECTORS: vectors}, path, {"attention": "sdpa", "instructions": "avx2", SEAL: UNSEALED}
-    )
-    seal(path)
+    save_file({VECTORS: vectors}, path, {"attention": "sdpa", "instructions": "avx2", **CHECKSUM})
+    write_checksum(path)
     yield "window of a map", Case(path, lambda: read_window(files, path))
+    scene, place = folder / "scene.tif", {"crs": "EPSG:32633", "transform": PLACE}
+    levels = np.random.default_rng(0).integers(0, 256, (3, 24, 40), np.uint8)
+    with rasterio.open(scene, "w", height=24, width=40, count=3, dtype="uint8", **place) as file:
+        file.write(levels)
+    model = small_model(folder / "model", 3)
+    of_scene = embed_scene(open_scene(scene, "lores"), model, folder / "map.tif", window=4)
+    query = np.arange(load_model(model).config.dim) - 3.5
+    yield "map", Case(of_scene, lambda: similar(of_scene, query)[0].tobytes())
 
 
 def read_geobench(root):
@@ -194,7 +201,10 @@ def test_a_flipped_bit_is_refused_in_a_line_or_changes_nothing(tmp_path, group, 
             data[bit // 8] ^= 1 << bit % 8
             case.path.write_bytes(data)
             result = outcome(case, base)
-            assert result in ("refused", "same", *(["different"] * (not case.sealed))), (name, bit)
+            assert result in ("refused", "same", *(["different"] * (not case.has_checksum))), (
+                name,
+                bit,
+            )
             found[result] += 1
         case.path.write_bytes(whole)
         assert case.read() == base
@@ -239,7 +249,7 @@ def test_vectors_that_are_not_finite_are_not_written(tmp_path, monkeypatch, valu
 @pytest.mark.parametrize("value", [float("inf"), 1e30])
 def test_a_map_of_infinite_vectors_is_refused_in_search(tmp_path, value):
     profile = {"driver": "GTiff", "count": 2, "height": 3, "width": 5, "dtype": "float32"}
-    place = {"crs": "EPSG:32633", "transform": from_origin(431_000, 5_400_000, 10, 10)}
+    place = {"crs": "EPSG:32633", "transform": PLACE}
     vectors = np.ones((2, 3, 5), np.float32)
     vectors[1, 2, 3] = value
     with rasterio.open(tmp_path / "m.tif", "w", **profile, **place, nodata=np.nan) as file:

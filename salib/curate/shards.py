@@ -16,7 +16,7 @@ from salib.config import SENSORS
 from salib.curate.mosaic import mosaic
 from salib.curate.search.scenes import Scene
 from salib.files.artifact import atomic_file
-from salib.files.seal import SEAL, UNSEALED, check_seal, seal
+from salib.files.checksum import CHECKSUM, check_checksum, write_checksum
 from salib.rasters.reader import Span
 from salib.rasters.remote import reading
 from salib.tiles.codec import encode
@@ -40,7 +40,7 @@ _SCHEMA = pa.schema(
         "attribution": pa.string(),
         "data": pa.binary(),
     },
-    {SEAL: UNSEALED},
+    CHECKSUM,
 )
 
 
@@ -74,7 +74,7 @@ def commit(block: Block) -> Path:
     with atomic_file(block.path) as part:
         table = pa.Table.from_pylist(rows, _SCHEMA)
         feather.write_feather(table, str(part), compression="uncompressed")
-        seal(part)
+        write_checksum(part)
     return block.path
 
 
@@ -94,7 +94,7 @@ def read_rows(paths: Sequence[Path]) -> pa.Table:
         ValueError: if a block was damaged since it was rendered.
     """
     for path in paths:
-        check_seal(path, "delete it and run the same command again")
+        check_checksum(path, "delete it and run the same command again")
     known = [name for name in _SCHEMA.names if name != "data"]
     tables = [feather.read_table(path, known, memory_map=False) for path in paths]
     return pa.concat_tables(tables).replace_schema_metadata(None)

@@ -221,12 +221,9 @@ def differences(made: dict, key: dict) -> list[str]:
 def is_kept(folder: str | Path, key: dict) -> bool:
     """Whether `folder` was completed from `key`, by whatever code of the same recipe."""
     made = made_from(folder)
-    sizes = made.get(FILES, {})
-    if not made or not isinstance(sizes, dict):
-        return False
-    paths = {Path(folder) / name: size for name, size in sizes.items()}
+    paths = {Path(folder) / name: size for name, size in made.get(FILES, {}).items()}
     whole = all(path.is_file() and path.stat().st_size == size for path, size in paths.items())
-    return whole and not differences(made, key)
+    return bool(made) and whole and not differences(made, key)
 
 
 def code_remark(made: dict | str | Path, key: dict) -> str:

@@ -7,6 +7,8 @@ import struct
 import warnings
 import zipfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -27,25 +29,47 @@ def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width ba
     EXIF turns nothing, a palette is resolved, and of several pages the first is read.
 
     Raises:
-        ValueError: if the file is damaged, larger than `MOST_PX` or no 8-bit RGB.
+        ValueError: if the file is damaged, no PNG, JPEG or WebP, larger than `MOST_PX` or no 8-bit
+            RGB.
     """
-    try:
-        data = bytes_of(path)
-    except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise _damaged(path, b"", str(error)) from error
-    _check_header(path, data)
-    image = _decoded(path, data)
-    bands = 1 if image.ndim == 2 else image.shape[2]
-    if image.dtype != np.uint8 or bands not in (3, 4) or _whole_mode(path, data) == "LA":
+    data = bytes_of(path)
+    with _damage_told(path, data):
+        image = Image.open(io.BytesIO(data), formats=("PNG", "JPEG", "WEBP"))
+    check_pixels(str(path), *image.size)
+    with _damage_told(path, data):
+        image.load()
+    deep = image.format == "PNG" and data[24] > 8  # Pillow would drop the lower bits
+    if deep or image.mode not in ("RGB", "RGBA", "P"):
         raise ValueError(
-            f"{str(path)!r} must be 8-bit RGB, got {image.dtype} read as {bands} bands: write "
-            "red, green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
-            "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
+            f"{str(path)!r} must be 8-bit RGB, got {'16-bit ' if deep else ''}bands "
+            f"{', '.join(image.getbands())}: write red, green and blue in 8 bits, all images by "
+            "one stretch (gdal_translate -ot Byte -scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
         )
-    return image[..., [2, 1, 0, 3][:bands]].astype(np.uint8, copy=False)
+    return np.array(image.convert("RGBA" if image.has_transparency_data else "RGB"))
 
 
-def check_size(name: str, width: int, height: int, most: int = MOST_PX) -> None:
+@contextmanager
+def _damage_told(path: Path | zipfile.Path, data: bytes) -> Iterator[None]:
+    """Turn what Pillow raises on a damaged file into one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about notes beside the pixels
+            yield
+    except Image.DecompressionBombError as error:
+        raise ValueError(f"{str(path)!r} must be a smaller image, got one whose {error}") from error
+    except _UNREADABLE as error:
+        raise damaged(path, data, str(error)) from error
+
+
+def damaged(path: str | Path | zipfile.Path, data: bytes, reason: str) -> ValueError:
+    """What is raised of a file that is no whole image."""
+    return ValueError(
+        f"{str(path)!r} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
+        "take it away"
+    )
+
+
+def check_pixels(name: str, width: int, height: int, most: int = MOST_PX) -> None:
     """Refuse an image by what its header claims, before it takes memory.
 
     Raises:
@@ -63,7 +87,7 @@ def bytes_of(path: Path | zipfile.Path) -> bytes:
     """Content of an image file, or of a zip's member.
 
     Raises:
-        ValueError: if it is larger than `MOST_BYTES`.
+        ValueError: if it is larger than `MOST_BYTES`, or its part of a zip is damaged.
     """
     if isinstance(path, zipfile.Path):
         size = path.root.getinfo(path.at).file_size
@@ -74,59 +98,10 @@ def bytes_of(path: Path | zipfile.Path) -> bytes:
             f"{str(path)!r} must be an image of at most {MOST_BYTES >> 20} MB, got {size >> 20} MB:"
             " cut it into chips"
         )
-    return path.read_bytes()
-
-
-def _check_header(path: Path | zipfile.Path, data: bytes) -> None:
-    """Refuse what is too large by its header; OpenCV tells of what Pillow cannot open."""
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with Image.open(io.BytesIO(data)) as image:
-                size = image.size
-    except Image.DecompressionBombError as error:
-        raise ValueError(f"{str(path)!r} must be a smaller image, got one whose {error}") from error
-    except _UNREADABLE:
-        return
-    check_size(str(path), *size)
-
-
-def _decoded(path: Path | zipfile.Path, data: bytes) -> np.ndarray:
-    level = cv2.utils.logging.getLogLevel()
-    # Of each GeoTIFF it tells the tags it does not know; errors are raised here.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    reason = (
-        "nothing that OpenCV reads: damaged, or a TIFF of more than four bands or in ZSTD, for "
-        "gdal_translate -b 1 -b 2 -b 3 -co COMPRESS=LZW"
-    )
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    except cv2.error as error:
-        image, reason = None, str(error)
-    finally:
-        cv2.utils.logging.setLogLevel(level)
-    if image is None:
-        raise _damaged(path, data, reason if data else "empty")
-    return image
-
-
-def _whole_mode(path: Path | zipfile.Path, data: bytes) -> str:
-    """Pillow's name for the bands. OpenCV fills what a cut JPEG or TIFF lacks; Pillow refuses."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about notes beside the pixels
-            with Image.open(io.BytesIO(data)) as image:
-                image.load()
-                return image.mode
-    except (*_UNREADABLE, Image.DecompressionBombError) as error:
-        raise _damaged(path, data, str(error)) from error
-
-
-def _damaged(path: Path | zipfile.Path, data: bytes, reason: str) -> ValueError:
-    return ValueError(
-        f"{str(path)!r} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
-        "take it away"
-    )
+        return path.read_bytes()
+    except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
+        raise damaged(path, b"", str(error)) from error
 
 
 def resize_bands(

@@ -1,4 +1,4 @@
-"""Sealed tables: Parquet files that are whole, unchanged and hold the columns asked for."""
+"""Parquet files that are whole, unchanged and hold the columns asked for."""
 
 import tempfile
 from collections.abc import Collection
@@ -9,17 +9,17 @@ import pyarrow as pa
 from pyarrow import parquet
 
 from salib.files.artifact import atomic_file
-from salib.files.seal import SEAL, UNSEALED, check_seal, seal
+from salib.files.checksum import CHECKSUM, check_checksum, write_checksum
 
 
 def write_table(path: str | Path, rows: pd.DataFrame) -> None:
-    """Write a sealed Parquet file, whole or not at all; of geometries GeoParquet."""
+    """Write a Parquet file with its checksum, whole or not at all; of geometries GeoParquet."""
     with atomic_file(path) as part:
         rows.to_parquet(part)
         table = parquet.read_table(part)
-        sealed = {**(table.schema.metadata or {}), SEAL.encode(): UNSEALED.encode()}
-        parquet.write_table(table.replace_schema_metadata(sealed), part)
-        seal(part)
+        told = {**(table.schema.metadata or {}), **CHECKSUM}
+        parquet.write_table(table.replace_schema_metadata(told), part)
+        write_checksum(part)
 
 
 def read_table(
@@ -37,10 +37,10 @@ def read_table(
         filters: as `pandas.read_parquet` takes them.
 
     Raises:
-        ValueError: if it is damaged, no Parquet file, changed since it was sealed, or lacks a
+        ValueError: if it is damaged, no Parquet file, changed since it was written, or lacks a
             column.
     """
-    check_seal(path)
+    check_checksum(path)
     try:
         held = parquet.read_schema(path).names
         if absent := sorted({*needed} - {*held}):

@@ -8,7 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "images": ["embed_images"],
         "run": ["embed_scene"],
         "raster": ["Raster"],
-        "scene": ["image_gsd_m", "open_scene"],
+        "scene": ["open_scene"],
         "search": ["similar"],
     },
 )

@@ -15,7 +15,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 from safetensors import SafetensorError, safe_open
 
-from salib.files.seal import check_seal
+from salib.files.checksum import append_checksum, check_checksum
 from salib.mapping.raster import Raster
 from salib.rasters.remote import CACHE_MB
 
@@ -27,13 +27,8 @@ DTYPES: dict[str, dict[str, Any]] = {
 }
 BLOCK = 32
 """Side of a tile of the file, in patches: 3 MB of 768 float32 dimensions, side by side."""
-LAYOUT: dict[str, Any] = {
-    "driver": "GTiff",
-    "tiled": True,
-    "interleave": "pixel",
-    "photometric": "MINISBLACK",
-}
-LAYOUT |= {"compress": "DEFLATE", "zlevel": 1, "BIGTIFF": "IF_SAFER"}
+LAYOUT: dict[str, Any] = {"driver": "GTiff", "tiled": True, "interleave": "pixel"}
+LAYOUT |= {"photometric": "MINISBLACK", "compress": "DEFLATE", "zlevel": 1, "BIGTIFF": "IF_SAFER"}
 VECTORS = "vectors"
 
 
@@ -119,7 +114,7 @@ class WindowFiles:
         said: dict[str, set[str]] = {"attention": set(), "instructions": set()}
         for path, _, _ in self:
             remedy = "delete it and run the same command again"
-            check_seal(path, remedy)
+            check_checksum(path, remedy)
             try:
                 with safe_open(path, "numpy") as file:
                     told = file.metadata()
@@ -150,11 +145,10 @@ def write_geotiff(path: Path, parts: WindowFiles, scene: Raster, tags: Mapping[s
         OSError: if the disk did not take all of it.
     """
     dtype, (rows, cols), scales, filled = tags["dtype"], parts.shape, np.ones(1), 0
-    layout: dict[str, Any] = (
-        LAYOUT | DTYPES[dtype] | {"count": parts.dim, "height": rows, "width": cols}
-    )
-    layout |= {"blockxsize": BLOCK, "blockysize": BLOCK, "crs": CRS.from_wkt(scene.crs)}
-    layout |= {"transform": Affine(*scene.transform) * Affine.scale(tags["patch_px"])}
+    layout: dict[str, Any] = LAYOUT | DTYPES[dtype]
+    layout |= {"blockxsize": BLOCK, "blockysize": BLOCK}
+    layout |= {"count": parts.dim, "height": rows, "width": cols, "crs": CRS.from_wkt(scene.crs)}
+    layout["transform"] = Affine(*scene.transform) * Affine.scale(tags["patch_px"])
     with rasterio.Env(GDAL_CACHEMAX=CACHE_MB), rasterio.open(path, "w", **layout) as file:
         file.update_tags(**{name: str(value) for name, value in tags.items()})
         blocks = [window for _, window in file.block_windows()]
@@ -175,6 +169,7 @@ def write_geotiff(path: Path, parts: WindowFiles, scene: Raster, tags: Mapping[s
                 values = values.astype(np.float16).astype(np.float32)  # GDAL would cut, not round
             file.write(values.transpose(2, 0, 1), window=block)
     _check_written(path)
+    append_checksum(path)
     return filled / (rows * cols)
 
 

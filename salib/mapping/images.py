@@ -1,9 +1,9 @@
 """Image files to a table: one vector per image, or per images of one ground."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from salib.config import SENSORS
 from salib.files.artifact import RECIPES, file_digest
-from salib.files.images import check_size, read_pixels
+from salib.files.images import check_pixels, read_pixels
 from salib.files.tables import check_table, write_table
 from salib.model import ScaleAlibi, load_model
 from salib.model.precision import resolve_device
@@ -59,7 +59,7 @@ def embed_images(
         model: model folder.
         out: Parquet file. One made from the same images and model is kept.
         gsd_m: metres of ground per pixel by sensor; where not given, measured from the coordinates
-            of each image.
+            of each raster.
         device: "cpu", "cuda" or "auto".
         reading: by sensor, `bands`, `unit`, `offset_dn` and `level_255` as for `open_scene`.
         overwrite: replace vectors made from something else; no other file ever is.
@@ -75,9 +75,6 @@ def embed_images(
     if len(set(counts.values())) != 1:
         listed = ", ".join(f"{count} of {name}" for name, count in counts.items())
         raise ValueError(f"images must be as many of each sensor, got {listed or 'none'}")
-    for path in (path for paths in files.values() for path in paths):
-        if Path(path).suffix.lower() in PICTURES and not Path(path).is_file():
-            raise ValueError(f"path must be an image file, got {path}")
     found = {
         name: [open_file(path, name, gsd_m=stated.get(name), **how.get(name, {})) for path in paths]
         for name, paths in files.items()
@@ -98,8 +95,9 @@ def embed_images(
     together = zip(*found.values(), strict=True)
     images = ({n: each.read(side) for n, each in zip(files, one, strict=True)} for one in together)
     vectors: list[list[float]] = []
-    for _, alike in groupby(images, _kind):
-        while batch := _batch(alike):
+    for kind, alike in groupby(images, _kind):
+        pixels = max(1, *(height * width for (_, height, width), _ in kind))
+        while batch := list(islice(alike, min(BATCH, -(-BATCH_PX // pixels)))):
             part = slice(len(vectors), len(vectors) + len(batch))
             gsd = {name: torch.tensor(metres[name][part]) for name in files}
             vectors += _vectors(loaded, batch, gsd, list(zip(*files.values(), strict=True))[part])
@@ -137,17 +135,6 @@ def _made_from(
 def _kind(image: Views) -> list[tuple]:
     """What images of one batch have in common."""
     return [(levels.shape, bool(valid.all())) for levels, valid in image.values()]
-
-
-def _batch(alike: Iterator[Views]) -> list[Views]:
-    """The next images, as many as may be in memory at once."""
-    batch, pixels = [], 0
-    for image in alike:
-        batch.append(image)
-        pixels += max(valid.size for _, valid in image.values())
-        if len(batch) == BATCH or pixels >= BATCH_PX:
-            break
-    return batch
 
 
 def _vectors(
@@ -191,41 +178,41 @@ def open_file(
 ) -> ImageFile:
     """Check an image file of one sensor, in the layout of a curated tile or as `open_scene` reads.
 
-    Of PNG, JPEG and WebP optical images are RGB; a radar image is RGB with VV in green and VH in
-    blue. Where a fourth band, opacity, is 0, there is no data.
+    Of PNG, JPEG and WebP, whose GSD is always stated, optical images are RGB; a radar image is RGB
+    with VV in green and VH in blue. Where a fourth band, opacity, is 0, there is no data.
 
     Raises:
-        ValueError: if the sensor is unknown, or the file is missing, too large or not to be read
-            so.
+        ValueError: if the sensor is unknown, or the file is missing, too large, not to be read so,
+            or does not tell its GSD.
     """
     if Path(path).suffix.lower() in PICTURES:
         if sensor not in SENSORS:
             raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
+        if not Path(path).is_file():
+            raise ValueError(f"path must be an image file, got {path}")
         rule = rule_of(picture(str(path)), sensor, **reading)
-        if gsd_m is None:
-            from salib.mapping.scene import image_gsd_m  # the raster packages of an extra
+        if gsd_m is not None:
+            return ImageFile(float(gsd_m), lambda _: _picture(Path(path), rule))
+    else:
+        from salib.mapping.scene import open_image  # the raster packages of an extra
 
-            gsd_m = image_gsd_m(path)
-        return ImageFile(float(gsd_m), lambda _: _picture(Path(path), rule))
-    from salib.mapping.scene import open_image
+        image = open_image(path, sensor, gsd_m=gsd_m, **reading)
+        check_pixels(str(path), image.width, image.height, MOST_PX)
 
-    image = open_image(path, sensor, gsd_m=gsd_m, **reading)
-    check_size(str(path), image.width, image.height, MOST_PX)
-    if gsd_m is None and not image.crs:
-        raise ValueError(
-            f"gsd_m must be given for an image without coordinates, got {path}: state the metres "
-            "of ground per pixel with --gsd-m"
-        )
+        def read(patch_px: int) -> Pixels:
+            whole = patch_px if image.warped else 1
+            return image.read(0, 0, image.width // whole * whole, image.height // whole * whole)
 
-    def read(patch_px: int) -> Pixels:
-        whole = patch_px if image.warped else 1
-        return image.read(0, 0, image.width // whole * whole, image.height // whole * whole)
-
-    return ImageFile(image.gsd_at(image.width / 2, image.height / 2), read)
+        if gsd_m is not None or image.crs:
+            return ImageFile(image.gsd_at(image.width / 2, image.height / 2), read)
+    raise ValueError(
+        f"gsd_m must be given for PNG, JPEG, WebP and rasters without coordinates, got {path}: "
+        "state the metres of ground per pixel with --gsd-m"
+    )
 
 
 def _picture(path: Path, rule: Rule) -> Pixels:
     image = read_pixels(path)
-    check_size(str(path), image.shape[1], image.shape[0], MOST_PX)
+    check_pixels(str(path), image.shape[1], image.shape[0], MOST_PX)
     levels = image.transpose(2, 0, 1)[[number - 1 for number in rule.bands]]
     return levels, image[..., 3] > 0 if image.shape[2] == 4 else np.ones(image.shape[:2], bool)

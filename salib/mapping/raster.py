@@ -79,8 +79,8 @@ class Raster:
     finer: int = 1
     gsd_m: float | int | None
     version: tuple[int, ...]
-    attribution: str
-    procedural: bool
+    attribution: str = ""
+    procedural: bool = False
 
     @property
     def sensor(self) -> str:
@@ -149,32 +149,10 @@ class Raster:
             ReadError: if a file cannot be read.
             ValueError: if its values contradict their unit.
         """
-        window: dict[str, Any] = {"window": ((top, top + height), (left, left + width))}
-        return self._read((left, top), (height * self.finer, width * self.finer), **window)
-
-    def whole(self) -> Pixels:
-        """Values of all its pixels, see `read`."""
-        return self.read(0, 0, self.width, self.height)
-
-    def reduced(self, rows: int, cols: int) -> Array:
-        """Values of the whole scene as a small picture, averaged.
-
-        Raises:
-            ReadError: if a file cannot be read.
-        """
-        scale = self.width / cols, self.height / rows
-        return self._read((0, 0), (rows, cols), scale=scale, resampling=Resampling.average)[0]
-
-    def _read(
-        self,
-        corner: tuple[int, int],
-        shape: tuple[int, int],
-        *,
-        scale: tuple[float, float] | None = None,
-        **how: Any,
-    ) -> Pixels:
-        place = Affine(*self.transform) * Affine.translation(*corner)
-        place *= Affine.scale(*(scale or (1 / self.finer, 1 / self.finer)))
+        window = ((top, top + height), (left, left + width))
+        shape = (height * self.finer, width * self.finer)
+        place = Affine(*self.transform) * Affine.translation(left, top)
+        place *= Affine.scale(1 / self.finer)
         nodata = [values for source in self.sources for values in source.nodata]
         order = np.argsort([n for source in self.sources for n in source.places]).tolist()
         parts, nearest, valid = [], [], np.ones(shape, bool)
@@ -183,8 +161,8 @@ class Raster:
                 if self.warped:
                     smooth, sharp, hidden = self._warp(file, source, place, shape)
                 else:
-                    smooth = sharp = file.read(list(source.numbers), out_shape=shape, **how)
-                    hidden = masked_out(file, out_shape=shape, **how) if source.masked else None
+                    smooth = sharp = file.read(list(source.numbers), window=window)
+                    hidden = masked_out(file, window=window) if source.masked else None
             parts.append(smooth)
             nearest.append(sharp)
             if hidden is not None:
@@ -193,6 +171,16 @@ class Raster:
         sharp = _in_order(nearest, order) if self.warped else stored
         valid &= self.rule.valid(sharp, [nodata[n] for n in order], stated=self.stated)
         return self.rule.apply(stored, valid, smooth=self.warped), valid
+
+    def reduced(self, rows: int, cols: int) -> Array:
+        """Values of the whole scene as a small picture, see `onto`.
+
+        Raises:
+            ReadError: if a file cannot be read.
+            ValueError: if the no-data values of the bands differ.
+        """
+        coarse = Affine(*self.transform) * Affine.scale(self.width / cols, self.height / rows)
+        return self.onto(Grid(self.crs, tuple(coarse)[:6], cols, rows)).read(0, 0, cols, rows)[0]
 
     def _warp(
         self,

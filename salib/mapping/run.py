@@ -89,7 +89,7 @@ def embed_scene(
     config = model_of(folder, digest, placed.type).config
     by_sensor = {scenes.sensor: scenes} if isinstance(scenes, Raster) else scenes
     views = on_one_grid(by_sensor, config.sensors)
-    grid, side, ordered = views[0], config.patch_px, [by_sensor[view.sensor] for view in views]
+    grid, side = views[0], config.patch_px
     overlap = max(1, window // 4) if overlap is None else overlap
     _check(out, dtype, engine, grid, side)
     if not 0 < overlap < window:
@@ -97,7 +97,7 @@ def embed_scene(
             f"overlap must be at least 1 and below window={window} patches, got {overlap}"
         )
     settings = {
-        "sensor": "+".join(scene.sensor for scene in ordered),
+        "sensor": "+".join(view.sensor for view in views),
         "model_sha256": digest,
         "patch_px": side,
         "window_px": window * side,
@@ -106,7 +106,7 @@ def embed_scene(
         "device": placed.type,
         "recipe": RECIPES["embed"],
     }
-    key = _digest(settings | {"scenes": [asdict(scene) for scene in ordered]})
+    key = _digest(settings | {"scenes": [asdict(by_sensor[view.sensor]) for view in views]})
     made = {MADE_FROM: _digest({"windows": key, "dtype": dtype}), SOURCE: source_digest(__name__)}
     work_dir = beside(out, ".parts")
     if _exists(out, made, overwrite, say):
@@ -131,12 +131,12 @@ def embed_scene(
         jobs.append(Job(**place, **common))
     with only_writer(work_dir):
         _embed(jobs, engine, files, say)
-        tags = settings | _tags(ordered, jobs) | files.what_ran() | {"dtype": dtype} | made
+        tags = settings | _tags(views, jobs) | files.what_ran() | {"dtype": dtype} | made
         whole = work_dir / out.name
         with atomic_file(whole) as part:
             if not (share := write_geotiff(part, files, grid, tags)):
                 shutil.rmtree(files.folder, ignore_errors=True)
-                names = " with ".join(scene.href for scene in ordered)
+                names = " with ".join(view.href for view in views)
                 raise ValueError(
                     f"scene must have a patch with data, got none in {names}: see with gdalinfo "
                     "whether its nodata value or an alpha band hides all; a band that is no alpha "

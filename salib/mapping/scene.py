@@ -22,7 +22,7 @@ from salib.config import SENSORS
 from salib.mapping.raster import Raster, Source, opened
 from salib.model.views import check_fusible
 from salib.rasters.bands import together, told_of
-from salib.rasters.ground import MOST_STRETCH, Grid, ground_gsd_m, ground_sides_m, square_grid
+from salib.rasters.ground import MOST_STRETCH, Grid, ground_sides_m, square_grid
 from salib.rasters.pixels import rule_of
 from salib.rasters.remote import disk_path
 from salib.rasters.validity import alpha_band, has_mask, no_data_values, states_validity
@@ -71,17 +71,16 @@ def open_scene(
     raster = open_image(
         href, sensor, bands=bands, unit=unit, offset_dn=offset_dn, level_255=level_255, gsd_m=gsd_m
     )
+    with opened(raster.sources[0].href) as file:
+        tags, points = {name.lower(): value for name, value in file.tags().items()}, file.gcps[0]
     if not raster.crs:
-        with opened(raster.sources[0].href) as file:
-            why = "no CRS with an affine transform"
-            if file.gcps[0]:
-                why = "ground control points only; warp it first (gdalwarp -t_srs EPSG:...)"
+        why = "no CRS with an affine transform"
+        if points:
+            why = "ground control points only; warp it first (gdalwarp -t_srs EPSG:...)"
         raise ValueError(
             f"scene must be georeferenced, got {why} in {href}: for one vector per image write "
             "to a .parquet file"
         )
-    with opened(raster.sources[0].href) as file:
-        tags = {name.lower(): value for name, value in file.tags().items()}
     made_up = procedural or tags.get("procedural", "").lower() in ("true", "yes", "1")
     made_up = made_up or _says_procedural(raster.sources[0].href)
     said = attribution or tags.get("attribution") or tags.get("tifftag_copyright")
@@ -115,8 +114,7 @@ def open_image(
             "one (gdalwarp -te ... -tr ...)"
         )
     rule = rule_of(together(told, str(href)), sensor, **reading)
-    sources, stated = [], False
-    first = 0
+    sources, stated, first = [], False, 0
     for each, one in zip(hrefs, told, strict=True):
         mine = [n for n, band in enumerate(rule.bands) if first < band <= first + len(one.dtypes)]
         numbers = tuple(rule.bands[n] - first for n in mine)
@@ -137,8 +135,6 @@ def open_image(
         transform=transform,
         gsd_m=gsd_m,
         version=tuple(n for each in status for n in (each.st_size, each.st_mtime_ns)),
-        attribution="",
-        procedural=False,
     )
     if not crs or gsd_m is not None:
         return raster
@@ -208,22 +204,6 @@ def _overlap(scene: Raster, grid: Raster) -> bool:
     except CRSError:  # the one's coordinates do not reach the other
         return False
     return bool(np.isfinite(inside).all()) and not disjoint_bounds(inside, other)
-
-
-def image_gsd_m(path: str | Path) -> float:
-    """Metres of ground per pixel in the middle of a georeferenced image.
-
-    Raises:
-        ValueError: if it is not georeferenced, or its pixels are not square on the ground.
-    """
-    with opened(str(path)) as file:
-        if not _has_place(file):
-            raise ValueError(
-                f"gsd_m must be given for an image without coordinates, got {path}: state the "
-                "metres of ground per pixel with --gsd-m"
-            )
-        middle = {"col": file.width / 2, "row": file.height / 2}
-        return ground_gsd_m(file.crs.to_wkt(), file.transform, **middle)
 
 
 def _has_place(file: rasterio.DatasetReader) -> bool:

@@ -10,6 +10,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.transform import xy
 from rasterio.windows import Window
 
+from salib.files.checksum import check_appended
 from salib.rasters.ground import to_degrees
 
 Query = tuple[float | int, float | int] | Shaped[np.ndarray, " dim"]
@@ -33,13 +34,16 @@ def similar(
         patches, best first: `row`, `col`, `similarity`, and `lon`, `lat` of the patch's centre.
 
     Raises:
-        ValueError: if the map cannot be read or holds infinite vectors, the query lies outside it
-            or where it has no data, or is no vector of its width, or a number is out of range.
+        ValueError: if the map cannot be read, was damaged or holds infinite vectors, the query lies
+            outside it or where it has no data, or is no vector of its width, or a number is out of
+            range.
     """
     if top < 1 or apart < 1:
         raise ValueError(f"top and apart must be at least 1, got {top} and {apart}")
     try:
         with rasterio.open(embeddings) as file:
+            if Path(embeddings).is_file():
+                check_appended(Path(embeddings), "delete it and write it again by `salib embed`")
             if file.crs is None:
                 raise ValueError(f"embeddings must have coordinates, got none in {embeddings}")
             vector = _at(file, query) if isinstance(query, tuple) else query

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32
 from safetensors.numpy import save_file
 
 from salib.files.artifact import atomic_file, file_digest
-from salib.files.seal import SEAL, UNSEALED, seal
+from salib.files.checksum import CHECKSUM, write_checksum
 from salib.mapping.geotiff import VECTORS
 from salib.mapping.raster import Pixels, Raster
 from salib.model import ScaleAlibi, load_model
@@ -62,11 +62,10 @@ def embed_job(job: Job) -> Path:
     ran = {
         "attention": ",".join(sorted(used)),
         "instructions": instructions(model.log_scale.device),
-        SEAL: UNSEALED,
     }
     with atomic_file(job.path) as part:
-        save_file({VECTORS: vectors}, part, metadata=ran)
-        seal(part)
+        save_file({VECTORS: vectors}, part, metadata=ran | CHECKSUM)
+        write_checksum(part)
     return job.path
 
 
@@ -97,8 +96,9 @@ def embed_window(
     patch_px = model.config.patch_px
     rows, cols = (side // patch_px for side in next(iter(views.values()))[1].shape)
     covered = [_has_data(valid, rows, cols) for _, valid in views.values()]
+    everywhere = np.logical_and.reduce(covered)
     vectors = np.full((rows * cols, model.config.dim), np.nan, np.float32)
-    if not np.logical_and.reduce(covered).any():
+    if not everywhere.any():
         return vectors.reshape(rows, cols, -1)
     encoded = {}
     with torch.inference_mode(), autocast(precision, model.log_scale.device):
@@ -113,7 +113,7 @@ def embed_window(
     if not np.isfinite(vectors[covered[0]]).all():
         names = "+".join(views)
         raise ValueError(f"embeddings of sensor {names!r} must be finite, got NaN or infinity")
-    vectors[~np.logical_and.reduce(covered)] = np.nan
+    vectors[~everywhere] = np.nan
     return vectors.reshape(rows, cols, -1)
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from salib.config import ModelConfig
-from salib.files.seal import check_zip
+from salib.files.checksum import check_zip
 from salib.model.fusion import ScaleAlibi, build_model
 from salib.model.store import check_weights
 

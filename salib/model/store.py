@@ -14,7 +14,7 @@ from torch import Tensor
 from salib.bias import Distance
 from salib.config import ModelConfig
 from salib.files.artifact import atomic_file, file_digest, read_json
-from salib.files.seal import SEAL, UNSEALED, check_seal, seal
+from salib.files.checksum import CHECKSUM, check_checksum, write_checksum
 from salib.model.fusion import ScaleAlibi, build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
@@ -30,9 +30,9 @@ def save_model(model: ScaleAlibi, folder: str | Path) -> Path:
     with atomic_file(folder / WEIGHTS) as part:
         save_file(weights, part)
     with atomic_file(folder / CONFIG) as part:
-        told = {DIGEST: file_digest(folder / WEIGHTS), SEAL: UNSEALED}
+        told = {DIGEST: file_digest(folder / WEIGHTS), **CHECKSUM}
         part.write_text(json.dumps(model.config.to_json() | told, indent=1) + "\n")
-        seal(part)
+        write_checksum(part)
     return folder
 
 
@@ -65,10 +65,10 @@ def load_model(folder: str | Path, *, position: Distance | None = None) -> Scale
             it names.
     """
     config, values = model_files(folder)
-    check_seal(config)
+    check_checksum(config)
     try:
         stored = read_json(config)
-        told = {name: stored.pop(name, None) for name in (DIGEST, SEAL)}[DIGEST]
+        told = {name: stored.pop(name, None) for name in (DIGEST, *CHECKSUM)}[DIGEST]
         if told not in (None, file_digest(values)):
             raise ValueError(f"{WEIGHTS} is another file than {CONFIG} was written with")
         weights = load_file(values)

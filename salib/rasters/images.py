@@ -7,7 +7,7 @@ from jaxtyping import Bool, UInt8
 from rasterio.errors import RasterioIOError
 from rasterio.io import MemoryFile
 
-from salib.files.images import check_size
+from salib.files.images import check_pixels
 from salib.rasters.bands import told_of
 from salib.rasters.pixels import rule_of
 from salib.rasters.validity import masked_out, no_data_values, states_validity
@@ -35,7 +35,7 @@ def _read(
 ) -> tuple[UInt8[np.ndarray, "height width 3"], Bool[np.ndarray, "height width"]]:
     try:
         with MemoryFile(data or b"0") as memory, memory.open() as file:
-            check_size(name, file.width, file.height)
+            check_pixels(name, file.width, file.height)
             rule = rule_of(told_of(file, name), "hires")
             numbers = list(rule.bands)
             stored, hidden = file.read(numbers), masked_out(file)

@@ -7,7 +7,7 @@ import weakref
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, Shaped
@@ -49,7 +49,7 @@ class Archive:
         self.path = Path(path)
         self._open()
         try:
-            entries = read_entries(self._section, cast("dict[str, int]", self.header))
+            entries = read_entries(self._section, self.header)
         except (ValueError, zlib.error) as error:
             raise ValueError(
                 f"Could not read the index of {self.path} ({error}): write or fetch it again"
@@ -70,7 +70,7 @@ class Archive:
         if len(head) < HEADER_BYTES or head[:8] != b"PMTiles\x03":
             raise ValueError(f"archive must be PMTiles version 3, got {self.path}: write it again")
         try:
-            self.header = deserialize_header(head)
+            self.header: Any = deserialize_header(head)
         except ValueError as error:
             raise ValueError(f"Could not read the header of {self.path}: {error}") from error
         for what, name in (("directories", "internal"), ("tiles", "tile")):
@@ -81,12 +81,11 @@ class Archive:
                     "it again without (tiles are packed images already)"
                 )
         sections = ("root", "metadata", "leaf_directory", "tile_data")
-        header = cast("dict[str, int]", self.header)
-        whole = max(header[f"{name}_offset"] + header[f"{name}_length"] for name in sections)
+        ends = [self.header[f"{name}_offset"] + self.header[f"{name}_length"] for name in sections]
         size = os.fstat(self._fd).st_size
-        if size < whole:
+        if size < max(ends):
             raise ValueError(
-                f"{self.path} ends after {size:,} of {whole:,} bytes: write or fetch it again"
+                f"{self.path} ends after {size:,} of {max(ends):,} bytes: write or fetch it again"
             )
 
     def _section(self, offset: int, length: int) -> bytes:
@@ -142,9 +141,6 @@ class Archive:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def __contains__(self, tile: TileId) -> bool:
-        return self._row(tile) is not None
-
     def read(self, z: Whole, x: Whole, y: Whole) -> bytes:
         """Encoded bytes of a tile.
 
@@ -152,8 +148,9 @@ class Archive:
             KeyError: if the archive has no such tile.
             ValueError: if they are not those that TILES tells.
         """
-        row = self._row(TileId(int(z), int(x), int(y)))
-        if row is None:
+        number = TileId(int(z), int(x), int(y)).hilbert
+        row = int(np.searchsorted(self.ids, number))
+        if row == len(self.ids) or self.ids[row] != number:
             raise KeyError(f"{self.path} has no tile {z}/{x}/{y}")
         data = os.pread(self._fd, int(self.lengths[row]), int(self.offsets[row]))
         if self._checksums is not None and self._checksums[row] != zlib.crc32(data):
@@ -162,11 +159,6 @@ class Archive:
                 "archive of another sensor): copy or curate it again"
             )
         return data
-
-    def _row(self, tile: TileId) -> int | None:
-        number = tile.hilbert
-        row = int(np.searchsorted(self.ids, number))
-        return row if row < len(self.ids) and self.ids[row] == number else None
 
     def get(self, z: Whole, x: Whole, y: Whole) -> Shaped[np.ndarray, "height width bands"]:
         """Pixel values of a tile, see `codec.decode`.

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from salib.files.artifact import atomic_file, check_disk_space, clear, differences
-from salib.files.seal import check_zip
+from salib.files.checksum import check_zip
 from salib.model import ScaleAlibi
 
 STATE = "state.pt"
