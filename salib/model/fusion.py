@@ -1,19 +1,19 @@
 """The models of Fig. 1: one encoder per sensor, cross-encoders that fuse them, one decoder."""
 
-from collections.abc import Mapping
-from typing import Unpack, overload
+from collections.abc import Iterator, Mapping
+from typing import Any, Unpack, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from salib.attention import Geometry
-from salib.bias import alibi_slopes, patch_centres
+from salib.bias import alibi_slopes, patch_centres, sincos
 from salib.config import SENSORS, ModelConfig
 from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
 from salib.model.precision import resolve_device
-from salib.model.tokens import Mask, Pretraining, Tokens, decoder_positions, patchify, targets
+from salib.model.tokens import Mask, Pretraining, Tokens, decoder_positions, targets
 from salib.model.views import Options, View, checked_views, in_parts
 
 MAX_SCALE = 100.0
@@ -56,25 +56,57 @@ class ScaleAlibi(nn.Module):
         images: Mapping[str, Float[Tensor, "batch bands height width"]],
         gsd_m: Mapping[str, Float[Tensor, " batch"]],
         masks: Mapping[str, Mask],
+        present: Mapping[str, Bool[Tensor, " batch"]] | None = None,
+        *,
+        reconstruct: bool = True,
     ) -> Pretraining:
-        """Fig. 1 from images to projections and reconstructions."""
-        pixels = {n: self.encoder(n).standardise(images[n]) for n in self.config.sensors}
-        whole = {n: self.tokenize(n, pixels[n], gsd_m[n]) for n in pixels}
-        encoded = {n: self.encode(n, whole[n].take(masks[n].keep)) for n in whole}
-        pooled = {n: self.pool(n, encoded[n]) for n in encoded}
-        joint = self.fuse(encoded)
-        target = targets(self.config, pixels)
-        first = self.config.sensors[0]
-        positions = decoder_positions(self.config, pixels[first])
-        predicted = self.decoder(joint.x, masks[first].keep, positions)
+        """Fig. 1 from images to projections and reconstructions.
+
+        Args:
+            images: of every sensor; of samples that lack one, anything.
+            gsd_m: metres per pixel.
+            masks: what each encoder sees.
+            present: which samples have a sensor; by default all. A sample has one at least.
+            reconstruct: fuse and decode too; otherwise there are projections alone.
+        """
+        names, batch = self.config.sensors, len(images[self.config.sensors[0]])
+        pixels = {n: self.encoder(n).standardise(images[n]) for n in names}
+        whole = {n: self.tokenize(n, pixels[n], gsd_m[n]).take(masks[n].keep) for n in names}
+        target = targets(self.config, pixels) if reconstruct else {}
         widths = [patches.shape[-1] for patches in target.values()]
+        positions = decoder_positions(self.config, pixels[names[0]]) if reconstruct else None
+        projected: dict[str, list] = {n: [] for n in names}
+        decoded = []
+        groups = [(names, slice(None))] if present is None else subsets(present)
+        for held, rows in groups:
+            encoded = {n: self.encode(n, whole[n].rows(rows)) for n in held}
+            for n in held:
+                projected[n].append((rows, self.projections[n](self.pool(n, encoded[n]))))
+            if positions is not None:
+                x = self._on_grid(held[0], self.fuse(encoded).x)
+                keep = masks[held[0]].coarse(rows, SENSORS[held[0]].factor)
+                decoded.append((rows, self.decoder(x, keep, positions[rows])))
+        predicted = _in_place(decoded, batch).split(widths, -1) if decoded else ()
+        nothing = self.log_scale.new_zeros(0, self.config.dim)
+        hidden = {n: masks[n].hidden for n in target}
+        if present is not None:
+            hidden = {n: hidden[n] & present[n][:, None] for n in target}
         return Pretraining(
-            projections={n: self.projections[n](pooled[n]) for n in pooled},
-            predicted=dict(zip(target, predicted.split(widths, -1), strict=True)),
+            projections={
+                n: _in_place(projected[n] or [(masks[n].keep.new_zeros(0), nothing)], batch)
+                for n in names
+            },
+            present=None if present is None else dict(present),
+            predicted=dict(zip(target, predicted, strict=True)),
             target=target,
-            hidden={n: masks[n].hidden for n in target},
-            temperature=1 / self.log_scale.exp().clamp(max=MAX_SCALE),
+            hidden=hidden,
+            temperature=self.temperature,
         )
+
+    @property
+    def temperature(self) -> Float[Tensor, ""]:
+        """Sigma of Eq. (3), learnt and clamped (D3)."""
+        return 1 / self.log_scale.exp().clamp(max=MAX_SCALE)
 
     def encoder(self, sensor: str) -> Encoder:
         """The encoder of one sensor."""
@@ -94,16 +126,20 @@ class ScaleAlibi(nn.Module):
             gsd_m: metres per pixel, one per image, or a single one for all.
         """
         patch_px = self.config.patch_px
-        x = self.encoder(sensor).patch_embed(patchify(pixels, patch_px))
+        x = self.encoder(sensor).embed(pixels)
         rows, cols = pixels.shape[-2] // patch_px, pixels.shape[-1] // patch_px
-        return Tokens(x, patch_centres(rows, cols, self.patch_m(sensor, gsd_m)))
+        xy = patch_centres(rows, cols, self.patch_m(sensor, gsd_m))
+        if self.config.position in ("sincos", "gsd_sincos"):
+            x = x + sincos(xy / self.config.reference_m, self.config.dim).to(x.dtype)
+        return Tokens(x, xy)
 
     def patch_m(self, sensor: str, gsd_m: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Side of a patch in metres on the ground.
 
-        With position "patches" it is what makes a lores patch one step, whatever it measures.
+        With position "patches" or "sincos" it is what makes a lores patch one step, whatever it
+        measures.
         """
-        if self.config.position == "patches":
+        if self.config.position in ("patches", "sincos"):
             return torch.full_like(gsd_m, self.config.reference_m / SENSORS[sensor].factor)
         return gsd_m * self.config.patch_px
 
@@ -112,12 +148,19 @@ class ScaleAlibi(nn.Module):
         """m(h) of each head."""
         return self.log_slopes.exp() if self.config.learn_slopes else self.fixed_slopes
 
-    def geometry(self, queries: Tokens, keys: Tokens) -> Geometry:
-        """What distance between two streams costs, Eq. (2); made once, shared by their layers."""
+    def geometry(self, queries: Tokens, keys: Tokens) -> Geometry | None:
+        """What distance between two streams costs, Eq. (2); made once, shared by their layers.
+
+        None where it costs nothing.
+        """
+        rotary = self.config.position == "rotary"
+        if not (rotary or self.config.has_bias):
+            return None
         position, options = self.config.position, {"impl": self.impl, "sink": self.config.sink}
         function = position if callable(position) else None
         where = (queries.xy, keys.xy, self.slopes, self.config.reference_m)
-        return Geometry(*where, **options, function=function, used=self.attention_used)
+        options |= {"function": function, "rotary": rotary}
+        return Geometry(*where, **options, used=self.attention_used)
 
     def encode(self, sensor: str, tokens: Tokens) -> Tokens:
         """One sensor's encodings of the tokens that it is shown."""
@@ -149,6 +192,7 @@ class ScaleAlibi(nn.Module):
 
         Args:
             encoded: tokens of radar and of the sensors fused into it; or of one alone, as it is.
+                Without radar the tokens of the first sensor that is there stand for its.
         """
         first, *others = (name for name in self.config.sensors if name in encoded)
         joint = encoded[first]
@@ -159,6 +203,13 @@ class ScaleAlibi(nn.Module):
             x = cross(joint.x, here, context.x, self.geometry(joint, context))
             joint = Tokens(x, joint.xy)
         return joint
+
+    def _on_grid(
+        self, sensor: str, x: Float[Tensor, "batch kept dim"]
+    ) -> Float[Tensor, "batch coarse dim"]:
+        """Tokens on the coarse grid: of a finer sensor the mean of each block (D6)."""
+        block = SENSORS[sensor].factor ** 2
+        return x if block == 1 else x.unflatten(1, (-1, block)).mean(dim=2)
 
     @overload
     def embed(
@@ -233,6 +284,26 @@ class ScaleAlibi(nn.Module):
                 results.append((x.mean(dim=1),))
         x, *xy = (torch.cat(each) for each in zip(*results, strict=True))
         return Tokens(x, *xy) if tokens and several else x
+
+
+def subsets(present: Mapping[str, Bool[Tensor, " batch"]]) -> Iterator[tuple[list[str], Any]]:
+    """Samples that have the same sensors: these, and which rows of the batch they are."""
+    names = list(present)
+    table = torch.stack([present[n] for n in names], dim=1)
+    for kind in table.unique(dim=0):
+        held = [n for n, there in zip(names, kind.tolist(), strict=True) if there]
+        yield held, (table == kind).all(dim=1).nonzero().squeeze(1)
+
+
+def _in_place(parts: list[tuple[Any, Tensor]], batch: int) -> Tensor:
+    """Values of some samples at their rows of the batch, zeros elsewhere."""
+    rows, first = parts[0]
+    if isinstance(rows, slice):
+        return first
+    whole = first.new_zeros(batch, *first.shape[1:])
+    for rows, values in parts:
+        whole = whole.index_copy(0, rows, values)
+    return whole
 
 
 def build_model(config: ModelConfig, seed: int) -> ScaleAlibi:

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from salib.bias import patch_centres
+from salib.bias import patch_centres, sincos
 from salib.config import SENSORS, ModelConfig
 
 
@@ -25,6 +25,11 @@ class Tokens:
 
     x: Float[Tensor, "batch tokens dim"]
     xy: Float[Tensor, "#batch tokens 2"]
+
+    def rows(self, which: slice | Tensor) -> "Tokens":
+        """The tokens of some of the images."""
+        xy = self.xy if len(self.xy) == 1 and len(self.x) > 1 else self.xy[which]
+        return Tokens(self.x[which], xy)
 
     def take(self, keep: Int[Tensor, "batch kept"]) -> "Tokens":
         """The kept tokens, features and positions together."""
@@ -47,6 +52,22 @@ class Mask:
     keep: Int[Tensor, "batch kept"]
     hidden: Bool[Tensor, "batch coarse"]
 
+    def rows(self, which: slice | Tensor) -> "Mask":
+        """The masks of some of the images."""
+        return Mask(self.keep[which], self.hidden[which])
+
+    def coarse(self, which: slice | Tensor, factor: int) -> Int[Tensor, "batch seen"]:
+        """Of some images, indices on the coarse grid of what the encoder sees.
+
+        Args:
+            which: the images.
+            factor: how many times finer the encoder's own grid is.
+        """
+        if factor == 1:
+            return self.keep[which]
+        shown = ~self.hidden[which]
+        return shown.nonzero()[:, 1].unflatten(0, (len(shown), -1))
+
 
 def patchify(
     images: Float[Tensor, "batch bands height width"], patch_px: int
@@ -56,13 +77,22 @@ def patchify(
     Raises:
         ValueError: if the patch does not divide the image.
     """
+    check_divides(images, patch_px)
+    return rearrange(images, "b c (h i) (w j) -> b (h w) (c i j)", i=patch_px, j=patch_px)
+
+
+def check_divides(images: Float[Tensor, "batch bands height width"], patch_px: int) -> None:
+    """Refuse images that patches do not fill.
+
+    Raises:
+        ValueError: if one side is no multiple of a patch.
+    """
     height, width = images.shape[-2:]
     if height % patch_px or width % patch_px:
         raise ValueError(
             f"image height and width must be multiples of patch_px={patch_px}, "
             f"got {height}x{width} px: crop or resize the image"
         )
-    return rearrange(images, "b c (h i) (w j) -> b (h w) (c i j)", i=patch_px, j=patch_px)
 
 
 def draw_mask(
@@ -89,18 +119,19 @@ def draw_mask(
     return Mask(finer.flatten(1), hidden)
 
 
-def sincos(steps: Float[Tensor, "batch tokens 2"], dim: int) -> Float[Tensor, "batch tokens dim"]:
-    """Two-dimensional sinusoidal embedding of the decoder, east in the first half, then south."""
-    rate = 10000 ** -(torch.arange(dim // 4, device=steps.device) / (dim // 4))
-    angle = steps.unsqueeze(-1) * rate
-    return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-
-
 @dataclass(frozen=True)
 class Pretraining:
-    """What the losses need of one pass: by sensor, and the temperature."""
+    """What the losses need of one pass: by sensor, and the temperature.
+
+    Attributes:
+        projections: (batch, dim) of each sensor; of samples that lack it, zeros.
+        present: (batch), which samples have the sensor; None if all have all.
+        predicted, target: (batch, coarse patches, values); none where nothing is reconstructed.
+        hidden: (batch, coarse patches), where the sensor is there and its encoder did not see it.
+    """
 
     projections: dict[str, Tensor]
+    present: dict[str, Tensor] | None
     predicted: dict[str, Tensor]
     target: dict[str, Tensor]
     hidden: dict[str, Tensor]

@@ -57,7 +57,7 @@ def checked_views(
     else:
         sensor = str(sensor)
         images, metres = {sensor: images}, {sensor: gsd_m} if gsd_m is not None else {}
-    check_fusible(images, config.sensors)
+    check_fusible(images, config.sensors, partial=config.partial)
     if strange := [name for name in metres if name not in config.sensors]:
         raise ValueError(f"sensor must be one of {config.sensors}, got {strange[0]!r} in gsd_m")
     if missing := [name for name in images if name not in metres]:
@@ -70,8 +70,13 @@ def checked_views(
     return views
 
 
-def check_fusible(given: Collection[str], order: tuple[str, ...]) -> None:
+def check_fusible(given: Collection[str], order: tuple[str, ...], *, partial: bool = False) -> None:
     """One sensor alone, or the first ones of the order in which they are fused.
+
+    Args:
+        given: names of sensors.
+        order: the model's sensors.
+        partial: any of them may be missing (`ModelConfig.partial`).
 
     Raises:
         ValueError: if there is none, one that the model lacks, or another one is missing.
@@ -84,12 +89,15 @@ def check_fusible(given: Collection[str], order: tuple[str, ...]) -> None:
                 f"sensor must be one of the model's, {', '.join(order)}, got {name!r}: choose one, "
                 "or another model"
             )
+    if partial:
+        return
     needed = order[: max(order.index(name) for name in given) + 1]
     absent = [name for name in needed if name not in given]
     if len(given) > 1 and absent:
         raise ValueError(
             f"images must hold what the others are fused into, got {', '.join(given)} without "
-            f"{', '.join(absent)}: fusion takes {', then '.join(order)}; or embed each sensor alone"
+            f"{', '.join(absent)}: fusion takes {', then '.join(order)}; embed each sensor alone, "
+            "or pretrain with samples that lack some (sensor_dropout)"
         )
 
 
