@@ -19,7 +19,7 @@ from salib.model.precision import memory
 from salib.training.checkpoint import Checkpoint, StoppedRun
 from salib.training.data import Samples
 from salib.training.ranks import drawing_threads, mean_over_ranks, rank_device
-from salib.training.step import Run, draw_step, learn, learning_rate, objective_of
+from salib.training.step import Run, draw_step, learn, learning_rate
 from salib.training.validation import Validation
 
 
@@ -49,7 +49,6 @@ def learn_all(
         StoppedRun: if it was asked to end.
     """
     config, begin, device = run.config, len(checkpoint.rows), rank_device()
-    objective = objective_of(config, model.config)
     for module in model.modules():
         if isinstance(module, Transformer):
             module.recompute = config.recompute
@@ -61,7 +60,7 @@ def learn_all(
         bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
         for step, views in enumerate(bar, begin):
             rate = learning_rate(config, step, steps=run.steps)
-            found = learn(passing, checkpoint.optimizer, views, run, objective, rate=rate)
+            found = learn(passing, checkpoint.optimizer, views, run, rate=rate)
             stop = found["gradient"].new_tensor(float(bool(stops)))
             told = mean_over_ranks(torch.stack([*found.values(), stop]), run.ranks).tolist()
             values = dict(zip(found, told, strict=False))
@@ -74,7 +73,7 @@ def learn_all(
                 checkpoint.follow(config.ema)
             done = step + 1
             if validation and (done % validation.every == 0 or done == run.steps):
-                checkpoint.add_validation(*validation.measure(run, model, objective))
+                checkpoint.add_validation(*validation.measure(run, model))
             ending = bool(told[-1]) and done < run.steps
             if run.rank == 0:
                 shown = {name: f"{value:.3f}" for name, value in values.items()}

@@ -1,7 +1,7 @@
 """One optimiser step: the losses of a batch, their weighted sum, the clipped gradient, AdamW."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -51,30 +51,50 @@ def _draw_view(samples: Samples, model: ModelConfig, run: Run, step: int, view: 
     }
 
 
-def objective_of(config: TrainConfig, model: ModelConfig) -> Callable[..., dict[str, Tensor]]:
-    """The losses of a step by name, each with its weight, of what the model returns of each view.
+def outputs(model: Any, views: Sequence[View], config: TrainConfig) -> list[Pretraining]:
+    """What the model returns of each view; of those that the objective looks at, reconstructions.
 
-    Eq. (3) is the mean over the views; Eq. (4) is of the first view alone.
+    Eq. (4) is of the first view alone.
     """
-    weights = config.objective
-    if callable(weights):
-        return weights
+    found = []
+    for number, (batch, masks) in enumerate(views):
+        asked = callable(config.objective) or ("reconstruction" in config.objective and not number)
+        how = {"present": batch.present, "reconstruct": asked}
+        found.append(model(batch.images, batch.gsd_m, masks, **how))
+    return found
 
-    def losses(outs: Sequence[Pretraining], *, all_ranks: bool = True) -> dict[str, Tensor]:
-        first, found = outs[0], {}
-        how = {"present": first.present, "all_ranks": all_ranks}
-        if "contrastive" in weights:
-            each = [contrastive_loss(out.projections, out.temperature, **how) for out in outs]
-            found["contrastive"] = torch.stack(each).mean()
-        if "reconstruction" in weights:
-            target = normalise_targets(first.target, joint=model.joint_target)
-            parts = (first.predicted, target, first.hidden)
-            found["reconstruction"] = reconstruction_loss(*parts, present=first.present)
-        if "views" in weights:
-            found["views"] = views_loss([o.projections for o in outs], first.temperature, **how)
-        return found
 
-    return losses
+def losses_of(
+    outs: Sequence[Pretraining],
+    config: TrainConfig,
+    *,
+    joint_target: bool = False,
+    all_ranks: bool = True,
+) -> dict[str, Tensor]:
+    """The losses of a step by name, each without its weight, of what the model returns.
+
+    Eq. (3) is the mean over the views.
+
+    Args:
+        outs: see `outputs`.
+        config: its objective counts.
+        joint_target: see `ModelConfig`.
+        all_ranks: take negatives from all ranks.
+    """
+    if callable(config.objective):
+        return config.objective(outs)
+    first, found = outs[0], {}
+    how = {"present": first.present, "all_ranks": all_ranks}
+    if "contrastive" in config.objective:
+        each = [contrastive_loss(out.projections, out.temperature, **how) for out in outs]
+        found["contrastive"] = torch.stack(each).mean()
+    if "reconstruction" in config.objective:
+        target = normalise_targets(first.target, joint=joint_target)
+        parts = (first.predicted, target, first.hidden)
+        found["reconstruction"] = reconstruction_loss(*parts, present=first.present)
+    if "views" in config.objective:
+        found["views"] = views_loss([out.projections for out in outs], first.temperature, **how)
+    return found
 
 
 def weighted_sum(losses: Mapping[str, Tensor], config: TrainConfig) -> Tensor:
@@ -83,26 +103,13 @@ def weighted_sum(losses: Mapping[str, Tensor], config: TrainConfig) -> Tensor:
     return torch.stack([losses[name] * weights.get(name, 1.0) for name in losses]).sum()
 
 
-def passed(model: nn.Module, view: View, config: TrainConfig, *, first: bool) -> Pretraining:
-    """One view through the model, which reconstructs it if the objective looks at that."""
-    batch, masks = view
-    asked = callable(config.objective) or (first and "reconstruction" in config.objective)
-    return model(batch.images, batch.gsd_m, masks, batch.present, reconstruct=asked)
-
-
 def learn(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    views: Sequence[View],
-    run: Run,
-    objective: Callable[..., dict[str, Tensor]],
-    *,
-    rate: float,
+    model: Any, optimizer: torch.optim.Optimizer, views: Sequence[View], run: Run, *, rate: float
 ) -> dict[str, Tensor]:
     """Take one step of the optimiser at a learning rate; the losses before it and the gradient.
 
     Returns:
-        Losses by name, and "gradient", the norm before it was clipped.
+        Losses by name, and "gradient", its norm before it was clipped.
     """
     config = run.config
     for group in optimizer.param_groups:
@@ -111,11 +118,11 @@ def learn(
     rows = len(next(iter(views[0][0].gsd_m.values())))
     with autocast(config.precision, next(model.parameters()).device):
         if config.micro_batch is None or config.micro_batch >= rows:
-            outs = [passed(model, v, config, first=n == 0) for n, v in enumerate(views)]
-            losses = objective(outs)
+            outs = outputs(model, views, config)
+            losses = losses_of(outs, config, joint_target=model.config.joint_target)
             weighted_sum(losses, config).backward()
         else:
-            losses = _in_parts(model, views, config, objective)
+            losses = _in_parts(model, views, config, rows)
     average_gradients(model, run.ranks)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
@@ -123,35 +130,30 @@ def learn(
 
 
 def _in_parts(
-    model: Any,
-    views: Sequence[View],
-    config: TrainConfig,
-    objective: Callable[..., dict[str, Tensor]],
+    model: Any, views: Sequence[View], config: TrainConfig, rows: int
 ) -> dict[str, Tensor]:
     """Gradients of the whole batch, with the activations of `micro_batch` samples in memory.
 
     Gradient caching (GradCache, arXiv 2101.06983): what the model returns is made without a graph,
     the objective is differentiated in it, and a second pass carries that on to the weights.
     """
-    step = config.micro_batch or 1
-    rows = len(next(iter(views[0][0].gsd_m.values())))
-    parts = [slice(start, start + step) for start in range(0, rows, step)]
+    size = config.micro_batch or 1
+    parts = [slice(start, start + size) for start in range(0, rows, size)]
     temperature = model.temperature.detach().requires_grad_()
-    wholes = []
-    for number, view in enumerate(views):
-        with torch.no_grad():
-            outs = [passed(model, _rows(view, p), config, first=number == 0) for p in parts]
-        wholes.append(replace(_joined(outs), temperature=temperature))
-    losses = objective(wholes)
+    with torch.no_grad():
+        made = [outputs(model, [_rows(v, part) for v in views], config) for part in parts]
+    wholes = [replace(_joined(outs), temperature=temperature) for outs in zip(*made, strict=True)]
+    losses = losses_of(wholes, config, joint_target=model.config.joint_target)
     weighted_sum(losses, config).backward()
-    for number, (view, whole) in enumerate(zip(views, wholes, strict=True)):
-        for part in parts:
-            out = passed(model, _rows(view, part), config, first=number == 0)
-            made, wanted = _differentiable(out), _differentiable(whole)
-            pairs = [(made[n], wanted[n].grad[part]) for n in made if wanted[n].grad is not None]
-            if pairs:
-                tensors, gradients = zip(*pairs, strict=True)
-                torch.autograd.backward(tensors, gradients)
+    for part in parts:
+        again = outputs(model, [_rows(v, part) for v in views], config)
+        pairs = [
+            (value, whole.grad[part])
+            for out, all_rows in zip(again, wholes, strict=True)
+            for value, whole in zip(_differentiable(out), _differentiable(all_rows), strict=True)
+            if whole.grad is not None and value.requires_grad
+        ]
+        torch.autograd.backward(*(list(each) for each in zip(*pairs, strict=True)))  # pyright: ignore[reportArgumentType]
     if temperature.grad is not None:
         model.temperature.backward(temperature.grad)
     return losses
@@ -162,12 +164,8 @@ def _rows(view: View, part: slice) -> View:
     return batch.each(lambda v: v[part]), {name: mask.rows(part) for name, mask in masks.items()}
 
 
-def _differentiable(out: Pretraining) -> dict[str, Any]:
-    return {
-        f"{kind} {name}": value
-        for kind in ("projections", "predicted")
-        for name, value in getattr(out, kind).items()
-    }
+def _differentiable(out: Pretraining) -> list[Tensor]:
+    return [*out.projections.values(), *out.predicted.values()]
 
 
 def _joined(outs: Sequence[Pretraining]) -> Pretraining:
@@ -178,7 +176,7 @@ def _joined(outs: Sequence[Pretraining]) -> Pretraining:
             parts = [getattr(out, kind) for out in outs]
             joined[kind] = {name: torch.cat([part[name] for part in parts]) for name in first}
     whole = Pretraining(**joined)
-    for value in _differentiable(whole).values():
+    for value in _differentiable(whole):
         value.requires_grad_()
     return whole
 

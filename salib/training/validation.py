@@ -1,6 +1,5 @@
 """What is measured on samples that no step learns from: the losses, and retrieval."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations, permutations
 from pathlib import Path
@@ -15,7 +14,7 @@ from salib.model.precision import autocast
 from salib.training.data import Samples
 from salib.training.ranks import mean_over_ranks, rank_device
 from salib.training.sampling import stream
-from salib.training.step import Run, View, draw_step, passed
+from salib.training.step import Run, View, draw_step, losses_of, outputs
 
 MEASUREMENTS, BATCHES = 20, 4
 NEAREST = (1, 5)
@@ -51,20 +50,19 @@ class Validation:
         share = run.ranks / count if steps else 0.0
         return cls(drawn, share, max(1, run.steps // MEASUREMENTS))
 
-    def measure(
-        self, run: Run, model: ScaleAlibi, objective: Callable[..., dict[str, Tensor]]
-    ) -> tuple[dict[str, float], dict[str, float]]:
+    def measure(self, run: Run, model: ScaleAlibi) -> tuple[dict[str, float], dict[str, float]]:
         """The losses, and what `agreement` tells: means over the batches of all ranks.
 
         Changes no weight.
         """
-        device, how = rank_device(), {} if callable(run.config.objective) else {"all_ranks": False}
+        device = rank_device()
+        how = {"joint_target": model.config.joint_target, "all_ranks": False}
         losses, told = [], []
         model.eval()
         with torch.no_grad(), autocast(run.config.precision, device):
             for views in self.batches:
-                outs = [passed(model, v, run.config, first=n == 0) for n, v in enumerate(views)]
-                losses.append(objective(outs, **how))
+                outs = outputs(model, views, run.config)
+                losses.append(losses_of(outs, run.config, **how))
                 told.append(agreement(outs[0]))
         model.train()
         return self._means(losses, run), self._means(told, run)

@@ -1,6 +1,7 @@
 """Where a run can be watched from: TensorBoard and Weights & Biases, if they are installed."""
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,7 @@ def watcher(folder: str | Path | None, project: str | None) -> Callable[[dict], 
     """
     receivers: list[Callable[[dict], Any]] = []
     if folder is not None:
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise ValueError(f"tensorboard must be installed, got {error}") from error
-        writer = SummaryWriter(str(folder))
+        writer = _optional("torch.utils.tensorboard", "tensorboard").SummaryWriter(str(folder))
 
         def show(row: dict) -> None:
             for name, value in row.items():
@@ -29,10 +26,15 @@ def watcher(folder: str | Path | None, project: str | None) -> Callable[[dict], 
 
         receivers.append(show)
     if project is not None:
-        try:
-            import wandb  # pyright: ignore[reportMissingImports]
-        except ImportError as error:
-            raise ValueError(f"wandb must be installed, got {error}") from error
-        run = wandb.init(project=project)
+        run = _optional("wandb", "wandb").init(project=project)
         receivers.append(lambda row: run.log(row, step=row["step"]))
     return (lambda row: [each(row) for each in receivers]) if receivers else None
+
+
+def _optional(module: str, package: str) -> Any:
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise ValueError(
+            f"{package} must be installed to log to it: pip install {package}"
+        ) from error
