@@ -120,12 +120,12 @@ def test_signals_are_left_alone_outside_the_main_thread_and_where_they_are_ignor
 
 def from_the_command_line(tiles, out, *, number=None):
     """Run `salib pretrain` in a process of its own that may get a signal at its second step."""
-    send = "" if number is None else f"train.learning_rate = t.signalled({int(number)}, at=2);"
+    send = "" if number is None else f"loop.learning_rate = t.signalled({int(number)}, at=2);"
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r});"
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import test_checkpoint as t; from salib import config;"
-        "from salib.cli import app as cli; from salib.training import train;"
+        "from salib.cli import app as cli; from salib.training import loop;"
         "config.PRESETS['tiny'], config.TRAINING['tiny'] = t.MODEL, t.TRAIN;"
         f"{send} cli.main()"
     )

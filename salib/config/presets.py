@@ -109,6 +109,8 @@ class TrainConfig:
         objective = self.objective
         if callable(objective):
             return
+        if not isinstance(objective, Mapping):
+            raise ValueError(f"objective must give weights by name, got {objective!r}")
         if not objective or not all(0 < weight < math.inf for weight in objective.values()):
             raise ValueError(f"objective must give positive weights, got {dict(objective)}")
         if unknown := sorted({*objective} - {*TERMS}):

@@ -78,7 +78,7 @@ class Checkpoint:
         self._path, self._key = folder / STATE, key
         self._model, self.optimizer = model, optimizer
         self._began = self._saved = time.perf_counter()
-        self._log_next = 0.0
+        self._log_next = self._began + LOG_EVERY_S
         if state := _load(self._path):
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])

@@ -76,11 +76,10 @@ def learn_all(
                 checkpoint.add_validation(*validation.measure(run, model))
             ending = bool(told[-1]) and done < run.steps
             if run.rank == 0:
+                per_s = (done - begin) * config.batch / max(1e-9, bar.format_dict["elapsed"])
                 shown = {name: f"{value:.3f}" for name, value in values.items()}
-                speed = (
-                    f"{(done - begin) * config.batch / bar.format_dict['elapsed']:.0f} samples/s"
-                )
-                bar.set_postfix_str(f"{shown}, {speed}, {memory(device):.1f} GB")
+                shown |= {"samples/s": f"{per_s:.0f}", "GB": f"{memory(device):.1f}"}
+                bar.set_postfix(shown)
                 if watch is not None:
                     watch(checkpoint.rows[-1])
                 checkpoint.write_log()
