@@ -62,9 +62,9 @@ def test_what_a_run_was_asked_for_can_be_given_back(tiles, tmp_path):
         ("train: {bach: 3}", "got 'bach': did you mean batch?"),
         ("models: {}", "got 'models': did you mean model?"),
         ("preset: huge", "preset must be one of"),
-        ("train: {batch: many}", "batch must be a positive whole number, got 'many'"),
+        ("train: {batch: many}", "got .*many"),
         ("train: {learning_rate: fast}", "values must be of their fields' types"),
-        ("train: {objective: a.function}", "objective must give weights by name"),
+        ("train: {objective: a.function}", "objective"),
         ("model: {schema: 1}", "this version of salib"),
         ("model: {band_stats: [1]}", "values must be of their fields' types"),
         ("seed: -1", "seed must be a whole number"),
@@ -87,20 +87,19 @@ def test_a_file_that_is_no_run_is_refused_in_a_line(tmp_path, text, message):
         ("deep=3", "got 'deep'"),
         ("position=grund", "position must be one of"),
         ("patch_px=0", "patch_px must be a positive whole number"),
-        ("steps=three", "steps must be a positive whole number"),
+        ("steps=three", "steps.*three"),
     ],
 )
 def test_a_value_that_is_none_is_refused_in_a_line(text, message):
     with pytest.raises(ValueError, match=message):
         read_run(texts=[text])
-    with pytest.raises(ValueError, match="must be a YAML file, got no file nowhere.yml"):
+    with pytest.raises(ValueError, match=r"must be a YAML file, got no file nowhere\.yml"):
         read_run("nowhere.yml")
 
 
 def test_a_run_starts_from_weights_and_their_standardisation(tiles, tmp_path):
-    start = build_model(
-        replace(MODEL, band_stats=(BandStats(mean=(9.0, 8.0), std=(3.0, 3.0)),) + rgb(7, 8)), 11
-    )
+    stats = (BandStats(mean=(9.0, 8.0), std=(3.0, 3.0)), *rgb(7, 8))
+    start = build_model(replace(MODEL, band_stats=stats), 11)
     save_model(start, tmp_path / "start")
     still = replace(TRAIN, learning_rate=1e-30, weight_decay=0.0)
     out = pretrain(
@@ -116,7 +115,7 @@ def test_a_run_starts_from_weights_and_their_standardisation(tiles, tmp_path):
         pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "b", seed=2, init=tmp_path / "other")
     with pytest.raises(ValueError, match="which differs in init: choose"):
         pretrain(MODEL, still, tiles=tiles, out=out, seed=2)
-    with pytest.raises(ValueError, match="model folder must hold config.json"):
+    with pytest.raises(ValueError, match=r"model folder must hold config\.json"):
         pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "c", seed=2, init=tmp_path / "none")
 
 

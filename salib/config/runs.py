@@ -99,17 +99,16 @@ def _changed(
     model: ModelConfig, training: TrainConfig, values: dict[str, Any]
 ) -> tuple[ModelConfig, TrainConfig]:
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
-    if stats := values.get("band_stats"):
-        values["band_stats"] = tuple(
-            BandStats(mean=tuple(each["mean"]), std=tuple(each["std"])) for each in stats
-        )
     for one, other in (("steps", "epochs"), ("epochs", "steps")):
         if values.get(one) is not None:
             values.setdefault(other, None)
     own = {name: value for name, value in values.items() if name in MODEL_FIELDS}
     rest = {name: value for name, value in values.items() if name not in own}
     try:
+        if stats := own.get("band_stats"):
+            parts = [(tuple(each["mean"]), tuple(each["std"])) for each in stats]
+            own["band_stats"] = tuple(BandStats(mean=mean, std=std) for mean, std in parts)
         return replace(model, **own), replace(training, **rest)
     except (TypeError, KeyError, AttributeError) as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
-        raise ValueError(f"values must be of their fields' types, got {shown} ({error})") from error
+        raise ValueError(f"values must be of their fields' types, got {shown}") from error
