@@ -54,13 +54,16 @@ def _draw_view(samples: Samples, model: ModelConfig, run: Run, step: int, view: 
 def outputs(model: Any, views: Sequence[View], config: TrainConfig) -> list[Pretraining]:
     """What the model returns of each view; of those that the objective looks at, reconstructions.
 
-    Eq. (4) is of the first view alone.
+    Eq. (4) is of the first view alone. Autocast is here, once; losses and gradients are without.
     """
     found = []
-    for number, (batch, masks) in enumerate(views):
-        asked = callable(config.objective) or ("reconstruction" in config.objective and not number)
-        how = {"present": batch.present, "reconstruct": asked}
-        found.append(model(batch.images, batch.gsd_m, masks, **how))
+    with autocast(config.precision, next(model.parameters()).device):
+        for number, (batch, masks) in enumerate(views):
+            asked = callable(config.objective) or (
+                "reconstruction" in config.objective and not number
+            )
+            how = {"present": batch.present, "reconstruct": asked}
+            found.append(model(batch.images, batch.gsd_m, masks, **how))
     return found
 
 
@@ -116,13 +119,12 @@ def learn(
         group["lr"] = rate
     optimizer.zero_grad(set_to_none=True)
     rows = len(next(iter(views[0][0].gsd_m.values())))
-    with autocast(config.precision, next(model.parameters()).device):
-        if config.micro_batch is None or config.micro_batch >= rows:
-            outs = outputs(model, views, config)
-            losses = losses_of(outs, config, joint_target=model.config.joint_target)
-            weighted_sum(losses, config).backward()
-        else:
-            losses = _in_parts(model, views, config, rows)
+    if config.micro_batch is None or config.micro_batch >= rows:
+        outs = outputs(model, views, config)
+        losses = losses_of(outs, config, joint_target=model.config.joint_target)
+        weighted_sum(losses, config).backward()
+    else:
+        losses = _in_parts(model, views, config, rows)
     average_gradients(model, run.ranks)
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()

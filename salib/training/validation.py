@@ -10,9 +10,8 @@ from torch import Tensor
 
 from salib.files.tables import read_table
 from salib.model import Pretraining, ScaleAlibi
-from salib.model.precision import autocast
 from salib.training.data import Samples
-from salib.training.ranks import mean_over_ranks, rank_device
+from salib.training.ranks import mean_over_ranks
 from salib.training.sampling import stream
 from salib.training.step import Run, View, draw_step, losses_of, outputs
 
@@ -55,11 +54,10 @@ class Validation:
 
         Changes no weight.
         """
-        device = rank_device()
         how = {"joint_target": model.config.joint_target, "all_ranks": False}
         losses, told = [], []
         model.eval()
-        with torch.no_grad(), autocast(run.config.precision, device):
+        with torch.no_grad():
             for views in self.batches:
                 outs = outputs(model, views, run.config)
                 losses.append(losses_of(outs, run.config, **how))
