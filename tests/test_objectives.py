@@ -12,6 +12,7 @@ from salib import load_model, losses
 from salib.config import SENSOR_NAMES
 from salib.losses import contrastive_loss, views_loss
 from salib.model import build_model, draw_masks
+from salib.model.subsets import pass_subsets
 from salib.training.batches import Batch, draw_batch
 from salib.training.data import Samples
 from salib.training.sampling import stream
@@ -50,6 +51,10 @@ def lacking(model, parts=PARTS, seed=1):
     gsd_m = {n: torch.linspace(3, 9, 6).double() / shapes[n][1] for n in images}
     masks = draw_masks(model.config, 6, rows=2, cols=3, generator=generator)
     return Batch(images, gsd_m, None if parts is None else present(parts)), masks
+
+
+def passed(model, batch, masks):
+    return pass_subsets(model, model.config, batch.images, batch.gsd_m, masks, batch.present)
 
 
 def gradients(model, views, config):
@@ -172,13 +177,13 @@ def test_a_sample_without_a_sensor_is_as_if_the_sensor_did_not_exist():
     """Each sample alone: its projections, and what is decoded from the sensors that it has."""
     model = build_model(MODEL, 1).double()
     batch, masks = lacking(model)
-    out = model(batch.images, batch.gsd_m, masks, batch.present)
+    out = passed(model, batch, masks)
     noise = {n: torch.rand_like(image) for n, image in batch.images.items()}
     other = {
         n: torch.where(batch.present[n][:, None, None, None], image, noise[n])
         for n, image in batch.images.items()
     }
-    again = model(other, batch.gsd_m, masks, batch.present)
+    again = passed(model, replace(batch, images=other), masks)
     for sample in range(6):
         names = [n for n in SENSOR_NAMES if batch.present[n][sample]]
         alone = {n: masks[n].rows(slice(sample, sample + 1)) for n in names}
@@ -197,7 +202,7 @@ def test_a_sample_without_a_sensor_is_as_if_the_sensor_did_not_exist():
     # the sample with hires alone is decoded from the mean of each block of four tokens
     only = {"radar": [0] * 6, "lores": [0] * 6, "hires": [1] * 6}
     batch, masks = lacking(model, only)
-    out = model(batch.images, batch.gsd_m, masks, batch.present)
+    out = passed(model, batch, masks)
     assert all(value.isfinite().all() for value in out.predicted.values())
     assert not out.projections["radar"].any()
 

@@ -1,11 +1,11 @@
 """The models of Fig. 1: one encoder per sensor, cross-encoders that fuse them, one decoder."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any, Unpack, overload
+from collections.abc import Mapping
+from typing import Unpack, overload
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from salib.attention import Geometry
@@ -56,52 +56,31 @@ class ScaleAlibi(nn.Module):
         images: Mapping[str, Float[Tensor, "batch bands height width"]],
         gsd_m: Mapping[str, Float[Tensor, " batch"]],
         masks: Mapping[str, Mask],
-        present: Mapping[str, Bool[Tensor, " batch"]] | None = None,
         *,
         reconstruct: bool = True,
     ) -> Pretraining:
         """Fig. 1 from images to projections and reconstructions.
 
         Args:
-            images: of every sensor; of samples that lack one, anything.
+            images: of every sensor, or of those that all these samples have.
             gsd_m: metres per pixel.
             masks: what each encoder sees.
-            present: which samples have a sensor; by default all. A sample has one at least.
             reconstruct: fuse and decode too; otherwise there are projections alone.
         """
-        names, batch = self.config.sensors, len(images[self.config.sensors[0]])
+        first, *_ = names = [n for n in self.config.sensors if n in images]
         pixels = {n: self.encoder(n).standardise(images[n]) for n in names}
-        whole = {n: self.tokenize(n, pixels[n], gsd_m[n]).take(masks[n].keep) for n in names}
-        target = targets(self.config, pixels) if reconstruct else {}
-        widths = [patches.shape[-1] for patches in target.values()]
-        positions = decoder_positions(self.config, pixels[names[0]]) if reconstruct else None
-        projected: dict[str, list] = {n: [] for n in names}
-        decoded = []
-        groups = [(names, slice(None))] if present is None else subsets(present)
-        for held, rows in groups:
-            encoded = {n: self.encode(n, whole[n].rows(rows)) for n in held}
-            for n in held:
-                projected[n].append((rows, self.projections[n](self.pool(n, encoded[n]))))
-            if positions is not None:
-                x = self._on_grid(held[0], self.fuse(encoded).x)
-                keep = masks[held[0]].coarse(rows, SENSORS[held[0]].factor)
-                decoded.append((rows, self.decoder(x, keep, positions[rows])))
-        predicted = _in_place(decoded, batch).split(widths, -1) if decoded else ()
-        nothing = self.log_scale.new_zeros(0, self.config.dim)
-        hidden = {n: masks[n].hidden for n in target}
-        if present is not None:
-            hidden = {n: hidden[n] & present[n][:, None] for n in target}
-        return Pretraining(
-            projections={
-                n: _in_place(projected[n] or [(masks[n].keep.new_zeros(0), nothing)], batch)
-                for n in names
-            },
-            present=None if present is None else dict(present),
-            predicted=dict(zip(target, predicted, strict=True)),
-            target=target,
-            hidden=hidden,
-            temperature=self.temperature,
-        )
+        whole = {n: self.tokenize(n, pixels[n], gsd_m[n]) for n in names}
+        encoded = {n: self.encode(n, whole[n].take(masks[n].keep)) for n in names}
+        projections = {n: self.projections[n](self.pool(n, encoded[n])) for n in names}
+        if not reconstruct:
+            return Pretraining(projections, {}, {}, {}, self.temperature)
+        factor = SENSORS[first].factor
+        joint = self.fuse(encoded).blocks(factor)
+        target = targets(self.config, pixels)
+        positions = decoder_positions(self.config, pixels[first], factor)
+        decoded = self.decoder(joint, masks[first].coarse(factor), positions)
+        predicted, hidden = {n: decoded[n] for n in target}, {n: masks[n].hidden for n in target}
+        return Pretraining(projections, predicted, target, hidden, self.temperature)
 
     @property
     def temperature(self) -> Float[Tensor, ""]:
@@ -136,8 +115,7 @@ class ScaleAlibi(nn.Module):
     def patch_m(self, sensor: str, gsd_m: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Side of a patch in metres on the ground.
 
-        With position "patches" or "sincos" it is what makes a lores patch one step, whatever it
-        measures.
+        With position "patches" or "sincos" it makes a lores patch one step, whatever it measures.
         """
         if self.config.position in ("patches", "sincos"):
             return torch.full_like(gsd_m, self.config.reference_m / SENSORS[sensor].factor)
@@ -149,18 +127,14 @@ class ScaleAlibi(nn.Module):
         return self.log_slopes.exp() if self.config.learn_slopes else self.fixed_slopes
 
     def geometry(self, queries: Tokens, keys: Tokens) -> Geometry | None:
-        """What distance between two streams costs, Eq. (2); made once, shared by their layers.
-
-        None where it costs nothing.
-        """
-        rotary = self.config.position == "rotary"
+        """What distance between two streams costs, Eq. (2); None if nothing. Layers share it."""
+        position, rotary = self.config.position, self.config.position == "rotary"
         if not (rotary or self.config.has_bias):
             return None
-        position, options = self.config.position, {"impl": self.impl, "sink": self.config.sink}
-        function = position if callable(position) else None
         where = (queries.xy, keys.xy, self.slopes, self.config.reference_m)
-        options |= {"function": function, "rotary": rotary}
-        return Geometry(*where, **options, used=self.attention_used)
+        how = {"impl": self.impl, "sink": self.config.sink, "rotary": rotary}
+        function = position if callable(position) else None
+        return Geometry(*where, **how, function=function, used=self.attention_used)
 
     def encode(self, sensor: str, tokens: Tokens) -> Tokens:
         """One sensor's encodings of the tokens that it is shown."""
@@ -171,17 +145,9 @@ class ScaleAlibi(nn.Module):
         self, sensor: str, view: View, keep: Int[Tensor, "batch kept"] | None = None
     ) -> Tokens:
         """One sensor's encodings of images, of all patches or those that its encoder is shown."""
-        device = self.log_scale.device
-        pixels = self.encoder(sensor).standardise(view.images.to(device).float())
-        if not bool(pixels.isfinite().all()):
-            raise ValueError(f"images must be finite pixel values, got NaN or infinity of {sensor}")
-        if view.valid is not None:
-            pixels = pixels.masked_fill(~view.valid[:, None].to(device), 0.0)
-        gsd_m = view.gsd_m.to(device)
-        if len(gsd_m) and bool((gsd_m == gsd_m[0]).all()):
-            gsd_m = gsd_m[:1]  # one bias serves the batch
-        tokens = self.tokenize(sensor, pixels, gsd_m)
-        return self.encode(sensor, tokens if keep is None else tokens.take(keep.to(device)))
+        pixels, gsd_m = view.standardised(self.encoder(sensor).standardise, self.log_scale.device)
+        whole = self.tokenize(sensor, pixels, gsd_m)
+        return self.encode(sensor, whole if keep is None else whole.take(keep.to(pixels.device)))
 
     def pool(self, sensor: str, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """One vector per image: mean of the tokens, then a feed-forward."""
@@ -198,18 +164,10 @@ class ScaleAlibi(nn.Module):
         joint = encoded[first]
         here = self.geometry(joint, joint)
         for name in others:
-            context = encoded[name]
-            cross = self.cross_encoders[name]
+            cross, context = self.cross_encoders[name], encoded[name]
             x = cross(joint.x, here, context.x, self.geometry(joint, context))
             joint = Tokens(x, joint.xy)
         return joint
-
-    def _on_grid(
-        self, sensor: str, x: Float[Tensor, "batch kept dim"]
-    ) -> Float[Tensor, "batch coarse dim"]:
-        """Tokens on the coarse grid: of a finer sensor the mean of each block (D6)."""
-        block = SENSORS[sensor].factor ** 2
-        return x if block == 1 else x.unflatten(1, (-1, block)).mean(dim=2)
 
     @overload
     def embed(
@@ -284,26 +242,6 @@ class ScaleAlibi(nn.Module):
                 results.append((x.mean(dim=1),))
         x, *xy = (torch.cat(each) for each in zip(*results, strict=True))
         return Tokens(x, *xy) if tokens and several else x
-
-
-def subsets(present: Mapping[str, Bool[Tensor, " batch"]]) -> Iterator[tuple[list[str], Any]]:
-    """Samples that have the same sensors: these, and which rows of the batch they are."""
-    names = list(present)
-    table = torch.stack([present[n] for n in names], dim=1)
-    for kind in table.unique(dim=0):
-        held = [n for n, there in zip(names, kind.tolist(), strict=True) if there]
-        yield held, (table == kind).all(dim=1).nonzero().squeeze(1)
-
-
-def _in_place(parts: list[tuple[Any, Tensor]], batch: int) -> Tensor:
-    """Values of some samples at their rows of the batch, zeros elsewhere."""
-    rows, first = parts[0]
-    if isinstance(rows, slice):
-        return first
-    whole = first.new_zeros(batch, *first.shape[1:])
-    for rows, values in parts:
-        whole = whole.index_copy(0, rows, values)
-    return whole
 
 
 def build_model(config: ModelConfig, seed: int) -> ScaleAlibi:

@@ -184,16 +184,18 @@ class Decoder(nn.Module):
         self.decoder_embed = nn.Linear(config.dim, dim)
         self.mask_token = nn.Parameter(torch.empty(dim).normal_(std=0.02))
         self.transformer = Transformer(dim, config.decoder_heads, config.decoder_depth)
-        self.decoder_pred = nn.Linear(dim, target_values(config))
+        self.values = target_values(config)
+        self.decoder_pred = nn.Linear(dim, sum(self.values.values()))
 
     def forward(
         self,
         x: Float[Tensor, "batch kept dim"],
         keep: Tensor,
         positions: Float[Tensor, "batch tokens decoder_dim"],
-    ) -> Float[Tensor, "batch tokens values"]:
+    ) -> dict[str, Float[Tensor, "batch tokens values"]]:
         """Put tokens where they belong, a mask token elsewhere, and decode without a bias."""
         x = self.decoder_embed(x)
         index = keep.unsqueeze(-1).expand_as(x)
         whole = self.mask_token.to(x.dtype).expand_as(positions).scatter(1, index, x)
-        return self.decoder_pred(self.transformer(whole + positions, None))
+        values = self.decoder_pred(self.transformer(whole + positions, None))
+        return dict(zip(self.values, values.split([*self.values.values()], -1), strict=True))

@@ -26,11 +26,6 @@ class Tokens:
     x: Float[Tensor, "batch tokens dim"]
     xy: Float[Tensor, "#batch tokens 2"]
 
-    def rows(self, which: slice | Tensor) -> "Tokens":
-        """The tokens of some of the images."""
-        xy = self.xy if len(self.xy) == 1 and len(self.x) > 1 else self.xy[which]
-        return Tokens(self.x[which], xy)
-
     def take(self, keep: Int[Tensor, "batch kept"]) -> "Tokens":
         """The kept tokens, features and positions together."""
         index = keep.unsqueeze(-1)
@@ -38,6 +33,10 @@ class Tokens:
             self.x.gather(1, index.expand(-1, -1, self.x.shape[-1])),
             self.xy.expand(len(keep), -1, -1).gather(1, index.expand(-1, -1, 2)),
         )
+
+    def blocks(self, factor: int) -> Float[Tensor, "batch coarse dim"]:
+        """Features on the coarse grid: of one `factor` times finer the mean of each block (D6)."""
+        return self.x if factor == 1 else self.x.unflatten(1, (-1, factor**2)).mean(dim=2)
 
 
 @dataclass(frozen=True)
@@ -56,16 +55,11 @@ class Mask:
         """The masks of some of the images."""
         return Mask(self.keep[which], self.hidden[which])
 
-    def coarse(self, which: slice | Tensor, factor: int) -> Int[Tensor, "batch seen"]:
-        """Of some images, indices on the coarse grid of what the encoder sees.
-
-        Args:
-            which: the images.
-            factor: how many times finer the encoder's own grid is.
-        """
+    def coarse(self, factor: int) -> Int[Tensor, "batch seen"]:
+        """Coarse patches that the encoder sees, whose own grid is `factor` times finer."""
         if factor == 1:
-            return self.keep[which]
-        shown = ~self.hidden[which]
+            return self.keep
+        shown = ~self.hidden
         return shown.nonzero()[:, 1].unflatten(0, (len(shown), -1))
 
 
@@ -125,36 +119,42 @@ class Pretraining:
 
     Attributes:
         projections: (batch, dim) of each sensor; of samples that lack it, zeros.
-        present: (batch), which samples have the sensor; None if all have all.
         predicted, target: (batch, coarse patches, values); none where nothing is reconstructed.
         hidden: (batch, coarse patches), where the sensor is there and its encoder did not see it.
+        temperature: sigma of Eq. (3).
+        present: (batch), which samples have the sensor; None if all have all.
     """
 
     projections: dict[str, Tensor]
-    present: dict[str, Tensor] | None
     predicted: dict[str, Tensor]
     target: dict[str, Tensor]
     hidden: dict[str, Tensor]
     temperature: Tensor
+    present: dict[str, Tensor] | None = None
 
 
 def targets(config: ModelConfig, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Patches to reconstruct, all on the coarse grid (D5), before normalisation of Eq. (5)."""
-    shape, patches = pixels[config.sensors[0]].shape[-2:], {}
-    on_grid = [name for name in config.sensors if SENSORS[name].factor == 1]
-    for name in (*on_grid, *(name for name in config.sensors if name not in on_grid)):
+    patches = {}
+    for name in (name for name in _coarse_first(config) if name in pixels):
         image, factor = pixels[name], SENSORS[name].factor
         if factor > 1 and config.hires_target == "area":
+            shape = [side // factor for side in image.shape[-2:]]
             image, factor = F.interpolate(image, shape, mode="area"), 1
         patches[name] = patchify(image, factor * config.patch_px)
     return patches
 
 
-def target_values(config: ModelConfig) -> int:
-    """Numbers per coarse patch that the decoder predicts, all sensors together."""
+def target_values(config: ModelConfig) -> dict[str, int]:
+    """Numbers per coarse patch that the decoder predicts of each sensor, as in `targets`."""
     sides = {n: SENSORS[n].factor if config.hires_target == "full" else 1 for n in config.sensors}
     bands = {name: len(stats.mean) for name, stats in config.stats.items()}
-    return sum(bands[name] * (config.patch_px * side) ** 2 for name, side in sides.items())
+    return {n: bands[n] * (config.patch_px * sides[n]) ** 2 for n in _coarse_first(config)}
+
+
+def _coarse_first(config: ModelConfig) -> list[str]:
+    """Sensors on the coarse grid, then the finer ones."""
+    return sorted(config.sensors, key=lambda name: SENSORS[name].factor > 1)
 
 
 def draw_masks(
@@ -171,9 +171,9 @@ def draw_masks(
 
 
 def decoder_positions(
-    config: ModelConfig, coarse: Float[Tensor, "batch bands height width"]
+    config: ModelConfig, images: Float[Tensor, "batch bands height width"], factor: int
 ) -> Float[Tensor, "batch tokens decoder_dim"]:
-    """Sine-cosine positions of the coarse grid's patches."""
-    rows, cols = (side // config.patch_px for side in coarse.shape[-2:])
-    steps = patch_centres(rows, cols, torch.ones(1, device=coarse.device)) - 0.5
-    return sincos(steps, config.decoder_dim).expand(len(coarse), -1, -1)
+    """Sine-cosine positions of the coarse grid's patches, of images `factor` times finer."""
+    rows, cols = (side // (factor * config.patch_px) for side in images.shape[-2:])
+    steps = patch_centres(rows, cols, torch.ones(1, device=images.device)) - 0.5
+    return sincos(steps, config.decoder_dim).expand(len(images), -1, -1)

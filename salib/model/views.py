@@ -1,6 +1,6 @@
 """What `ScaleAlibi.embed` accepts: images of one sensor, or of several of the same ground."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -40,6 +40,19 @@ class View:
         """Some of the images."""
         valid = None if self.valid is None else self.valid[rows]
         return View(self.images[rows], self.gsd_m[rows], valid)
+
+    def standardised(
+        self, standardise: Callable[[Tensor], Tensor], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Pixels as an encoder takes them, and metres per pixel: one where all images share it."""
+        pixels = standardise(self.images.to(device).float())
+        if not bool(pixels.isfinite().all()):
+            raise ValueError("images must be finite pixel values, got NaN or infinity")
+        if self.valid is not None:
+            pixels = pixels.masked_fill(~self.valid[:, None].to(device), 0.0)
+        gsd_m = self.gsd_m.to(device)
+        shared = len(gsd_m) and bool((gsd_m == gsd_m[0]).all())
+        return pixels, gsd_m[:1] if shared else gsd_m
 
 
 def checked_views(

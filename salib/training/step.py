@@ -12,6 +12,7 @@ from salib.config import ModelConfig, TrainConfig
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss, views_loss
 from salib.model import Mask, Pretraining, ScaleAlibi, draw_masks
 from salib.model.precision import autocast
+from salib.model.subsets import pass_subsets
 from salib.training.batches import Batch, draw_batch
 from salib.training.data import Samples
 from salib.training.ranks import average_gradients, rank_device
@@ -62,8 +63,12 @@ def outputs(model: Any, views: Sequence[View], config: TrainConfig) -> list[Pret
             asked = callable(config.objective) or (
                 "reconstruction" in config.objective and not number
             )
-            how = {"present": batch.present, "reconstruct": asked}
-            found.append(model(batch.images, batch.gsd_m, masks, **how))
+            given = (batch.images, batch.gsd_m, masks)
+            if batch.present is None:
+                found.append(model(*given, reconstruct=asked))
+            else:
+                how = {"present": batch.present, "reconstruct": asked}
+                found.append(pass_subsets(model, model.config, *given, **how))
     return found
 
 
