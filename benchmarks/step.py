@@ -26,12 +26,11 @@ import measure
 import torch
 
 from salib import build_model, preset
-from salib.config import ModelConfig
-from salib.losses import total_loss
+from salib.config import TRAINING, ModelConfig
 from salib.model import Mask, draw_masks
 from salib.model.layers import Layer
-from salib.training.data import Batch
-from salib.training.step import step_losses
+from salib.training.batches import Batch
+from salib.training.step import losses_of, outputs, weighted_sum
 
 LORES_PX, MASK_RATIO = 256, 0.4
 CASES = (*measure.CASES, "ours compiled bf16")
@@ -76,9 +75,9 @@ def case(
             side, generator = LORES_PX // patch, torch.Generator().manual_seed(1)
             drawn = draw_masks(model.config, batch, rows=side, cols=side, generator=generator)
             masks = {n: Mask(m.keep.to(device), m.hidden.to(device)) for n, m in drawn.items()}
-            return total_loss(
-                *step_losses(model, Batch(pictures, gsd_m), masks, joint_target=False)
-            )
+            views = [(Batch(pictures, gsd_m), masks)]
+            outs = outputs(model, views, TRAINING["base"])
+            return weighted_sum(losses_of(outs, TRAINING["base"]), TRAINING["base"])
 
     def step() -> None:
         with torch.autocast(device, torch.bfloat16, enabled=half):

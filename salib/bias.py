@@ -9,6 +9,7 @@ from torch import Tensor
 
 Distance = Callable[[Tensor, Tensor], Tensor]
 """Of two lists of positions, (queries 2) and (keys 2) in metres, the distances (queries keys)."""
+ROTARY_BASE = 100.0
 PROBES_M = (0.0, 1e-2, 1.0, 37.0, 640.0, 1e4, 1e6)
 
 
@@ -89,6 +90,37 @@ def scale_alibi_bias(
     if distance is not None and distance is not ground_distance:
         _check_distances(metres, query_xy, key_xy)
     return -slopes[:, None, None] * (metres / reference_m).unsqueeze(-3)
+
+
+def rotated(
+    x: Float[Tensor, "*#batch heads tokens dim"],
+    xy: Float[Tensor, "*#batch tokens 2"],
+    reference_m: float,
+) -> Float[Tensor, "*batch heads tokens dim"]:
+    """Queries or keys turned by where they lie, so that products depend on how far they are apart.
+
+    Rotary embedding by ground distance, as in GeoRoPE (arXiv 2606.14760): half of the pairs of
+    numbers turn with metres east, half with metres south, by one radian per `reference_m` for the
+    first pair, down to one per hundred times as much.
+
+    Args:
+        x: dim must be a multiple of 4.
+        xy: positions in metres.
+        reference_m: ground distance of one radian.
+    """
+    pairs = x.shape[-1] // 4
+    rates = ROTARY_BASE ** -(torch.arange(pairs, device=x.device) / pairs) / reference_m
+    angles = (xy.float().unsqueeze(-1) * rates).flatten(-2).unsqueeze(-3)
+    cos, sin = angles.cos().to(x.dtype), angles.sin().to(x.dtype)
+    one, other = x.chunk(2, dim=-1)
+    return torch.cat([one * cos - other * sin, one * sin + other * cos], dim=-1)
+
+
+def sincos(steps: Float[Tensor, "batch tokens 2"], dim: int) -> Float[Tensor, "batch tokens dim"]:
+    """Sine-cosine embedding of positions in steps, east in the first half, then south."""
+    rate = 10000 ** -(torch.arange(dim // 4, device=steps.device) / (dim // 4))
+    angle = steps.unsqueeze(-1) * rate
+    return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
 
 
 def is_euclidean(distance: Distance) -> bool:

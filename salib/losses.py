@@ -1,31 +1,38 @@
 """The three-way contrastive loss and the masked reconstruction loss, Eqs. (3)-(6)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 from torch.distributed import get_rank, get_world_size, is_initialized
 from torch.distributed.nn.functional import all_gather
+from torch.utils.checkpoint import checkpoint
+
+BLOCK = 2**24
+"""Logits at once: more are computed in blocks of rows, and again in the backward pass."""
 
 
 def contrastive_loss(
     projections: Mapping[str, Float[Tensor, "batch dim"]],
     temperature: Float[Tensor, ""],
     *,
+    present: Mapping[str, Bool[Tensor, " batch"]] | None = None,
     all_ranks: bool = True,
 ) -> Float[Tensor, ""]:
     """Eq. (3) as read in D3: InfoNCE over every unordered pair of sensors, in both directions.
 
     The negatives of a sample are the other samples of the batch, on all ranks, with gradients. With
-    two sensors this is CROMA's loss; with equal logits it is ln(batch).
+    two sensors this is CROMA's loss; with equal logits it is ln(batch). A pair of sensors is
+    compared over the samples that have both.
 
     Args:
         projections: one vector per sample from each sensor; normalised here.
         temperature: sigma of Eq. (3), positive; it is learned, so a loss in place of this one must
             use it, or several ranks wait for its gradient.
+        present: which samples have the sensor; by default all.
         all_ranks: take negatives from all ranks; otherwise this one has the whole batch.
 
     Raises:
@@ -33,19 +40,79 @@ def contrastive_loss(
     """
     if len(projections) < 2:
         raise ValueError(f"projections must hold two or more sensors, got {list(projections)}")
-    z = {name: F.normalize(_wide(value), dim=-1) for name, value in projections.items()}
     ranks = get_world_size() if all_ranks and is_initialized() else 1
-    everywhere = {n: torch.cat(list(all_gather(own))) if ranks > 1 else own for n, own in z.items()}
-    first = next(iter(z.values()))
-    labels = torch.arange(len(first), device=first.device)
-    labels += len(first) * (get_rank() if ranks > 1 else 0)
-    with torch.autocast(first.device.type, enabled=False):  # logits keep float32
-        terms = [
-            F.cross_entropy(z[a] @ everywhere[b].T / temperature, labels)
-            for one, other in combinations(z, 2)
-            for a, b in ((one, other), (other, one))
+    z = {name: F.normalize(_wide(value), dim=-1) for name, value in projections.items()}
+    everywhere = {name: _gathered(own, ranks) for name, own in z.items()}
+    rows = torch.arange(len(next(iter(z.values()))), device=temperature.device)
+    own = rows + len(rows) * (get_rank() if ranks > 1 else 0)
+    if present is None:
+        return torch.stack(
+            [_info_nce(z[a], everywhere[b], own, temperature) for a, b in _directions(z)]
+        ).mean()
+    held, terms = {name: _gathered(present[name], ranks) for name in z}, []
+    for a, b in _directions(z):
+        both = held[a] & held[b]
+        if count := int(both.sum()):
+            mine = rows[both[own]]
+            labels = both.cumsum(0)[own[mine]] - 1
+            mean = _info_nce(z[a][mine], everywhere[b][both], labels, temperature)
+            terms.append(mean * len(mine) * ranks / count)
+    return torch.stack(terms).mean() if terms else temperature * 0
+
+
+def _directions(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Every unordered pair, in both directions."""
+    for one, other in combinations(names, 2):
+        yield one, other
+        yield other, one
+
+
+def _gathered(own: Tensor, ranks: int) -> Tensor:
+    """Rows of all ranks, with gradients."""
+    return torch.cat(list(all_gather(own))) if ranks > 1 else own
+
+
+def _info_nce(
+    queries: Float[Tensor, "rows dim"],
+    keys: Float[Tensor, "columns dim"],
+    labels: Int[Tensor, " rows"],
+    temperature: Float[Tensor, ""],
+) -> Float[Tensor, ""]:
+    """Cross-entropy of each row's product with its own key among all, the mean over the rows."""
+    step = max(1, BLOCK // max(1, len(keys)))
+    with torch.autocast(queries.device.type, enabled=False):  # logits keep float32
+        if 0 < len(queries) <= step:
+            return F.cross_entropy(queries @ keys.T / temperature, labels)
+        blocks = [
+            checkpoint(_info_nce, part, keys, label, temperature, use_reentrant=False) * len(part)
+            for part, label in zip(queries.split(step), labels.split(step), strict=True)
+            if len(part)
         ]
-    return torch.stack(terms).mean()
+        none = (queries.sum() + keys.sum() + temperature) * 0
+        return torch.stack([none, *blocks]).sum() / max(1, len(queries))
+
+
+def views_loss(
+    views: Sequence[Mapping[str, Float[Tensor, "batch dim"]]],
+    temperature: Float[Tensor, ""],
+    *,
+    present: Mapping[str, Bool[Tensor, " batch"]] | None = None,
+    all_ranks: bool = True,
+) -> Float[Tensor, ""]:
+    """Eq. (3) between views of one sensor, the mean over sensors (SimCLR; Chen et al. 2020).
+
+    Args:
+        views: of the same samples, the projections of each sensor's image.
+        temperature: as of `contrastive_loss`.
+        present: which samples have the sensor; by default all.
+        all_ranks: take negatives from all ranks.
+    """
+    losses = []
+    for name in views[0]:
+        each = {str(number): view[name] for number, view in enumerate(views)}
+        held = None if present is None else dict.fromkeys(each, present[name])
+        losses.append(contrastive_loss(each, temperature, present=held, all_ranks=all_ranks))
+    return torch.stack(losses).mean()
 
 
 def normalise_patches(
@@ -97,17 +164,20 @@ def reconstruction_loss(
     predicted: Mapping[str, Float[Tensor, "..."]],
     target: Mapping[str, Float[Tensor, "..."]],
     hidden: Mapping[str, Bool[Tensor, "batch tokens"]],
+    *,
+    present: Mapping[str, Bool[Tensor, " batch"]] | None = None,
 ) -> Float[Tensor, ""]:
-    """Eq. (4): the sum over sensors of their error on hidden patches."""
-    errors = [sensor_error(predicted[name], target[name], hidden[name]) for name in predicted]
+    """Eq. (4): the sum over sensors of their error on hidden patches.
+
+    Args:
+        predicted: by sensor, see `sensor_error`.
+        target: normalised patches.
+        hidden: where to reconstruct.
+        present: which samples have the sensor; by default all. One that none has adds nothing.
+    """
+    here = [name for name in predicted if present is None or bool(present[name].any())]
+    errors = [sensor_error(predicted[name], target[name], hidden[name]) for name in here]
     return torch.stack(errors).sum()
-
-
-def total_loss(
-    contrastive: Float[Tensor, ""], reconstruction: Float[Tensor, ""]
-) -> Float[Tensor, ""]:
-    """Eq. (6): the plain sum."""
-    return contrastive + reconstruction
 
 
 def _wide(values: Tensor) -> Tensor:

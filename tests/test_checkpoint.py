@@ -14,7 +14,8 @@ from train_runs import MODEL, TRAIN, digests, held_out, stopped
 
 from salib import build_model, load_model
 from salib.training.checkpoint import StoppedRun, stop_signals
-from salib.training.train import learning_rate, pretrain
+from salib.training.step import learning_rate
+from salib.training.train import pretrain
 
 LONG = replace(TRAIN, steps=6)
 
@@ -77,7 +78,7 @@ def test_a_signal_stops_a_run_after_its_step_and_nothing_is_lost(
     whole = pretrain(MODEL, LONG, tiles=tiles, out=tmp_path / "whole", seed=2)
     before, said, out = signal.getsignal(number), [], tmp_path / "model"
     with monkeypatch.context() as patch:
-        patch.setattr("salib.training.train.learning_rate", signalled(number, at=4))
+        patch.setattr("salib.training.loop.learning_rate", signalled(number, at=4))
         line = "^stopped at step 4 of 6; resume with the same command$"
         with pytest.raises(KeyboardInterrupt, match=line) as stop:
             pretrain(MODEL, LONG, tiles=tiles, out=out, seed=2)
@@ -90,7 +91,7 @@ def test_a_signal_stops_a_run_after_its_step_and_nothing_is_lost(
 
 
 def test_a_signal_at_the_last_step_lets_the_run_finish(tiles, tmp_path, monkeypatch):
-    monkeypatch.setattr("salib.training.train.learning_rate", signalled(signal.SIGTERM, at=3))
+    monkeypatch.setattr("salib.training.loop.learning_rate", signalled(signal.SIGTERM, at=3))
     load_model(pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=2))
 
 
@@ -119,12 +120,12 @@ def test_signals_are_left_alone_outside_the_main_thread_and_where_they_are_ignor
 
 def from_the_command_line(tiles, out, *, number=None):
     """Run `salib pretrain` in a process of its own that may get a signal at its second step."""
-    send = "" if number is None else f"train.learning_rate = t.signalled({int(number)}, at=2);"
+    send = "" if number is None else f"loop.learning_rate = t.signalled({int(number)}, at=2);"
     code = (
         f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r});"
         "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
         "import test_checkpoint as t; from salib import config;"
-        "from salib.cli import app as cli; from salib.training import train;"
+        "from salib.cli import app as cli; from salib.training import loop;"
         "config.PRESETS['tiny'], config.TRAINING['tiny'] = t.MODEL, t.TRAIN;"
         f"{send} cli.main()"
     )

@@ -12,7 +12,8 @@ from conftest import LEVELS_A_PX, RAMP_GSD_M, RAMP_TILES, ramp, ramp_corner
 
 from salib.config import SENSOR_NAMES, SENSORS, TRAINING
 from salib.tiles.grid import TileId
-from salib.training.data import Crop, Samples, cut_crop, draw_batch
+from salib.training.batches import Crop, cut_crop, draw_batch
+from salib.training.data import Samples
 
 ZOOM = 14
 CONFIG = replace(TRAINING["tiny"], batch=6, crop_px=(24, 80), image_px=40, jitter=0.0)

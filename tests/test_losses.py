@@ -11,7 +11,6 @@ from salib.losses import (
     normalise_targets,
     reconstruction_loss,
     sensor_error,
-    total_loss,
 )
 
 PLACES, DIM = 7, 11
@@ -158,8 +157,6 @@ def test_losses_add_up():
     parts = [sensor_error(predicted[n], target[n], hidden[n]) for n in predicted]
     together = reconstruction_loss(predicted, target, hidden)
     torch.testing.assert_close(together, parts[0] + parts[1])
-    contrastive = contrastive_loss(aligned(), SIGMA)
-    torch.testing.assert_close(total_loss(contrastive, together), contrastive + together)
 
 
 def test_flat_patches_stay_finite():

@@ -23,7 +23,8 @@ from salib.evaluate.croma import PublishedCroma, with_task_stats
 from salib.evaluate.tasks.inputs import TWELVE_BAND_RULES
 from salib.evaluate.tasks.task import geobench_task, iter_split
 from salib.files.images import resize_bands
-from salib.training.data import Samples, draw_batch
+from salib.training.batches import draw_batch
+from salib.training.data import Samples
 from salib.training.train import pretrain
 
 FOUR = ("radar", "lores", "hires", "s2")

@@ -5,15 +5,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
-from train_runs import MODEL, TRAIN
+from torch import Tensor, nn
+from train_runs import MODEL, TRAIN, both_losses
 
-from salib.losses import total_loss
 from salib.model import build_model, draw_masks
-from salib.training.data import Batch, Samples, draw_batch, stream
-from salib.training.step import learn, learning_rate, make_optimizer, step_losses
+from salib.training.batches import draw_batch
+from salib.training.data import Samples
+from salib.training.sampling import stream
+from salib.training.step import Run, learn, learning_rate, losses_of, make_optimizer, weighted_sum
 
-HOW = {"joint_target": False, "precision": "float32"}
+RUN = Run(config=TRAIN, steps=3, seed=0, rank=0, ranks=1)
 
 
 @pytest.fixture
@@ -21,7 +22,7 @@ def given(tiles):
     """A model in float64, a batch and its masks."""
     model = build_model(MODEL, 1).double()
     drawn = draw_batch(Samples(tiles), TRAIN, seed=2, step=0)
-    batch = Batch(*({n: v.double() for n, v in part.items()} for part in vars(drawn).values()))
+    batch = drawn.each(Tensor.double)
     masks = draw_masks(model.config, TRAIN.batch, rows=4, cols=4, generator=stream(3, "masks", 0))
     return model, batch, masks
 
@@ -36,12 +37,12 @@ def test_a_step_goes_down_the_clipped_gradient_of_the_sum_of_both_losses(given, 
     model, batch, masks = given
 
     def losses(*args, **how):
-        return [scale * loss for loss in step_losses(*args, **how)]
+        return {name: scale * loss for name, loss in losses_of(*args, **how).items()}
 
     weights = list(model.parameters())
     each = [
         torch.autograd.grad(loss, weights, retain_graph=True, materialize_grads=True)
-        for loss in losses(model, batch, masks, joint_target=False)
+        for loss in (scale * loss for loss in both_losses(model, batch, masks))
     ]
     assert min(map(norm, each)) > 1e-3 * scale
     gradient = [sum(parts) for parts in zip(*each, strict=True)]
@@ -50,16 +51,18 @@ def test_a_step_goes_down_the_clipped_gradient_of_the_sum_of_both_losses(given, 
     before = [weight.detach().clone() for weight in weights]
     for weight in weights:
         weight.grad = torch.ones_like(weight)  # of an earlier step, to be forgotten
-    monkeypatch.setattr("salib.training.step.step_losses", losses)
-    learn(model, torch.optim.SGD(weights, lr=77.0), batch, masks, rate=0.3, **HOW)
+    monkeypatch.setattr("salib.training.step.losses_of", losses)
+    learn(model, torch.optim.SGD(weights, lr=77.0), [(batch, masks)], RUN, rate=0.3)
     for weight, was, down in zip(weights, before, gradient, strict=True):
         expected = was - 0.3 * down / max(1.0, long + 1e-6)
         torch.testing.assert_close(weight.detach(), expected, rtol=0, atol=1e-12)
 
 
-def test_the_sum_of_the_losses_is_plain():
-    found = total_loss(torch.tensor(2.0, dtype=torch.float64), torch.tensor(0.3).double())
-    assert float(found) == pytest.approx(2.3)
+def test_the_sum_of_the_losses_is_plain_and_weights_are_those_of_the_objective():
+    losses = {"contrastive": torch.tensor(2.0).double(), "reconstruction": torch.tensor(0.3)}
+    assert float(weighted_sum(losses, TRAIN)) == pytest.approx(2.3)
+    weighed = replace(TRAIN, objective={"contrastive": 0.5, "reconstruction": 10.0})
+    assert float(weighted_sum(losses, weighed)) == pytest.approx(4.0)
 
 
 def test_the_rate_reaches_every_group_and_only_matrices_decay(given):
@@ -80,7 +83,7 @@ def test_the_rate_reaches_every_group_and_only_matrices_decay(given):
         torch.testing.assert_close(weight.detach(), before[name] * kept, msg=name)
     real, batch, masks = given
     optimizer = make_optimizer(real, TRAIN)
-    learn(real, optimizer, batch, masks, rate=0.123, **HOW)
+    learn(real, optimizer, [(batch, masks)], RUN, rate=0.123)
     assert {group["lr"] for group in optimizer.param_groups} == {0.123}
 
 

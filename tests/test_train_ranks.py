@@ -16,10 +16,13 @@ from train_runs import MODEL, TRAIN, held_out
 
 from salib.losses import contrastive_loss, normalise_targets, reconstruction_loss
 from salib.model import build_model, draw_masks
+from salib.training.batches import draw_batch
 from salib.training.checkpoint import StoppedRun
-from salib.training.data import Batch, Samples, draw_batch, stream
+from salib.training.data import Samples
 from salib.training.ranks import drawing_threads
-from salib.training.train import learning_rate, pretrain
+from salib.training.sampling import stream
+from salib.training.step import learning_rate
+from salib.training.train import pretrain
 
 PLAIN = replace(TRAIN, steps=20, learning_rate=0.3)
 VALIDATED, VALID = replace(TRAIN, batch=2), (3, 4)  # one batch of two samples, and two
@@ -29,7 +32,7 @@ SEED, STOP = 5, 7
 def wide(*args, **options):
     """A batch in float64."""
     drawn = draw_batch(*args, **options)
-    return Batch(*({n: v.double() for n, v in part.items()} for part in vars(drawn).values()))
+    return drawn.each(torch.Tensor.double)
 
 
 def plainly(patch):
@@ -84,7 +87,7 @@ def as_a_rank(tiles, out):
                 "salib.training.train.file_digest", lambda path: pytest.fail("hashed again")
             )
         with plain.context() as interrupted:
-            interrupted.setattr("salib.training.train.learning_rate", rate)
+            interrupted.setattr("salib.training.loop.learning_rate", rate)
             with pytest.raises(StoppedRun, match=f"stopped at step {STOP} of 20; resume with"):
                 pretrain(MODEL, PLAIN, **how)
         for _ in range(2):

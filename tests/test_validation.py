@@ -12,7 +12,7 @@ from salib import load_model
 from salib.config import TrainConfig
 from salib.model import build_model
 from salib.training.data import Samples
-from salib.training.step import Run, draw_step, step_losses
+from salib.training.step import Run, draw_step, outputs
 from salib.training.train import pretrain
 from salib.training.validation import Validation
 
@@ -28,7 +28,7 @@ def measured(tiles, model, *, config: TrainConfig = TRAIN, seed=2):
     run = Run(config=config, steps=config.steps, seed=seed, rank=0, ranks=1)
     validation = Validation.of(tiles, run, model)
     assert validation is not None
-    return list(validation.losses(run, model).values())
+    return list(validation.measure(run, model)[0].values())
 
 
 def test_weights_are_the_same_with_and_without_validation(validated, tmp_path, monkeypatch):
@@ -38,8 +38,9 @@ def test_weights_are_the_same_with_and_without_validation(validated, tmp_path, m
             monkeypatch.setattr("salib.training.validation.Validation.of", lambda *_: None)
         out = pretrain(MODEL, TRAIN, tiles=validated, out=tmp_path / name, seed=2)
         found.append(digests(out))
-        assert ((out / "best").exists(), *(pd.read_csv(out / "log.csv").columns[4:])) == (
-            (True, *LOSSES) if name == "with" else (False,)
+        columns = [n for n in pd.read_csv(out / "log.csv") if n.startswith("valid_")]
+        assert ((out / "best").exists(), columns[:2]) == (
+            (True, LOSSES) if name == "with" else (False, [])
         )
     assert found[0]["model.safetensors"] == found[1]["model.safetensors"]
 
@@ -60,7 +61,7 @@ def test_the_logged_losses_are_those_of_the_weights_after_the_step_and_best_has_
     """The last two of eight steps are far too long and do harm."""
     config = replace(TRAIN, steps=8)
     monkeypatch.setattr(
-        "salib.training.train.learning_rate",
+        "salib.training.loop.learning_rate",
         lambda _, step, *, steps: 0.5 if step >= steps - 2 else 1e-2,
     )
     out = pretrain(MODEL, config, tiles=validated, out=tmp_path / "model", seed=2)
@@ -80,7 +81,7 @@ def test_no_step_learns_from_a_held_out_sample(validated, tmp_path, monkeypatch)
         seen.append(samples.rows)
         return draw_step(samples, *args)
 
-    monkeypatch.setattr("salib.training.train.draw_step", draw)
+    monkeypatch.setattr("salib.training.loop.draw_step", draw)
     out = pretrain(MODEL, replace(TRAIN, batch=2), tiles=validated, out=tmp_path / "a", seed=2)
     assert {split for rows in seen for split in rows.split} == {"train"}
     expected = Samples(validated, split="train").band_stats()
@@ -90,11 +91,11 @@ def test_no_step_learns_from_a_held_out_sample(validated, tmp_path, monkeypatch)
 def test_it_sees_the_held_out_samples_alone_and_the_same_ones_each_time(validated, monkeypatch):
     seen = []
 
-    def look(model, batch, masks, **how):
-        seen.append((batch, masks))
-        return step_losses(model, batch, masks, **how)
+    def look(model, views, config):
+        seen.extend(views)
+        return outputs(model, views, config)
 
-    monkeypatch.setattr("salib.training.validation.step_losses", look)
+    monkeypatch.setattr("salib.training.validation.outputs", look)
     opened = []
 
     class Opened(Samples):
@@ -126,7 +127,9 @@ def test_it_takes_four_whole_batches_at_most_and_needs_two_samples(
     validation = Validation.of(folder, run, build_model(MODEL, 0))
     assert (validation is None) == (not batches)
     if validation is not None:
-        assert [len(drawn.gsd_m["lores"]) for drawn, _ in validation.batches] == [batch] * batches
+        assert [len(drawn.gsd_m["lores"]) for [(drawn, _)] in validation.batches] == [
+            batch
+        ] * batches
 
 
 def test_a_measurement_changes_neither_weights_nor_random_numbers(validated):

@@ -8,12 +8,19 @@ import pytest
 
 from salib import TrainConfig, preset
 from salib.files.artifact import file_digest
-from salib.training.train import learning_rate, pretrain
+from salib.training.step import learning_rate, losses_of, outputs
+from salib.training.train import pretrain
 
 MODEL = replace(preset("tiny"), dim=16, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
 TRAIN = TrainConfig(
     steps=3, batch=4, learning_rate=1e-3, crop_px=(24, 48), image_px=32, precision="float32"
 )
+
+
+def both_losses(model, batch, masks):
+    """Eqs. (3) and (4) of one batch."""
+    found = losses_of(outputs(model, [(batch, masks)], TRAIN), TRAIN)
+    return found["contrastive"], found["reconstruction"]
 
 
 def digests(out):
@@ -32,7 +39,7 @@ def stopped(tiles, out, monkeypatch, *, at, config=TRAIN, seed=2, **options):
 
     with monkeypatch.context() as patch:
         patch.setattr("salib.training.checkpoint.SAVE_EVERY_S", 0)
-        patch.setattr("salib.training.train.learning_rate", rate)
+        patch.setattr("salib.training.loop.learning_rate", rate)
         with pytest.raises(KeyboardInterrupt):
             pretrain(MODEL, config, tiles=tiles, out=out, seed=seed, **options)
 

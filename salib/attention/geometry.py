@@ -32,6 +32,7 @@ class Geometry:
             then sums to less than one, by an amount that depends on ground distance, so that even
             a flat picture tells its scale. An extension; the paper has none.
         function: distance of two lists of positions, instead of `salib.bias.ground_distance`.
+        rotary: turn queries and keys by their positions (`salib.bias.rotated`), without a bias.
         used: collects the names of the implementations that served.
     """
 
@@ -42,6 +43,7 @@ class Geometry:
     impl: str = "auto"
     sink: bool = False
     function: Distance | None = None
+    rotary: bool = False
     used: set[str] = field(default_factory=set)
     _dense: dict[torch.dtype, Tensor] = field(default_factory=dict, init=False, repr=False)
     _axes: dict[int, tuple[Tensor, ...]] = field(default_factory=dict, init=False, repr=False)

@@ -9,7 +9,7 @@ from salib.attention.flex import flex
 from salib.attention.fused import fused, unsupported_reason
 from salib.attention.geometry import Geometry
 from salib.attention.sdpa import bias_bytes, sdpa
-from salib.bias import is_euclidean
+from salib.bias import is_euclidean, rotated
 
 IMPLEMENTATIONS = ("reference", "sdpa", "fused", "flex")
 SMALL_KEYS = 128
@@ -36,6 +36,10 @@ def attend(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor
     if geometry is None:
         return F.scaled_dot_product_attention(q, k, v)
     geometry.check(q, k, v)
+    if geometry.rotary:
+        places = zip((q, k), geometry.batched_positions(), strict=True)
+        q, k = (rotated(tokens, xy, geometry.reference_m) for tokens, xy in places)
+        return attend(q, k, v, None)
     chosen = resolve(geometry.impl, q, k, v, geometry)
     if not torch.compiler.is_compiling():
         geometry.used.add(chosen)

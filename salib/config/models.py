@@ -8,7 +8,9 @@ from typing import Any
 from salib.config.sensors import SENSOR_NAMES, SENSORS, check_sensors
 
 SCHEMA = 3
-POSITIONS = ("ground", "patches")
+BIASES = ("ground", "patches")
+"""Positions that enter as a bias of attention."""
+POSITIONS = (*BIASES, "rotary", "sincos", "gsd_sincos", "none")
 KINDS: dict[str, dict[str, Any]] = {
     "scale_alibi": {"sensors": SENSOR_NAMES, "position": "ground"},
     "croma": {"sensors": ("radar", "lores"), "position": "patches"},
@@ -54,9 +56,16 @@ class ModelConfig:
             "patches": a step per patch of the lores grid, whatever it measures, as CROMA's
             2D-ALiBi and X-ALiBi (a hires patch, half as large in a sample, is half a step). Or a
             function of two lists of positions in metres, (queries 2) and (keys 2), that returns
-            their distances (queries keys), in place of the Euclidean one.
+            their distances (queries keys), in place of the Euclidean one. Without a bias: "rotary"
+            turns queries and keys by their ground position (GeoRoPE, arXiv 2606.14760);
+            "gsd_sincos" adds sines and cosines of it to the tokens (Scale-MAE, arXiv 2212.14532);
+            "sincos" adds them of the number of the patch (ViT); "none" tells no position.
         depth: layers of the optical encoders; the radar encoder and each cross-encoder have half.
         patch_px: side of a patch in pixels.
+        stem: "linear" embeds each patch alone, as in the paper; "conv" by convolutions of stride 2,
+            which see a few pixels of the neighbours, masked ones too. patch_px is then a power of
+            two.
+        partial: trained with samples that lack sensors: any of them can be fused.
         reference_m: ground distance that counts as one step of bias (D2).
         slopes: m(h) of each head, or empty for ALiBi's.
         learn_slopes: train the slopes with the rest, starting from `slopes`; the paper's are fixed.
@@ -75,6 +84,8 @@ class ModelConfig:
     depth: int = 12
     heads: int = 16
     patch_px: int = 16
+    stem: str = "linear"
+    partial: bool = False
     decoder_dim: int = 512
     decoder_depth: int = 1
     decoder_heads: int = 8
@@ -93,11 +104,6 @@ class ModelConfig:
     def __post_init__(self) -> None:
         """Check the rules that the model relies on."""
         check_sensors(self.sensors)
-        if not callable(self.position) and self.position not in POSITIONS:
-            raise ValueError(
-                f"position must be one of {POSITIONS} or a function of two lists of positions, got "
-                f"{self.position!r}"
-            )
         check_whole(self, "dim", "depth", "heads", "patch_px")
         check_whole(self, "decoder_dim", "decoder_depth", "decoder_heads")
         for dim, heads in ((self.dim, self.heads), (self.decoder_dim, self.decoder_heads)):
@@ -105,6 +111,11 @@ class ModelConfig:
                 raise ValueError(f"heads must divide the width, got {heads} heads and {dim}")
         if self.decoder_dim % 4:
             raise ValueError(f"decoder_dim must be a multiple of 4, got {self.decoder_dim}")
+        self._check_position()
+        if self.stem not in ("linear", "conv"):
+            raise ValueError(f"stem must be linear or conv, got {self.stem!r}")
+        if self.stem == "conv" and (self.patch_px < 2 or self.patch_px & (self.patch_px - 1)):
+            raise ValueError(f"patch_px must be a power of two for stem conv, got {self.patch_px}")
         for ratio in (self.mask_ratio, self.hires_mask_ratio):
             if not 0 < ratio < 1:
                 raise ValueError(f"mask_ratio must lie between 0 and 1, got {ratio}")
@@ -118,6 +129,26 @@ class ModelConfig:
             raise ValueError(
                 f"band_stats must be one per sensor {self.sensors}, got {len(self.band_stats)}"
             )
+
+    def _check_position(self) -> None:
+        if not callable(self.position) and self.position not in POSITIONS:
+            raise ValueError(
+                f"position must be one of {POSITIONS} or a function of two lists of positions, got "
+                f"{self.position!r}"
+            )
+        for name in ("slopes", "learn_slopes", "sink"):
+            if getattr(self, name) and not self.has_bias:
+                raise ValueError(f"{name} must not be given with position {self.position!r}")
+        width = self.dim // self.heads if self.position == "rotary" else self.dim
+        if not self.has_bias and width % 4 and self.position != "none":
+            raise ValueError(
+                f"width must be a multiple of 4 for position {self.position!r}, got {width}"
+            )
+
+    @property
+    def has_bias(self) -> bool:
+        """Whether positions enter as a bias of attention, Eq. (2)."""
+        return callable(self.position) or self.position in BIASES
 
     @property
     def kind(self) -> str:

@@ -1,14 +1,18 @@
 """What a pretraining run is, and the named presets of models and runs."""
 
 import math
-from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Literal, get_args
 
 from salib.config.models import KINDS, ModelConfig, check_whole
 from salib.config.sensors import TILE_PX
 
 Precision = Literal["float32", "bf16", "auto"]
 PRECISIONS: tuple[str, ...] = get_args(Precision)
+TERMS = ("contrastive", "reconstruction", "views")
+"""Of an objective: Eq. (3), Eq. (4), and Eq. (3) between views of one sensor."""
+SCHEDULES = ("cosine", "linear")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,13 +23,30 @@ class TrainConfig:
         steps: optimiser steps; None if `epochs` is given.
         epochs: passes through the training samples; None if `steps` is given.
         batch: samples per step, over all ranks.
-        learning_rate: peak of a linear warm-up and cosine decay (D14).
+        micro_batch: samples that a rank passes through the model at once; gradients of the whole
+            batch are the same, at the cost of a second forward pass. By default all.
+        learning_rate: peak of a linear warm-up and a decay to zero (D14).
+        warmup: share of the steps in which the rate grows.
+        schedule: "cosine" decays from then on; "linear" over the last quarter of the steps.
         weight_decay: of AdamW, on matrices only.
+        clip: largest norm of the gradient; longer ones are scaled down to it.
+        ema: how much of the average of the weights is kept at a step, such as 0.999. The model
+            that is written has the average; 0 keeps none.
+        objective: weight of each of `TERMS` in the loss, by default those of Eq. (6). Or a function
+            of what the model returns for each view (a list of `salib.model.Pretraining`, of the
+            whole batch of this rank) that returns named losses, whose sum is learnt.
+        views: crops of each sample, each with its own ground sample distance and radiometry.
+        sensor_dropout: probability that a sample is shown without one of its sensors.
         crop_px: side of the lores crop that becomes an input, smallest and largest; drawn for each
             sample, so every encoder sees a range of ground sample distances (D18).
         image_px: side of the lores and radar input; hires has twice as many pixels.
         jitter: standard deviation of the logarithm of the gain drawn for each image, and 0.3 of it
             for each of its bands.
+        gamma: the same of the exponent of the pixel values, as shares of the largest.
+        haze: probability of a veil over an image, up to half of the largest value.
+        noise: standard deviation of noise in pixel values, as a share of the largest, at most.
+        compile: pass the model through `torch.compile`.
+        recompute: keep no activations of the layers but compute them again in the backward pass.
         precision: "float32", "bf16", or "auto": "bf16" where the device multiplies it itself
             (`salib.model.precision`).
     """
@@ -33,12 +54,26 @@ class TrainConfig:
     steps: int | None = None
     epochs: int | None = None
     batch: int
+    micro_batch: int | None = None
     learning_rate: float
-    weight_decay: float = 0.05
     warmup: float = 0.1
+    schedule: str = "cosine"
+    weight_decay: float = 0.05
+    clip: float = 1.0
+    ema: float = 0.0
+    objective: Mapping[str, float | int] | Callable[..., Any] = field(
+        default_factory=lambda: {"contrastive": 1.0, "reconstruction": 1.0}
+    )
+    views: int = 1
+    sensor_dropout: float = 0.0
     crop_px: tuple[int, int]
     image_px: int
     jitter: float = 0.1
+    gamma: float = 0.0
+    haze: float = 0.0
+    noise: float = 0.0
+    compile: bool = False
+    recompute: bool = False
     precision: str = "auto"
 
     def __post_init__(self) -> None:
@@ -48,12 +83,20 @@ class TrainConfig:
                 f"steps or epochs must be given, the other None, got steps={self.steps} and "
                 f"epochs={self.epochs}"
             )
-        check_whole(self, "epochs" if self.steps is None else "steps", "batch", "image_px")
-        if not 0 < self.learning_rate < math.inf:
-            raise ValueError(f"learning_rate must be positive, got {self.learning_rate}")
-        for name in ("weight_decay", "warmup", "jitter"):
+        counts = ["epochs" if self.steps is None else "steps", "batch", "image_px", "views"]
+        check_whole(self, *counts, *(["micro_batch"] if self.micro_batch is not None else []))
+        for name in ("learning_rate", "clip"):
+            if not 0 < (value := getattr(self, name)) < math.inf:
+                raise ValueError(f"{name} must be positive, got {value}")
+        for name in ("weight_decay", "warmup", "jitter", "gamma", "noise"):
             if not 0 <= (value := getattr(self, name)) < math.inf:
                 raise ValueError(f"{name} must be finite and not negative, got {value}")
+        for name in ("ema", "haze", "sensor_dropout"):
+            if not 0 <= (value := getattr(self, name)) < 1:
+                raise ValueError(f"{name} must be at least 0 and less than 1, got {value}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
+        self._check_objective()
         if not 0 < self.crop_px[0] <= self.crop_px[1] <= TILE_PX:
             raise ValueError(
                 f"crop_px must be (smallest, largest) within a tile of {TILE_PX} px, got "
@@ -61,6 +104,25 @@ class TrainConfig:
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
+
+    def _check_objective(self) -> None:
+        objective = self.objective
+        if callable(objective):
+            return
+        if not isinstance(objective, Mapping):
+            raise ValueError(f"objective must give weights by name, got {objective!r}")
+        if not objective or not all(0 < weight < math.inf for weight in objective.values()):
+            raise ValueError(f"objective must give positive weights, got {dict(objective)}")
+        if unknown := sorted({*objective} - {*TERMS}):
+            raise ValueError(f"objective must weigh {', '.join(TERMS)}, got {unknown[0]!r}")
+        if "views" in objective and self.views < 2:
+            raise ValueError(f"views must be 2 or more for this objective, got {self.views}")
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values; of a function its module and name."""
+        own = self.objective
+        named = f"{own.__module__}.{own.__qualname__}" if callable(own) else dict(own)
+        return {**asdict(replace(self, objective={"contrastive": 1.0})), "objective": named}
 
     def steps_for(self, samples: int) -> int:
         """Optimiser steps on `samples` training samples: as given, or the batches of `epochs`.

@@ -9,11 +9,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from salib.attention import Geometry
-from salib.bias import alibi_slopes, patch_centres
+from salib.bias import alibi_slopes, patch_centres, sincos
 from salib.config import SENSORS, ModelConfig
 from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
 from salib.model.precision import resolve_device
-from salib.model.tokens import Mask, Pretraining, Tokens, decoder_positions, patchify, targets
+from salib.model.tokens import Mask, Pretraining, Tokens, decoder_positions, targets
 from salib.model.views import Options, View, checked_views, in_parts
 
 MAX_SCALE = 100.0
@@ -56,25 +56,36 @@ class ScaleAlibi(nn.Module):
         images: Mapping[str, Float[Tensor, "batch bands height width"]],
         gsd_m: Mapping[str, Float[Tensor, " batch"]],
         masks: Mapping[str, Mask],
+        *,
+        reconstruct: bool = True,
     ) -> Pretraining:
-        """Fig. 1 from images to projections and reconstructions."""
-        pixels = {n: self.encoder(n).standardise(images[n]) for n in self.config.sensors}
-        whole = {n: self.tokenize(n, pixels[n], gsd_m[n]) for n in pixels}
-        encoded = {n: self.encode(n, whole[n].take(masks[n].keep)) for n in whole}
-        pooled = {n: self.pool(n, encoded[n]) for n in encoded}
-        joint = self.fuse(encoded)
+        """Fig. 1 from images to projections and reconstructions.
+
+        Args:
+            images: of every sensor, or of those that all these samples have.
+            gsd_m: metres per pixel.
+            masks: what each encoder sees.
+            reconstruct: fuse and decode too; otherwise there are projections alone.
+        """
+        first, *_ = names = [n for n in self.config.sensors if n in images]
+        pixels = {n: self.encoder(n).standardise(images[n]) for n in names}
+        whole = {n: self.tokenize(n, pixels[n], gsd_m[n]) for n in names}
+        encoded = {n: self.encode(n, whole[n].take(masks[n].keep)) for n in names}
+        projections = {n: self.projections[n](self.pool(n, encoded[n])) for n in names}
+        if not reconstruct:
+            return Pretraining(projections, {}, {}, {}, self.temperature)
+        factor = SENSORS[first].factor
+        joint = self.fuse(encoded).blocks(factor)
         target = targets(self.config, pixels)
-        first = self.config.sensors[0]
-        positions = decoder_positions(self.config, pixels[first])
-        predicted = self.decoder(joint.x, masks[first].keep, positions)
-        widths = [patches.shape[-1] for patches in target.values()]
-        return Pretraining(
-            projections={n: self.projections[n](pooled[n]) for n in pooled},
-            predicted=dict(zip(target, predicted.split(widths, -1), strict=True)),
-            target=target,
-            hidden={n: masks[n].hidden for n in target},
-            temperature=1 / self.log_scale.exp().clamp(max=MAX_SCALE),
-        )
+        positions = decoder_positions(self.config, pixels[first], factor)
+        decoded = self.decoder(joint, masks[first].coarse(factor), positions)
+        predicted, hidden = {n: decoded[n] for n in target}, {n: masks[n].hidden for n in target}
+        return Pretraining(projections, predicted, target, hidden, self.temperature)
+
+    @property
+    def temperature(self) -> Float[Tensor, ""]:
+        """Sigma of Eq. (3), learnt and clamped (D3)."""
+        return 1 / self.log_scale.exp().clamp(max=MAX_SCALE)
 
     def encoder(self, sensor: str) -> Encoder:
         """The encoder of one sensor."""
@@ -94,16 +105,19 @@ class ScaleAlibi(nn.Module):
             gsd_m: metres per pixel, one per image, or a single one for all.
         """
         patch_px = self.config.patch_px
-        x = self.encoder(sensor).patch_embed(patchify(pixels, patch_px))
+        x = self.encoder(sensor).embed(pixels)
         rows, cols = pixels.shape[-2] // patch_px, pixels.shape[-1] // patch_px
-        return Tokens(x, patch_centres(rows, cols, self.patch_m(sensor, gsd_m)))
+        xy = patch_centres(rows, cols, self.patch_m(sensor, gsd_m))
+        if self.config.position in ("sincos", "gsd_sincos"):
+            x = x + sincos(xy / self.config.reference_m, self.config.dim).to(x.dtype)
+        return Tokens(x, xy)
 
     def patch_m(self, sensor: str, gsd_m: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
         """Side of a patch in metres on the ground.
 
-        With position "patches" it is what makes a lores patch one step, whatever it measures.
+        With position "patches" or "sincos" it makes a lores patch one step, whatever it measures.
         """
-        if self.config.position == "patches":
+        if self.config.position in ("patches", "sincos"):
             return torch.full_like(gsd_m, self.config.reference_m / SENSORS[sensor].factor)
         return gsd_m * self.config.patch_px
 
@@ -112,12 +126,15 @@ class ScaleAlibi(nn.Module):
         """m(h) of each head."""
         return self.log_slopes.exp() if self.config.learn_slopes else self.fixed_slopes
 
-    def geometry(self, queries: Tokens, keys: Tokens) -> Geometry:
-        """What distance between two streams costs, Eq. (2); made once, shared by their layers."""
-        position, options = self.config.position, {"impl": self.impl, "sink": self.config.sink}
-        function = position if callable(position) else None
+    def geometry(self, queries: Tokens, keys: Tokens) -> Geometry | None:
+        """What distance between two streams costs, Eq. (2); None if nothing. Layers share it."""
+        position, rotary = self.config.position, self.config.position == "rotary"
+        if not (rotary or self.config.has_bias):
+            return None
         where = (queries.xy, keys.xy, self.slopes, self.config.reference_m)
-        return Geometry(*where, **options, function=function, used=self.attention_used)
+        how = {"impl": self.impl, "sink": self.config.sink, "rotary": rotary}
+        function = position if callable(position) else None
+        return Geometry(*where, **how, function=function, used=self.attention_used)
 
     def encode(self, sensor: str, tokens: Tokens) -> Tokens:
         """One sensor's encodings of the tokens that it is shown."""
@@ -128,17 +145,9 @@ class ScaleAlibi(nn.Module):
         self, sensor: str, view: View, keep: Int[Tensor, "batch kept"] | None = None
     ) -> Tokens:
         """One sensor's encodings of images, of all patches or those that its encoder is shown."""
-        device = self.log_scale.device
-        pixels = self.encoder(sensor).standardise(view.images.to(device).float())
-        if not bool(pixels.isfinite().all()):
-            raise ValueError(f"images must be finite pixel values, got NaN or infinity of {sensor}")
-        if view.valid is not None:
-            pixels = pixels.masked_fill(~view.valid[:, None].to(device), 0.0)
-        gsd_m = view.gsd_m.to(device)
-        if len(gsd_m) and bool((gsd_m == gsd_m[0]).all()):
-            gsd_m = gsd_m[:1]  # one bias serves the batch
-        tokens = self.tokenize(sensor, pixels, gsd_m)
-        return self.encode(sensor, tokens if keep is None else tokens.take(keep.to(device)))
+        pixels, gsd_m = view.standardised(self.encoder(sensor).standardise, self.log_scale.device)
+        whole = self.tokenize(sensor, pixels, gsd_m)
+        return self.encode(sensor, whole if keep is None else whole.take(keep.to(pixels.device)))
 
     def pool(self, sensor: str, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """One vector per image: mean of the tokens, then a feed-forward."""
@@ -149,13 +158,13 @@ class ScaleAlibi(nn.Module):
 
         Args:
             encoded: tokens of radar and of the sensors fused into it; or of one alone, as it is.
+                Without radar the tokens of the first sensor that is there stand for its.
         """
         first, *others = (name for name in self.config.sensors if name in encoded)
         joint = encoded[first]
         here = self.geometry(joint, joint)
         for name in others:
-            context = encoded[name]
-            cross = self.cross_encoders[name]
+            cross, context = self.cross_encoders[name], encoded[name]
             x = cross(joint.x, here, context.x, self.geometry(joint, context))
             joint = Tokens(x, joint.xy)
         return joint

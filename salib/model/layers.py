@@ -1,13 +1,16 @@
 """Transformer layers; attention takes its bias from the positions of its tokens."""
 
+from itertools import pairwise
+
 import torch
 from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from salib.attention import Geometry, attend
 from salib.config import BandStats, ModelConfig
-from salib.model.tokens import target_values
+from salib.model.tokens import check_divides, patchify, target_values
 
 
 class Attention(nn.Module):
@@ -80,7 +83,13 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """A stack of layers that share positions, and a last norm."""
+    """A stack of layers that share positions, and a last norm.
+
+    Attributes:
+        recompute: keep no activations within layers; compute them again in the backward pass.
+    """
+
+    recompute = False
 
     def __init__(self, dim: int, heads: int, depth: int, *, cross: bool = False) -> None:
         """`cross` makes it a cross-encoder."""
@@ -97,8 +106,29 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """Run all layers; `here` lies between tokens of x, `across` from x to its context."""
         for layer in self.layers:
-            x = layer(x, here, context, across)
+            if self.recompute and torch.is_grad_enabled():
+                x = checkpoint(layer, x, here, context, across, use_reentrant=False)
+            else:
+                x = layer(x, here, context, across)
         return self.norm(x)
+
+
+class ConvStem(nn.Sequential):
+    """Convolutions of stride 2, as many as halve a patch to one pixel, and one of 1 x 1."""
+
+    def __init__(self, bands: int, patch_px: int, dim: int) -> None:
+        """The width doubles with each, from 32."""
+        widths = [bands, *(32 << level for level in range(patch_px.bit_length() - 1))]
+        parts = []
+        for narrow, wide in pairwise(widths):
+            parts += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.GELU()]
+        super().__init__(*parts, nn.Conv2d(widths[-1], dim, 1))
+
+    def forward(
+        self, input: Float[Tensor, "batch bands height width"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Images to one token per patch, along a row of patches first."""
+        return super().forward(input).flatten(2).mT
 
 
 class Encoder(nn.Module):
@@ -113,7 +143,11 @@ class Encoder(nn.Module):
         bands = len(stats.mean)
         self.register_buffer("mean", torch.tensor(stats.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(stats.std).view(-1, 1, 1), persistent=False)
-        self.patch_embed = nn.Linear(bands * config.patch_px**2, config.dim)
+        self.patch_px = config.patch_px
+        if config.stem == "conv":
+            self.patch_embed = ConvStem(bands, config.patch_px, config.dim)
+        else:
+            self.patch_embed = nn.Linear(bands * config.patch_px**2, config.dim)
         self.transformer = Transformer(config.dim, config.heads, depth)
 
     def standardise(
@@ -130,6 +164,15 @@ class Encoder(nn.Module):
             )
         return (images - self.mean) / self.std
 
+    def embed(
+        self, images: Float[Tensor, "batch bands height width"]
+    ) -> Float[Tensor, "batch tokens dim"]:
+        """Standardised images to one token per patch."""
+        check_divides(images, self.patch_px)
+        if isinstance(self.patch_embed, ConvStem):
+            return self.patch_embed(images)
+        return self.patch_embed(patchify(images, self.patch_px))
+
 
 class Decoder(nn.Module):
     """A small ViT that reconstructs the pixels of every sensor at every coarse patch."""
@@ -141,16 +184,18 @@ class Decoder(nn.Module):
         self.decoder_embed = nn.Linear(config.dim, dim)
         self.mask_token = nn.Parameter(torch.empty(dim).normal_(std=0.02))
         self.transformer = Transformer(dim, config.decoder_heads, config.decoder_depth)
-        self.decoder_pred = nn.Linear(dim, target_values(config))
+        self.values = target_values(config)
+        self.decoder_pred = nn.Linear(dim, sum(self.values.values()))
 
     def forward(
         self,
         x: Float[Tensor, "batch kept dim"],
         keep: Tensor,
         positions: Float[Tensor, "batch tokens decoder_dim"],
-    ) -> Float[Tensor, "batch tokens values"]:
+    ) -> dict[str, Float[Tensor, "batch tokens values"]]:
         """Put tokens where they belong, a mask token elsewhere, and decode without a bias."""
         x = self.decoder_embed(x)
         index = keep.unsqueeze(-1).expand_as(x)
         whole = self.mask_token.to(x.dtype).expand_as(positions).scatter(1, index, x)
-        return self.decoder_pred(self.transformer(whole + positions, None))
+        values = self.decoder_pred(self.transformer(whole + positions, None))
+        return dict(zip(self.values, values.split([*self.values.values()], -1), strict=True))

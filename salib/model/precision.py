@@ -1,5 +1,6 @@
 """What runs where: the device, its instructions, and the type that matrices are multiplied in."""
 
+import resource
 from typing import Literal
 
 import torch
@@ -55,6 +56,13 @@ def instructions(device: torch.device) -> str:
     widest = [name for name in ("avx512_f", "avx2", "sve256", "neon") if capable.get(name)][:1]
     half = [name for name in HALF if capable.get(name)]
     return " ".join(widest + half) or str(capable.get("architecture", "cpu"))
+
+
+def memory(device: torch.device) -> float:
+    """Most memory that this process has used so far, of a GPU or of the machine, in GB."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
 def autocast(precision: str, device: torch.device) -> torch.autocast:

@@ -9,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from salib.bias import patch_centres
+from salib.bias import patch_centres, sincos
 from salib.config import SENSORS, ModelConfig
 
 
@@ -34,6 +34,10 @@ class Tokens:
             self.xy.expand(len(keep), -1, -1).gather(1, index.expand(-1, -1, 2)),
         )
 
+    def blocks(self, factor: int) -> Float[Tensor, "batch coarse dim"]:
+        """Features on the coarse grid: of one `factor` times finer the mean of each block (D6)."""
+        return self.x if factor == 1 else self.x.unflatten(1, (-1, factor**2)).mean(dim=2)
+
 
 @dataclass(frozen=True)
 class Mask:
@@ -47,6 +51,17 @@ class Mask:
     keep: Int[Tensor, "batch kept"]
     hidden: Bool[Tensor, "batch coarse"]
 
+    def rows(self, which: slice | Tensor) -> "Mask":
+        """The masks of some of the images."""
+        return Mask(self.keep[which], self.hidden[which])
+
+    def coarse(self, factor: int) -> Int[Tensor, "batch seen"]:
+        """Coarse patches that the encoder sees, whose own grid is `factor` times finer."""
+        if factor == 1:
+            return self.keep
+        shown = ~self.hidden
+        return shown.nonzero()[:, 1].unflatten(0, (len(shown), -1))
+
 
 def patchify(
     images: Float[Tensor, "batch bands height width"], patch_px: int
@@ -56,13 +71,22 @@ def patchify(
     Raises:
         ValueError: if the patch does not divide the image.
     """
+    check_divides(images, patch_px)
+    return rearrange(images, "b c (h i) (w j) -> b (h w) (c i j)", i=patch_px, j=patch_px)
+
+
+def check_divides(images: Float[Tensor, "batch bands height width"], patch_px: int) -> None:
+    """Refuse images that patches do not fill.
+
+    Raises:
+        ValueError: if one side is no multiple of a patch.
+    """
     height, width = images.shape[-2:]
     if height % patch_px or width % patch_px:
         raise ValueError(
             f"image height and width must be multiples of patch_px={patch_px}, "
             f"got {height}x{width} px: crop or resize the image"
         )
-    return rearrange(images, "b c (h i) (w j) -> b (h w) (c i j)", i=patch_px, j=patch_px)
 
 
 def draw_mask(
@@ -89,41 +113,48 @@ def draw_mask(
     return Mask(finer.flatten(1), hidden)
 
 
-def sincos(steps: Float[Tensor, "batch tokens 2"], dim: int) -> Float[Tensor, "batch tokens dim"]:
-    """Two-dimensional sinusoidal embedding of the decoder, east in the first half, then south."""
-    rate = 10000 ** -(torch.arange(dim // 4, device=steps.device) / (dim // 4))
-    angle = steps.unsqueeze(-1) * rate
-    return torch.cat([angle.sin(), angle.cos()], dim=-1).flatten(-2)
-
-
 @dataclass(frozen=True)
 class Pretraining:
-    """What the losses need of one pass: by sensor, and the temperature."""
+    """What the losses need of one pass: by sensor, and the temperature.
+
+    Attributes:
+        projections: (batch, dim) of each sensor; of samples that lack it, zeros.
+        predicted, target: (batch, coarse patches, values); none where nothing is reconstructed.
+        hidden: (batch, coarse patches), where the sensor is there and its encoder did not see it.
+        temperature: sigma of Eq. (3).
+        present: (batch), which samples have the sensor; None if all have all.
+    """
 
     projections: dict[str, Tensor]
     predicted: dict[str, Tensor]
     target: dict[str, Tensor]
     hidden: dict[str, Tensor]
     temperature: Tensor
+    present: dict[str, Tensor] | None = None
 
 
 def targets(config: ModelConfig, pixels: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Patches to reconstruct, all on the coarse grid (D5), before normalisation of Eq. (5)."""
-    shape, patches = pixels[config.sensors[0]].shape[-2:], {}
-    on_grid = [name for name in config.sensors if SENSORS[name].factor == 1]
-    for name in (*on_grid, *(name for name in config.sensors if name not in on_grid)):
+    patches = {}
+    for name in (name for name in _coarse_first(config) if name in pixels):
         image, factor = pixels[name], SENSORS[name].factor
         if factor > 1 and config.hires_target == "area":
+            shape = [side // factor for side in image.shape[-2:]]
             image, factor = F.interpolate(image, shape, mode="area"), 1
         patches[name] = patchify(image, factor * config.patch_px)
     return patches
 
 
-def target_values(config: ModelConfig) -> int:
-    """Numbers per coarse patch that the decoder predicts, all sensors together."""
+def target_values(config: ModelConfig) -> dict[str, int]:
+    """Numbers per coarse patch that the decoder predicts of each sensor, as in `targets`."""
     sides = {n: SENSORS[n].factor if config.hires_target == "full" else 1 for n in config.sensors}
     bands = {name: len(stats.mean) for name, stats in config.stats.items()}
-    return sum(bands[name] * (config.patch_px * side) ** 2 for name, side in sides.items())
+    return {n: bands[n] * (config.patch_px * sides[n]) ** 2 for n in _coarse_first(config)}
+
+
+def _coarse_first(config: ModelConfig) -> list[str]:
+    """Sensors on the coarse grid, then the finer ones."""
+    return sorted(config.sensors, key=lambda name: SENSORS[name].factor > 1)
 
 
 def draw_masks(
@@ -140,9 +171,9 @@ def draw_masks(
 
 
 def decoder_positions(
-    config: ModelConfig, coarse: Float[Tensor, "batch bands height width"]
+    config: ModelConfig, images: Float[Tensor, "batch bands height width"], factor: int
 ) -> Float[Tensor, "batch tokens decoder_dim"]:
-    """Sine-cosine positions of the coarse grid's patches."""
-    rows, cols = (side // config.patch_px for side in coarse.shape[-2:])
-    steps = patch_centres(rows, cols, torch.ones(1, device=coarse.device)) - 0.5
-    return sincos(steps, config.decoder_dim).expand(len(coarse), -1, -1)
+    """Sine-cosine positions of the coarse grid's patches, of images `factor` times finer."""
+    rows, cols = (side // (factor * config.patch_px) for side in images.shape[-2:])
+    steps = patch_centres(rows, cols, torch.ones(1, device=images.device)) - 0.5
+    return sincos(steps, config.decoder_dim).expand(len(images), -1, -1)

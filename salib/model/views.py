@@ -1,6 +1,6 @@
 """What `ScaleAlibi.embed` accepts: images of one sensor, or of several of the same ground."""
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -41,6 +41,19 @@ class View:
         valid = None if self.valid is None else self.valid[rows]
         return View(self.images[rows], self.gsd_m[rows], valid)
 
+    def standardised(
+        self, standardise: Callable[[Tensor], Tensor], device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """Pixels as an encoder takes them, and metres per pixel: one where all images share it."""
+        pixels = standardise(self.images.to(device).float())
+        if not bool(pixels.isfinite().all()):
+            raise ValueError("images must be finite pixel values, got NaN or infinity")
+        if self.valid is not None:
+            pixels = pixels.masked_fill(~self.valid[:, None].to(device), 0.0)
+        gsd_m = self.gsd_m.to(device)
+        shared = len(gsd_m) and bool((gsd_m == gsd_m[0]).all())
+        return pixels, gsd_m[:1] if shared else gsd_m
+
 
 def checked_views(
     images: Tensor | np.ndarray | Mapping, sensor: str | None, gsd_m: object, config: ModelConfig
@@ -57,7 +70,7 @@ def checked_views(
     else:
         sensor = str(sensor)
         images, metres = {sensor: images}, {sensor: gsd_m} if gsd_m is not None else {}
-    check_fusible(images, config.sensors)
+    check_fusible(images, config.sensors, partial=config.partial)
     if strange := [name for name in metres if name not in config.sensors]:
         raise ValueError(f"sensor must be one of {config.sensors}, got {strange[0]!r} in gsd_m")
     if missing := [name for name in images if name not in metres]:
@@ -70,8 +83,13 @@ def checked_views(
     return views
 
 
-def check_fusible(given: Collection[str], order: tuple[str, ...]) -> None:
+def check_fusible(given: Collection[str], order: tuple[str, ...], *, partial: bool = False) -> None:
     """One sensor alone, or the first ones of the order in which they are fused.
+
+    Args:
+        given: names of sensors.
+        order: the model's sensors.
+        partial: any of them may be missing (`ModelConfig.partial`).
 
     Raises:
         ValueError: if there is none, one that the model lacks, or another one is missing.
@@ -84,12 +102,15 @@ def check_fusible(given: Collection[str], order: tuple[str, ...]) -> None:
                 f"sensor must be one of the model's, {', '.join(order)}, got {name!r}: choose one, "
                 "or another model"
             )
+    if partial:
+        return
     needed = order[: max(order.index(name) for name in given) + 1]
     absent = [name for name in needed if name not in given]
     if len(given) > 1 and absent:
         raise ValueError(
             f"images must hold what the others are fused into, got {', '.join(given)} without "
-            f"{', '.join(absent)}: fusion takes {', then '.join(order)}; or embed each sensor alone"
+            f"{', '.join(absent)}: fusion takes {', then '.join(order)}; embed each sensor alone, "
+            "or pretrain with samples that lack some (sensor_dropout)"
         )
 
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -16,9 +17,10 @@ from salib.files.artifact import atomic_file, check_disk_space, clear, differenc
 from salib.files.checksum import check_zip
 from salib.model import ScaleAlibi
 
-STATE = "state.pt"
-STORED = ("key", "rows", "seconds", "model", "optimizer", "best")
+STATE, LOG = "state.pt", "log.csv"
+STORED = ("key", "rows", "seconds", "waited", "model", "optimizer", "best", "average")
 SAVE_EVERY_S = 600.0
+LOG_EVERY_S = 5.0
 
 
 class StoppedRun(KeyboardInterrupt):
@@ -57,6 +59,8 @@ class Checkpoint:
         rows: what log.csv holds, one per step.
         optimizer: as the last step left it.
         best: weights of the least validation loss so far, if there is a validation loss.
+        average: of the weights over the steps, if one is kept.
+        waited: seconds that the steps waited for their samples.
     """
 
     def __init__(
@@ -69,13 +73,17 @@ class Checkpoint:
         """
         self.rows: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] | None = None
+        self.average: dict[str, Tensor] | None = None
+        self.waited = 0.0
         self._path, self._key = folder / STATE, key
         self._model, self.optimizer = model, optimizer
         self._began = self._saved = time.perf_counter()
+        self._log_next = self._began + LOG_EVERY_S
         if state := _load(self._path):
             model.load_state_dict(state["model"])
             optimizer.load_state_dict(state["optimizer"])
-            self.rows, self.best = state["rows"], state["best"]
+            self.rows, self.best, self.average = state["rows"], state["best"], state["average"]
+            self.waited = state["waited"]
             self._began -= state["seconds"]
 
     @property
@@ -83,14 +91,41 @@ class Checkpoint:
         """Time spent so far; what an interrupted run lost does not count."""
         return time.perf_counter() - self._began
 
-    def add_validation(self, losses: dict[str, float]) -> None:
-        """Add losses to the last row; store the weights if their sum is the least so far."""
+    def add_validation(self, losses: dict[str, float], told: dict[str, float]) -> None:
+        """Add losses to the last row; store the weights if their sum is the least so far.
+
+        Args:
+            losses: on the validation split.
+            told: what else was measured there.
+        """
         values = {f"valid_{name}": value for name, value in losses.items()}
         earlier = [sum(row[name] for name in values) for row in self.rows if {*values} <= {*row}]
-        self.rows[-1].update(values)
+        self.rows[-1].update(values | {f"valid_{name}": value for name, value in told.items()})
         if sum(losses.values()) < min(earlier, default=float("inf")):
             weights = self._model.state_dict()
             self.best = {name: w.detach().to("cpu", copy=True) for name, w in weights.items()}
+
+    @torch.no_grad()
+    def follow(self, kept: float) -> None:
+        """Move the average towards the weights, of which it keeps a share; early on less."""
+        weights, steps = self._model.state_dict(), len(self.rows)
+        if self.average is None:
+            self.average = {name: w.detach().clone() for name, w in weights.items()}
+        for name, mean in self.average.items():
+            mean.lerp_(weights[name].to(mean.device), 1 - min(kept, steps / (steps + 10)))
+
+    def write_log(self, path: Path | None = None) -> None:
+        """Write the rows as CSV: at a place of their own, or for who watches the run.
+
+        The latter beside the state, and now and then only: a twentieth of the time at most.
+        """
+        began = time.perf_counter()
+        if path is None and began < self._log_next:
+            return
+        with atomic_file(path or self._path.with_name(LOG)) as part:
+            pd.DataFrame(self.rows).to_csv(part, index=False, float_format="%.6g")
+        took = time.perf_counter() - began
+        self._log_next = began + max(LOG_EVERY_S, 20 * took)
 
     def save(self, *, now: bool) -> None:
         """Replace the state on disk, now or once SAVE_EVERY_S have passed since the last time.
@@ -105,9 +140,11 @@ class Checkpoint:
             "key": json.dumps(self._key),
             "rows": self.rows,
             "seconds": self.seconds,
+            "waited": self.waited,
             "model": self._model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "best": self.best,
+            "average": self.average,
         }
         with atomic_file(self._path) as part, part.open("wb") as file:
             torch.save(state, file)  # a file of Python's tells why it could not be written
@@ -119,7 +156,7 @@ class Checkpoint:
         Raises:
             OSError: if the disk has too little space.
         """
-        copies = 3 + (self.best is not None)
+        copies = 3 + sum(more is not None for more in (self.best, self.average))
         weights = sum(w.numel() * w.element_size() for w in self._model.parameters())
         check_disk_space(self._path.parent, copies * weights)
 
@@ -156,7 +193,7 @@ def clear_state(folder: Path, key: dict) -> None:
     with suppress(OSError, ValueError):
         state = _load(folder / STATE)
         if not (state and differences(json.loads(state["key"]), key)):
-            clear(folder, STATE)
+            clear(folder, STATE, LOG)
 
 
 def _load(path: Path) -> dict[str, Any]:

@@ -1,23 +1,18 @@
-"""Tiles to batches: joint samples of all sensors that cover the same ground."""
+"""Joint samples of a curated folder: tiles of all sensors that cover the same ground."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pandas as pd
-import torch
-from jaxtyping import Float, Shaped
-from torch import Tensor
+from jaxtyping import Shaped
 
-from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, BandStats, TrainConfig
-from salib.files.images import resize_bands
+from salib.config import SENSOR_NAMES, SENSORS, TILE_PX, BandStats
 from salib.files.tables import read_table
 from salib.tiles.archive import Archive
 from salib.tiles.checks import check_tile
 from salib.tiles.grid import TileId, hilbert_numbers, tile_gsd_m
-from salib.training.sampling import order_of, stream
 
 CACHE_BYTES = 2 << 30
 GSD_TOLERANCE = 0.01
@@ -25,38 +20,19 @@ GSD_TOLERANCE = 0.01
 Pixels = Shaped[np.ndarray, "height width bands"]
 
 
-@dataclass(frozen=True)
-class Batch:
-    """Images of the same ground by sensor, in pixel values of tiles, and metres per pixel."""
-
-    images: Mapping[str, Float[Tensor, "batch bands height width"]]
-    gsd_m: Mapping[str, Float[Tensor, " batch"]]
-
-    def to(self, device: torch.device) -> "Batch":
-        """The batch on a device."""
-        parts = (self.images, self.gsd_m)
-        return Batch(*({name: value.to(device) for name, value in part.items()} for part in parts))
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A square of ground within a sample: lores pixels of the tile, then a turn or flip."""
-
-    top: int
-    left: int
-    side_px: int
-    turn: int
-
-
 class Samples:
     """The joint samples of a curated folder; decoded tiles stay in memory up to CACHE_BYTES."""
 
-    def __init__(self, folder: str | Path, *, split: str | None = None) -> None:
-        """Open the index and the three archives.
+    def __init__(
+        self, folder: str | Path, *, split: str | None = None, sensors: Sequence[str] = ()
+    ) -> None:
+        """Open the index and the archives.
 
         Args:
-            folder: what `curate` wrote; every sample of its index counts, with all its sensors.
+            folder: what `curate` wrote; every sample of its index counts, with the sensors of which
+            its valid_frac is stated and not 0.
             split: "train" or "valid"; None takes both.
+            sensors: only samples that have one of these count; by default one of any.
 
         Raises:
             ValueError: if a file is missing or truncated, or no sample is left.
@@ -69,15 +45,20 @@ class Samples:
                 "make them with `salib curate`"
             )
         rows = _read_index(index)
-        self.rows = rows[rows.split == split].reset_index(drop=True) if split else rows
+        listed = tuple(name for name in SENSORS if f"valid_frac_{name}" in rows)
+        self.sensors = listed or SENSOR_NAMES
+        held = rows.reindex(columns=[f"valid_frac_{n}" for n in self.sensors], fill_value=1.0) > 0
+        held.columns = self.sensors
+        counted = held[[n for n in sensors or self.sensors if n in held]].any(axis=1)
+        counted &= (rows.split == split) if split else True
+        self.rows = rows[counted].reset_index(drop=True)
         if self.rows.empty:
             raise ValueError(
                 f"folder must hold samples with split={split}, got none of {len(rows)} in {folder}"
             )
+        self.present = {name: held.loc[counted, name].to_numpy(bool) for name in self.sensors}
         self._zxy: list[list[int]] = np.array(self.rows[["z", "x", "y"]], dtype=int).tolist()
         self._gsd_m: list[float] = self.rows["gsd_m"].astype(float).tolist()
-        listed = [name for name in SENSORS if f"valid_frac_{name}" in rows]
-        self.sensors = tuple(listed) or SENSOR_NAMES
         self.archives = {name: Archive(folder / f"{name}.pmtiles") for name in self.sensors}
         self._cache: dict[tuple[int, str], np.ndarray] = {}
         self._free = CACHE_BYTES
@@ -96,6 +77,11 @@ class Samples:
                 self._cache[number, sensor] = image  # nor had another thread meanwhile
                 self._free -= image.nbytes
         return image
+
+    @property
+    def complete(self) -> bool:
+        """Whether every sample has every sensor."""
+        return all(there.all() for there in self.present.values())
 
     def gsd_m(self, number: int, sensor: str) -> float:
         """Metres of ground per pixel of the whole tile."""
@@ -117,7 +103,9 @@ class Samples:
         statistics = []
         for name in sensors:
             bands = len(SENSORS[name].bands)
-            pixels = [self.image(i, name)[::4, ::4].reshape(-1, bands) for i in chosen]
+            held = self.present[name].nonzero()[0].tolist()
+            there = [i for i in chosen if self.present[name][i]] or held[:count]
+            pixels = [self.image(i, name)[::4, ::4].reshape(-1, bands) for i in there]
             values = np.concatenate(pixels).astype(np.float64)
             std = np.maximum(values.std(axis=0), 1.0)
             mean, std = (tuple(each.round(3).tolist()) for each in (values.mean(axis=0), std))
@@ -184,72 +172,3 @@ def _numbers(rows: pd.DataFrame, path: Path) -> np.ndarray:
     except (TypeError, ValueError) as error:
         names = ", ".join(rows)
         raise ValueError(f"{path} must hold numbers as {names} ({error}): curate again") from error
-
-
-def draw_batch(
-    samples: Samples,
-    config: TrainConfig,
-    *,
-    seed: int,
-    step: int,
-    rank: int = 0,
-    ranks: int = 1,
-    sensors: Sequence[str] = (),
-) -> Batch:
-    """Samples, crops and radiometry of one step.
-
-    Samples are drawn without replacement, epoch by epoch (see `training.sampling.Order`). A crop is
-    the same ground for all sensors; its side is drawn, so that every encoder meets a range of
-    ground sample distances, each stated truly in `gsd_m` (D18). Gains are drawn for each sensor
-    apart. A step's batch does not depend on the number of ranks; a rank gets its share.
-
-    Args:
-        sensors: which images to cut; by default all that the samples have.
-
-    Raises:
-        ValueError: if the ranks do not divide the batch, or it is larger than the samples.
-    """
-    if config.batch % ranks:
-        raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
-    generator = stream(seed, "batches", step)
-    drawn = order_of(len(samples), config.batch, seed).batch(step)
-    crops = [_draw_crop(config, generator) for _ in drawn]
-    gains = {n: _draw_gains(config, len(SENSORS[n].bands), generator) for n in samples.sensors}
-    mine = range(rank, config.batch, ranks)
-    images, gsd_m = {}, {}
-    for name in sensors or samples.sensors:
-        row = SENSORS[name]
-        side = config.image_px * row.factor
-        cut = [cut_crop(samples.image(drawn[i], name), crops[i], row.factor, side) for i in mine]
-        pixels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2).contiguous().float()
-        images[name] = pixels.mul_(gains[name][list(mine)]).clamp_(0, row.max_value)
-        zoomed = [samples.gsd_m(drawn[i], name) * crops[i].side_px / config.image_px for i in mine]
-        gsd_m[name] = torch.tensor(zoomed)
-    return Batch(images, gsd_m)
-
-
-def cut_crop(
-    image: Pixels, crop: Crop, factor: int, side_px: int
-) -> Shaped[np.ndarray, "side side bands"]:
-    """The crop's ground in one sensor, resampled to side_px, turned or flipped."""
-    top, left, side = crop.top * factor, crop.left * factor, crop.side_px * factor
-    part = image[top : top + side, left : left + side]
-    if side != side_px:
-        method = cv2.INTER_AREA if side > side_px else cv2.INTER_CUBIC
-        part = resize_bands(part, side_px, method)
-    turned = np.rot90(part, crop.turn % 4)
-    return np.ascontiguousarray(turned if crop.turn < 4 else turned[:, ::-1])
-
-
-def _draw_crop(config: TrainConfig, generator: torch.Generator) -> Crop:
-    smallest, largest = config.crop_px
-    size, top, left, turn = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
-    side = round(smallest * (largest / smallest) ** size)
-    corners = TILE_PX - side + 1
-    return Crop(int(top * corners), int(left * corners), side, int(turn * 8))
-
-
-def _draw_gains(config: TrainConfig, bands: int, generator: torch.Generator) -> Tensor:
-    whole = torch.randn(config.batch, 1, generator=generator)
-    band = torch.randn(config.batch, bands, generator=generator)
-    return (config.jitter * (whole + 0.3 * band)).exp()[..., None, None]

@@ -6,7 +6,8 @@ from datetime import timedelta
 from typing import TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 T = TypeVar("T")
 LONGEST_WAIT = timedelta(hours=2)
@@ -67,6 +68,19 @@ def from_first_rank(make: Callable[[], T], rank: int, ranks: int) -> T:
     if isinstance(made[0], Exception):
         raise made[0]
     return made[0]
+
+
+def average_gradients(model: nn.Module, ranks: int) -> None:
+    """Give every rank the mean gradient of all; 0 of weights that no sample of a rank used."""
+    weights = [weight for weight in model.parameters() if weight.requires_grad]
+    for weight in weights:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+    if ranks > 1:
+        gradients = [weight.grad for weight in weights if weight.grad is not None]
+        whole = parameters_to_vector(gradients)
+        torch.distributed.all_reduce(whole)
+        vector_to_parameters(whole / ranks, gradients)
 
 
 def mean_over_ranks(values: Tensor, ranks: int) -> Tensor:

@@ -1,22 +1,13 @@
 """The one pretraining loop, in one process or in several that `torchrun` starts."""
 
 import json
-import math
 import shutil
-import signal
-from collections import deque
-from collections.abc import Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
-from dataclasses import asdict, replace
-from functools import partial
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import pandas as pd
-import torch
-from torch.nn.parallel import DistributedDataParallel
-from tqdm import tqdm
+import yaml
 
 from salib.config import ModelConfig, TrainConfig
 from salib.files.artifact import (
@@ -35,28 +26,27 @@ from salib.files.artifact import (
     stamp,
 )
 from salib.files.disk import beside
-from salib.model import ScaleAlibi, build_model, save_model
+from salib.model import ScaleAlibi, build_model, load_model, save_model
 from salib.model.precision import instructions, resolve_precision
-from salib.model.store import CONFIG, WEIGHTS
+from salib.model.store import CONFIG, WEIGHTS, model_files
 from salib.training.checkpoint import (
+    LOG,
     Checkpoint,
-    StoppedRun,
     clear_state,
     find_state,
     stop_signals,
 )
 from salib.training.data import Samples
+from salib.training.loop import learn_all
 from salib.training.ranks import (
-    drawing_threads,
     from_first_rank,
     join_ranks,
-    mean_over_ranks,
     rank_device,
 )
-from salib.training.step import LOSSES, Run, draw_step, learn, learning_rate, make_optimizer
+from salib.training.step import Run, make_optimizer
 from salib.training.validation import Validation
 
-LOG, TIMING, BEST = "log.csv", "timing.json", "best"
+TIMING, BEST, ASKED = "timing.json", "best", "run.yml"
 
 
 def pretrain(
@@ -66,31 +56,43 @@ def pretrain(
     tiles: str | Path,
     out: str | Path,
     seed: int,
+    init: str | Path | None = None,
     overwrite: bool = False,
     report: Callable[[str], None] = print,
+    watch: Callable[[dict[str, float]], object] | None = None,
 ) -> Path:
     """Pretrain on curated tiles; a finished run of the same inputs is kept and returned at once.
 
     Called again, an interrupted run resumes from what it saved last: at most ten minutes are lost,
     and nothing after SIGTERM or SIGINT.
 
-    The folder holds the model (see `salib.load_model`), log.csv (losses by step) and timing.json
-    (on what it ran, in which precision and how fast). Where the tiles have a validation split, both
-    losses on a fixed set of its samples are logged twenty times a run, after the step, and `best/`
-    holds the model of their least sum. The standardisation of the inputs is measured on the
-    training samples. With the same seed, all models see the same samples, crops and masks. Under
-    `torchrun` each rank takes its share.
+    The folder holds the model (see `salib.load_model`), log.csv (losses, rate and gradient by
+    step), run.yml (what was asked for, as `salib pretrain --config` takes it) and timing.json (on
+    what it ran, in which precision and how fast). While it runs, log.csv grows in the hidden folder
+    beside it. Where the tiles have a validation split, losses and retrieval across sensors (see
+    `training.validation.agreement`) on a fixed set of its samples are logged twenty times a run,
+    after the step, and `best/` holds the model of the least sum of losses. The standardisation of
+    the inputs is measured on the training samples. With the same seed, all models see the same
+    samples, crops and masks. Under `torchrun` each rank takes its share.
+
+    Samples may lack sensors: the contrast runs over the pairs that are there, fusion and
+    reconstruction over the sensors that are there, and the model can then `embed` any of them
+    together (`ModelConfig.partial`).
 
     Args:
         tiles: folder written by `curate`.
         out: model folder, written whole at the end by rank 0.
+        init: model folder to start from, with its weights and standardisation.
         overwrite: replace a finished or unfinished run of other inputs in `out`.
         report: called with one line when a kept run is reused, or an interrupted one resumes.
+        watch: called by rank 0 with what log.csv has of each step.
 
     Raises:
         ValueError: if the tiles cannot be read, `out` holds something else or a run of other
-            inputs, a machine runs more ranks than it has GPUs, or the loss stops being finite.
-        OSError: if another run writes to `out`, or the disk has too little space.
+            inputs, a machine runs more ranks than it has GPUs, `init` holds another architecture,
+            or the loss stops being finite.
+        OSError: if another run writes to `out`, the disk has too little space, or another rank is
+            lost; what was done is saved.
         StoppedRun: if SIGTERM or SIGINT stopped the run; it is a KeyboardInterrupt.
     """
     tiles, out = Path(tiles), Path(out)
@@ -103,7 +105,8 @@ def pretrain(
     def claim() -> tuple[dict, int, str] | None:
         key = {
             "model": model_config.to_json(),
-            "train": asdict(train_config),
+            "train": train_config.to_json(),
+            "init": init and file_digest(model_files(init)[1]),
             "seed": seed,
             "tiles": {path.name: file_digest(path) for path in sorted(tiles.glob("*.p[am]*"))},
             "recipe": RECIPES["pretrain"],
@@ -126,10 +129,11 @@ def pretrain(
         if claimed is None:
             return out
         key, done, remark = claimed
-        samples = Samples(tiles, split="train")
+        samples = Samples(tiles, split="train", sensors=model_config.sensors)
         steps = train_config.steps_for(len(samples))
         run = Run(config=train_config, steps=steps, seed=seed, rank=rank, ranks=ranks)
-        model = build_model(_standardised(model_config, samples), seed).to(device)
+        model = build_model(_fitted(model_config, train_config, samples), seed)
+        model = (model if init is None else _started(model, init)).to(device)
         optimizer = make_optimizer(model, train_config)
         checkpoint = Checkpoint(work, key | ran_on, model, optimizer)
         if len(checkpoint.rows) != done:
@@ -143,29 +147,49 @@ def pretrain(
                 report(f"Resuming at step {done} of {steps}{remark}")
         validation = Validation.of(tiles, run, model)
         with stop_signals() as stops:
-            _learn_all(run, model, samples, validation, checkpoint, stops)
+            learn_all(run, model, samples, validation, checkpoint, stops, watch)
             if rank == 0:
                 with atomic_dir(out) as part:
                     _write(part, run, model, checkpoint, ran_on)
+                    asked = {"model": model_config.to_json(), "train": train_config.to_json()}
+                    (part / ASKED).write_text(yaml.safe_dump(asked | {"seed": seed}))
                     stamp(part, key)
                 shutil.rmtree(work, ignore_errors=True)  # NFS holds the lock a moment longer
     return out
 
 
-def _standardised(config: ModelConfig, samples: Samples) -> ModelConfig:
-    """The configuration with the training samples' band statistics (D13)."""
+def _fitted(config: ModelConfig, training: TrainConfig, samples: Samples) -> ModelConfig:
+    """The configuration with what the samples tell: band statistics (D13), missing sensors."""
     absent = [name for name in config.sensors if name not in samples.sensors]
     if absent:
         raise ValueError(
             f"tiles must hold {', '.join(config.sensors)}, got {', '.join(samples.sensors)}: "
             "curate them with --sensors"
         )
-    return replace(config, band_stats=samples.band_stats(config.sensors))
+    partial = not samples.complete or training.sensor_dropout > 0
+    return replace(config, band_stats=samples.band_stats(config.sensors), partial=partial)
+
+
+def _started(model: ScaleAlibi, init: str | Path) -> ScaleAlibi:
+    """A model of the same architecture with the weights and standardisation of a stored one."""
+    stored, config = load_model(init), model.config
+    held = {name: tuple(value.shape) for name, value in stored.state_dict().items()}
+    wanted = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    if held != wanted:
+        differing = sorted(dict(held.items() ^ wanted.items()))[:3]
+        raise ValueError(
+            f"init must hold a model of the same architecture, got other weights in {init}: "
+            f"{', '.join(differing)}; leave --preset out to take that of init"
+        )
+    started = build_model(replace(config, band_stats=stored.config.band_stats), 0)
+    started.load_state_dict(stored.state_dict())
+    return started
 
 
 def _check_out(out: Path, key: dict, *, overwrite: bool) -> None:
     """Refuse to replace what is no model folder of ours, and a finished run unless told to."""
-    check_replaceable(out, CONFIG, WEIGHTS, LOG, TIMING, BEST, MADE_FROM, stamped=True)
+    names = (CONFIG, WEIGHTS, LOG, TIMING, BEST, ASKED, MADE_FROM)
+    check_replaceable(out, *names, stamped=True)
     check_replaceable(out / BEST, CONFIG, WEIGHTS)
     made = made_from(out)
     if made and not overwrite:
@@ -176,75 +200,23 @@ def _check_out(out: Path, key: dict, *, overwrite: bool) -> None:
         )
 
 
-def _learn_all(
-    run: Run,
-    model: ScaleAlibi,
-    samples: Samples,
-    validation: Validation | None,
-    checkpoint: Checkpoint,
-    stops: list[int],
-) -> None:
-    """All steps that are left; `stops` holds the signals that ask to end after the present one."""
-    config, begin = run.config, len(checkpoint.rows)
-    wrapped = DistributedDataParallel(model) if run.ranks > 1 else model
-    how = {"joint_target": model.config.joint_target, "precision": config.precision}
-    options = {"desc": model.config.kind, "unit": "step", "mininterval": 1.0}
-    draw = partial(draw_step, samples, model, run)
-    drawn = _ahead(draw, range(begin, run.steps), drawing_threads(rank_device()))
-    with closing(drawn) as batches:
-        bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
-        for step, (batch, masks) in enumerate(bar, begin):
-            rate = learning_rate(config, step, steps=run.steps)
-            losses = learn(wrapped, checkpoint.optimizer, batch, masks, rate=rate, **how)
-            stop = losses[0].new_tensor(float(bool(stops)))
-            *both, stopping = mean_over_ranks(torch.stack([*losses, stop]), run.ranks).tolist()
-            if not math.isfinite(sum(both)):
-                raise ValueError(f"loss must stay finite, got {sum(both)} at step {step}")
-            values = dict(zip(LOSSES, both, strict=True))
-            checkpoint.rows.append({"step": step, "lr": rate, **values})
-            bar.set_postfix({name: f"{value:.3f}" for name, value in values.items()})
-            done = step + 1
-            if validation and (done % validation.every == 0 or done == run.steps):
-                checkpoint.add_validation(validation.losses(run, model))
-            ending = bool(stopping) and done < run.steps
-            if run.rank == 0:
-                checkpoint.save(now=ending)
-            if ending:
-                text = f"stopped at step {done} of {run.steps}; resume with the same command"
-                raise StoppedRun(text, stops[0] if stops else signal.SIGTERM)
-
-
 def _write(
     folder: Path, run: Run, model: ScaleAlibi, checkpoint: Checkpoint, ran_on: dict[str, str]
 ) -> None:
     seconds = checkpoint.seconds
+    if checkpoint.average is not None:
+        model.load_state_dict(checkpoint.average)
     save_model(model.cpu(), folder)
-    pd.DataFrame(checkpoint.rows).to_csv(folder / LOG, index=False, float_format="%.6g")
+    checkpoint.write_log(folder / LOG)
     timing = ran_on | {
         "instructions": instructions(rank_device()),
         "attention": sorted(model.attention_used),
         "steps": run.steps,
         "seconds": seconds,
         "images_per_second": run.steps * run.config.batch / seconds,
+        "waiting": checkpoint.waited / seconds,
     }
     (folder / TIMING).write_text(json.dumps(timing) + "\n")
     if checkpoint.best is not None:
         model.load_state_dict(checkpoint.best)
         save_model(model, folder / BEST)
-
-
-def _ahead(draw: Callable[[int], Any], steps: range, workers: int) -> Generator[Any]:
-    """What is drawn for each step, in order; `workers` threads draw ahead of what is learnt.
-
-    When closed, it waits for what is being drawn and draws no more.
-    """
-    pool, waiting = ThreadPoolExecutor(workers), deque()
-    try:
-        for step in steps:
-            waiting.append(pool.submit(draw, step))
-            if len(waiting) > workers:
-                yield waiting.popleft().result()
-        for drawn in waiting:
-            yield drawn.result()
-    finally:
-        pool.shutdown(cancel_futures=True)
