@@ -92,6 +92,7 @@ def every_drawing():
         "distributions": lambda: figures.distributions(index()),
         "cover_map": lambda: figures.cover_map(footprints()),
         "loss_curves": lambda: figures.loss_curves(logs()),
+        "training_signs": lambda: figures.training_signs(signs()),
         "table2_intervals": lambda: figures.table2_intervals(table()),
         "slopes_and_reach": lambda: figures.slopes_and_reach(
             {"ALiBi": np.geomspace(1, 9, 5)}, 64.0
@@ -236,6 +237,28 @@ def test_loss_curves_lay_a_smooth_line_over_the_raw_losses():
             assert np.array_equal(line.get_ydata(), values)
             inner = [values[i - 10 : i + 11].mean() for i in range(10, len(values) - 10)]
             assert np.asarray(average.get_ydata())[10:-10] == pytest.approx(inner)
+
+
+def signs():
+    """Ten steps, measured at each second one."""
+    log = pd.DataFrame({"step": range(10), "lr": np.linspace(1, 0.1, 10), "gradient": 2.0})
+    at = log.step % 2 == 1
+    for number, name in enumerate(("recall1_radar_lores", "recall5_radar_lores", "chance1")):
+        log[f"valid_{name}"] = (log.step / 10 + number).where(at)
+    for name in ("alignment", "uniformity"):
+        log[f"valid_{name}"] = (-log.step).where(at)
+    return log
+
+
+def test_signs_of_training_draw_recall_against_chance_where_they_were_measured():
+    log = signs()
+    retrieval, spread, size = figures.training_signs(log).axes
+    drawn = {line.get_label(): line for line in retrieval.lines}
+    assert set(drawn) == {"radar to lores", "chance"}
+    assert np.array_equal(drawn["radar to lores"].get_xdata(), [1, 3, 5, 7, 9])
+    assert np.allclose(drawn["chance"].get_ydata(), [2.1, 2.3, 2.5, 2.7, 2.9])
+    assert {line.get_label() for line in spread.lines} == {"alignment", "uniformity"}
+    assert len(size.lines[1].get_ydata()) == 10
 
 
 def test_loss_curves_draw_validation_where_it_was_measured():

@@ -12,7 +12,15 @@ from salib.model import build_model, draw_masks
 from salib.training.batches import draw_batch
 from salib.training.data import Samples
 from salib.training.sampling import stream
-from salib.training.step import Run, learn, learning_rate, losses_of, make_optimizer, weighted_sum
+from salib.training.step import (
+    Run,
+    learn,
+    learning_rate,
+    losses_of,
+    make_optimizer,
+    outputs,
+    weighted_sum,
+)
 
 RUN = Run(config=TRAIN, steps=3, seed=0, rank=0, ranks=1)
 
@@ -96,3 +104,21 @@ def test_learning_rate_warms_up_and_decays_to_zero():
     assert rates[-1] < 1e-5
     middle = 1e-3 * 0.5 * (1 + math.cos(math.pi * 45 / 90))
     assert rates[55] == pytest.approx(middle)
+
+
+def test_half_precision_is_for_the_forward_pass_and_not_for_gradients_or_losses(given):
+    """As autocast asks for: what it is left with runs backward in the types of the forward pass."""
+    model, batch, masks = given
+    model, half = model.float(), replace(TRAIN, precision="bf16")
+    views = [(batch.each(Tensor.float), masks)]
+    outs = outputs(model, views, half)
+    assert outs[0].projections["radar"].dtype == torch.bfloat16
+    losses = losses_of(outs, half)
+    assert {loss.dtype for loss in losses.values()} == {torch.float32}
+    expected = torch.autograd.grad(sum(losses.values()), [*model.parameters()])
+    size = math.sqrt(sum(float(part.double().square().sum()) for part in expected))
+    run = replace(RUN, config=replace(half, clip=1e9))
+    learn(model, torch.optim.SGD(model.parameters(), lr=0.0), views, run, rate=0.0)
+    for weight, down in zip(model.parameters(), expected, strict=True):
+        assert torch.equal(weight.grad, down)
+    assert size > 0

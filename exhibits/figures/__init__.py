@@ -16,7 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "slopes_and_reach",
         ],
         "pictures": ["false_colour", "figure3", "gallery", "montage", "picture", "similarity"],
-        "rows": ["attention_cost", "loss_curves", "table2_intervals"],
+        "rows": ["attention_cost", "loss_curves", "table2_intervals", "training_signs"],
         "samples": ["cover_map", "distributions"],
     },
 )

@@ -36,6 +36,37 @@ def loss_curves(logs: Mapping[str, pd.DataFrame]) -> Figure:
     return figure
 
 
+def training_signs(log: pd.DataFrame) -> Figure:
+    """Retrieval across sensors, spread of the vectors, and size of the steps, over the steps.
+
+    Args:
+        log: of one run, as `salib.training.train.pretrain` writes it, with a validation split.
+    """
+    figure, axes = panels(1, 3, height_in=2.8)
+    retrieval, spread, size = axes[0]
+    valid = log.dropna(subset="valid_alignment")
+    pairs = [name for name in log if name.startswith("valid_recall1_")]
+    for colour, name in zip(cycle(SERIES), pairs, strict=False):
+        label = name.removeprefix("valid_recall1_").replace("_", " to ")
+        retrieval.plot(valid["step"], valid[name], color=colour, label=label, marker="o", ms=2)
+    retrieval.plot(
+        valid["step"], valid["valid_chance1"], color=OTHER, linestyle=":", label="chance"
+    )
+    retrieval.set(title="nearest image is the same ground", xlabel="step", ylabel="recall at 1")
+    for colour, name in zip(SERIES, ("alignment", "uniformity"), strict=False):
+        spread.plot(
+            valid["step"], valid[f"valid_{name}"], color=colour, label=name, marker="o", ms=2
+        )
+    spread.set(title="alignment and uniformity", xlabel="step")
+    rate = log["lr"] / log["lr"].max()
+    size.plot(log["step"], rate, color=OTHER, label="learning rate, share of its peak")
+    size.plot(log["step"], log["gradient"], color=SERIES[0], linewidth=0.8, label="gradient norm")
+    size.set(title="steps", xlabel="step", yscale="log")
+    for axis in axes[0]:
+        legend(axis)
+    return figure
+
+
 def table2_intervals(rows: pd.DataFrame) -> Figure:
     """Nearest neighbours' accuracy by task and model: a dot and its 95 % interval.
 
