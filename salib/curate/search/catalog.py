@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,7 +13,7 @@ from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSOR_NAMES, SENSORS, check_sensors
 from salib.curate.search.fields import BOA_OFFSET_DN, chosen
-from salib.curate.search.items import NAMED, UNREADABLE, Say, left_out, short
+from salib.curate.search.items import NAMED, Say, read_each
 from salib.curate.search.scenes import RTC, Scene, newest, plain, scene_of, utc
 
 SARS = ("grd", "rtc")
@@ -97,15 +98,9 @@ def search(
     items = list(items)
     mine = [item for item in items if rules.holds(sensor, item.collection_id)]
     total = len({(item.collection_id, item.id) for item in mine})
-    usable, odd = list[Scene](), list[str]()
-    for item in mine:
-        try:
-            scene = scene_of(item, sensor, rules.offset_dn)
-        except UNREADABLE as error:
-            odd.append(f"{item.id} ({short(str(error))})")
-        else:
-            usable += [scene] if scene else []
-    left = left_out(odd, total, f"{sensor} items") if odd else ""
+    read = partial(scene_of, sensor=sensor, unstated_dn=rules.offset_dn)
+    scenes, left = read_each(mine, read, f"{sensor} items")
+    usable = [scene for scene in scenes if scene]
     latest, older = newest(usable)
     inside = [scene for scene in latest if area is None or scene.footprint.intersects(area)]
     timely = [scene for scene in inside if first <= scene.datetime <= last]
