@@ -58,7 +58,7 @@ def make_plan(
         *names, last = scenes
         raise ValueError(f"{', '.join(names)} and {last} scenes must overlap, got none in the area")
     asked = tiles_of_area(common if area is None else area, zoom)
-    tiles = tiles_off(exclude, asked)
+    tiles = asked if exclude is None else tiles_off(exclude, asked)
     if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
     lacks = np.array([covered_fraction(ground, tiles) < min_valid for ground in seen.values()])
