@@ -50,13 +50,12 @@ def joint_samples(
         ValueError: if no sample is left, or `keep` is no rule over the columns.
     """
     parts = {name: whole_tiles(tiles, name, zoom, min_valid) for name in sensors}
-    joint = pd.concat(parts, axis=1, join="inner")
-    if joint.empty:
+    rows = _samples(parts, zoom, sensors)
+    if rows.empty:
         raise ValueError(
             f"area must hold a tile that {', '.join(sensors)} all see to {min_valid:.0%}, "
             "got none: widen the area or the dates"
         )
-    rows = _samples(joint, zoom, sensors)
     if keep is not None and (rows := _passing(every := rows, keep)).empty:
         raise ValueError(f"keep must leave a sample, got none of {len(every)} with {keep!r}")
     places = [TileId(*place) for place in zip(rows.z, rows.x, rows.y, strict=True)]
@@ -76,17 +75,13 @@ def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int)
     return base
 
 
-def check_keep(keep: str, sensors: Sequence[str]) -> None:
-    """Refuse a rule that is none over the index's columns, before there are samples.
+def check_keep(keep: str, none: pd.DataFrame, sensors: Sequence[str]) -> None:
+    """Refuse a rule that is none over the index's columns, tried on a table of tiles without a row.
 
     Raises:
         ValueError: with the columns.
     """
-    types = {"z": int, "x": int, "y": int, "valid_frac": float, "cloud_frac": float}
-    types |= {"scene_ids": object, "gsd_native_m": float}
-    none = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
-    none = none.assign(datetime=pd.to_datetime([], utc=True)).set_index(["x", "y"])
-    _passing(_samples(pd.concat(dict.fromkeys(sensors, none), axis=1), 0, sensors), keep)
+    _passing(_samples(dict.fromkeys(sensors, none.set_index(["x", "y"])), 0, sensors), keep)
 
 
 def _passing(rows: pd.DataFrame, keep: str) -> pd.DataFrame:
@@ -97,8 +92,9 @@ def _passing(rows: pd.DataFrame, keep: str) -> pd.DataFrame:
         raise ValueError(f"keep must be a rule over {columns}, got {keep!r} ({error})") from error
 
 
-def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
-    """One row per sample from the columns of each sensor, in Hilbert order."""
+def _samples(parts: dict[str, pd.DataFrame], zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
+    """One row per sample from the tiles of each sensor by x and y, in Hilbert order."""
+    joint = pd.concat(parts, axis=1, join="inner")
     x, y = (joint.index.get_level_values(name).to_numpy() for name in ("x", "y"))
     tiles = [TileId(zoom, *place) for place in zip(x.tolist(), y.tolist(), strict=True)]
     columns: dict[str, Any] = {"tile_id": [tile.hilbert for tile in tiles], "z": zoom, "x": x}

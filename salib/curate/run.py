@@ -123,7 +123,7 @@ def curate(
     check_share(valid_share)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
     if keep is not None:
-        check_keep(keep, rules.sensors)
+        check_keep(keep, read_rows([]).to_pandas(), rules.sensors)
     say = report or (lambda _: None)
     samples = {"min_valid": min_valid, "valid_share": valid_share, "keep": keep}
     how = {"quant": quant, "encoding": encoding}
