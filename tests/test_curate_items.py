@@ -411,7 +411,7 @@ def test_the_offset_is_what_baseline_or_bands_state(tmp_path, asset, said, right
             {"s2:processing_baseline": "05.10"},
             r"state one offset .* got \[-1000, 0\]",
         ),
-        ({"raster:bands": [{"scale": "1e-4", "offset": -0.1}]}, {}, r"offset in numbers, got \('1e-4', "),
+        ({"raster:bands": [{"scale": "1e-4", "offset": -0.1}]}, {}, "in numbers, got .'1e-4'"),
         ({"raster:bands": [{"scale": 0, "offset": -0.1}]}, {}, "scale above 0"),
         ({"raster:bands": {"scale": 1}}, {}, "bands of STAC"),
         ({"raster:bands": [None]}, {}, "bands of STAC"),
@@ -580,7 +580,7 @@ def test_parts_collections_and_single_items_of_a_folder_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("s3://bucket/catalog.json", "must be on disk, or JSON behind https, got s3://.*: download it"),
+        ("s3://bucket/catalog.json", "on disk, or JSON behind https, got s3://.*: download it"),
         ("gs://bucket/items.parquet", "download it"),
         ("https://h.org/items.parquet", "must be on disk, or JSON behind https, .*: download it"),
         ("https://h.org/items.parquet?sig=x", r"got https://h.org/items.parquet: download it"),

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -39,8 +40,7 @@ def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry:
 
 def tiles_off(ground: BaseGeometry, tiles: Sequence[TileId]) -> list[TileId]:
     """Tiles that do not meet the ground, in their order."""
-    shares = covered_fraction(ground, tiles)
-    return [tile for tile, share in zip(tiles, shares, strict=True) if not share]
+    return [*compress(tiles, covered_fraction(ground, tiles) == 0)]
 
 
 def tile_boxes(tiles: Sequence[TileId]) -> Shaped[np.ndarray, " tiles"]:
@@ -133,5 +133,4 @@ def tiles_of_area(area: BaseGeometry, zoom: int) -> list[TileId]:
     parts = [part for part in shapely.get_parts(area) if part.area]
     near = {tile for part in parts for tile in tiles_of_bbox(part.bounds, zoom)}
     tiles = sorted(near, key=lambda tile: tile.hilbert)
-    shares = covered_fraction(area, tiles)
-    return [tile for tile, share in zip(tiles, shares, strict=True) if share >= 1e-9]
+    return [*compress(tiles, covered_fraction(area, tiles) >= 1e-9)]

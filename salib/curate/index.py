@@ -49,7 +49,8 @@ def joint_samples(
     Raises:
         ValueError: if no sample is left, or `keep` is no rule over the columns.
     """
-    parts = {name: whole_tiles(tiles, name, zoom, min_valid) for name in sensors}
+    seen = tiles.loc[tiles.valid_frac >= min_valid]
+    parts = {name: whole_tiles(seen.loc[seen.sensor == name], name, zoom) for name in sensors}
     rows = _samples(parts, zoom, sensors)
     if rows.empty:
         raise ValueError(
@@ -64,9 +65,8 @@ def joint_samples(
     return geopandas.GeoDataFrame(rows, geometry=tile_boxes([*splits]), crs="EPSG:4326")
 
 
-def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> pd.DataFrame:
-    """A sensor's tiles of `zoom`, by x and y, that it sees with all finer ones within."""
-    seen = tiles.query("sensor == @sensor and valid_frac >= @least")
+def whole_tiles(seen: pd.DataFrame, sensor: str, zoom: int) -> pd.DataFrame:
+    """Of the tiles that a sensor sees those of `zoom`, by x and y, with all finer ones within."""
     base = seen.query("z == @zoom").set_index(["x", "y"])
     for level in range(1, SENSORS[sensor].levels_down + 1):
         finer = seen.query("z == @zoom + @level")[["x", "y"]] // 2**level

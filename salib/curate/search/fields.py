@@ -71,9 +71,7 @@ def chosen(item: pystac.Item, row: Sensor) -> list[pystac.Asset] | None:
     return [file[0] for file in files] if all(len(file) == 1 for file in files) else None
 
 
-def by_keys(
-    item: pystac.Item, choices: Iterable[Sequence[str]]
-) -> list[pystac.Asset] | None:
+def by_keys(item: pystac.Item, choices: Iterable[Sequence[str]]) -> list[pystac.Asset] | None:
     """The assets under the first set of keys, in small letters or large, that are all there."""
     held = {key.lower(): asset for key, asset in item.assets.items()}
     for keys in choices:
@@ -142,7 +140,7 @@ def processed(item: pystac.Item) -> str:
     """When a product was made, as digits; empty if it does not say."""
     product = product_of(item)
     keys = ("s2:generation_time", "s1:processing_datetime", "processing:datetime", "updated")
-    said = product and product[4] or _stated(item, *keys) or ""
+    said = (product and product[4]) or _stated(item, *keys) or ""
     return re.sub(r"\D", "", str(said))[:14]
 
 

@@ -48,7 +48,7 @@ def item_of(record: Any, place: str, collection: str | None = None) -> pystac.It
         check(isinstance(name, str) and name, "have an id", name)
         for field in ("properties", "assets"):
             check(isinstance(record.get(field), dict), f"have {field}", record.get(field))
-        made_as = (key for key, form in PRODUCTS.items() if re.match(form, name))
+        made_as = (key for key, form in PRODUCTS.items() if re.match(form, str(name)))
         holder = record.get("collection") or collection or next(made_as, None)
         check(holder is None or isinstance(holder, str), "name its collection", holder)
         base = _base(record.get("links"), place)

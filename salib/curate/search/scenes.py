@@ -11,7 +11,7 @@ from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSORS
 from salib.curate.search import fields
-from salib.curate.search.items import check, named
+from salib.curate.search.items import named
 from salib.rasters.remote import disk_path
 
 RTC = ("sentinel-1-rtc",)
@@ -83,7 +83,8 @@ def _scene(item: pystac.Item, sensor: str, unstated_dn: int | None) -> Scene | N
     if ground is None or assets is None or other_mode:
         return None
     moment = item.datetime or item.common_metadata.start_datetime
-    check(moment, "have a datetime", moment)
+    if moment is None:
+        raise ValueError("it must have a datetime, got none")
     scl = fields.by_keys(item, SCL) if row.classified else None
     age = fields.baseline(item) if row.classified else None
     places = (n for n, name in enumerate(row.collections) if plain(name) == collection)
