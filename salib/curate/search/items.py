@@ -26,6 +26,10 @@ PRODUCTS = {
 Say = Callable[[str], object]
 
 
+class CatalogError(ValueError):
+    """What is wrong with a catalogue that could be read, told in full."""
+
+
 def item_of(record: Any, place: str, collection: str | None = None) -> pystac.Item:
     """A STAC record as an item, its files by absolute path or address.
 
@@ -132,6 +136,8 @@ def named(name: object) -> Iterator[None]:
     """Raise whatever reading what others wrote raises as a ValueError that says of what."""
     try:
         yield
+    except CatalogError:
+        raise
     except Exception as error:
         raise ValueError(f"{name} ({reason(error)})") from error
 

@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from urllib3.util import Retry
 
 from salib.curate.search.catalog import Rules
-from salib.curate.search.items import Say, absolute, item_of, read_each, reason
+from salib.curate.search.items import CatalogError, Say, absolute, item_of, named, read_each, reason
 from salib.files.addresses import bare_record, without_secrets
 from salib.files.artifact import atomic_file
 
@@ -24,7 +24,6 @@ APIS = {
     "earth-search": "https://earth-search.aws.element84.com/v1",
     "planetary-computer": "https://planetarycomputer.microsoft.com/api/stac/v1",
 }
-API = "STAC API or catalogue that can be reached"
 PAGE = 200
 TIMEOUT_S = 60
 LONGEST_WAIT_S = 60
@@ -33,8 +32,6 @@ QUERY = "salib:query"
 
 Record = tuple[Any, str, str | None]
 """Parsed JSON that should be an item, where it stands, and the collection that lists it."""
-Source = tuple[str, str, Iterator[Record]]
-"""What a place should be, the place, and its records."""
 
 
 class _Patience(Retry):
@@ -51,10 +48,6 @@ BUSY = (429, 500, 502, 503, 504)
 RETRIES = _Patience(
     total=6, backoff_factor=1, status_forcelist=BUSY, allowed_methods=None, retry_after_max=10**9
 )
-
-
-class CatalogError(ValueError):
-    """What is wrong with a catalogue that could be reached."""
 
 
 def is_api(where: str | Path) -> bool:
@@ -90,36 +83,28 @@ def find_items(
 
 
 def _records(place: str, rules: Rules, area: BaseGeometry | None) -> Iterator[Record]:
-    """What should be items; what goes wrong with the catalogue itself is said of its address."""
-    remote = "://" in place and not place.startswith("file:")
+    """What should be items."""
+    remote, shown = "://" in place and not place.startswith("file:"), without_secrets(place)
     if remote and (not is_api(place) or re.search(r"\.(geo)?parquet/?($|\?)", place)):
-        shown = without_secrets(place)
         raise ValueError(f"catalog must be on disk, or JSON behind https, got {shown}: download it")
-    online = [(API, place, _online(place, rules, area))]
-    advice = ": check the address and the network, and run again" if remote else ""
-    for form, at, found in online if remote else _on_disk(place):
-        try:
-            yield from found
-        except CatalogError:
-            raise
-        except Exception as error:  # whatever readers raise of what is none
-            text = f"catalog must be {form}, got {without_secrets(at)} ({reason(error)}){advice}"
-            raise ValueError(text) from error
-
-
-def _on_disk(place: str) -> Iterator[Source]:
-    """The file that a path stands for, the catalogue of a folder, or all items and tables in it."""
+    if remote:
+        what = f"catalog must be STAC API or catalogue that can be reached, got {shown}"
+        with named(f"{what}: check the address and the network"):
+            yield from _online(place, rules, area)
+        return
     path = Path(absolute(place, str(Path.cwd() / "_")))
     first = [*filter(Path.is_file, (path / "catalog.json", path / "collection.json", path))][:1]
     found = first or sorted(path.rglob("*.parquet")) or sorted(path.glob("*.*json"))
     if not (files := [*filter(Path.is_file, found)]):
         raise ValueError(f"catalog must be a catalog.json on disk, got {path}: write the scenes")
     for file in files:
-        if file.suffix in (".parquet", ".geoparquet"):
-            yield "stac-geoparquet", str(file), _table(file)
-        else:
-            records = _tree(str(file), lambda at: json.loads(Path(at).read_text()))
-            yield "STAC JSON", str(file), records
+        table = file.suffix in (".parquet", ".geoparquet")
+        with named(f"catalog must be {'stac-geoparquet' if table else 'STAC JSON'}, got {file}"):
+            yield from _table(file) if table else _tree(str(file), _read_file)
+
+
+def _read_file(place: str) -> Any:
+    return json.loads(Path(place).read_text())
 
 
 def _online(place: str, rules: Rules, area: BaseGeometry | None) -> Iterator[Record]:
