@@ -1,8 +1,8 @@
 """Joint samples: ground that all sensors see whole, as a GeoParquet table."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import geopandas
@@ -132,14 +132,10 @@ def split_by_block(tiles: Sequence[TileId], share: float | int) -> dict[TileId, 
     for zoom in range(min(BLOCK_ZOOM, finest), finest + 1):
         blocks = {tile: tile.parent(tile.z - zoom) for tile in tiles}
         sizes = Counter(blocks.values())
-        for block in sorted(sizes, key=_hashed):
+        for block in sorted(sizes, key=lambda block: sha256(repr(tuple(block)).encode()).digest()):
             if sizes[block] <= room:
                 held.add(block)
                 room -= sizes[block]
         if held:
             return {tile: "valid" if block in held else "train" for tile, block in blocks.items()}
     return dict.fromkeys(tiles, "train")
-
-
-def _hashed(block: TileId) -> bytes:
-    return hashlib.sha256(repr(tuple(block)).encode()).digest()

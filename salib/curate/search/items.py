@@ -10,6 +10,7 @@ from urllib.parse import unquote, urljoin
 
 import pystac
 
+from salib.config import SENSORS
 from salib.files.addresses import without_secrets
 from salib.rasters.remote import disk_path
 
@@ -22,8 +23,16 @@ PRODUCTS = {
     "naip": r"\w{0,3}m_\d{7}_[ns][ew]_\d\d_",
 }
 """Collections by the names that publishers give their products."""
-
 Say = Callable[[str], object]
+
+
+def _letters(collection: str) -> str:
+    """A collection's name without what catalogues spell differently."""
+    return re.sub(r"[^a-z0-9]", "", collection.lower())
+
+
+_KNOWN = [*PRODUCTS, *(name for row in SENSORS.values() for name in row.collections)]
+COLLECTIONS = {_letters(name): name for name in _KNOWN}
 
 
 class CatalogError(ValueError):
@@ -34,7 +43,8 @@ def item_of(record: Any, place: str, collection: str | None = None) -> pystac.It
     """A STAC record as an item, its files by absolute path or address.
 
     Of a bucket's object with an `alternate` address that is open to all, the address is taken. Of
-    the links the one to the item itself stays.
+    the links the one to the item itself stays. A known collection gets the name it has in
+    `SENSORS`: `sentinel2-l2a` is `sentinel-2-l2a`.
 
     Args:
         record: parsed JSON, or what reading it raised.
@@ -55,6 +65,7 @@ def item_of(record: Any, place: str, collection: str | None = None) -> pystac.It
         made_as = (key for key, form in PRODUCTS.items() if re.match(form, str(name)))
         holder = record.get("collection") or collection or next(made_as, None)
         check(holder is None or isinstance(holder, str), "name its collection", holder)
+        holder = COLLECTIONS.get(_letters(holder or ""), holder)
         base = _base(record.get("links"), place)
         link = {"rel": "self", "href": base, "type": "application/geo+json"}
         files = _files(record["assets"], base)

@@ -1,6 +1,5 @@
 """STAC items to scenes: what is read of them, and which of their versions."""
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,7 +76,7 @@ def scene_of(item: pystac.Item, sensor: str, unstated_dn: int | None = None) -> 
 
 
 def _scene(item: pystac.Item, sensor: str, unstated_dn: int | None) -> Scene | None:
-    said, row, collection = item.properties, SENSORS[sensor], plain(item.collection_id)
+    said, row = item.properties, SENSORS[sensor]
     ground, assets = fields.footprint(item), fields.chosen(item, row)
     other_mode = row.radar and said.get("sar:instrument_mode", MODE) != MODE
     if ground is None or assets is None or other_mode:
@@ -87,7 +86,7 @@ def _scene(item: pystac.Item, sensor: str, unstated_dn: int | None) -> Scene | N
         raise ValueError("it must have a datetime, got none")
     scl = fields.by_keys(item, SCL) if row.classified else None
     age = fields.baseline(item) if row.classified else None
-    places = (n for n, name in enumerate(row.collections) if plain(name) == collection)
+    later = item.collection_id in row.collections[1:]
     return Scene(
         id=item.id,
         sensor=sensor,
@@ -98,10 +97,10 @@ def _scene(item: pystac.Item, sensor: str, unstated_dn: int | None) -> Scene | N
         procedural=said.get("platform") == "procedural",
         scl=scl[0].href if scl else None,
         in_db=row.radar and fields.in_db(assets),
-        rtc=collection in map(plain, RTC),
+        rtc=item.collection_id in RTC,
         offset_dn=fields.offset_dn(item, assets, unstated_dn) if row.full_scale else 0,
         acquisition=fields.acquisition(item),
-        version=(-1.0 if age is None else age, fields.processed(item), next(places, 0)),
+        version=(-1.0 if age is None else age, fields.processed(item), later),
     )
 
 
@@ -128,11 +127,6 @@ def check_files(scenes: Iterable[Scene]) -> None:
                 raise ValueError(
                     f"asset of {scene.id} must exist, got no file {href}: write the scenes again"
                 )
-
-
-def plain(collection: str | None) -> str:
-    """A collection's name without what catalogues spell differently."""
-    return re.sub(r"[^a-z0-9]", "", (collection or "").lower())
 
 
 def utc(moment: datetime) -> datetime:
