@@ -33,6 +33,7 @@ def _letters(collection: str) -> str:
 
 _KNOWN = [*PRODUCTS, *(name for row in SENSORS.values() for name in row.collections)]
 COLLECTIONS = {_letters(name): name for name in _KNOWN}
+"""Names of the known collections, by their letters and digits."""
 
 
 class CatalogError(ValueError):
