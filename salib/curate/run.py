@@ -19,7 +19,6 @@ from salib.curate.output import (
     SHARDS,
     SNAPSHOT,
     check_out,
-    move_output,
     outputs,
     place_of,
     write_output,
@@ -163,8 +162,7 @@ def curate(
             say(f"resuming: {done} are rendered{code_remark(shards, key)}")
         rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
         check_disk_space(out, 7 * TILE_BYTES * rest)
-        place = place_of(out)
-        sources.write_snapshot(place / SNAPSHOT, items, query)
+        sources.write_snapshot(place_of(out) / SNAPSHOT, items, query)
         try:
             if len(waiting) == len(blocks):
                 stamp(shards, key)
@@ -173,8 +171,7 @@ def curate(
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
             index = joint_samples(rows, zoom, rules.sensors, **samples)
-            write_output(place, plan, paths, rows, index, engine.workers)
-            move_output(place, out, outputs(rules.sensors))
+            write_output(out, plan, paths, rows, index, engine.workers)
         finally:
             close_files()
         if failed:
