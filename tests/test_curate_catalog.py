@@ -2,7 +2,6 @@
 
 import datetime as dt
 import itertools
-import json
 import os
 import time
 from pathlib import Path
@@ -131,17 +130,6 @@ def test_an_empty_search_says_what_took_the_scenes_away(tmp_path, options, count
     assert error.match(counts)
 
 
-def test_a_missing_or_foreign_catalogue_is_refused(tmp_path):
-    with pytest.raises(ValueError, match=r"catalog must be a catalog\.json on disk"):
-        find_items(tmp_path, cat.Rules(), None)
-    (tmp_path / "catalog.json").write_text(json.dumps({"hello": 1}))
-    with pytest.raises(ValueError, match="catalog must be STAC JSON"):
-        find_items(tmp_path, cat.Rules(), None)
-    (tmp_path / "catalog.json").write_text("{")
-    with pytest.raises(ValueError, match="catalog must be STAC JSON"):
-        find_items(tmp_path, cat.Rules(), None)
-
-
 def test_items_are_read_from_a_table_and_from_a_collection_as_from_a_catalogue(tmp_path):
     items = [lores("a"), make_item("hires", "b", WHOLE, "2022-06-11", {"image": "/scenes/b.tif"})]
     expected = {
@@ -154,9 +142,6 @@ def test_items_are_read_from_a_table_and_from_a_collection_as_from_a_catalogue(t
     for name in ("items.parquet", "items.json"):
         again = find_items(tmp_path / name, cat.Rules(), None)
         assert {sensor: cat.search(again, sensor) for sensor in expected} == expected
-    (tmp_path / "items.parquet").write_bytes(b"junk")
-    with pytest.raises(ValueError, match="catalog must be stac-geoparquet"):
-        find_items(tmp_path / "items.parquet", cat.Rules(), None)
 
 
 def test_a_missing_file_is_refused_before_any_work(tmp_path):

@@ -348,6 +348,7 @@ def test_files_under_other_keys_are_found_by_the_names_of_their_bands(tmp_path, 
 @pytest.mark.parametrize("name", ["sentinel2-l2a", "SENTINEL-2-L2A", "sentinel_2_l2a"])
 def test_collections_are_known_however_they_are_spelled(tmp_path, name):
     assert len(found(tmp_path, [record(collection=name)])) == 1
+    assert item_of(record(collection=name), "/items.json").collection_id == "sentinel-2-l2a"
 
 
 def test_an_item_without_a_collection_belongs_where_its_products_name_says(tmp_path):
@@ -411,7 +412,7 @@ def test_the_offset_is_what_baseline_or_bands_state(tmp_path, asset, said, right
             {"s2:processing_baseline": "05.10"},
             r"state one offset .* got \[-1000, 0\]",
         ),
-        ({"raster:bands": [{"scale": "1e-4", "offset": -0.1}]}, {}, "numbers of scale, got '1e-4'"),
+        ({"raster:bands": [{"scale": "1e-4", "offset": -0.1}]}, {}, "in numbers, got .'1e-4'"),
         ({"raster:bands": [{"scale": 0, "offset": -0.1}]}, {}, "scale above 0"),
         ({"raster:bands": {"scale": 1}}, {}, "bands of STAC"),
         ({"raster:bands": [None]}, {}, "bands of STAC"),
@@ -580,9 +581,9 @@ def test_parts_collections_and_single_items_of_a_folder_are_read(tmp_path):
 @pytest.mark.parametrize(
     ("where", "says"),
     [
-        ("s3://bucket/catalog.json", "must be on disk or behind https, got s3://.*: download it"),
+        ("s3://bucket/catalog.json", "on disk, or JSON behind https, got s3://.*: download it"),
         ("gs://bucket/items.parquet", "download it"),
-        ("https://h.org/items.parquet", "must be on disk if it is a table, .*: download it"),
+        ("https://h.org/items.parquet", "must be on disk, or JSON behind https, .*: download it"),
         ("https://h.org/items.parquet?sig=x", r"got https://h.org/items.parquet: download it"),
     ],
 )
@@ -606,7 +607,11 @@ def test_a_static_catalogue_and_a_collection_of_items_are_read_from_a_server(tmp
 
 DEEP = 100_000
 TEXTS = ["", "null", "[]", "5", '"x"', "{}", "{", "[" * DEEP, '{"a":' * DEEP, "\xff", "NaN"]
-TEXTS += ['{"type": "FeatureCollection"}', '{"type": "FeatureCollection", "features": null}']
+TEXTS += [
+    '{"hello": 1}',
+    '{"type": "FeatureCollection"}',
+    '{"type": "FeatureCollection", "features": null}',
+]
 TEXTS += ['{"type": "FeatureCollection", "features": [null, [], 5, "x"]}', '{"type": "Feature"}']
 TEXTS += ['{"type": "Catalog", "id": "x", "stac_version": "1.0.0", "links": [null]}']
 TEXTS += ['{"type": "Catalog", "id": "x", "stac_version": "1.0.0", "links": [{"rel": "child"}]}']
@@ -616,7 +621,9 @@ TEXTS += ['{"type": "Catalog", "id": "x", "stac_version": "1.0.0", "links": [{"r
 @pytest.mark.parametrize("name", ["catalog.json", "items.parquet"])
 def test_a_file_that_is_no_catalogue_is_refused_in_a_line(tmp_path, name, text):
     (tmp_path / name).write_bytes(text.encode("latin-1"))
-    with pytest.raises(ValueError, match=f"{name}|item") as error:
+    form = "stac-geoparquet" if "parquet" in name else "STAC JSON"
+    says = f"catalog must be {form}, got .*{name} |Could not read any item: .*{name}"
+    with pytest.raises(ValueError, match=says) as error:
         find_items(tmp_path / name, Rules(), None)
     assert len(str(error.value)) < 500
     assert "\n" not in str(error.value)

@@ -340,7 +340,6 @@ def kill_at_puts(api, base, counts):
         for count in sys.argv[7:]:
             folder, left = Path(sys.argv[2], count), [None] * int(count)
             if folder != first:
-                left = left[int(sys.argv[7]):]
                 shutil.copytree(first, folder)
             child = os.fork()
             if not child:

@@ -2,12 +2,13 @@
 
 import warnings
 from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 import shapely
 from jaxtyping import Float, Shaped
-from shapely.geometry.base import BaseGeometry, BaseMultipartGeometry
+from shapely.geometry.base import BaseGeometry
 
 from salib.tiles.grid import (
     HALF_WORLD_M,
@@ -26,21 +27,20 @@ MOST_TILES = 2_000_000
 GEOBENCH_US = Path(__file__).with_name("geobench_us.geojson")
 
 
-def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry | None:
-    """Polygons of GeoJSON files, of which no tile may be cut; None if there are none.
+def excluded_ground(files: Sequence[str | Path]) -> BaseGeometry:
+    """Polygons of GeoJSON files, of which no tile may be cut; empty if there are none.
 
     Args:
         files: paths; the word `geobench` stands for the ground in the United States that images of
             GEO-Bench v1 may show, `geobench_us.geojson` beside this module.
     """
     paths = [GEOBENCH_US if str(file) == "geobench" else file for file in files]
-    return shapely.union_all([read_area(path, "exclude") for path in paths]) if paths else None
+    return shapely.union_all([read_area(path, "exclude") for path in paths])
 
 
-def tiles_off(ground: BaseGeometry | None, tiles: Sequence[TileId]) -> list[TileId]:
+def tiles_off(ground: BaseGeometry, tiles: Sequence[TileId]) -> list[TileId]:
     """Tiles that do not meet the ground, in their order."""
-    shares = covered_fraction(ground or shapely.Polygon(), tiles)
-    return [tile for tile, share in zip(tiles, shares, strict=True) if not share]
+    return [*compress(tiles, covered_fraction(ground, tiles) == 0)]
 
 
 def tile_boxes(tiles: Sequence[TileId]) -> Shaped[np.ndarray, " tiles"]:
@@ -88,20 +88,19 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
             features = geopandas.read_file(path, columns=[]).dropna()
         system = features.crs
         drawn = features.geometry if system is None else features.to_crs(4326).geometry
-        parsed = [shapely.force_2d(one) for one in drawn]
+        parts = shapely.get_parts(shapely.get_parts(shapely.force_2d(drawn.to_numpy())))
     except (RuntimeError, shapely.errors.ShapelyError, AttributeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{name} must be GeoJSON (RFC 7946), got {path} ({reason})") from error
+        said = " ".join(str(error).split())
+        raise ValueError(f"{name} must be GeoJSON (RFC 7946), got {path} ({said})") from error
     if system is None:
         raise ValueError(f"{name} must state its reference system, got none in {path}")
-    parts = [part for one in parsed for part in polygons(one) if part.area > 0]
-    if not parts:
+    parts = parts[shapely.area(parts) > 0]
+    if not len(parts):
         raise ValueError(f"{name} must hold a polygon with an area, got none in {path}")
-    for part in parts:
-        if not part.is_valid:
-            reason = shapely.is_valid_reason(part)
-            raise ValueError(f"{name} must hold valid polygons, got {reason} in {path}: repair it")
-        west, south, east, north = part.bounds
+    for broken in parts[~shapely.is_valid(parts)]:
+        said = shapely.is_valid_reason(broken)
+        raise ValueError(f"{name} must hold valid polygons, got {said} in {path}: repair it")
+    for west, south, east, north in shapely.bounds(parts):
         if west < -180 or east > 180 or east - west > 180 or south < -90 or north > 90:
             raise ValueError(
                 f"{name} must be in degrees, longitude first, split at the antimeridian (RFC 7946, "
@@ -117,7 +116,7 @@ def check_size(area: BaseGeometry, zoom: int) -> None:
         ValueError: with their number.
     """
     tile_m, count = 2 * HALF_WORLD_M / (1 << zoom), 0.0
-    for west, south, east, north in (part.bounds for part in polygons(area)):
+    for west, south, east, north in shapely.bounds(shapely.get_parts(area)).tolist():
         left, bottom = to_mercator(west, max(south, -MAX_LAT))
         right, top = to_mercator(east, min(north, MAX_LAT))
         count += (right - left) * (top - bottom) / tile_m**2
@@ -131,16 +130,7 @@ def check_size(area: BaseGeometry, zoom: int) -> None:
 def tiles_of_area(area: BaseGeometry, zoom: int) -> list[TileId]:
     """Tiles whose inside meets the area, in Hilbert order."""
     check_size(area, zoom)
-    near = {
-        tile for part in polygons(area) if part.area for tile in tiles_of_bbox(part.bounds, zoom)
-    }
+    parts = [part for part in shapely.get_parts(area) if part.area]
+    near = {tile for part in parts for tile in tiles_of_bbox(part.bounds, zoom)}
     tiles = sorted(near, key=lambda tile: tile.hilbert)
-    shares = covered_fraction(area, tiles)
-    return [tile for tile, share in zip(tiles, shares, strict=True) if share >= 1e-9]
-
-
-def polygons(geometry: BaseGeometry) -> list:
-    """The simple parts of a geometry."""
-    if isinstance(geometry, BaseMultipartGeometry):
-        return [part for child in geometry.geoms for part in polygons(child)]
-    return [geometry]
+    return [*compress(tiles, covered_fraction(area, tiles) >= 1e-9)]

@@ -1,8 +1,8 @@
 """Joint samples: ground that all sensors see whole, as a GeoParquet table."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
+from hashlib import sha256
 from typing import Any
 
 import geopandas
@@ -49,14 +49,14 @@ def joint_samples(
     Raises:
         ValueError: if no sample is left, or `keep` is no rule over the columns.
     """
-    parts = {name: whole_tiles(tiles, name, zoom, min_valid) for name in sensors}
-    joint = pd.concat(parts, axis=1, join="inner")
-    if joint.empty:
+    seen = tiles.loc[tiles.valid_frac >= min_valid]
+    parts = {name: whole_tiles(seen.loc[seen.sensor == name], name, zoom) for name in sensors}
+    rows = _samples(parts, zoom, sensors)
+    if rows.empty:
         raise ValueError(
             f"area must hold a tile that {', '.join(sensors)} all see to {min_valid:.0%}, "
             "got none: widen the area or the dates"
         )
-    rows = _samples(joint, zoom, sensors)
     if keep is not None and (rows := _passing(every := rows, keep)).empty:
         raise ValueError(f"keep must leave a sample, got none of {len(every)} with {keep!r}")
     places = [TileId(*place) for place in zip(rows.z, rows.x, rows.y, strict=True)]
@@ -65,9 +65,8 @@ def joint_samples(
     return geopandas.GeoDataFrame(rows, geometry=tile_boxes([*splits]), crs="EPSG:4326")
 
 
-def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int) -> pd.DataFrame:
-    """A sensor's tiles of `zoom`, by x and y, that it sees with all finer ones within."""
-    seen = tiles.query("sensor == @sensor and valid_frac >= @least")
+def whole_tiles(seen: pd.DataFrame, sensor: str, zoom: int) -> pd.DataFrame:
+    """Of the tiles that a sensor sees those of `zoom`, by x and y, with all finer ones within."""
     base = seen.query("z == @zoom").set_index(["x", "y"])
     for level in range(1, SENSORS[sensor].levels_down + 1):
         finer = seen.query("z == @zoom + @level")[["x", "y"]] // 2**level
@@ -76,17 +75,13 @@ def whole_tiles(tiles: pd.DataFrame, sensor: str, zoom: int, least: float | int)
     return base
 
 
-def check_keep(keep: str, sensors: Sequence[str]) -> None:
-    """Refuse a rule that is none over the index's columns, before there are samples.
+def check_keep(keep: str, none: pd.DataFrame, sensors: Sequence[str]) -> None:
+    """Refuse a rule that is none over the index's columns, tried on a table of tiles without a row.
 
     Raises:
         ValueError: with the columns.
     """
-    types = {"z": int, "x": int, "y": int, "valid_frac": float, "cloud_frac": float}
-    types |= {"scene_ids": object, "gsd_native_m": float}
-    none = pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in types.items()})
-    none = none.assign(datetime=pd.to_datetime([], utc=True)).set_index(["x", "y"])
-    _passing(_samples(pd.concat(dict.fromkeys(sensors, none), axis=1), 0, sensors), keep)
+    _passing(_samples(dict.fromkeys(sensors, none.set_index(["x", "y"])), 0, sensors), keep)
 
 
 def _passing(rows: pd.DataFrame, keep: str) -> pd.DataFrame:
@@ -97,8 +92,9 @@ def _passing(rows: pd.DataFrame, keep: str) -> pd.DataFrame:
         raise ValueError(f"keep must be a rule over {columns}, got {keep!r} ({error})") from error
 
 
-def _samples(joint: pd.DataFrame, zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
-    """One row per sample from the columns of each sensor, in Hilbert order."""
+def _samples(parts: dict[str, pd.DataFrame], zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
+    """One row per sample from the tiles of each sensor by x and y, in Hilbert order."""
+    joint = pd.concat(parts, axis=1, join="inner")
     x, y = (joint.index.get_level_values(name).to_numpy() for name in ("x", "y"))
     tiles = [TileId(zoom, *place) for place in zip(x.tolist(), y.tolist(), strict=True)]
     columns: dict[str, Any] = {"tile_id": [tile.hilbert for tile in tiles], "z": zoom, "x": x}
@@ -136,14 +132,10 @@ def split_by_block(tiles: Sequence[TileId], share: float | int) -> dict[TileId, 
     for zoom in range(min(BLOCK_ZOOM, finest), finest + 1):
         blocks = {tile: tile.parent(tile.z - zoom) for tile in tiles}
         sizes = Counter(blocks.values())
-        for block in sorted(sizes, key=_hashed):
+        for block in sorted(sizes, key=lambda block: sha256(repr(tuple(block)).encode()).digest()):
             if sizes[block] <= room:
                 held.add(block)
                 room -= sizes[block]
         if held:
             return {tile: "valid" if block in held else "train" for tile, block in blocks.items()}
     return dict.fromkeys(tiles, "train")
-
-
-def _hashed(block: TileId) -> bytes:
-    return hashlib.sha256(repr(tuple(block)).encode()).digest()

@@ -86,19 +86,20 @@ def write_output(
     index: pd.DataFrame,
     workers: int,
 ) -> None:
-    """Shards to archives and, last, the index; what an earlier call left goes first.
+    """Shards to archives and, last, the index; then they replace those of an earlier call.
 
     Args:
-        out: of `place_of`.
+        out: the folder, new files for which are in `place_of` until they are whole.
         plan: what was rendered.
         shards: files of the blocks.
         rows: what is known of each tile.
         index: the joint samples.
         workers: archives written at a time.
     """
+    place = place_of(out)
     for name in WRITTEN:
         if name not in (SNAPSHOT, QUARANTINE):
-            (out / name).unlink(missing_ok=True)
+            (place / name).unlink(missing_ok=True)
 
     def archive(sensor: str) -> Path:
         zooms = range(plan.zoom, plan.zoom + SENSORS[sensor].levels_down + 1)
@@ -110,10 +111,11 @@ def write_output(
             "procedural": any(scene.procedural for scene in scenes),
             "scenes": [scene.id for scene in scenes],
         }
-        return write_archive(out / f"{sensor}.pmtiles", tiles, metadata=told)
+        return write_archive(place / f"{sensor}.pmtiles", tiles, metadata=told)
 
     with ThreadPoolExecutor(workers) as pool:
         list(pool.map(archive, plan.scenes))
     rows = rows.sort_values(["sensor", "z", "x", "y"], kind="stable").reset_index(drop=True)
-    write_table(out / TILES, rows)
-    write_table(out / INDEX, index)
+    write_table(place / TILES, rows)
+    write_table(place / INDEX, index)
+    move_output(place, out, outputs([*plan.scenes]))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 from typing import Any
 
@@ -58,12 +59,11 @@ def make_plan(
         *names, last = scenes
         raise ValueError(f"{', '.join(names)} and {last} scenes must overlap, got none in the area")
     asked = tiles_of_area(common if area is None else area, zoom)
-    tiles = tiles_off(exclude, asked)
+    tiles = asked if exclude is None else tiles_off(exclude, asked)
     if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
     lacks = np.array([covered_fraction(ground, tiles) < min_valid for ground in seen.values()])
-    bare = np.any(lacks, axis=0).tolist()
-    covered = tuple(tile for tile, lacking in zip(tiles, bare, strict=True) if not lacking)
+    covered = tuple(compress(tiles, np.all(~lacks, axis=0)))
     if not covered:
         edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
         raise ValueError(
@@ -129,8 +129,8 @@ def make_blocks(plan: Plan, folder: Path, **how: Any) -> list[Block]:
         how: further fields of each `Block`.
     """
     trees = {
-        name: shapely.STRtree([scene.footprint for scene in plan.scenes[name]])
-        for name in plan.scenes
+        name: shapely.STRtree([scene.footprint for scene in chosen])
+        for name, chosen in plan.scenes.items()
     }
     blocks = []
     for parent, tiles in blocks_of(plan.tiles).items():

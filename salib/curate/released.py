@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
@@ -110,11 +111,8 @@ def index_released(
     """
     folder, ground = Path(folder), excluded_ground(exclude)
     out = check_table(folder / "index.parquet", ("tile_id", "split"))
-    parts = {}
-    for sensor in SENSOR_NAMES:
-        shown = _shown(folder / f"{sensor}.pmtiles")
-        rows = pd.DataFrame(shown, columns=["z", "x", "y"]).assign(sensor=sensor, valid_frac=1.0)
-        parts[sensor] = whole_tiles(rows, sensor, zoom, 1)
+    shown = {name: _shown(folder / f"{name}.pmtiles") for name in SENSOR_NAMES}
+    parts = {name: whole_tiles(tiles, name, zoom) for name, tiles in shown.items()}
     joint = pd.concat(parts, axis=1, join="inner").index
     tiles = sorted((TileId(zoom, *place) for place in joint), key=lambda tile: tile.hilbert)
     if not tiles:
@@ -132,7 +130,7 @@ def index_released(
     return out
 
 
-def _shown(path: Path) -> list[TileId]:
+def _shown(path: Path) -> pd.DataFrame:
     """An archive's tiles less those found to show nothing."""
     archive = Archive(path)
     _, first, content, uses = np.unique(
@@ -146,4 +144,4 @@ def _shown(path: Path) -> list[TileId]:
             shows[row] = not is_placeholder(decode(archive.read(*tiles[first[row]]))[..., :3])
         except ValueError:
             shows[row] = False
-    return [tile for tile, shown in zip(tiles, shows[content].tolist(), strict=True) if shown]
+    return pd.DataFrame(compress(tiles, shows[content]), columns=["z", "x", "y"])

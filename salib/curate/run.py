@@ -19,7 +19,6 @@ from salib.curate.output import (
     SHARDS,
     SNAPSHOT,
     check_out,
-    move_output,
     outputs,
     place_of,
     write_output,
@@ -123,7 +122,7 @@ def curate(
     check_share(valid_share)
     out, rules, engine = Path(out), rules or Rules(), engine or Engine()
     if keep is not None:
-        check_keep(keep, rules.sensors)
+        check_keep(keep, read_rows([]).to_pandas(), rules.sensors)
     say = report or (lambda _: None)
     samples = {"min_valid": min_valid, "valid_share": valid_share, "keep": keep}
     how = {"quant": quant, "encoding": encoding}
@@ -132,18 +131,11 @@ def curate(
         if ground is not None:
             check_size(ground, zoom)  # before a search for it
         banned = excluded_ground(exclude)
-        key = {
-            "zoom": zoom,
-            "area": _digest(ground),
-            "exclude": _digest(banned),
-            "rules": asdict(rules),
-            **samples,
-            **how,
-            "recipe": RECIPES["curate"],
-            SOURCE: source_digest("salib.curate"),
-        }
-        check_out(out, key, overwrite=overwrite)  # before a search replaces the last one's answer
-        items = _items(catalog, out, rules, ground, say, overwrite=overwrite)
+        asked = {"rules": asdict(rules), "area": _digest(ground)}
+        key = {"zoom": zoom, "exclude": _digest(banned), **asked, **samples, **how}
+        key |= {"recipe": RECIPES["curate"], SOURCE: source_digest("salib.curate")}
+        check_out(out, key, overwrite=overwrite)  # before a search
+        items, query = _items(catalog, out, asked, rules, ground, say)
         key["items"] = sources.items_digest(items)
         check_out(out, key, overwrite=overwrite)
         shards = not_a_link(out / SHARDS)
@@ -170,10 +162,8 @@ def curate(
             say(f"resuming: {done} are rendered{code_remark(shards, key)}")
         rest = sum(len(block.tiles) for block in waiting) + len(plan.tiles)
         check_disk_space(out, 7 * TILE_BYTES * rest)
-        place = place_of(out)
+        sources.write_snapshot(place_of(out) / SNAPSHOT, items, query)
         try:
-            if not sources.is_api(catalog):
-                sources.write_snapshot(place / SNAPSHOT, items, "")
             if len(waiting) == len(blocks):
                 stamp(shards, key)
             options = {"retry": _may_pass, "quarantine": out / QUARANTINE}
@@ -181,8 +171,7 @@ def curate(
             paths = [block.path for block in blocks if block.path.is_file()]
             rows = read_rows(paths).to_pandas()
             index = joint_samples(rows, zoom, rules.sensors, **samples)
-            write_output(place, plan, paths, rows, index, engine.workers)
-            move_output(place, out, outputs(rules.sensors))
+            write_output(out, plan, paths, rows, index, engine.workers)
         finally:
             close_files()
         if failed:
@@ -200,37 +189,23 @@ def _may_pass(error: ValueError) -> bool:
 
 
 def _digest(ground: BaseGeometry | None) -> str | None:
-    return None if ground is None else sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
+    if ground is None or ground.is_empty:
+        return None
+    return sha256(shapely.to_wkb(shapely.normalize(ground))).hexdigest()
 
 
 def _items(
     catalog: str | Path,
     out: Path,
+    asked: dict,
     rules: Rules,
     ground: BaseGeometry | None,
     say: Say,
-    *,
-    overwrite: bool,
-) -> list[pystac.Item]:
-    """Items of the catalogue; an API's answer is frozen beside the output and read from there."""
-    if not sources.is_api(catalog):
-        return sources.find_items(catalog, rules, ground, say)
-    asked = {
-        "catalog": without_secrets(str(catalog)),
-        "rules": asdict(rules),
-        "area": _digest(ground),
-    }
-    query = json.dumps(asked, sort_keys=True)
-    place = place_of(out)
-    answered = {each: sources.snapshot_query(each / SNAPSHOT) for each in (out, place)}
-    known = [folder for folder, question in answered.items() if question == query]
-    if known == [out]:
-        (out / NEXT / SNAPSHOT).unlink(missing_ok=True)  # another question's
-    if known:
-        return sources.find_items(known[0] / SNAPSHOT, rules, ground, say)
-    if answered[out] is not None:
-        check_out(out, {"catalog": query}, overwrite=overwrite)
-    items = sources.find_items(catalog, rules, ground, say)
-    search_all(items, rules, ground)  # an answer without a scene is refused, not kept
-    sources.write_snapshot(place / SNAPSHOT, items, query)
-    return items
+) -> tuple[list[pystac.Item], str]:
+    """Items of the catalogue, and what an API was asked, whose answer beside the output is read."""
+    query = ""
+    if sources.is_api(catalog):
+        query = json.dumps({"catalog": without_secrets(str(catalog)), **asked}, sort_keys=True)
+        answers = (folder / SNAPSHOT for folder in (out, out / NEXT))
+        catalog = next((each for each in answers if sources.snapshot_query(each) == query), catalog)
+    return sources.find_items(catalog, rules, ground, say), query

@@ -97,6 +97,7 @@ def read_rows(paths: Sequence[Path]) -> pa.Table:
         check_checksum(path, "delete it and run the same command again")
     known = [name for name in _SCHEMA.names if name != "data"]
     tables = [feather.read_table(path, known, memory_map=False) for path in paths]
+    tables.append(_SCHEMA.empty_table().select(known))
     return pa.concat_tables(tables).replace_schema_metadata(None)
 
 

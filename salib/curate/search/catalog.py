@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pandas as pd
@@ -12,8 +13,8 @@ from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSOR_NAMES, SENSORS, check_sensors
 from salib.curate.search.fields import BOA_OFFSET_DN, chosen
-from salib.curate.search.items import NAMED, UNREADABLE, Say, left_out, short
-from salib.curate.search.scenes import RTC, Scene, newest, plain, scene_of, utc
+from salib.curate.search.items import NAMED, Say, read_each
+from salib.curate.search.scenes import RTC, Scene, newest, scene_of, utc
 
 SARS = ("grd", "rtc")
 
@@ -59,10 +60,6 @@ class Rules:
         row = SENSORS[sensor]
         return RTC if row.radar and self.sar == "rtc" else row.collections
 
-    def holds(self, sensor: str, collection: str | None) -> bool:
-        """Whether a collection holds a sensor's items; `sentinel2-l2a` is `sentinel-2-l2a`."""
-        return plain(collection) in map(plain, self.collections(sensor))
-
     def dates_of(self, sensor: str) -> str | None:
         """The interval that a sensor's items must lie in."""
         return self.hires_dates if SENSORS[sensor].rare else self.dates
@@ -95,17 +92,11 @@ def search(
     rules, say = rules or Rules(), report or (lambda _: None)
     first, last = parse_dates(rules.dates_of(sensor))
     items = list(items)
-    mine = [item for item in items if rules.holds(sensor, item.collection_id)]
+    mine = [item for item in items if item.collection_id in rules.collections(sensor)]
     total = len({(item.collection_id, item.id) for item in mine})
-    usable, odd = list[Scene](), list[str]()
-    for item in mine:
-        try:
-            scene = scene_of(item, sensor, rules.offset_dn)
-        except UNREADABLE as error:
-            odd.append(f"{item.id} ({short(str(error))})")
-        else:
-            usable += [scene] if scene else []
-    left = left_out(odd, total, f"{sensor} items") if odd else ""
+    read = partial(scene_of, sensor=sensor, unstated_dn=rules.offset_dn)
+    scenes, left = read_each(mine, read, f"{sensor} items")
+    usable = [scene for scene in scenes if scene]
     latest, older = newest(usable)
     inside = [scene for scene in latest if area is None or scene.footprint.intersects(area)]
     timely = [scene for scene in inside if first <= scene.datetime <= last]

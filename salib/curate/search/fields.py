@@ -11,7 +11,7 @@ import shapely.affinity
 from shapely.geometry.base import BaseGeometry
 
 from salib.config.sensors import Sensor
-from salib.curate.search.items import SCL, check
+from salib.curate.search.items import check
 
 BASELINE_WITH_OFFSET, BOA_OFFSET_DN = 4.0, -1000
 """From this processing baseline on a Sentinel-2 product states reflectance x 10,000 + 1,000."""
@@ -58,22 +58,26 @@ def cloud(item: pystac.Item, row: Sensor) -> float:
 
 def chosen(item: pystac.Item, row: Sensor) -> list[pystac.Asset] | None:
     """The assets of a sensor, by their keys or else by the names of their bands."""
-    by_key = {key.lower(): asset for key, asset in item.assets.items()}
-    for keys in row.assets:
-        if all(key.lower() in by_key for key in keys):
-            return [by_key[key.lower()] for key in keys]
+    if files := by_keys(item, row.assets):
+        return files
     wanted = [band.lower() for band in row.bands]
-    named = [(asset, [name.lower() for name in _names(asset)]) for asset in item.assets.values()]
+    named = [
+        (asset, [str(band.get("name", "")).lower() for band in _bands(asset)])
+        for asset in item.assets.values()
+    ]
     whole = [asset for asset, names in named if names == wanted]
     single = [[asset for asset, names in named if names == [band]] for band in wanted]
     files = [whole] if whole else single
     return [file[0] for file in files] if all(len(file) == 1 for file in files) else None
 
 
-def classes(item: pystac.Item) -> pystac.Asset | None:
-    """The file of a Sentinel-2 product's scene classification."""
-    by_key = {key.lower(): asset for key, asset in item.assets.items()}
-    return next((by_key[key] for key in SCL if key in by_key), None)
+def by_keys(item: pystac.Item, choices: Iterable[Sequence[str]]) -> list[pystac.Asset] | None:
+    """The assets under the first set of keys, in small letters or large, that are all there."""
+    held = {key.lower(): asset for key, asset in item.assets.items()}
+    for keys in choices:
+        if all(key.lower() in held for key in keys):
+            return [held[key.lower()] for key in keys]
+    return None
 
 
 def in_db(assets: Iterable[pystac.Asset]) -> bool:
@@ -117,10 +121,7 @@ def offset_dn(item: pystac.Item, assets: Sequence[pystac.Asset], unstated: int |
 def baseline(item: pystac.Item) -> float | None:
     """Processing baseline of a Sentinel-2 product, such as 5.1 of `05.10`."""
     product = product_of(item)
-    keys = ("s2:processing_baseline", "processing:version")
-    said = next((item.properties[key] for key in keys if item.properties.get(key)), None)
-    if said is None:
-        said = product[2] if product else None
+    said = _stated(item, "s2:processing_baseline", "processing:version") or (product and product[2])
     if said is None:
         return None
     form = re.fullmatch(r"[Nn]?(\d{1,2}\.?\d{2}|\d(?:\.\d)?)", str(said))
@@ -139,14 +140,19 @@ def processed(item: pystac.Item) -> str:
     """When a product was made, as digits; empty if it does not say."""
     product = product_of(item)
     keys = ("s2:generation_time", "s1:processing_datetime", "processing:datetime", "updated")
-    said = next((item.properties[key] for key in keys if item.properties.get(key)), "")
-    return re.sub(r"\D", "", product[4] if product and product[4] else str(said))[:14]
+    said = (product and product[4]) or _stated(item, *keys) or ""
+    return re.sub(r"\D", "", str(said))[:14]
 
 
 def product_of(item: pystac.Item) -> re.Match | None:
     """The name of a Copernicus product, in the item's `s2:product_uri` or id."""
     texts = (item.properties.get("s2:product_uri"), item.id)
     return next((found for text in texts if (found := _SAFE.match(str(text)))), None)
+
+
+def _stated(item: pystac.Item, *keys: str) -> Any:
+    """The first of an item's properties that holds something."""
+    return next(filter(None, map(item.properties.get, keys)), None)
 
 
 def _bands(asset: pystac.Asset) -> list[dict]:
@@ -168,18 +174,12 @@ def _of(band: dict, field: str) -> Any:
     return band.get(f"raster:{field}", band.get(field))
 
 
-def _names(asset: pystac.Asset) -> list[str]:
-    return [str(band.get("name", "")) for band in _bands(asset)]
-
-
 def _scaled(band: dict) -> int | None:
     """A band's offset in pixel values, if it states how they are scaled."""
     scale, offset = _of(band, "scale"), _of(band, "offset")
     if scale is None or offset is None or scale == 1:
         return None
-    for value in (scale, offset):
-        check(
-            isinstance(value, int | float) and math.isfinite(value), "have numbers of scale", value
-        )
-    check(scale > 0, "have a scale above 0", scale)
+    given = scale, offset
+    numbers = all(isinstance(value, int | float) and math.isfinite(value) for value in given)
+    check(numbers and scale > 0, "have a scale above 0 and an offset in numbers", given)
     return round(offset / scale)

@@ -1,6 +1,6 @@
 """STAC items to scenes: what is read of them, and which of their versions."""
 
-import re
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -9,21 +9,13 @@ import pystac
 from shapely.geometry.base import BaseGeometry
 
 from salib.config import SENSORS
-from salib.curate.search.fields import (
-    acquisition,
-    baseline,
-    chosen,
-    classes,
-    cloud,
-    footprint,
-    in_db,
-    offset_dn,
-    processed,
-)
-from salib.curate.search.items import check, href_of
+from salib.curate.search import fields
+from salib.curate.search.items import named
 from salib.rasters.remote import disk_path
 
 RTC = ("sentinel-1-rtc",)
+SCL = (("scl",), ("scl_20m",), ("scl_60m",))
+"""Keys of a Sentinel-2 product's scene classification."""
 MODE = "IW"
 """The instrument mode that Sentinel-1 uses over land."""
 SAME_GROUND = 0.9
@@ -77,52 +69,51 @@ def scene_of(item: pystac.Item, sensor: str, unstated_dn: int | None = None) -> 
         unstated_dn: see `Rules.offset_dn`.
 
     Raises:
-        ValueError: if a field that is read is odd.
+        ValueError: naming the item, if a field that is read is odd.
     """
+    with named(item.id):
+        return _scene(item, sensor, unstated_dn)
+
+
+def _scene(item: pystac.Item, sensor: str, unstated_dn: int | None) -> Scene | None:
     said, row = item.properties, SENSORS[sensor]
-    mode = said.get("sar:instrument_mode", MODE)
-    check(mode is None or isinstance(mode, str), "have a text as sar:instrument_mode", mode)
-    ground, assets = footprint(item), chosen(item, row)
-    if ground is None or assets is None or (row.radar and mode != MODE):
+    ground, assets = fields.footprint(item), fields.chosen(item, row)
+    other_mode = row.radar and said.get("sar:instrument_mode", MODE) != MODE
+    if ground is None or assets is None or other_mode:
         return None
     moment = item.datetime or item.common_metadata.start_datetime
     if moment is None:
         raise ValueError("it must have a datetime, got none")
-    names = [*map(plain, row.collections)]
-    place = names.index(plain(item.collection_id)) if plain(item.collection_id) in names else 0
-    age = baseline(item) if row.classified else None
+    scl = fields.by_keys(item, SCL) if row.classified else None
+    age = fields.baseline(item) if row.classified else None
+    later = item.collection_id in row.collections[1:]
     return Scene(
         id=item.id,
         sensor=sensor,
         datetime=utc(moment),
-        cloud=cloud(item, row),
+        cloud=fields.cloud(item, row),
         footprint=ground,
-        hrefs=tuple(href_of(item, asset) for asset in assets),
+        hrefs=tuple(asset.href for asset in assets),
         procedural=said.get("platform") == "procedural",
-        scl=href_of(item, scl) if row.classified and (scl := classes(item)) else None,
-        in_db=row.radar and in_db(assets),
-        rtc=plain(item.collection_id) in map(plain, RTC),
-        offset_dn=offset_dn(item, assets, unstated_dn) if row.full_scale else 0,
-        acquisition=acquisition(item),
-        version=(-1.0 if age is None else age, processed(item), place),
+        scl=scl[0].href if scl else None,
+        in_db=row.radar and fields.in_db(assets),
+        rtc=item.collection_id in RTC,
+        offset_dn=fields.offset_dn(item, assets, unstated_dn) if row.full_scale else 0,
+        acquisition=fields.acquisition(item),
+        version=(-1.0 if age is None else age, fields.processed(item), later),
     )
 
 
 def newest(scenes: Iterable[Scene]) -> tuple[list[Scene], list[Scene]]:
     """Scenes whose ground no newer version shows; and the versions that one does."""
-    kept, older = dict[str, list[Scene]](), []
+    kept, older = defaultdict[str, list[Scene]](list), []
     for scene in sorted(scenes, key=lambda scene: (scene.version, scene.id), reverse=True):
-        others = kept.setdefault(scene.acquisition or scene.id, [])
-        ground = scene.footprint
-        shows = [ground.intersection(one.footprint).area for one in others]
-        newer = [
-            one
-            for one, area in zip(others, shows, strict=True)
-            if area >= SAME_GROUND * ground.area
-        ]
-        if not newer:
+        others, ground = kept[scene.acquisition or scene.id], scene.footprint
+        least = SAME_GROUND * ground.area
+        newer = (one for one in others if ground.intersection(one.footprint).area >= least)
+        if not (same := next(newer, None)):
             others.append(scene)
-        elif newer[0].version != scene.version:
+        elif same.version != scene.version:
             older.append(scene)
     return [scene for others in kept.values() for scene in others], older
 
@@ -136,11 +127,6 @@ def check_files(scenes: Iterable[Scene]) -> None:
                 raise ValueError(
                     f"asset of {scene.id} must exist, got no file {href}: write the scenes again"
                 )
-
-
-def plain(collection: str | None) -> str:
-    """A collection's name without what catalogues spell differently."""
-    return re.sub(r"[^a-z0-9]", "", (collection or "").lower())
 
 
 def utc(moment: datetime) -> datetime:

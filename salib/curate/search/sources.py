@@ -16,7 +16,7 @@ from shapely.geometry.base import BaseGeometry
 from urllib3.util import Retry
 
 from salib.curate.search.catalog import Rules
-from salib.curate.search.items import UNREADABLE, Say, absolute, href_of, item_of, left_out, short
+from salib.curate.search.items import CatalogError, Say, absolute, item_of, named, read_each, reason
 from salib.files.addresses import bare_record, without_secrets
 from salib.files.artifact import atomic_file
 
@@ -50,10 +50,6 @@ RETRIES = _Patience(
 )
 
 
-class CatalogError(ValueError):
-    """What is wrong with a catalogue that could be reached."""
-
-
 def is_api(where: str | Path) -> bool:
     """Whether a catalogue is an API's short name or an address."""
     return str(where) in APIS or str(where).startswith(("http://", "https://"))
@@ -77,15 +73,8 @@ def find_items(
             items can be read, or the API gave fewer items than it counts.
     """
     place = APIS.get(str(where), str(where))
-    shown, items, odd = without_secrets(place), list[pystac.Item](), list[str]()
-    for record, at, collection in _records(place, rules, area):
-        try:
-            if isinstance(record, Exception):
-                raise record
-            items.append(item_of(record, at, collection))
-        except UNREADABLE as error:
-            odd.append(short(str(error)))
-    left = left_out(odd, len(items) + len(odd), f"items of {shown}") if odd else ""
+    what = f"items of {without_secrets(place)}"
+    items, left = read_each(_records(place, rules, area), lambda record: item_of(*record), what)
     if left and not items:
         raise ValueError(f"Could not read any item: {left}")
     if left and report:
@@ -94,65 +83,46 @@ def find_items(
 
 
 def _records(place: str, rules: Rules, area: BaseGeometry | None) -> Iterator[Record]:
-    """What should be items; an exception for a file that cannot be read."""
-    shown = without_secrets(place)
-    if "://" in place and not place.startswith(("http://", "https://", "file:")):
-        raise ValueError(f"catalog must be on disk or behind https, got {shown}: download it")
-    if is_api(place):
-        if re.search(r"\.(geo)?parquet/?($|\?)", place):
-            raise ValueError(f"catalog must be on disk if it is a table, got {shown}: download it")
-        yield from _told(
-            place, "STAC API or catalogue that can be reached", _online(place, rules, area)
-        )
+    """What should be items."""
+    remote, shown = "://" in place and not place.startswith("file:"), without_secrets(place)
+    if remote and (not is_api(place) or re.search(r"\.(geo)?parquet/?($|\?)", place)):
+        raise ValueError(f"catalog must be on disk, or JSON behind https, got {shown}: download it")
+    if remote:
+        what = f"catalog must be STAC API or catalogue that can be reached, got {shown}"
+        with named(f"{what}: check the address and the network"):
+            yield from _online(place, rules, area)
         return
     path = Path(absolute(place, str(Path.cwd() / "_")))
-    inside = [path / name for name in ("catalog.json", "collection.json")]
-    files = [next((name for name in inside if name.is_file()), path)]
-    if files[0].is_dir():
-        files = sorted(path.rglob("*.parquet")) or sorted(path.glob("*.*json"))
-    if not files or not files[0].is_file():
+    first = [*filter(Path.is_file, (path / "catalog.json", path / "collection.json", path))][:1]
+    found = first or sorted(path.rglob("*.parquet")) or sorted(path.glob("*.*json"))
+    if not (files := [*filter(Path.is_file, found)]):
         raise ValueError(f"catalog must be a catalog.json on disk, got {path}: write the scenes")
     for file in files:
-        tabular = file.suffix in (".parquet", ".geoparquet")
-        found = _table(file) if tabular else _tree(str(file), _read_file)
-        form = "stac-geoparquet" if tabular else "STAC JSON"
-        yield from _told(str(file), form, found)
+        table = file.suffix in (".parquet", ".geoparquet")
+        with named(f"catalog must be {'stac-geoparquet' if table else 'STAC JSON'}, got {file}"):
+            yield from _table(file) if table else _tree(str(file), _read_file)
 
 
-def _told(place: str, form: str, found: Iterator[Record]) -> Iterator[Record]:
-    """The records; what goes wrong with the catalogue itself is said of its address."""
-    try:
-        yield from found
-    except CatalogError:
-        raise
-    except UNREADABLE as error:
-        text = short(without_secrets(str(error))) or type(error).__name__
-        raise ValueError(
-            f"catalog must be {form}, got {without_secrets(place)} ({text})"
-        ) from error
+def _read_file(place: str) -> Any:
+    return json.loads(Path(place).read_text())
 
 
 def _online(place: str, rules: Rules, area: BaseGeometry | None) -> Iterator[Record]:
     """Records that an API has in an area, or all of a static catalogue."""
     import pystac_client  # takes two seconds
-    from pystac_client.exceptions import APIError
     from pystac_client.stac_api_io import StacApiIO
 
     asking = StacApiIO(max_retries=RETRIES, timeout=TIMEOUT_S)
-    try:
-        root = json.loads(asking.read_text(place))
-        if not any("item-search" in str(name) for name in root.get("conformsTo") or ()):
-            yield from _tree(place, lambda at: json.loads(asking.read_text(at)))
-            return
-        if area is None:
-            raise CatalogError(f"area must be given to search {without_secrets(place)}, got none")
-        client = pystac_client.Client.open(place, stac_io=asking)
-        queries = dict.fromkeys((rules.collections(n), rules.dates_of(n)) for n in rules.sensors)
-        for query in queries:
-            yield from _asked(client, *query, area)
-    except APIError as error:
-        text = f"{error}: check the address and the network, and run again"
-        raise requests.RequestException(text) from error
+    root = json.loads(asking.read_text(place))
+    if not any("item-search" in str(name) for name in root.get("conformsTo") or ()):
+        yield from _tree(place, lambda at: json.loads(asking.read_text(at)))
+        return
+    if area is None:
+        raise CatalogError(f"area must be given to search {without_secrets(place)}, got none")
+    client = pystac_client.Client.open(place, stac_io=asking)
+    queries = dict.fromkeys((rules.collections(n), rules.dates_of(n)) for n in rules.sensors)
+    for query in queries:
+        yield from _asked(client, *query, area)
 
 
 def _asked(
@@ -192,25 +162,25 @@ def _key(record: Any) -> str:
     return str(named or record)
 
 
-def _read_file(place: str) -> Any:
-    return json.loads(Path(place).read_text())
-
-
 def _tree(start: str, read: Callable[[str], Any]) -> Iterator[Record]:
-    """Records of a catalogue and all below it, of an ItemCollection, or the one of an item."""
+    """Records of a catalogue and all below it, of an ItemCollection, or the one of an item.
+
+    For an item's file that cannot be read there is an exception.
+    """
     waiting, seen = [(start, "root", None)], {start}
     for place, kind, collection in waiting:
         try:
             found = read(place)
-        except UNREADABLE as error:
+        except Exception as error:  # whatever reading raises
             if kind != "item":
                 raise
-            yield ValueError(f"{place} ({error or type(error).__name__})"), place, None
+            yield ValueError(f"{place} ({reason(error)})"), place, None
             continue
         form = found.get("type") if isinstance(found, dict) else None
+        if form == "Feature":
+            found["links"] = []  # it is where it was read
         if form == "Feature" or kind == "item":
-            own = {"links": []} if form == "Feature" else {}
-            yield (found | own if own else found), place, collection
+            yield found, place, collection
             continue
         if form == "FeatureCollection":
             yield from ((record, place, collection) for record in found["features"])
@@ -248,9 +218,6 @@ def write_snapshot(path: Path, items: Sequence[pystac.Item], query: str) -> None
         items: with the addresses of their files.
         query: what was asked, told by `snapshot_query`.
     """
-    for item in items:
-        for asset in item.assets.values():
-            asset.href = href_of(item, asset)
     signed = any(without_secrets(a.href) != a.href for item in items for a in item.assets.values())
     found = {"type": "FeatureCollection", "features": [_record(item) for item in items]}
     with atomic_file(path) as part:
@@ -261,7 +228,7 @@ def snapshot_query(path: Path) -> str | None:
     """What a snapshot is the answer to; None where there is none that can be read."""
     try:
         return json.loads(path.read_text())[QUERY]
-    except UNREADABLE:
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         return None
 
 
@@ -276,8 +243,8 @@ def items_digest(items: Sequence[pystac.Item]) -> str:
         record = _record(item)
         del record["links"]
         for key, asset in item.assets.items():
-            if "://" not in (href := href_of(item, asset)):
-                path = Path(href)
+            if "://" not in asset.href:
+                path = Path(asset.href)
                 record["assets"][key]["href"] = _sampled(path) if path.is_file() else path.name
         total.update(json.dumps(record, sort_keys=True).encode())
     return total.hexdigest()
