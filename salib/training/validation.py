@@ -77,9 +77,10 @@ def agreement(out: Pretraining) -> dict[str, Tensor]:
     Returns:
         "recall1_radar_lores" and so on: share of samples for which the nearest of the other
         sensor's images, or one of the five nearest, shows the same ground; "chance1" and "chance5",
-        what guessing finds. "alignment", the mean squared distance of a sample's vectors of two sensors, and
-        "uniformity", the logarithm of the mean of exp(-2 d^2) over pairs of samples of one sensor
-        (Wang & Isola 2020); less is better for both. NaN with fewer than two complete samples.
+        what guessing finds. "alignment", the mean squared distance of a sample's vectors of two
+        sensors, and "uniformity", the logarithm of the mean of exp(-2 d^2) over pairs of samples of
+        one sensor (Wang & Isola 2020); less is better for both. NaN with fewer than two complete
+        samples.
     """
     z = {name: F.normalize(value.float(), dim=-1) for name, value in out.projections.items()}
     if out.present is not None:
@@ -91,10 +92,9 @@ def agreement(out: Pretraining) -> dict[str, Tensor]:
         better = (similar > similar.diagonal()[:, None]).sum(dim=1)
         for nearest in NEAREST:
             found[f"recall{nearest}_{one}_{other}"] = (better < nearest).float().mean()
+    count = len(next(iter(z.values())))
     for nearest in NEAREST:
-        found[f"chance{nearest}"] = torch.tensor(
-            nearest / max(nearest, len(next(iter(z.values()))))
-        )
+        found[f"chance{nearest}"] = out.temperature.new_tensor(nearest / max(nearest, count))
     apart = [(z[one] - z[other]).square().sum(-1).mean() for one, other in combinations(z, 2)]
     spread = [torch.pdist(value).square().mul(-2).exp().mean().log() for value in z.values()]
     return found | {
