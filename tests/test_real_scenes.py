@@ -448,7 +448,9 @@ def test_row_16_colours_of_16_bits_in_folders_and_zips_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         archive.write(path, "a/deep.tif")
     for each in (path, zipfile.Path(tmp_path / "z.zip", "a/deep.tif")):
-        with pytest.raises(ValueError, match=r"deep.tif' must be 8-bit RGB.*got uint16"):
+        with pytest.raises(
+            ValueError, match=r"deep.tif must hold 8-bit levels, got uint16.*--level-255"
+        ):
             read_rgb(each)
 
 

@@ -32,7 +32,7 @@ def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width ba
     try:
         data = bytes_of(path)
     except (zipfile.BadZipFile, RuntimeError, zlib.error, lzma.LZMAError, EOFError) as error:
-        raise _damaged(path, b"", str(error)) from error
+        raise damaged(path, b"", str(error)) from error
     _check_header(path, data)
     image = _decoded(path, data)
     bands = 1 if image.ndim == 2 else image.shape[2]
@@ -45,7 +45,7 @@ def read_pixels(path: Path | zipfile.Path) -> UInt8[np.ndarray, "height width ba
     return image[..., [2, 1, 0, 3][:bands]].astype(np.uint8, copy=False)
 
 
-def check_size(name: str, width: int, height: int, most: int = MOST_PX) -> None:
+def check_pixels(name: str, width: int, height: int, most: int = MOST_PX) -> None:
     """Refuse an image by what its header claims, before it takes memory.
 
     Raises:
@@ -88,7 +88,7 @@ def _check_header(path: Path | zipfile.Path, data: bytes) -> None:
         raise ValueError(f"{str(path)!r} must be a smaller image, got one whose {error}") from error
     except _UNREADABLE:
         return
-    check_size(str(path), *size)
+    check_pixels(str(path), *size)
 
 
 def _decoded(path: Path | zipfile.Path, data: bytes) -> np.ndarray:
@@ -106,7 +106,7 @@ def _decoded(path: Path | zipfile.Path, data: bytes) -> np.ndarray:
     finally:
         cv2.utils.logging.setLogLevel(level)
     if image is None:
-        raise _damaged(path, data, reason if data else "empty")
+        raise damaged(path, data, reason if data else "empty")
     return image
 
 
@@ -119,10 +119,11 @@ def _whole_mode(path: Path | zipfile.Path, data: bytes) -> str:
                 image.load()
                 return image.mode
     except (*_UNREADABLE, Image.DecompressionBombError) as error:
-        raise _damaged(path, data, str(error)) from error
+        raise damaged(path, data, str(error)) from error
 
 
-def _damaged(path: Path | zipfile.Path, data: bytes, reason: str) -> ValueError:
+def damaged(path: str | Path | zipfile.Path, data: bytes, reason: str) -> ValueError:
+    """What is raised of a file that is no whole image."""
     return ValueError(
         f"{str(path)!r} must be a whole image, got {len(data)} bytes ({reason}): replace it or "
         "take it away"

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from salib.config import SENSORS
 from salib.files.artifact import RECIPES, file_digest
-from salib.files.images import check_size, read_pixels
+from salib.files.images import check_pixels, read_pixels
 from salib.files.tables import check_table, write_table
 from salib.model import ScaleAlibi, load_model
 from salib.model.precision import resolve_device
@@ -210,7 +210,7 @@ def open_file(
     from salib.mapping.scene import open_image
 
     image = open_image(path, sensor, gsd_m=gsd_m, **reading)
-    check_size(str(path), image.width, image.height, MOST_PX)
+    check_pixels(str(path), image.width, image.height, MOST_PX)
     if gsd_m is None and not image.crs:
         raise ValueError(
             f"gsd_m must be given for an image without coordinates, got {path}: state the metres "
@@ -226,6 +226,6 @@ def open_file(
 
 def _picture(path: Path, rule: Rule) -> Pixels:
     image = read_pixels(path)
-    check_size(str(path), image.shape[1], image.shape[0], MOST_PX)
+    check_pixels(str(path), image.shape[1], image.shape[0], MOST_PX)
     levels = image.transpose(2, 0, 1)[[number - 1 for number in rule.bands]]
     return levels, image[..., 3] > 0 if image.shape[2] == 4 else np.ones(image.shape[:2], bool)

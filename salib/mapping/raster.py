@@ -18,7 +18,7 @@ from rasterio.warp import transform
 from salib.rasters.ground import Grid, ground_gsd_m, to_degrees
 from salib.rasters.pixels import Rule
 from salib.rasters.remote import as_read_errors, location, reading
-from salib.rasters.validity import masked_out
+from salib.rasters.validity import Validity
 
 Array = Shaped[np.ndarray, "bands height width"]
 Pixels = tuple[Array, Bool[np.ndarray, "height width"]]
@@ -39,15 +39,18 @@ class Source:
         href: path or address.
         numbers: of its bands that are read, from 1.
         places: where each lies among the sensor's bands.
-        nodata: values that stand for no data in each.
-        masked: whether it has an alpha band or a mask.
+        validity: where it has data.
     """
 
     href: str
     numbers: tuple[int, ...]
     places: tuple[int, ...]
-    nodata: tuple[tuple[float | int, ...], ...]
-    masked: bool
+    validity: Validity
+
+    @property
+    def nodata(self) -> list[tuple[float | int, ...]]:
+        """Values that stand for no data in each band that is read."""
+        return self.validity.values(self.numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -184,7 +187,7 @@ class Raster:
                     smooth, sharp, hidden = self._warp(file, source, place, shape)
                 else:
                     smooth = sharp = file.read(list(source.numbers), out_shape=shape, **how)
-                    hidden = masked_out(file, out_shape=shape, **how) if source.masked else None
+                    hidden = source.validity.hidden(file, out_shape=shape, **how)
             parts.append(smooth)
             nearest.append(sharp)
             if hidden is not None:
@@ -212,7 +215,7 @@ class Raster:
         value = next((value for values in source.nodata for value in values), None)
         if value is None and np.dtype(file.dtypes[bands[0] - 1]).kind == "f":
             value = np.nan
-        if value is None and not source.masked:
+        if value is None and not source.validity.hides:
             value = self.rule.absent
         filled: dict[str, Any] = opaque if value is None else {"src_nodata": value, "nodata": value}
         if value is not None and file.count > 1:

@@ -1,8 +1,8 @@
 """Which scenes may be used, and in which order."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from salib.config import SENSOR_NAMES, SENSORS, check_sensors
 from salib.curate.search.fields import BOA_OFFSET_DN, chosen
 from salib.curate.search.items import NAMED, UNREADABLE, Say, left_out, short
 from salib.curate.search.scenes import RTC, Scene, newest, plain, scene_of, utc
+from salib.rasters.pixels import check_unit
 
 SARS = ("grd", "rtc")
 
@@ -32,6 +33,8 @@ class Rules:
             own counts as overcast.
         offset_dn: added to pixel values of Sentinel-2 items that do not state their processing
             baseline, 0 or -1000; such items are left out where it is not given.
+        units: of pixel values by sensor where the caller knows better than items and files: of
+            radar "power", "amplitude", "db" or "dn", of s2 "reflectance" or "dn".
         sar: `grd`, the paper's, placed by ground control points and as wrong as the terrain is
             rough; or `rtc`, terrain corrected.
     """
@@ -42,6 +45,7 @@ class Rules:
     max_cloud: float | int = 10.0
     sar: str = "grd"
     offset_dn: int | None = None
+    units: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_sensors(self.sensors)
@@ -51,8 +55,18 @@ class Rules:
             raise ValueError(f"max_cloud must be a percentage, got {self.max_cloud}")
         if self.offset_dn not in (None, 0, BOA_OFFSET_DN):
             raise ValueError(f"offset_dn must be 0 or {BOA_OFFSET_DN}, got {self.offset_dn}")
+        for name, unit in (self.units or {}).items():
+            if name not in self.sensors or SENSORS[name].modality == "optical":
+                raise ValueError(f"units must be of radar or s2 among {self.sensors}, got {name!r}")
+            check_unit(name, unit)
         if self.sar not in SARS:
             raise ValueError(f"sar must be one of {', '.join(SARS)}, got {self.sar!r}")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells a run from others; `units` only where they are stated."""
+        stated = asdict(self)
+        return stated if self.units else {n: stated[n] for n in stated if n != "units"}
 
     def collections(self, sensor: str) -> tuple[str, ...]:
         """Names of the collections that hold a sensor's items."""
@@ -100,7 +114,7 @@ def search(
     usable, odd = list[Scene](), list[str]()
     for item in mine:
         try:
-            scene = scene_of(item, sensor, rules.offset_dn)
+            scene = scene_of(item, sensor, rules.offset_dn, (rules.units or {}).get(sensor))
         except UNREADABLE as error:
             odd.append(f"{item.id} ({short(str(error))})")
         else:

@@ -16,9 +16,9 @@ from salib.curate.search.fields import (
     classes,
     cloud,
     footprint,
-    in_db,
     offset_dn,
     processed,
+    unit,
 )
 from salib.curate.search.items import check, href_of
 from salib.rasters.remote import disk_path
@@ -35,9 +35,9 @@ class Scene:
     """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
 
     `procedural` is true where no sensor ever saw this ground. `scl` is the file of scene classes,
-    `in_db` whether a radar file holds decibels, `offset_dn` what is added to pixel values that
-    state reflectance. Scenes with one `acquisition` are versions, the newest of which has the
-    largest `version`: its processing baseline, time of processing and collection.
+    `unit` that of its pixel values where it is stated (`rasters.pixels.UNITS`), `offset_dn` what is
+    added to those that state reflectance. Scenes with one `acquisition` are versions, the newest of
+    which has the largest `version`: its processing baseline, time of processing and collection.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Scene:
     hrefs: tuple[str, ...]
     procedural: bool
     scl: str | None = None
-    in_db: bool = False
+    unit: str | None = None
     rtc: bool = False
     offset_dn: int = 0
     acquisition: str = ""
@@ -68,13 +68,16 @@ class Scene:
         return f"{said}; terrain corrected, CC-BY-4.0" if self.rtc else said
 
 
-def scene_of(item: pystac.Item, sensor: str, unstated_dn: int | None = None) -> Scene | None:
+def scene_of(
+    item: pystac.Item, sensor: str, unstated_dn: int | None = None, stated: str | None = None
+) -> Scene | None:
     """The item as a scene, or None if it is not usable.
 
     Args:
         item: as `items.item_of` gives it.
         sensor: its name.
         unstated_dn: see `Rules.offset_dn`.
+        stated: unit of its pixel values, see `Rules.units`.
 
     Raises:
         ValueError: if a field that is read is odd.
@@ -100,7 +103,7 @@ def scene_of(item: pystac.Item, sensor: str, unstated_dn: int | None = None) -> 
         hrefs=tuple(href_of(item, asset) for asset in assets),
         procedural=said.get("platform") == "procedural",
         scl=href_of(item, scl) if row.classified and (scl := classes(item)) else None,
-        in_db=row.radar and in_db(assets),
+        unit=stated or (unit(assets) if row.radar else None),
         rtc=plain(item.collection_id) in map(plain, RTC),
         offset_dn=offset_dn(item, assets, unstated_dn) if row.full_scale else 0,
         acquisition=acquisition(item),
