@@ -492,7 +492,7 @@ def test_an_offset_counts_once_be_it_of_the_file_or_of_its_item(
     assert set(np.concatenate(levels(s2_scene(path, offset)))) == {expected}
 
 
-def s2_scene(path, baseline=None, scl=None, zoom=14):
+def s2_scene(path, baseline=None, scl=None, zoom=14, **stated):
     """A mosaic of twelve bands that are one file."""
     from salib.config.sensors import S2_BANDS
 
@@ -501,7 +501,7 @@ def s2_scene(path, baseline=None, scl=None, zoom=14):
     item.collection_id = "sentinel-2-l2a"
     if baseline:
         item.properties["s2:processing_baseline"] = baseline
-    rules = Rules(sensors=("radar", "s2"), offset_dn=None if baseline else 0)
+    rules = Rules(sensors=("radar", "s2"), offset_dn=None if baseline else 0, **stated)
     return mosaic(search([item], "s2", rules), span_of(path, zoom))
 
 
@@ -535,7 +535,7 @@ def test_pixels_that_the_scene_classification_calls_empty_are_not_seen(tmp_path)
         s2_scene(path, scl=empty, zoom=16)
 
 
-def radar_of(tmp_path, pixels, unit=None, said=None, **how):
+def radar_of(tmp_path, pixels, unit=None, said=None, units=None, **how):
     paths = [write(tmp_path / f"{n}.tif", pixels, said=said, **how) for n in ("vv", "vh")]
     assets = {"vv": paths[0], "vh": paths[1]}
     _, item = make_item("radar", "a", shapely.box(-99, 38, -98, 39), "2022-06-11", assets)
@@ -543,7 +543,7 @@ def radar_of(tmp_path, pixels, unit=None, said=None, **how):
     for asset in item.assets.values():
         if unit:
             asset.extra_fields["raster:bands"] = [{"unit": unit}]
-    return mosaic(search([item], "radar"), span_of(paths[0]))
+    return mosaic(search([item], "radar", Rules(units=units)), span_of(paths[0]))
 
 
 def constant(value, dtype="float32"):
@@ -571,6 +571,48 @@ LEVEL_OF_MINUS_10_DB = int(526 * 10 ** (-10 / 20)) * 256 // 1000
 def test_backscatter_has_one_level_whatever_its_unit(tmp_path, value, dtype, unit, said):
     seen = levels(radar_of(tmp_path, constant(value, dtype), unit, said))
     assert seen[1] == seen[2] == [LEVEL_OF_MINUS_10_DB]
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype", "unit", "tag"),
+    [
+        (-10, "float32", "db", None),
+        (-10, "int16", "db", "power"),
+        (10**-0.5, "float32", "amplitude", None),
+        (0.1, "float64", "power", "dB"),
+        (526 * 10**-0.5, "float32", "dn", None),
+    ],
+)
+def test_a_stated_unit_of_backscatter_counts_before_that_of_item_and_file(
+    tmp_path, value, dtype, unit, tag
+):
+    said = {"units": (tag,)} if tag else None
+    seen = levels(radar_of(tmp_path, constant(value, dtype), tag, said, {"radar": unit}))
+    assert seen[1] == seen[2] == [LEVEL_OF_MINUS_10_DB]
+
+
+@pytest.mark.parametrize(
+    ("value", "units", "baseline"),
+    [(0.05, None, "05.09"), (0.05, {"s2": "reflectance"}, None), (1500, {"s2": "dn"}, "05.09")],
+)
+def test_reflectance_in_floats_is_read_and_numbers_in_them_by_their_unit(
+    tmp_path, value, units, baseline
+):
+    path = write(tmp_path / "a.tif", constant(value))
+    assert set(np.concatenate(levels(s2_scene(path, baseline, units=units)))) == {500}
+
+
+@pytest.mark.parametrize(
+    ("units", "says"),
+    [
+        ({"radar": "volts"}, "unit must be one of power, amplitude, db, dn for radar, got 'volts'"),
+        ({"lores": "dn"}, "units must be of radar or s2 .* got 'lores'"),
+        ({"s2": "dn"}, "units must be of radar or s2 among .* got 's2'"),
+    ],
+)
+def test_a_unit_that_no_pixel_has_is_refused(units, says):
+    with pytest.raises(ValueError, match=says):
+        Rules(units=units)
 
 
 @pytest.mark.parametrize(

@@ -16,8 +16,9 @@ from jaxtyping import Bool, Int16, Shaped, UInt8
 from salib.config import SENSORS
 from salib.curate.search.catalog import Scene
 from salib.rasters.bands import COLOURS, PLAIN, Told, named_bands
-from salib.rasters.pixels import Rule, rule_of, unit_said
+from salib.rasters.pixels import Rule
 from salib.rasters.reader import BlockReader, Span
+from salib.rasters.rules import rule_of, unit_said
 from salib.tiles.grid import TILE_PX
 
 NO_DATA_CLASS, CLOUD_CLASSES = 0, (8, 9, 10)

@@ -195,7 +195,7 @@ class Raster:
         stored = _in_order(parts, order)
         sharp = _in_order(nearest, order) if self.warped else stored
         valid &= self.rule.valid(sharp, [nodata[n] for n in order], stated=self.stated)
-        return self.rule.apply(stored, valid, smooth=self.warped), valid
+        return self.rule.levels(self.rule.values(stored, valid, smooth=self.warped)), valid
 
     def _warp(
         self,

@@ -22,8 +22,8 @@ from salib.mapping.raster import Raster, Source, opened
 from salib.model.views import check_fusible
 from salib.rasters.bands import together, told_of
 from salib.rasters.ground import MOST_STRETCH, Grid, ground_gsd_m, ground_sides_m, square_grid
-from salib.rasters.pixels import rule_of
 from salib.rasters.remote import disk_path
+from salib.rasters.rules import rule_of
 from salib.rasters.validity import validity_of
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from salib.config import SENSORS
 from salib.rasters.bands import Band, Told
-from salib.rasters.pixels import rule_of
+from salib.rasters.rules import rule_of
 
 ACROSS, DOWN = ("x", "lon", "longitude"), ("y", "lat", "latitude")
 """Names of the axes of a DataArray."""
@@ -92,7 +92,7 @@ def pixels(
 
         middle = {"col": stored.shape[2] / 2, "row": stored.shape[1] / 2}
         gsd_m = ground_gsd_m(said["crs"], said["transform"], **middle)
-    made = torch.from_numpy(np.ascontiguousarray(rule.apply(chosen, valid)))
+    made = torch.from_numpy(np.ascontiguousarray(rule.levels(rule.values(chosen, valid))))
     return Pixels(made, None if gsd_m is None else float(gsd_m), torch.from_numpy(valid))
 
 

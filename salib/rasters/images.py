@@ -10,7 +10,7 @@ from rasterio.io import MemoryFile
 
 from salib.files.images import check_pixels, damaged
 from salib.rasters.bands import told_of
-from salib.rasters.pixels import rule_of
+from salib.rasters.rules import rule_of
 from salib.rasters.validity import validity_of
 
 
@@ -38,4 +38,4 @@ def read_tiff(
         raise damaged(name, data, str(error)) from error
     valid = rule.valid(stored, validity.values(rule.bands), stated=validity.stated)
     valid = valid if hidden is None else valid & ~hidden
-    return np.ascontiguousarray(rule.apply(stored, valid).transpose(1, 2, 0)), valid
+    return np.ascontiguousarray(rule.levels(rule.values(stored, valid)).transpose(1, 2, 0)), valid

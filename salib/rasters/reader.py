@@ -18,8 +18,9 @@ from rasterio.windows import Window
 
 from salib.rasters.bands import Told, told_of
 from salib.rasters.georeference import Model, Points, scene_model
-from salib.rasters.pixels import Rule, as_stored
+from salib.rasters.pixels import Rule
 from salib.rasters.remote import FRESH, as_read_errors, failure, location
+from salib.rasters.rules import as_stored
 from salib.rasters.span import Span, clip, node_lonlat, pixels_per_step, strips
 from salib.rasters.validity import Validity, nodata_of, validity_of
 from salib.tiles.grid import TILE_PX, gsd_m

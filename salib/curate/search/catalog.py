@@ -14,7 +14,7 @@ from salib.config import SENSOR_NAMES, SENSORS, check_sensors
 from salib.curate.search.fields import BOA_OFFSET_DN, chosen
 from salib.curate.search.items import NAMED, UNREADABLE, Say, left_out, short
 from salib.curate.search.scenes import RTC, Scene, newest, plain, scene_of, utc
-from salib.rasters.pixels import check_unit
+from salib.rasters.rules import check_unit
 
 SARS = ("grd", "rtc")
 

@@ -12,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 
 from salib.config.sensors import Sensor
 from salib.curate.search.items import SCL, check
-from salib.rasters.pixels import told_offset, unit_said
+from salib.rasters.rules import told_offset, unit_said
 
 BASELINE_WITH_OFFSET, BOA_OFFSET_DN = 4.0, -1000
 """From this processing baseline on a Sentinel-2 product states reflectance x 10,000 + 1,000."""

@@ -35,7 +35,7 @@ class Scene:
     """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
 
     `procedural` is true where no sensor ever saw this ground. `scl` is the file of scene classes,
-    `unit` that of its pixel values where it is stated (`rasters.pixels.UNITS`), `offset_dn` what is
+    `unit` that of its pixel values where it is stated (`rasters.rules.UNITS`), `offset_dn` what is
     added to those that state reflectance. Scenes with one `acquisition` are versions, the newest of
     which has the largest `version`: its processing baseline, time of processing and collection.
     """

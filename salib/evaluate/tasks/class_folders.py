@@ -17,7 +17,7 @@ from jaxtyping import UInt8
 from salib.evaluate.tasks import SPLITS
 from salib.files.images import bytes_of, read_pixels
 from salib.rasters.bands import picture
-from salib.rasters.pixels import rule_of
+from salib.rasters.rules import rule_of
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -167,7 +167,7 @@ def read_rgb(path: Path | zipfile.Path, **reading: Any) -> UInt8[np.ndarray, "_ 
 
     Args:
         path: of the image.
-        reading: `bands`, `unit`, `offset_dn` and `level_255`, see `salib.rasters.pixels.rule_of`.
+        reading: `bands`, `unit`, `offset_dn` and `level_255`, see `salib.rasters.rules.rule_of`.
 
     Raises:
         ValueError: as `read_pixels`, or if a TIFF does not tell its bands and their unit, or there
