@@ -33,7 +33,7 @@ def as_stored(told: Told, bands: int = 1) -> Rule:
     numbers, ones = told.opaque[:bands], (1.0,) * bands
     if len(numbers) < bands:
         raise ValueError(f"{told.name} must have {bands} bands, got {len(numbers)}")
-    kind, nil = _kind(told, numbers), (0.0,) * bands
+    kind, nil = _stored(told, numbers)[0], (0.0,) * bands
     fixed = {"sensor": "", "unit": "levels", "absent": None}
     return Rule(name=told.name, bands=numbers, kind=kind, gain=ones, bias=nil, **fixed)
 
@@ -66,17 +66,13 @@ def rule_of(
         raise ValueError(f"level_255 must be positive and finite, got {level_255}")
     row = SENSORS[sensor]
     numbers, sentinel2 = choose_bands(told, replace(row, bands=held or row.bands), bands)
-    picked, kind = [told.bands[number - 1] for number in numbers], _kind(told, numbers)
+    kind, scales, offsets = _stored(told, numbers)
+    picked = [told.bands[number - 1] for number in numbers]
     check_unit(sensor, unit)
-    scales, offsets = np.array([(band.scale, band.offset) for band in picked], float).T
-    if not (np.isfinite([scales, offsets]).all() and scales.all()):
-        raise ValueError(
-            f"{told.name} must state a scale, got {scales.tolist()} with offsets {offsets.tolist()}"
-        )
-    scaled, gain = any(band.scaled for band in picked), np.ones(len(picked))
-    zeros = offsets / scales if offset_dn is None else np.full(len(picked), float(offset_dn))
-    sentinel2 |= row.full_scale is not None
+    scaled, ones = any(band.scaled for band in picked), np.ones(len(picked))
+    zeros = offsets / scales if offset_dn is None else offset_dn * ones
     stated = {"unit": unit, "offset_dn": offset_dn, "level_255": level_255}
+    sentinel2 |= row.full_scale is not None
     if row.dtype != "uint8" and level_255 is not None:
         raise ValueError(f"level_255 must not be given for {sensor}, got {level_255}")
     if row.dtype == "uint8" and kind == "uint8" and not scaled and level_255 is None:
@@ -85,19 +81,27 @@ def rule_of(
                 f"{wrong[0]} must not be given for 8-bit levels, got {stated[wrong[0]]} for "
                 f"{told.name}: these need no conversion"
             )
-        how = "levels"
+        how, gain = "levels", ones
     elif level_255 is not None:
-        how, gain = "stated", gain * 255 / level_255
+        how, gain = "stated", ones * 255 / level_255
         if sentinel2 and not scaled and "float" not in kind:
             told_offset(told.name, offset_dn)
     elif row.radar:
         how, gain = _radar(told.name, picked, unit, offset_dn), scales
     else:
-        known = sentinel2 or unit is not None or offset_dn is not None
-        known |= {*scales} == {1 / QUANTIFICATION}
-        how = _reflectance(told.name, picked, row, unit, offset_dn, known=known)
+        known = sentinel2 or unit or offset_dn is not None or {*scales} == {1 / QUANTIFICATION}
+        how = _light(told.name, picked, row, unit, offset_dn) if known else ""
         physical = how == "reflectance" or {*scales} != {1.0}
-        gain = (row.full_scale or 255 / WHITE) * (scales if physical else gain / QUANTIFICATION)
+        gain = (row.full_scale or 255 / WHITE) * (scales if physical else ones / QUANTIFICATION)
+    if not how:
+        remedy = (
+            "which does not say of what: state --unit power, amplitude, db or dn"
+            if row.radar
+            else "in bands that are not named as Sentinel-2's: state the value that becomes 255 "
+            "with --level-255, such as 2000 for Sentinel-2 L2A, a reflectance of 0.2"
+        )
+        also = " or 16-bit amplitudes" if row.radar else ""
+        raise ValueError(f"{told.name} must hold 8-bit levels{also}, got {kind} {remedy}")
     return Rule(
         name=told.name,
         sensor=sensor,
@@ -143,52 +147,38 @@ def told_offset(name: str, *told: float | int | None) -> float | int:
     )
 
 
-def _kind(told: Told, numbers: Sequence[int]) -> str:
-    kinds = sorted({told.bands[number - 1].dtype for number in numbers})
+def _stored(told: Told, numbers: Sequence[int]) -> tuple[str, np.ndarray, np.ndarray]:
+    """Type, scales and offsets of some bands."""
+    picked = [told.bands[number - 1] for number in numbers]
+    kinds = sorted({band.dtype for band in picked})
     if len(kinds) > 1 or np.dtype(kinds[0]).kind not in "uif":
-        raise ValueError(
-            f"{told.name} must hold real numbers of one type, got {' and '.join(kinds)}"
-        )
-    return kinds[0]
+        got = " and ".join(kinds)
+        raise ValueError(f"{told.name} must hold real numbers of one type, got {got}")
+    scales, offsets = np.array([(band.scale, band.offset) for band in picked], float).T
+    if not (np.isfinite([scales, offsets]).all() and scales.all()):
+        got = f"{scales.tolist()} with offsets {offsets.tolist()}"
+        raise ValueError(f"{told.name} must state a scale, got {got}")
+    return kinds[0], scales, offsets
 
 
 def _radar(
     name: str, picked: Sequence[Band], unit: str | None, offset_dn: float | int | None
 ) -> str:
-    """Unit of backscatter."""
-    kind, unit = picked[0].dtype, unit or unit_said(band.unit for band in picked)
+    """Unit of backscatter; empty if nothing tells."""
     if offset_dn is not None:
         raise ValueError(
-            f"offset_dn must be given for reflectance alone, got {offset_dn} for radar"
+            f"offset_dn must be given for reflectance alone, got {offset_dn} for radar: {name}"
         )
-    if unit is None and kind == "uint16" and not any(band.scaled for band in picked):
-        return "dn"
-    if unit is None:
-        raise ValueError(
-            f"{name} must hold 8-bit levels or 16-bit amplitudes, got {kind}, which does not say "
-            "of what: state --unit power, amplitude, db or dn"
-        )
-    return unit
+    plain = picked[0].dtype == "uint16" and not any(band.scaled for band in picked)
+    return unit or unit_said(band.unit for band in picked) or ("dn" if plain else "")
 
 
-def _reflectance(
-    name: str,
-    picked: Sequence[Band],
-    row: Sensor,
-    unit: str | None,
-    offset_dn: float | int | None,
-    *,
-    known: bool,
+def _light(
+    name: str, picked: Sequence[Band], row: Sensor, unit: str | None, offset_dn: float | int | None
 ) -> str:
     """Unit of Sentinel-2, or of a file that states a scale as Sentinel-2 files do."""
     kind, scaled = picked[0].dtype, any(band.scaled for band in picked)
     floats = "float" in kind
-    if not known:
-        raise ValueError(
-            f"{name} must hold 8-bit levels, got {kind} in bands that are not named as "
-            "Sentinel-2's: state the value that becomes 255 with --level-255, such as 2000 for "
-            "Sentinel-2 L2A, a reflectance of 0.2"
-        )
     if kind == "uint8":
         raise ValueError(
             f"{name} must hold reflectance or digital numbers for {row.name}, got uint8: "
