@@ -183,6 +183,11 @@ def test_red_green_and_blue_are_taken_by_their_colours(tmp_path, names, order):
         assert shown[:3] == [[50 + 9 * number] for number in order]
 
 
+def test_numbers_of_bands_that_other_satellites_have_too_leave_the_word_to_colours(tmp_path):
+    path = write(tmp_path / "a.tif", half(90, 91, 92), said={"descriptions": ("B4", "B3", "B2")})
+    assert levels(rendered("lores", [path]))[:3] == [[90], [91], [92]]
+
+
 def coloured(path, names):
     """Bands of 50, 59, 68 and so on of these colours, some of which a GeoTIFF cannot state."""
     pixels = np.stack([np.full((SIDE, SIDE), 50 + 9 * n, np.uint8) for n in range(len(names))])

@@ -97,8 +97,9 @@ def _layer(
 def _rule(told: Told, *, scene: Scene, place: int) -> Rule:
     """How a file is read: by what it says itself, and else by what its item or product says.
 
-    Optical tiles hold the levels of a product. Backscatter without a unit is power, as in RTC, or
-    in integers the digital numbers of GRD. A file's own offset counts, else that of its item.
+    Optical tiles hold the levels of a product, whose order of bands is red, green, blue.
+    Backscatter without a unit is power, as in RTC, or in integers the digital numbers of GRD. A
+    file's own offset counts, else that of its item.
     """
     row, kind = SENSORS[scene.sensor], np.dtype(told.bands[0].dtype)
     scaled = next((band for band in told.bands if band.scaled), None)
@@ -107,13 +108,18 @@ def _rule(told: Told, *, scene: Scene, place: int) -> Rule:
         rule = "16-bit integers or floats" if levels else "8-bit levels"
         more = f" with a scale of {scaled.scale:g}, offset {scaled.offset:g}" if scaled else ""
         raise ValueError(f"{row.name} scene must hold {rule}, got {kind}{more} in {told.name}")
+    how: dict[str, Any] = {"unit": scene.unit}
     if levels:
-        plain = {band.colour for band in told.bands} <= PLAIN
-        unnamed = plain and not any(named_bands([band.name for band in told.bands]))
-        by_place = unnamed and len(told.opaque) > len(COLOURS)
-        return rule_of(told, row.name, bands=told.opaque[: len(COLOURS)] if by_place else None)
+        colours = [band.colour for band in told.bands]
+        if any(named_bands([band.name for band in told.bands])):
+            return rule_of(told, row.name)
+        if all(colours.count(colour) == 1 for colour in COLOURS):
+            how["bands"] = [colours.index(colour) + 1 for colour in COLOURS]
+        elif {*colours} <= PLAIN and len(told.opaque) > len(COLOURS):
+            how["bands"] = told.opaque[: len(COLOURS)]
+        return rule_of(told, row.name, **how)
     each = len(row.bands) // len(scene.hrefs)
-    how: dict[str, Any] = {"held": row.bands[each * place : each * (place + 1)], "unit": scene.unit}
+    how["held"] = row.bands[each * place : each * (place + 1)]
     how["bands"] = told.opaque[:each] if len(told.opaque) >= each else None
     integers = kind.kind in "iu"
     if row.radar:
