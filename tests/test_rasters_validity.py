@@ -9,8 +9,9 @@ from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 
 from salib.rasters.bands import told_of
+from salib.rasters.pixels import without_data
 from salib.rasters.rules import as_stored
-from salib.rasters.validity import validity_of, without_data
+from salib.rasters.validity import validity_of
 
 SIZE = 23, 31
 

@@ -8,7 +8,6 @@ from jaxtyping import Bool, Shaped
 
 from salib.config import SENSORS
 from salib.rasters.radar import amplitude, sar_to_8bit
-from salib.rasters.validity import without_data
 
 Bands = Shaped[np.ndarray, "bands height width"]
 Valid = Bool[np.ndarray, "height width"]
@@ -158,3 +157,14 @@ class Rule:
                     )
         if wrong:
             raise ValueError(f"{self.name} must hold {wrong}: if these are {state}")
+
+
+def without_data(
+    stored: Bands, values: Sequence[Sequence[float | int]]
+) -> Bool[np.ndarray, "bands height width"]:
+    """Where each band holds one of its no-data values, or no finite number."""
+    bad = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
+    for band, stated, out in zip(stored, values, bad, strict=True):
+        for value in stated:
+            out |= band == value
+    return bad

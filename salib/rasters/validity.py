@@ -99,17 +99,6 @@ def _alpha_band(file: rasterio.DatasetReader, small: rasterio.DatasetReader) -> 
     return number if np.isin(seen, (0, seen.max())).mean() > 0.5 else None
 
 
-def without_data(
-    stored: Shaped[np.ndarray, "bands height width"], values: Sequence[Sequence[float | int]]
-) -> Bool[np.ndarray, "bands height width"]:
-    """Where each band holds one of its no-data values, or no finite number."""
-    bad = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
-    for band, stated, out in zip(stored, values, bad, strict=True):
-        for value in stated:
-            out |= band == value
-    return bad
-
-
 def _sampled(file: rasterio.DatasetReader, number: int) -> Shaped[np.ndarray, " pixels"]:
     """Some pixels of a band: of its coarsest overview, or of small windows all over the file."""
     if file.overviews(number):
