@@ -211,6 +211,18 @@ def test_the_twelve_bands_pass_from_the_world_to_tiles_and_to_the_model(tmp_path
     assert [model.sensors for model in models] == [("radar", "lores", "hires"), ("radar", "s2")]
 
 
+def test_units_of_curation_are_stated_by_sensor(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("salib.curate.run.curate", lambda *_, rules, **__: asked.append(rules))
+    arguments = ["curate", "x.json", "--zoom", "14", "--out", str(tmp_path)]
+    for sensors in ("radar,lores", "radar,s2"):
+        more = ["--sensors", sensors, "--unit", "radar=dB"]
+        assert CliRunner().invoke(app, [*arguments, *more]).exit_code == 0
+    assert [rules.units for rules in asked] == [{"radar": "db"}] * 2
+    wrong = CliRunner().invoke(app, [*arguments, "--unit", "db"])
+    assert "unit must be given once for one of radar, lores, hires" in str(wrong.exception)
+
+
 def test_help_does_not_wait_for_torch():
     code = "import sys, salib.cli.app; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -225,6 +237,10 @@ def test_evaluate_scores_a_folder_of_images(model, tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     refused = CliRunner().invoke(app, arguments)
     assert "gsd_m must say" in str(refused.exception)
+    for option, value in {"unit": "DN", "offset-dn": 0, "level-255": -1, "bands": "1,2"}.items():
+        wrong = CliRunner().invoke(app, [*arguments, "--gsd-m", "2", f"--{option}", str(value)])
+        said = option.replace("-", "_")
+        assert f"{said} must" in str(wrong.exception) or "--bands 1,2" in str(wrong.exception)
     found = CliRunner().invoke(app, [*arguments, "--gsd-m", "2"])
     assert found.exit_code == 0, found.output
     rows = pd.read_parquet(out)

@@ -405,8 +405,8 @@ def test_the_offset_is_what_baseline_or_bands_state(tmp_path, asset, said, right
 @pytest.mark.parametrize(
     ("asset", "said", "says"),
     [
-        ({}, {}, "states no s2:processing_baseline, .* say --offset-dn -1000 or 0"),
-        ({"raster:bands": [{"scale": 1.0, "offset": 0.0}]}, {}, "say --offset-dn"),
+        ({}, {}, "state the offset of its digital numbers, .* --offset-dn -1000 .*, or 0 before"),
+        ({"raster:bands": [{"scale": 1.0, "offset": 0.0}]}, {}, "state --offset-dn"),
         (
             {"raster:bands": [{"scale": 1e-4, "offset": 0}]},
             {"s2:processing_baseline": "05.10"},
@@ -441,17 +441,19 @@ def test_the_offset_of_what_states_none_can_be_said(tmp_path):
 @pytest.mark.parametrize(
     ("asset", "right"),
     [
-        ({"raster:bands": [{"unit": "dB"}]}, True),
-        ({"bands": [{"unit": "dB"}]}, True),
-        ({"bands": [{"name": "vv"}], "unit": "decibel"}, True),
-        ({"raster:bands": [{"unit": None}]}, False),
-        ({"raster:bands": []}, False),
+        ({"raster:bands": [{"unit": "dB"}]}, "db"),
+        ({"bands": [{"unit": "dB"}]}, "db"),
+        ({"bands": [{"name": "vv"}], "unit": "decibel"}, "db"),
+        ({"bands": [{"unit": "linear"}]}, "power"),
+        ({"bands": [{"unit": "1"}]}, None),
+        ({"raster:bands": [{"unit": None}]}, None),
+        ({"raster:bands": []}, None),
     ],
 )
-def test_decibels_are_told_by_the_unit_of_bands_or_file(tmp_path, asset, right):
+def test_the_unit_of_backscatter_is_that_of_bands_or_file(tmp_path, asset, right):
     files = {key: {"href": f"/{key}.tif"} | asset for key in ("vv", "vh")}
     (scene,) = found(tmp_path, [record("r", "sentinel-1-grd", files)], "radar")
-    assert scene.in_db is right
+    assert scene.unit == right
 
 
 # Odd items

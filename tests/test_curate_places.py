@@ -131,7 +131,7 @@ def test_ten_places_are_curated_from_catalogues_that_others_wrote(places, tmp_pa
     kind = {} if stated else {"max_cloud": 100.0, "offset_dn": 0}
     rules = Rules(sensors=("radar", "s2"), **kind)
     if not stated:
-        with pytest.raises(ValueError, match="say --offset-dn -1000 or 0"):
+        with pytest.raises(ValueError, match=r"state --offset-dn -1000 .*, or 0"):
             curate(catalog, tmp_path / "out", zoom=ZOOM, rules=Rules(sensors=("radar", "s2")))
     grounds = {name: ground_of(files["VV"]) for name, files in places.items()}
     middles = shapely.union_all([ground.centroid.buffer(1e-6) for ground in grounds.values()])

@@ -122,7 +122,7 @@ def test_overviews_that_could_not_be_read_are_asked_for_again(world, monkeypatch
         with remote.reading([href], requester_pays=False):
             reader = BlockReader(href, bands=3, how="linear")
         assert [status for *_, status in server.requests][:4] == [200, 206, 503, 206]
-    assert reader.overviews == [2, 4]  # as the world is written
+    assert reader.facts.overviews == [2, 4]  # as the world is written
 
 
 def test_a_read_that_failed_for_good_may_be_asked_again_in_the_same_process(world, monkeypatch):
@@ -150,7 +150,7 @@ def test_no_request_is_waited_for_under_the_interpreters_lock(world, monkeypatch
         reader = BlockReader(f"{url}/naip-0.tif", bands=3, how="linear")
         found = reader.read(span)
     assert time.monotonic() - start < 5
-    assert reader.overviews == [2, 4]
+    assert reader.facts.overviews == [2, 4]
     for values, expected in zip(found, on_disk.read(span), strict=True):
         assert expected.any()
         np.testing.assert_array_equal(values, expected)

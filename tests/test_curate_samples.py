@@ -310,10 +310,10 @@ def written_ground(folder, ground):
 def test_backscatter_in_decibels_and_as_power_give_the_amplitude_of_a_grd():
     power = np.array([[1e-3, 0.2], [1.0, 7.0]])
     expected = DN_OF_GAMMA0 * np.sqrt(power)
-    np.testing.assert_allclose(amplitude(power, in_db=False), expected, rtol=1e-6)
-    np.testing.assert_allclose(amplitude(10 * np.log10(power), in_db=True), expected, rtol=1e-5)
+    np.testing.assert_allclose(amplitude(power, "power"), expected, rtol=1e-6)
+    np.testing.assert_allclose(amplitude(10 * np.log10(power), "db"), expected, rtol=1e-5)
     level = 10 ** (5.6 / 10)  # at +5.6 dB gamma0 the median product reaches DN 1000
-    assert amplitude(np.array([level]), in_db=False) == pytest.approx(1000, rel=0.01)
+    assert amplitude(np.array([level]), "power") == pytest.approx(1000, rel=0.01)
 
 
 def test_rtc_is_asked_for_by_rule_and_read_as_power(tmp_path):
@@ -404,7 +404,7 @@ def real_scene(path, sensor, **said):
 @pytest.mark.parametrize("zoom", [14, 15])
 def test_real_rasters_of_either_hemisphere_render_where_they_lie(zoom):
     root = data_folder() / "aligned"
-    made = [real_scene(path, "radar", in_db=True) for path in root.glob("terramesh/*/S1RTC.tif")]
+    made = [real_scene(path, "radar", unit="db") for path in root.glob("terramesh/*/S1RTC.tif")]
     made += [real_scene(path, "lores") for path in root.glob("terramesh/*/S2RGB.tif")]
     made += [real_scene(path, "hires") for path in root.glob("naip_only/*.tif")]
     assert len(made) == 9
@@ -423,7 +423,7 @@ def test_real_rasters_of_either_hemisphere_render_where_they_lie(zoom):
         channels = [1, 2] if scene.sensor == "radar" else [0, 1, 2]
         found = image.image[seen][:, channels].astype(float).mean(axis=0)
         if scene.sensor == "radar":
-            bands = sar_to_8bit(amplitude(bands, in_db=True))
+            bands = sar_to_8bit(amplitude(bands, "db"))
         np.testing.assert_allclose(found, bands.reshape(len(channels), -1).mean(axis=1), atol=3)
         assert image.readers[0].native_gsd_m(span) == pytest.approx(
             np.prod(file.res) ** 0.5, rel=0.01

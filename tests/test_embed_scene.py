@@ -490,7 +490,7 @@ PLAIN = picture(40, 40)
             on_grid(),
             {"level_255": 9},
             {},
-            "real numbers, got complex64",
+            "real numbers .*got complex64",
         ),
         (PLAIN, on_grid(), {"level_255": 0}, {}, "level_255 must be positive"),
         (PLAIN, on_grid(), {"gsd_m": math.nan}, {}, "gsd_m must be positive"),

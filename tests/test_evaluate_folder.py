@@ -224,11 +224,11 @@ def wrong_images(folder):
         "bits.png": "8-bit RGB, got bands 1:",
         "cmyk.jpg": "8-bit RGB, got bands C, M, Y, K:",
         "deep.png": "8-bit RGB, got 16-bit bands R, G, B:",
-        "deep.tif": "8-bit RGB, .*got uint16",
-        "float.tif": "8-bit RGB, .*got float32",
-        "signed.tif": "8-bit RGB, .*got int16",
-        "two.tif": "8-bit RGB",
-        "many.tif": "must have 3 bands .*got 5",
+        "deep.tif": "8-bit levels, got uint16 .*--level-255",
+        "float.tif": "8-bit levels, got float32 .*--level-255",
+        "signed.tif": "8-bit levels, got int16 .*--level-255",
+        "two.tif": "must have 3 bands .*got 2: .*--bands",
+        "many.tif": "must have 3 bands .*got 5: .*--bands",
     }
 
 
@@ -242,7 +242,7 @@ def test_what_is_not_8_bit_rgb_is_refused_with_what_to_do(tmp_path):
         with pytest.raises(ValueError, match=said) as caught:
             read_rgb(tmp_path / name)
         assert name in str(caught.value)
-        assert "gdal_translate" in str(caught.value)
+        assert "gdal_translate" in str(caught.value) or "--" in said
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

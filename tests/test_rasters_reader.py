@@ -183,6 +183,11 @@ def test_red_green_and_blue_are_taken_by_their_colours(tmp_path, names, order):
         assert shown[:3] == [[50 + 9 * number] for number in order]
 
 
+def test_numbers_of_bands_that_other_satellites_have_too_leave_the_word_to_colours(tmp_path):
+    path = write(tmp_path / "a.tif", half(90, 91, 92), said={"descriptions": ("B4", "B3", "B2")})
+    assert levels(rendered("lores", [path]))[:3] == [[90], [91], [92]]
+
+
 def coloured(path, names):
     """Bands of 50, 59, 68 and so on of these colours, some of which a GeoTIFF cannot state."""
     pixels = np.stack([np.full((SIDE, SIDE), 50 + 9 * n, np.uint8) for n in range(len(names))])
@@ -215,28 +220,34 @@ def palette(path):
 
 
 REFUSED = {
-    "palette": (palette, r"3 bands, got 1 \(palette\): expand it"),
-    "grey": (lambda p: write(p, half(9)), r"3 bands, got 1 \(gray\)"),
+    "palette": (palette, r"3 bands .*, got 1 \(palette\): expand it"),
+    "grey": (lambda p: write(p, half(9)), r"3 bands .*, got 1: "),
     "grey and alpha": (
         lambda p: write(
             p, half(9, 255), said={"colorinterp": [ColorInterp.gray, ColorInterp.alpha]}
         ),
-        r"3 bands, got 1 \(gray, alpha\)",
+        r"3 bands .*, got 1 \(gray, alpha\)",
     ),
     "cmyk": (
         lambda p: coloured(p, ("cyan", "magenta", "yellow", "black")),
-        "red, green and blue, got cyan, magenta, yellow, black",
+        r"\(red, green, blue\) .*got 4 \(cyan, magenta, yellow, black\)",
     ),
-    "false colour": (lambda p: coloured(p, ("nir", "red", "green")), "got nir, red, green"),
-    "16 bits": (lambda p: write(p, half(1, 2, 3, dtype=np.uint16)), "must be 8-bit, got uint16"),
-    "floats": (lambda p: write(p, half(1, 2, 3, dtype=np.float32)), "must be 8-bit, got float32"),
+    "false colour": (lambda p: coloured(p, ("nir", "red", "green")), r"got 3 \(nir, red, green\)"),
+    "16 bits": (
+        lambda p: write(p, half(1, 2, 3, dtype=np.uint16)),
+        "must hold 8-bit levels, got uint16",
+    ),
+    "floats": (
+        lambda p: write(p, half(1, 2, 3, dtype=np.float32)),
+        "must hold 8-bit levels, got float32",
+    ),
     "complex": (
         lambda p: write(p, half(1, 2, 3, dtype=np.complex64)),
-        "real numbers .* got complex",
+        "8-bit levels, got complex64",
     ),
     "scaled": (
         lambda p: write(p, half(1, 2, 3), said={"scales": (0.5,) * 3, "offsets": (1,) * 3}),
-        "must hold levels, got a scale of 0.5 and an offset of 1",
+        "8-bit levels, got uint8 with a scale of 0.5, offset 1",
     ),
     "no place": (lambda p: write(p, half(1, 2, 3), crs=None, place=None), "no CRS and no control"),
     "no transform": (lambda p: write(p, half(1, 2, 3), place=None), "a CRS without a transform"),
@@ -486,7 +497,7 @@ def test_an_offset_counts_once_be_it_of_the_file_or_of_its_item(
     assert set(np.concatenate(levels(s2_scene(path, offset)))) == {expected}
 
 
-def s2_scene(path, baseline=None, scl=None, zoom=14):
+def s2_scene(path, baseline=None, scl=None, zoom=14, **stated):
     """A mosaic of twelve bands that are one file."""
     from salib.config.sensors import S2_BANDS
 
@@ -495,15 +506,15 @@ def s2_scene(path, baseline=None, scl=None, zoom=14):
     item.collection_id = "sentinel-2-l2a"
     if baseline:
         item.properties["s2:processing_baseline"] = baseline
-    rules = Rules(sensors=("radar", "s2"), offset_dn=None if baseline else 0)
+    rules = Rules(sensors=("radar", "s2"), offset_dn=None if baseline else 0, **stated)
     return mosaic(search([item], "s2", rules), span_of(path, zoom))
 
 
 @pytest.mark.parametrize(
     ("value", "dtype", "tags", "words"),
     [
-        (0.15, "float32", {}, "must be 16-bit, got float32"),
-        (150, "uint8", {}, "must be 16-bit, got uint8"),
+        (1500, "float32", {}, "a.tif must hold reflectance below 2 .* state --unit dn"),
+        (150, "uint8", {}, "must hold 16-bit integers or floats, got uint8"),
         (
             1500,
             "uint16",
@@ -511,7 +522,7 @@ def s2_scene(path, baseline=None, scl=None, zoom=14):
             "must scale to reflectance, got a scale of 1 and an",
         ),
         (1500, "uint16", {"scales": (10.0,)}, "must scale to reflectance, got a scale of 10"),
-        (64_700, "uint16", {}, "wrapped must hold reflectance, got most values above 50000"),
+        (64_700, "uint16", {}, "a.tif must hold reflectance below 2 .* values below 0"),
     ],
 )
 def test_numbers_that_are_no_reflectance_are_refused(tmp_path, value, dtype, tags, words):
@@ -529,7 +540,7 @@ def test_pixels_that_the_scene_classification_calls_empty_are_not_seen(tmp_path)
         s2_scene(path, scl=empty, zoom=16)
 
 
-def radar_of(tmp_path, pixels, unit=None, said=None, **how):
+def radar_of(tmp_path, pixels, unit=None, said=None, units=None, **how):
     paths = [write(tmp_path / f"{n}.tif", pixels, said=said, **how) for n in ("vv", "vh")]
     assets = {"vv": paths[0], "vh": paths[1]}
     _, item = make_item("radar", "a", shapely.box(-99, 38, -98, 39), "2022-06-11", assets)
@@ -537,7 +548,7 @@ def radar_of(tmp_path, pixels, unit=None, said=None, **how):
     for asset in item.assets.values():
         if unit:
             asset.extra_fields["raster:bands"] = [{"unit": unit}]
-    return mosaic(search([item], "radar"), span_of(paths[0]))
+    return mosaic(search([item], "radar", Rules(units=units)), span_of(paths[0]))
 
 
 def constant(value, dtype="float32"):
@@ -568,13 +579,55 @@ def test_backscatter_has_one_level_whatever_its_unit(tmp_path, value, dtype, uni
 
 
 @pytest.mark.parametrize(
+    ("value", "dtype", "unit", "tag"),
+    [
+        (-10, "float32", "db", None),
+        (-10, "int16", "db", "power"),
+        (10**-0.5, "float32", "amplitude", None),
+        (0.1, "float64", "power", "dB"),
+        (526 * 10**-0.5, "float32", "dn", None),
+    ],
+)
+def test_a_stated_unit_of_backscatter_counts_before_that_of_item_and_file(
+    tmp_path, value, dtype, unit, tag
+):
+    said = {"units": (tag,)} if tag else None
+    seen = levels(radar_of(tmp_path, constant(value, dtype), tag, said, {"radar": unit}))
+    assert seen[1] == seen[2] == [LEVEL_OF_MINUS_10_DB]
+
+
+@pytest.mark.parametrize(
+    ("value", "units", "baseline"),
+    [(0.05, None, "05.09"), (0.05, {"s2": "reflectance"}, None), (1500, {"s2": "dn"}, "05.09")],
+)
+def test_reflectance_in_floats_is_read_and_numbers_in_them_by_their_unit(
+    tmp_path, value, units, baseline
+):
+    path = write(tmp_path / "a.tif", constant(value))
+    assert set(np.concatenate(levels(s2_scene(path, baseline, units=units)))) == {500}
+
+
+@pytest.mark.parametrize(
+    ("units", "says"),
+    [
+        ({"radar": "volts"}, "unit must be one of power, amplitude, db, dn for radar, got 'volts'"),
+        ({"lores": "dn"}, "units must be of radar or s2 .* got 'lores'"),
+        ({"s2": "dn"}, "units must be of radar or s2 among .* got 's2'"),
+    ],
+)
+def test_a_unit_that_no_pixel_has_is_refused(units, says):
+    with pytest.raises(ValueError, match=says):
+        Rules(units=units)
+
+
+@pytest.mark.parametrize(
     ("value", "dtype", "words"),
     [
-        (-10, "float32", r'not be negative, got -10: if these are decibels, .* unit "dB"'),
+        (-10, "float32", "of 0 or more, got power of -10: if these are decibels, state --unit db"),
         (-10, "float64", "if these are decibels"),
         (-10, "int16", "if these are decibels"),
-        (300, "float32", "must be a power, got a median of 300: if these are amplitudes"),
-        (90, "uint8", "must be 16-bit or float, got uint8"),
+        (300, "float32", "a power below 10 .* got 300: .*, state --unit amplitude or dn"),
+        (90, "uint8", "must hold 16-bit integers or floats, got uint8"),
         (1 + 1j, "complex64", "real numbers of one type, got complex64"),
     ],
 )

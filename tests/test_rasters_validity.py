@@ -1,12 +1,17 @@
 """Files of others: where they have data, which bands they hold, what their numbers mean."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import rasterio
 from rasterio.enums import ColorInterp
 from rasterio.shutil import copy
 
-from salib.rasters.validity import masked_out, no_data_values, states_validity, without_data
+from salib.rasters.bands import told_of
+from salib.rasters.pixels import without_data
+from salib.rasters.rules import as_stored
+from salib.rasters.validity import validity_of
 
 SIZE = 23, 31
 
@@ -51,12 +56,14 @@ def virtual(path, source, values):
     return path
 
 
-def bad_of(path, absent=()):
+def bad_of(path, *, stated=True):
     """Bands without data and what the mask takes away, as one array."""
     with rasterio.open(path) as file:
         numbers = [n for n, c in enumerate(file.colorinterp, 1) if c != ColorInterp.alpha]
-        bad = without_data(file.read(numbers), no_data_values(file, numbers, absent))
-        hidden = masked_out(file)
+        validity = validity_of(file)
+        assert validity.stated == stated  # defaults count in files that state nothing
+        bad = without_data(file.read(numbers), validity.values(numbers))
+        hidden = validity.hidden(file)
         return bad if hidden is None else bad | hidden
 
 
@@ -71,7 +78,7 @@ def test_a_mask_decides_and_neither_black_nor_a_default_does(tmp_path, outside):
     pixels[:, 5, 20] = 0
     path = write(tmp_path / "a.tif", pixels, mask=KEPT, outside=outside)
     assert (tmp_path / "a.tif.msk").exists() == outside
-    np.testing.assert_array_equal(bad_of(path, absent=(0,)), np.array([~KEPT] * 3))
+    np.testing.assert_array_equal(bad_of(path), np.array([~KEPT] * 3))
 
 
 @pytest.mark.parametrize("alpha", [OPAQUE, FAINT])
@@ -81,7 +88,7 @@ def test_an_alpha_band_decides_and_is_no_band_of_its_own(tmp_path, alpha, bands)
     colours = {1: ["gray", "alpha"], 3: ["red", "green", "blue", "alpha"]}[bands]
     colours = [ColorInterp[name] for name in colours]
     path = write(tmp_path / "a.tif", pixels, colours=colours)
-    np.testing.assert_array_equal(bad_of(path, absent=(50,)), np.array([~KEPT] * bands))
+    np.testing.assert_array_equal(bad_of(path), np.array([~KEPT] * bands))
 
 
 @pytest.mark.parametrize("size", [SIZE, (301, 211)])
@@ -99,8 +106,8 @@ def test_near_infrared_that_gdal_marks_as_opacity_hides_nothing(
         file.build_overviews(overviews)
     with rasterio.open(path) as file:
         assert file.colorinterp[3] == ColorInterp.alpha
-        assert not states_validity(file)
-        assert masked_out(file) is None
+        assert not validity_of(file).stated
+        assert validity_of(file).hidden(file) is None
 
 
 @pytest.mark.parametrize("within", ["alpha", "mask"])
@@ -136,7 +143,7 @@ def test_a_value_of_any_type_stands_for_no_data(tmp_path, dtype, nodata):
     pixels = ground(dtype)
     pixels[pixels == 0] = nodata
     path = write(tmp_path / "a.tif", pixels, nodata=nodata)
-    np.testing.assert_array_equal(bad_of(path, absent=(50,)), np.array([~KEPT] * 3))
+    np.testing.assert_array_equal(bad_of(path), np.array([~KEPT] * 3))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -145,7 +152,7 @@ def test_a_float_that_is_no_number_is_no_data_whatever_the_file_states(tmp_path,
     pixels[pixels == 0] = value
     for name, how in (("none", {}), ("other", {"nodata": -9999})):
         path = write(tmp_path / f"{name}.tif", pixels, **how)
-        np.testing.assert_array_equal(bad_of(path), np.array([~KEPT] * 3))
+        np.testing.assert_array_equal(bad_of(path, stated=bool(how)), np.array([~KEPT] * 3))
 
 
 def test_each_band_has_its_own_value_and_one_may_have_none(tmp_path):
@@ -154,7 +161,7 @@ def test_each_band_has_its_own_value_and_one_may_have_none(tmp_path):
     path = virtual(tmp_path / "a.vrt", source, [7, None, -9999])
     expected = np.array([pixels[0] == 7, np.zeros(SIZE, bool), pixels[2] == -9999])
     assert expected[0].any()
-    np.testing.assert_array_equal(bad_of(path, absent=(0,)), expected)
+    np.testing.assert_array_equal(bad_of(path), expected)
 
 
 def test_one_value_of_all_bands_together_hides_no_pixel_that_has_it_in_one_band(tmp_path):
@@ -168,13 +175,17 @@ def test_one_value_of_all_bands_together_hides_no_pixel_that_has_it_in_one_band(
 def test_a_value_that_the_type_cannot_hold_hides_nothing(tmp_path, nodata):
     pixels = ground()
     path = virtual(tmp_path / "a.vrt", write(tmp_path / "a.tif", pixels), [nodata] * 3)
-    assert not bad_of(path).any()
+    assert not bad_of(path, stated=False).any()
 
 
-@pytest.mark.parametrize("absent", [(), (0,), (0, 50)])
-def test_defaults_count_in_a_file_that_states_nothing(tmp_path, absent):
+@pytest.mark.parametrize("absent", [None, 0, 50])
+@pytest.mark.parametrize("stated", [False, True])
+def test_a_default_counts_in_a_file_that_states_nothing(tmp_path, absent, stated):
     pixels = ground()
-    path = write(tmp_path / "a.tif", pixels)
-    np.testing.assert_array_equal(bad_of(path, absent), np.isin(pixels, absent))
+    pixels[:, 9, 20] = 50
+    path = write(tmp_path / "a.tif", pixels, **({"nodata": 255} if stated else {}))
     with rasterio.open(path) as file:
-        assert not states_validity(file)
+        validity, rule = validity_of(file), replace(as_stored(told_of(file, "a"), 3), absent=absent)
+    assert validity.stated == stated
+    found = rule.valid(pixels, validity.values(rule.bands), stated=validity.stated)
+    np.testing.assert_array_equal(found, stated | (pixels != absent).any(axis=0))

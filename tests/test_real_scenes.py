@@ -19,7 +19,9 @@ from rasterio.enums import ColorInterp
 
 import salib
 from salib.config import S2_BANDS
+from salib.evaluate import folder_task
 from salib.evaluate.tasks.class_folders import read_rgb
+from salib.evaluate.tasks.task import iter_split
 from salib.mapping import embed_images, embed_scene, open_scene
 from salib.mapping.images import open_file
 from salib.mapping.scene import on_one_grid
@@ -448,7 +450,9 @@ def test_row_16_colours_of_16_bits_in_folders_and_zips_are_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         archive.write(path, "a/deep.tif")
     for each in (path, zipfile.Path(tmp_path / "z.zip", "a/deep.tif")):
-        with pytest.raises(ValueError, match=r"deep.tif' must be 8-bit RGB.*got uint16"):
+        with pytest.raises(
+            ValueError, match=r"deep.tif must hold 8-bit levels, got uint16.*--level-255"
+        ):
             read_rgb(each)
 
 
@@ -466,6 +470,27 @@ def test_folders_for_evaluation_follow_the_same_rule(how, tmp_path):
         path = write(tmp_path / "x.tif", levels(), mask=np.eye(ROWS, COLS, dtype=np.uint8) * 255)
         with pytest.raises(ValueError, match="must be opaque"):
             read_rgb(path)
+
+
+@pytest.mark.parametrize(
+    ("names", "reading", "right"),
+    [
+        (S2_BANDS, {"offset_dn": -1000}, rgb_of(DN)),
+        (S2_BANDS, {"unit": "dn", "offset_dn": 0}, rgb_of(DN, zero=0)),
+        ((), {"level_255": 4000, "bands": (3, 2, 1)}, np.rint(DN[2::-1] * (255 / 4000))),
+    ],
+)
+def test_what_files_in_folders_do_not_tell_is_stated(names, reading, right, tmp_path):
+    for split in ("train", "valid", "test"):
+        for label in "ab":
+            (tmp_path / split / label).mkdir(parents=True)
+            write(tmp_path / split / label / f"{split}{label}.tif", DN[:12], names=names)
+    task = folder_task(tmp_path, gsd_m=10.0, reading=reading)
+    image, _ = next(iter_split(task, "test"))
+    np.testing.assert_array_equal(image.transpose(2, 0, 1), right)
+    plain = write(tmp_path / "x.tif", levels())
+    with pytest.raises(ValueError, match="must not be given for 8-bit levels"):
+        read_rgb(plain, unit="dn")
 
 
 class DataArray:

@@ -6,7 +6,17 @@ from typing import Annotated
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Exclude, Overwrite, Text, from_options, names_of
+from salib.cli.options import (
+    UNIT,
+    Count,
+    Exclude,
+    Overwrite,
+    Text,
+    Texts,
+    by_sensor,
+    from_options,
+    names_of,
+)
 
 Bbox = tuple[float, float, float, float] | None
 CATALOG = """earth-search, planetary-computer, the address of a STAC API or catalogue, or the path
@@ -30,6 +40,7 @@ def curate(
     offset_dn: Annotated[
         Count, Option(help="Of Sentinel-2 items that state no processing baseline: -1000 or 0.")
     ] = None,
+    unit: Annotated[Texts, Option(help=UNIT)] = None,
     exclude: Exclude = None,
     min_valid: Annotated[float, Option(help="Minimum valid share of a tile.")] = 0.95,
     valid_share: Annotated[
@@ -60,6 +71,7 @@ def curate(
         raise ValueError("zoom must be given, got none")
     if aoi and bbox:
         raise ValueError("area must be one of --aoi and --bbox, got both")
+    given["units"] = by_sensor("unit", unit, given["sensors"], str.lower, "a word such as db")
     same = ("min_valid", "valid_share", "keep", "quant", "encoding")
     same += ("requester_pays", "overwrite")
     tiles = run(

@@ -1,6 +1,6 @@
 """`salib embed`: image files to rows of vectors, scenes to maps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
@@ -8,15 +8,23 @@ from typing import Annotated, Any
 import typer
 from typer import Argument, Option
 
-from salib.cli.options import Count, Device, Overwrite, Text, Texts
+from salib.cli.options import (
+    BY_SENSOR,
+    UNIT,
+    Count,
+    Device,
+    Overwrite,
+    Text,
+    Texts,
+    by_sensor,
+    number_list,
+)
 from salib.config import SENSORS
 
 IMAGES = "Images (PNG, JPEG, TIFF ...), or one georeferenced scene; bands in files: vv.tif,vh.tif."
 SENSOR = f"Of the images: {', '.join(SENSORS)}; default lores."
-BY_SENSOR = "for several sensors repeat it by name, such as"
 GSD_M = f"Metres per pixel; measured if not given; {BY_SENSOR} lores=10."
 BANDS = f"Bands by number, such as 4,3,2, if no names tell; {BY_SENSOR} hires=1,2,3."
-UNIT = f"power, amplitude, db or dn of radar, reflectance or dn; {BY_SENSOR} radar=db."
 OFFSET_DN = f"Added to DN: -1000 of Sentinel-2 since 04.00, or 0; {BY_SENSOR} lores=-1000."
 LEVEL_255 = f"Value of level 255 in unknown products; {BY_SENSOR} hires=2000."
 HOW = ("window", "overlap", "dtype", "precision", "device", "overwrite")
@@ -66,12 +74,12 @@ def embed(
     """
     given = locals()
     files = _files(images, sensor, {"radar": radar, "lores": lores, "hires": hires, "s2": s2})
-    metres = _by_sensor("gsd_m", gsd_m, files, float, "a number such as 10")
+    metres = by_sensor("gsd_m", gsd_m, files, float, "a number such as 10")
     stated = {
-        "bands": _by_sensor("bands", bands, files, _numbers, "numbers such as 1,2,3"),
-        "unit": _by_sensor("unit", unit, files, str.lower, "a word such as db"),
-        "offset_dn": _by_sensor("offset_dn", offset_dn, files, float, "a number such as -1000"),
-        "level_255": _by_sensor("level_255", level_255, files, float, "a number such as 2000"),
+        "bands": by_sensor("bands", bands, files, number_list, "numbers such as 1,2,3"),
+        "unit": by_sensor("unit", unit, files, str.lower, "a word such as db"),
+        "offset_dn": by_sensor("offset_dn", offset_dn, files, float, "a number such as -1000"),
+        "level_255": by_sensor("level_255", level_255, files, float, "a number such as 2000"),
     }
     reading = {name: {o: of[name] for o, of in stated.items() if name in of} for name in files}
     ending, most = out.suffix.lower(), max(map(len, files.values()))
@@ -115,10 +123,6 @@ def embed(
     typer.echo(out)
 
 
-def _numbers(text: str) -> list[int]:
-    return [int(number) for number in text.split(",")]
-
-
 def _files(images: Texts, sensor: str | None, named: Mapping[str, Texts]) -> dict[str, list[str]]:
     """Files by sensor, from the one way or the other to name them."""
     files = {name: paths for name, paths in named.items() if paths}
@@ -129,24 +133,3 @@ def _files(images: Texts, sensor: str | None, named: Mapping[str, Texts]) -> dic
             f"--hires, got {got}"
         )
     return {sensor or "lores": images} if images else files
-
-
-def _by_sensor(
-    option: str, texts: Texts, files: Mapping, read: Callable[[str], Any], rule: str
-) -> dict[str, Any]:
-    """What an option states, for the one sensor or as sensor=value for each of several."""
-    values = {}
-    for text in texts or ():
-        name, is_named, value = text.rpartition("=")
-        if not is_named and len(files) == 1:
-            name = next(iter(files))
-        if name not in files or name in values:
-            raise ValueError(
-                f"{option} must be given once for one of {', '.join(files)}, such as "
-                f"{next(iter(files))}={value}, got {text!r}"
-            )
-        try:
-            values[name] = read(value)
-        except ValueError as error:
-            raise ValueError(f"{option} must be {rule}, got {value!r}") from error
-    return values

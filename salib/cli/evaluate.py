@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 from typer import Option
 
-from salib.cli.options import Device, Overwrite, Precision, Seed, names_of
+from salib.cli.options import Device, Overwrite, Precision, Seed, Text, names_of, number_list
 
 
 def evaluate(
@@ -22,6 +22,14 @@ def evaluate(
     ] = None,
     images: Annotated[Path | None, Option(help="Folder of class folders of images.")] = None,
     gsd_m: Annotated[float | None, Option(help="Metres per pixel of those images.")] = None,
+    bands: Annotated[Text, Option(help="Of those images, such as 4,3,2, if no names tell.")] = None,
+    unit: Annotated[Text, Option(help="Of those images: reflectance or dn.")] = None,
+    offset_dn: Annotated[
+        float | None, Option(help="Added to their DN: -1000 of Sentinel-2 since 04.00, or 0.")
+    ] = None,
+    level_255: Annotated[
+        float | None, Option("--level-255", help="Their value of level 255, such as 2000.")
+    ] = None,
     ignore_label: Annotated[
         int | None, Option(help="Value of masks that marks pixels without a label, such as 255.")
     ] = None,
@@ -43,7 +51,10 @@ def evaluate(
     chosen = protocol_named(protocol)
     names = tasks if tasks == "all" else [*names_of(tasks)]
     where = {"geobench": geobench, "procedural": procedural, "real": real}
-    folders = {"images": images, "gsd_m": gsd_m, "ignore_label": ignore_label}
+    said = {"unit": unit and unit.lower(), "offset_dn": offset_dn, "level_255": level_255}
+    said["bands"] = None if bands is None else number_list(bands)
+    reading = {name: value for name, value in said.items() if value is not None}
+    folders = {"images": images, "reading": reading, "gsd_m": gsd_m, "ignore_label": ignore_label}
     labelled = find_tasks(names, **folders, **where)
     if names == "all":
         labelled = [task for task in labelled if task.kind in chosen.kinds]

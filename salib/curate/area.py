@@ -109,7 +109,7 @@ def read_area(path: str | Path, name: str = "area") -> BaseGeometry:
     return shapely.union_all(parts)
 
 
-def check_size(area: BaseGeometry, zoom: int) -> None:
+def check_tiles(area: BaseGeometry, zoom: int) -> None:
     """Refuse an area of more tiles than a computer holds in memory.
 
     Raises:
@@ -129,7 +129,7 @@ def check_size(area: BaseGeometry, zoom: int) -> None:
 
 def tiles_of_area(area: BaseGeometry, zoom: int) -> list[TileId]:
     """Tiles whose inside meets the area, in Hilbert order."""
-    check_size(area, zoom)
+    check_tiles(area, zoom)
     parts = [part for part in shapely.get_parts(area) if part.area]
     near = {tile for part in parts for tile in tiles_of_bbox(part.bounds, zoom)}
     tiles = sorted(near, key=lambda tile: tile.hilbert)

@@ -7,6 +7,7 @@ give their bands, and 0 where there is no value.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,17 +15,14 @@ from jaxtyping import Bool, Int16, Shaped, UInt8
 
 from salib.config import SENSORS
 from salib.curate.search.catalog import Scene
-from salib.rasters.content import Content
-from salib.rasters.radar import amplitude, sar_to_8bit
+from salib.rasters.bands import COLOURS, PLAIN, Told, named_bands
+from salib.rasters.pixels import Rule
 from salib.rasters.reader import BlockReader, Span
+from salib.rasters.rules import rule_of, unit_said
 from salib.tiles.grid import TILE_PX
 
 NO_DATA_CLASS, CLOUD_CLASSES = 0, (8, 9, 10)
 """Of a Sentinel-2 scene classification: cloud of medium and high probability, thin cirrus."""
-WRAPPED_DN = 50_000
-"""Reflectance of 5, which no ground has."""
-MOST_SCALE = 0.01
-"""Below it a file's scale is to reflectance; 1 is of digital numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,65 +80,54 @@ def _layer(
     readers = [
         BlockReader(
             href,
-            bands=len(sensor.bands) // len(scene.hrefs),
             how=sensor.interpolation,
-            nodata=sensor.nodata,
+            rule=partial(_rule, scene=scene, place=place),
             opaque=sensor.interpolation == "linear",
-            prepare=partial(_prepared, scene=scene, href=href),
         )
-        for href in scene.hrefs
+        for place, href in enumerate(scene.hrefs)
     ]
     parts, valid = zip(*(reader.read(span) for reader in readers), strict=True)
     values, seen = parts[0] if len(parts) == 1 else cv2.merge(parts), np.logical_and.reduce(valid)
-    if sensor.radar:
-        values = sar_to_8bit(values, quant=quant)
-    if sensor.dtype != "uint8":
-        _check_wrapped(values, seen, scene)
-        values = np.clip(np.rint(values), 1, sensor.max_value).astype(np.uint16)
-    else:
-        values = _rgba(values)
-    return values, seen, max(readers, key=lambda reader: reader.width)
+    levels = readers[0].rule.levels(values, quant=quant)
+    if sensor.dtype == "uint8":
+        levels = _rgba(levels)
+    return levels, seen, max(readers, key=lambda reader: reader.width)
 
 
-def _prepared(pixels: np.ndarray, content: Content, *, scene: Scene, href: str) -> np.ndarray:
-    """Pixels as those of the sensor's tiles: levels, amplitude, or reflectance x full scale.
+def _rule(told: Told, *, scene: Scene, place: int) -> Rule:
+    """How a file is read: by what it says itself, and else by what its item or product says.
 
-    A file's own offset counts, else that of its item.
+    Optical tiles hold the levels of a product, whose order of bands is red, green, blue.
+    Backscatter without a unit is power, as in RTC, or in integers the digital numbers of GRD. A
+    file's own offset counts, else that of its item.
     """
-    sensor, kind = SENSORS[scene.sensor], content.dtype
-    if sensor.radar:
-        if kind == np.uint8 and not content.scaled:
-            raise ValueError(f"{scene.sensor} scene must be 16-bit or float, got uint8 in {href}")
-        try:
-            return amplitude(pixels, in_db=scene.in_db or content.in_db)
-        except ValueError as error:
-            raise ValueError(f"{error}, in {href}") from error
-    stated = f"a scale of {content.scales[0]:g} and an offset of {content.offsets[0]:g} in {href}"
-    if sensor.full_scale is None:
-        if kind != sensor.dtype:
-            raise ValueError(f"{scene.sensor} scene must be 8-bit, got {kind} in {href}")
-        if content.scaled:
-            raise ValueError(f"{scene.sensor} scene must hold levels, got {stated}")
-        return pixels
-    reflectance = max(content.scales) < MOST_SCALE
-    if not reflectance and (min(content.scales) != 1 or any(x % 1 for x in content.offsets)):
-        raise ValueError(f"{scene.sensor} scene must scale to reflectance, got {stated}")
-    if not reflectance and (kind.kind not in "iu" or kind.itemsize < 2):
-        raise ValueError(f"{scene.sensor} scene must be 16-bit, got {kind} in {href}")
-    dn = pixels.astype(np.float32) * np.float32(sensor.full_scale if reflectance else 1)
-    return dn if any(content.offsets) else dn + np.float32(scene.offset_dn)
-
-
-def _check_wrapped(
-    values: np.ndarray, seen: Bool[np.ndarray, "height width"], scene: Scene
-) -> None:
-    """Refuse reflectance below 0 that was stored without a sign, and so lies near the top."""
-    some = values[::8, ::8][seen[::8, ::8]]
-    if some.size and (some > WRAPPED_DN).mean() > 0.5:
-        raise ValueError(
-            f"{scene.id} must hold reflectance, got most values above {WRAPPED_DN}: values below 0 "
-            "were stored as if they were large; leave the item out"
-        )
+    row, kind = SENSORS[scene.sensor], np.dtype(told.bands[0].dtype)
+    scaled = next((band for band in told.bands if band.scaled), None)
+    levels = kind == np.uint8 and not scaled
+    if levels != (row.modality == "optical"):
+        rule = "16-bit integers or floats" if levels else "8-bit levels"
+        more = f" with a scale of {scaled.scale:g}, offset {scaled.offset:g}" if scaled else ""
+        raise ValueError(f"{row.name} scene must hold {rule}, got {kind}{more} in {told.name}")
+    how: dict[str, Any] = {"unit": scene.unit}
+    if levels:
+        colours = [band.colour for band in told.bands]
+        if any(named_bands([band.name for band in told.bands])):
+            return rule_of(told, row.name)
+        if all(colours.count(colour) == 1 for colour in COLOURS):
+            how["bands"] = [colours.index(colour) + 1 for colour in COLOURS]
+        elif {*colours} <= PLAIN and len(told.opaque) > len(COLOURS):
+            how["bands"] = told.opaque[: len(COLOURS)]
+        return rule_of(told, row.name, **how)
+    each = len(row.bands) // len(scene.hrefs)
+    how["held"] = row.bands[each * place : each * (place + 1)]
+    how["bands"] = told.opaque[:each] if len(told.opaque) >= each else None
+    integers = kind.kind in "iu"
+    if row.radar:
+        own = unit_said(band.unit for band in told.bands)
+        how["unit"] = scene.unit or own or ("dn" if integers and not scaled else "power")
+    elif (integers or scene.unit == "dn") and not any(band.offset for band in told.bands):
+        how["offset_dn"] = scene.offset_dn
+    return rule_of(told, row.name, **how)
 
 
 def _classes(

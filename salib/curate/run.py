@@ -3,7 +3,6 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from hashlib import sha256
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pystac
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from salib.curate.area import Area, area_of, check_size, excluded_ground
+from salib.curate.area import Area, area_of, check_tiles, excluded_ground
 from salib.curate.index import MIN_VALID, VALID_SHARE, check_keep, check_share, joint_samples
 from salib.curate.output import (
     NEXT,
@@ -78,7 +77,8 @@ def curate(
     file answers the same question; delete it to search anew.
 
     Of each file its own mask, opacity, no-data values, scale, offset, unit and colours count; what
-    would have to be guessed (decibels without a unit) is refused with the name of the file.
+    would have to be guessed is refused with the name of the file. Backscatter whose unit neither
+    item, file nor `rules.units` state counts as power, in integers as digital numbers.
 
     An interrupted call resumes; a call whose scenes and arguments are those of the last one returns
     at once. The bytes depend on neither interruptions nor the engine. Blocks that could not be
@@ -129,9 +129,9 @@ def curate(
     with only_writer(out):
         ground = None if area is None else area_of(area)
         if ground is not None:
-            check_size(ground, zoom)  # before a search for it
+            check_tiles(ground, zoom)  # before a search for it
         banned = excluded_ground(exclude)
-        asked = {"rules": asdict(rules), "area": _digest(ground)}
+        asked = {"rules": rules.key, "area": _digest(ground)}
         key = {"zoom": zoom, "exclude": _digest(banned), **asked, **samples, **how}
         key |= {"recipe": RECIPES["curate"], SOURCE: source_digest("salib.curate")}
         check_out(out, key, overwrite=overwrite)  # before a search

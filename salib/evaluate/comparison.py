@@ -1,7 +1,8 @@
 """Models and tasks by their paths."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from salib.evaluate.columns import Candidate
 from salib.evaluate.croma import PublishedCroma
@@ -64,6 +65,7 @@ def find_tasks(
     images: str | Path | None = None,
     gsd_m: float | None = None,
     ignore_label: int | None = None,
+    reading: Mapping[str, Any] | None = None,
 ) -> list[Task]:
     """Available tasks, all or those named: GEO-Bench's, EuroSAT and UC Merced, a folder of images.
 
@@ -75,9 +77,11 @@ def find_tasks(
         images: labelled folder of images (`folder_task`).
         gsd_m: metres per pixel of those images.
         ignore_label: value of GEO-Bench's masks that marks pixels without a label.
+        reading: of that folder, what its files do not tell (`folder_task`).
 
     Raises:
-        ValueError: if a task named is not there, none is, or `images` comes without `gsd_m`.
+        ValueError: if a task named is not there, none is, or `images` comes without `gsd_m`,
+            or `reading` without `images`.
     """
     tasks = geobench_tasks(geobench, procedural=procedural, ignore=ignore_label) if geobench else []
     tasks += real_tasks(real) if real else []
@@ -91,10 +95,12 @@ def find_tasks(
                 "download them, GEO_BENCH_DIR and SALIB_DATA_DIR say where they are"
             )
         tasks = [at_hand[name] for name in wanted]
+    if reading and images is None:
+        raise ValueError(f"{', '.join(reading)} must be given with images alone, got no images")
     if images is not None:
         if gsd_m is None:
             raise ValueError(f"gsd_m must say the metres per pixel of {images}, got none")
-        tasks.append(folder_task(images, gsd_m=gsd_m))
+        tasks.append(folder_task(images, gsd_m=gsd_m, reading=reading))
     if not tasks:
         raise ValueError(
             "tasks must be available, got none: set GEO_BENCH_DIR or SALIB_DATA_DIR (`salib fetch`)"

@@ -21,7 +21,8 @@ from salib.model.precision import resolve_device
 from salib.model.store import model_files
 from salib.model.views import checked_views
 from salib.rasters.bands import picture
-from salib.rasters.pixels import Rule, rule_of
+from salib.rasters.pixels import Rule
+from salib.rasters.rules import rule_of
 
 MADE_FROM = "made_from"
 BATCH = 256

@@ -18,7 +18,7 @@ from rasterio.warp import transform
 from salib.rasters.ground import Grid, ground_gsd_m, to_degrees
 from salib.rasters.pixels import Rule
 from salib.rasters.remote import as_read_errors, location, reading
-from salib.rasters.validity import masked_out
+from salib.rasters.validity import Validity
 
 Array = Shaped[np.ndarray, "bands height width"]
 Pixels = tuple[Array, Bool[np.ndarray, "height width"]]
@@ -39,15 +39,18 @@ class Source:
         href: path or address.
         numbers: of its bands that are read, from 1.
         places: where each lies among the sensor's bands.
-        nodata: values that stand for no data in each.
-        masked: whether it has an alpha band or a mask.
+        validity: where it has data.
     """
 
     href: str
     numbers: tuple[int, ...]
     places: tuple[int, ...]
-    nodata: tuple[tuple[float | int, ...], ...]
-    masked: bool
+    validity: Validity
+
+    @property
+    def nodata(self) -> list[tuple[float | int, ...]]:
+        """Values that stand for no data in each band that is read."""
+        return self.validity.values(self.numbers)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,7 +165,7 @@ class Raster:
                     smooth, sharp, hidden = self._warp(file, source, place, shape)
                 else:
                     smooth = sharp = file.read(list(source.numbers), window=window)
-                    hidden = masked_out(file, window=window) if source.masked else None
+                    hidden = source.validity.hidden(file, window=window)
             parts.append(smooth)
             nearest.append(sharp)
             if hidden is not None:
@@ -170,7 +173,7 @@ class Raster:
         stored = _in_order(parts, order)
         sharp = _in_order(nearest, order) if self.warped else stored
         valid &= self.rule.valid(sharp, [nodata[n] for n in order], stated=self.stated)
-        return self.rule.apply(stored, valid, smooth=self.warped), valid
+        return self.rule.levels(self.rule.values(stored, valid, smooth=self.warped)), valid
 
     def reduced(self, rows: int, cols: int) -> Array:
         """Values of the whole scene as a small picture, see `onto`.
@@ -200,7 +203,7 @@ class Raster:
         value = next((value for values in source.nodata for value in values), None)
         if value is None and np.dtype(file.dtypes[bands[0] - 1]).kind == "f":
             value = np.nan
-        if value is None and not source.masked:
+        if value is None and not source.validity.hides:
             value = self.rule.absent
         filled: dict[str, Any] = opaque if value is None else {"src_nodata": value, "nodata": value}
         if value is not None and file.count > 1:

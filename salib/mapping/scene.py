@@ -13,7 +13,6 @@ import rasterio
 from affine import Affine
 from rasterio.coords import disjoint_bounds
 from rasterio.crs import CRS
-from rasterio.enums import ColorInterp
 from rasterio.errors import CRSError
 from rasterio.transform import array_bounds
 from rasterio.warp import transform_bounds
@@ -23,9 +22,9 @@ from salib.mapping.raster import Raster, Source, opened
 from salib.model.views import check_fusible
 from salib.rasters.bands import together, told_of
 from salib.rasters.ground import MOST_STRETCH, Grid, ground_sides_m, square_grid
-from salib.rasters.pixels import rule_of
 from salib.rasters.remote import disk_path
-from salib.rasters.validity import alpha_band, has_mask, no_data_values, states_validity
+from salib.rasters.rules import rule_of
+from salib.rasters.validity import validity_of
 
 PROCEDURAL = "Procedural: made-up ground, no satellite data"
 
@@ -98,14 +97,14 @@ def open_image(
     """As `open_scene`, of an image that need not lie anywhere; then its `crs` is empty."""
     if sensor not in SENSORS:
         raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
-    for name, value in (("level_255", reading.get("level_255")), ("gsd_m", gsd_m)):
-        if value is not None and not 0 < value < math.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    if gsd_m is not None and not 0 < gsd_m < math.inf:
+        raise ValueError(f"gsd_m must be positive and finite, got {gsd_m}")
     hrefs, paths = _files(str(href))
-    told, places = [], set()
+    told, validity, places = [], [], set()
     for each in hrefs:
         with opened(each) as file:
             told.append(told_of(file, Path(each).stem if len(hrefs) > 1 else each))
+            validity.append(validity_of(file))
             crs = file.crs.to_wkt() if _has_place(file) else ""
             places.add((crs, tuple(file.transform)[:6], file.width, file.height))
     if len(places) > 1:
@@ -114,21 +113,25 @@ def open_image(
             "one (gdalwarp -te ... -tr ...)"
         )
     rule = rule_of(together(told, str(href)), sensor, **reading)
-    sources, stated, first = [], False, 0
-    for each, one in zip(hrefs, told, strict=True):
-        mine = [n for n, band in enumerate(rule.bands) if first < band <= first + len(one.dtypes)]
+    sources, first = [], 0
+    for each, one, seen in zip(hrefs, told, validity, strict=True):
+        mine = [n for n, band in enumerate(rule.bands) if first < band <= first + len(one.bands)]
         numbers = tuple(rule.bands[n] - first for n in mine)
-        first += len(one.dtypes)
+        first += len(one.bands)
+        if mine and len(one.opaque) < len(one.bands) and seen.alpha is None:
+            # near infrared that GDAL takes for an alpha band is kept from it
+            each = f"vrt://{each}?bands={','.join(map(str, numbers))}"
+            seen = replace(seen, nodata=tuple(seen.nodata[n - 1] for n in numbers))
+            numbers = tuple(range(1, len(numbers) + 1))
         if mine:
-            with opened(each) as file:
-                stated |= states_validity(file)
-                sources.append(_source(file, each, numbers, tuple(mine)))
+            source = Source(href=each, numbers=numbers, places=tuple(mine), validity=seen)
+            sources.append(source)
     crs, transform, width, height = places.pop()
     status = [path.stat() for path in paths if path]
     raster = Raster(
         sources=tuple(sources),
         rule=rule,
-        stated=stated,
+        stated=any(source.validity.stated for source in sources),
         width=width,
         height=height,
         crs=crs,
@@ -151,18 +154,6 @@ def _files(href: str) -> tuple[list[str], list[Path | None]]:
     parts = [href] if "," not in href or (whole and whole.exists()) else href.split(",")
     paths = [disk_path(part) for part in parts]
     return [str(p.absolute()) if p else part for p, part in zip(paths, parts, strict=True)], paths
-
-
-def _source(
-    file: rasterio.DatasetReader, href: str, numbers: tuple[int, ...], places: tuple[int, ...]
-) -> Source:
-    """A file's bands; near infrared that GDAL takes for an alpha band is kept from it."""
-    nodata = tuple(no_data_values(file, numbers))
-    masked = has_mask(file)
-    if ColorInterp.alpha in file.colorinterp and alpha_band(file) is None:
-        listed = ",".join(map(str, numbers))
-        href, numbers = f"vrt://{href}?bands={listed}", tuple(range(1, len(numbers) + 1))
-    return Source(href=href, numbers=numbers, places=places, nodata=nodata, masked=masked)
 
 
 def on_one_grid(scenes: Mapping[str, Raster], order: tuple[str, ...]) -> tuple[Raster, ...]:

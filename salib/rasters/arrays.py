@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from salib.config import SENSORS
-from salib.rasters.bands import Told
-from salib.rasters.pixels import rule_of
+from salib.rasters.bands import Band, Told
+from salib.rasters.rules import rule_of
 
 ACROSS, DOWN = ("x", "lon", "longitude"), ("y", "lat", "latitude")
 """Names of the axes of a DataArray."""
@@ -64,9 +64,8 @@ def pixels(
     """
     if sensor not in SENSORS:
         raise ValueError(f"sensor must be one of {', '.join(SENSORS)}, got {sensor!r}")
-    for name, value in (("level_255", level_255), ("gsd_m", gsd_m)):
-        if value is not None and not 0 < value < np.inf:
-            raise ValueError(f"{name} must be positive and finite, got {value}")
+    if gsd_m is not None and not 0 < gsd_m < np.inf:
+        raise ValueError(f"gsd_m must be positive and finite, got {gsd_m}")
     said: dict[str, Any] = {}
     if hasattr(values, "dims") and hasattr(values, "attrs"):
         values, said = _from_xarray(values)
@@ -78,17 +77,12 @@ def pixels(
     listed = tuple(names or said.get("names") or ("",) * count)
     if len(listed) != count:
         raise ValueError(f"names must be one for each of {count} bands, got {len(listed)}")
-    told = Told(
-        name="values",
-        dtypes=(str(stored.dtype),) * count,
-        names=listed,
-        colours=("",) * count,
-        scales=_each(said.get("scale"), count, 1.0),
-        offsets=_each(said.get("offset"), count, 0.0),
-        units=(str(said.get("unit") or ""),) * count,
-    )
+    scales, offsets = _each(said.get("scale"), count, 1.0), _each(said.get("offset"), count, 0.0)
+    kind, word = str(stored.dtype), str(said.get("unit") or "")
+    each = zip(listed, scales, offsets, strict=True)
+    told = tuple(Band(kind, called, "", scale, offset, word) for called, scale, offset in each)
     how = {"unit": unit, "offset_dn": offset_dn, "level_255": level_255}
-    rule = rule_of(told, sensor, bands=bands, **how)
+    rule = rule_of(Told("values", told), sensor, bands=bands, **how)
     chosen = stored[[number - 1 for number in rule.bands]]
     empty = said.get("nodata") if nodata is None else nodata
     marks = [() if empty is None else (empty,)] * len(chosen)
@@ -98,7 +92,7 @@ def pixels(
 
         middle = {"col": stored.shape[2] / 2, "row": stored.shape[1] / 2}
         gsd_m = ground_gsd_m(said["crs"], said["transform"], **middle)
-    made = torch.from_numpy(np.ascontiguousarray(rule.apply(chosen, valid)))
+    made = torch.from_numpy(np.ascontiguousarray(rule.levels(rule.values(chosen, valid))))
     return Pixels(made, None if gsd_m is None else float(gsd_m), torch.from_numpy(valid))
 
 

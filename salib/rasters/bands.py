@@ -2,8 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from salib.config import SENSORS, Sensor
 
@@ -16,58 +15,66 @@ WORDS |= {"vv": "VV", "vh": "VH", "hh": "HH", "hv": "HV"}
 NUMBERED = re.compile(r"(b0?\d|b1\d|b0?8a)(?:_\d+m)?")
 SENTINEL2 = {*SENSORS["s2"].bands, "B10"}
 TEN_METRES = {"B02", "B03", "B04", "B08"}
+COLOURS = ("red", "green", "blue")
+PLAIN = {"", "gray", "undefined", "alpha"}
+"""Colours of bands that may be anything."""
 MANY = 10
 """Bands of Sentinel-2 that must be named for a file to be taken for Sentinel-2's."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Told:
-    """What a file or an array says of its bands: one entry per band, empty where it says none.
+class Band(NamedTuple):
+    """What a file or an array says of one band: empty, 1 and 0 where it says nothing.
 
     Attributes:
-        name: of the file, for messages and for products that are known by it.
-        dtypes: as numpy names them.
-        names: such as "B04", "red" or "VV".
-        colours: "red", "green", "blue", "alpha" or others.
-        scales: value = stored x scale + offset; 1 where it states none.
-        offsets: 0 where it states none.
-        units: such as "dB".
+        dtype: as numpy names it.
+        name: such as "B04", "red" or "VV".
+        colour: "red", "green", "blue", "alpha" or others.
+        scale: value = stored x scale + offset.
+        offset: see `scale`.
+        unit: such as "dB".
     """
 
+    dtype: str
+    name: str = ""
+    colour: str = ""
+    scale: float | int = 1.0
+    offset: float | int = 0.0
+    unit: str = ""
+
+    @property
+    def scaled(self) -> bool:
+        """Whether its numbers mean others than are stored."""
+        return self.scale != 1 or self.offset != 0
+
+
+class Told(NamedTuple):
+    """What a file or an array says of its bands; `name` is for messages and known products."""
+
     name: str
-    dtypes: tuple[str, ...]
-    names: tuple[str, ...]
-    colours: tuple[str, ...]
-    scales: tuple[float | int, ...]
-    offsets: tuple[float | int, ...]
-    units: tuple[str, ...]
+    bands: tuple[Band, ...]
 
     @property
     def is_naip(self) -> bool:
         """Whether it is a NAIP file with near infrared, which GDAL may call an alpha band."""
-        return len(self.dtypes) == 4 and bool(NAIP.search(self.name))
+        return len(self.bands) == 4 and bool(NAIP.search(self.name))
+
+    @property
+    def opaque(self) -> tuple[int, ...]:
+        """Numbers of the bands that are no opacity, from 1."""
+        return tuple(n for n, band in enumerate(self.bands, start=1) if band.colour != "alpha")
 
 
 def told_of(file: Any, name: str) -> Told:
     """What an open rasterio file says of its bands."""
-    return Told(
-        name=name,
-        dtypes=tuple(file.dtypes),
-        names=tuple(each or "" for each in file.descriptions),
-        colours=tuple(colour.name for colour in file.colorinterp),
-        scales=tuple(file.scales),
-        offsets=tuple(file.offsets),
-        units=tuple(each or "" for each in file.units),
-    )
+    names, units = ([each or "" for each in said] for said in (file.descriptions, file.units))
+    colours = [colour.name for colour in file.colorinterp]
+    each = zip(file.dtypes, names, colours, file.scales, file.offsets, units, strict=True)
+    return Told(name, tuple(Band(*band) for band in each))
 
 
 def picture(name: str) -> Told:
     """What a PNG, JPEG or WebP says of its bands: red, green and blue in 8 bits."""
-    ones, nil, none = (1.0,) * 3, (0.0,) * 3, ("",) * 3
-    kinds, colours = ("uint8",) * 3, ("red", "green", "blue")
-    return Told(
-        name=name, dtypes=kinds, names=none, colours=colours, scales=ones, offsets=nil, units=none
-    )
+    return Told(name, tuple(Band("uint8", colour=colour) for colour in COLOURS))
 
 
 def together(parts: Sequence[Told], name: str) -> Told:
@@ -77,10 +84,14 @@ def together(parts: Sequence[Told], name: str) -> Told:
     """
     if len(parts) == 1:
         return parts[0]
-    names = [part.names if any(part.names) else (part.name,) for part in parts]
-    fields = ("dtypes", "scales", "offsets", "units")
-    joined = {field: sum((getattr(part, field) for part in parts), ()) for field in fields}
-    return Told(name=name, names=sum(names, ()), colours=("",) * len(joined["dtypes"]), **joined)
+    bands = [band._replace(colour="") for part in parts for band in part.bands]
+    names = [
+        band.name or (part.name if len(part.bands) == 1 else "")
+        for part in parts
+        for band in part.bands
+    ]
+    renamed = zip(bands, names, strict=True)
+    return Told(name, tuple(band._replace(name=called) for band, called in renamed))
 
 
 def named_bands(names: Sequence[str]) -> list[str]:
@@ -122,9 +133,9 @@ def choose_bands(
     Raises:
         ValueError: if none of these tells, or the caller names bands that are not there.
     """
-    names, count = named_bands(told.names), len(told.dtypes)
-    many = len(SENTINEL2.intersection(names)) >= MANY
-    numbered = any(map(_number, told.names))
+    named, colours = named_bands([band.name for band in told.bands]), [b.colour for b in told.bands]
+    many = len(SENTINEL2.intersection(named)) >= MANY
+    numbered = any(_number(band.name) for band in told.bands)
     wanted = [WORDS.get(band.lower(), band) for band in sensor.bands]
     rule = f"{told.name} must have {len(wanted)} bands ({', '.join(sensor.bands)}) for sensor "
     rule += sensor.name
@@ -132,29 +143,29 @@ def choose_bands(
         if len(stated) != len(wanted):
             listed = ",".join(map(str, stated))
             raise ValueError(f"{rule}, got --bands {listed}: name one for each")
+        count = len(told.bands)
         if not all(1 <= number <= count for number in stated):
             raise ValueError(f"bands must lie in 1..{count} of {told.name}, got {tuple(stated)}")
-        ours = all(names[number - 1] in SENTINEL2 for number in stated) and (many or numbered)
+        ours = all(named[number - 1] in SENTINEL2 for number in stated) and (many or numbered)
         return tuple(stated), ours
-    if all(names.count(band) == 1 for band in wanted):
-        return tuple(names.index(band) + 1 for band in wanted), many or numbered
-    colours = told.colours
-    colourful = all(colours.count(colour) == 1 for colour in ("red", "green", "blue"))
-    opaque = [n for n, colour in enumerate(colours, start=1) if colour != "alpha"]
-    opaque += range(len(colours) + 1, count + 1)
-    if not any(names) and not numbered:
+    if all(named.count(band) == 1 for band in wanted):
+        return tuple(named.index(band) + 1 for band in wanted), many or numbered
+    colourful = all(colours.count(colour) == 1 for colour in COLOURS)
+    others = sensor.modality == "optical" and not {*colours} <= PLAIN
+    if not any(named) and not numbered:
         if colourful and sensor.modality == "optical":
             return tuple(colours.index(colour) + 1 for colour in sensor.bands), False
         if colourful and sensor.radar:  # a tile's picture
             return tuple(channel + 1 for channel in sensor.channels), False
         if told.is_naip and sensor.modality == "optical":
             return (1, 2, 3), False
-        if len(opaque) == len(wanted):
-            return tuple(opaque), False
-    said = f"{len(opaque)}"
-    if any(names) or numbered:
-        said = ", ".join(name or "?" for name in told.names)
-    remedy = "name them in that order with --bands"
-    if told.colours == ("palette",):
-        said, remedy = "a palette", "resolve it (gdal_translate -expand rgb)"
+        if len(told.opaque) == len(wanted) and not others:
+            return told.opaque, False
+    said, remedy = f"{len(told.opaque)}", "name them in that order with --bands"
+    if any(named) or numbered:
+        said = ", ".join(name or "?" for name in named)
+    elif others or colours == ["gray", "alpha"]:
+        said += f" ({', '.join(colours)})"
+    if colours == ["palette"]:
+        remedy = "expand it (gdal_translate -expand rgb)"
     raise ValueError(f"{rule}, got {said}: {remedy}")

@@ -8,8 +8,6 @@ FULL_SCALE_DN = 1000
 DN_OF_GAMMA0 = 526.0
 """Median of a Sentinel-1 IW product's gamma calibration table: DN = 526 sqrt(gamma0)."""
 
-MOST_POWER = 10.0
-
 
 def sar_to_8bit(
     dn: Shaped[np.ndarray, "*shape"], *, quant: str = "paper"
@@ -28,33 +26,15 @@ def sar_to_8bit(
     return np.take(table.astype(np.uint8), dn)
 
 
-def amplitude(pixels: Shaped[np.ndarray, "*shape"], *, in_db: bool) -> Shaped[np.ndarray, "*shape"]:
-    """What a GRD product would hold for gamma0, so that one stretch serves both.
+def amplitude(backscatter: Shaped[np.ndarray, "*shape"], unit: str) -> Shaped[np.ndarray, "*shape"]:
+    """What a GRD product would hold for gamma0, so that one stretch serves all.
 
     Args:
-        pixels: backscatter, as power or in decibels; integers that are not in decibels are digital
-            numbers already.
-        in_db: whether it is in decibels.
-
-    Raises:
-        ValueError: if values cannot be of that unit: power and amplitude are never negative, and no
-            ground scatters a power above 10 throughout.
+        backscatter: values below 0 count as 0, but for decibels.
+        unit: "power", "amplitude" or "db".
     """
-    if not in_db:
-        if pixels.dtype.kind in "if" and pixels.min(initial=0) < 0:
-            raise ValueError(
-                f"backscatter must not be negative, got {pixels.min():.4g}: if these are decibels, "
-                'say so by the unit "dB", of the bands in the STAC item or of those in the file'
-            )
-        if pixels.dtype.kind != "f":
-            return pixels
-        some = pixels.ravel()[::61]
-        some = some[some > 0]
-        if some.size and np.median(some) > MOST_POWER:
-            raise ValueError(
-                f"backscatter must be a power, got a median of {np.median(some):.4g}: if these are "
-                "amplitudes, convert them to 16-bit integers, as a GRD product has them"
-            )
-    power = pixels.astype(np.float32)
-    linear = 10 ** (power / 10) if in_db else power
+    power = backscatter.astype(np.float32)
+    if unit == "amplitude":
+        power = power * np.abs(power)
+    linear = 10 ** (power / 10) if unit == "db" else power
     return (DN_OF_GAMMA0 * np.sqrt(np.maximum(linear, 0))).astype(np.float32)

@@ -4,6 +4,8 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import cv2
@@ -14,11 +16,13 @@ from rasterio.enums import ColorInterp, Resampling
 from rasterio.errors import RasterioIOError
 from rasterio.windows import Window
 
-from salib.rasters.content import Content
+from salib.rasters.bands import Told, told_of
 from salib.rasters.georeference import Model, Points, scene_model
+from salib.rasters.pixels import Rule
 from salib.rasters.remote import FRESH, as_read_errors, failure, location
+from salib.rasters.rules import as_stored
 from salib.rasters.span import Span, clip, node_lonlat, pixels_per_step, strips
-from salib.rasters.validity import masked_out, without_data
+from salib.rasters.validity import Validity, nodata_of, validity_of
 from salib.tiles.grid import TILE_PX, gsd_m
 
 FILES = 16
@@ -31,58 +35,69 @@ INTERPOLATED = ("uint8", "uint16", "int16", "float32", "float64")
 """Types that OpenCV interpolates."""
 
 
+class Facts(NamedTuple):
+    """What is asked once of a file, when it is opened.
+
+    `residual_px` is what the model misses control points by; `overviews` tells how many times
+    coarser each of them is.
+    """
+
+    model: Model
+    residual_px: float
+    overviews: list[int]
+    told: Told
+    validity: Validity
+
+
 class BlockReader:
     """Reads spans of tiles from one file of a scene.
 
     Raises:
         ReadError: if the file cannot be opened or read.
-        ValueError: if `Content.of` or `georeference.scene_model` refuses it.
+        ValueError: if `rule` or `georeference.scene_model` refuses it.
     """
 
     def __init__(
         self,
         href: str,
         *,
-        bands: int,
         how: str,
-        nodata: float | int | None = None,
+        bands: int = 1,
+        rule: Callable[[Told], Rule] | None = None,
         opaque: bool = False,
-        prepare: Callable[[np.ndarray, Content], np.ndarray] | None = None,
     ) -> None:
         """Open a file.
 
         Args:
             href: path or address.
-            bands: how many to read, see `Content.of`.
             how: "cubic", "linear" or "nearest" interpolation.
-            nodata: what stands for no value in files that do not say.
+            bands: how many are read, as they are stored, where there is no `rule`.
+            rule: what the file says of its bands to how they are read.
             opaque: give one more band, 255 everywhere. It comes free: OpenCV interpolates four
                 bands linearly in less than half the time of three.
-            prepare: applied to the scaled pixels of the file (bands first) and its content before
-                interpolation.
         """
-        self.href, self.opaque, self.prepare = href, opaque, prepare
+        self.href, self.opaque = href, opaque
         self.how, self.interpolation = how, INTERPOLATION[how]
         self.masking = INTERPOLATION["nearest" if how == "nearest" else "linear"]
         with as_read_errors(href), _opened(-1, href) as file:
             self.width, self.height = file.width, file.height
-            known, asked = _open.known.setdefault(file, {}), (bands, nodata)
-            if asked not in known:
-                known[asked] = _looked_at(file, href, bands, () if nodata is None else (nodata,))
-        self.model, self.gcp_residual_px, self.overviews, self.content = known[asked]
+            if file not in _open.known:
+                _open.known[file] = _looked_at(file, href)
+            self.facts = _open.known[file]
+        self.rule = rule(self.facts.told) if rule else as_stored(self.facts.told, bands)
+        self.model, self.gcp_residual_px = self.facts.model, self.facts.residual_px
 
     def read(
         self, span: Span
     ) -> tuple[Shaped[np.ndarray, "height width bands"], Bool[np.ndarray, "height width"]]:
         """Values of the file at the span's pixel centres, and where it has values.
 
-        Pixels are scaled as the file states.
+        They are those of `Rule.values`: `Rule.levels` makes pixel values of them.
         """
-        pixels, bad, col, row = self._window(*self.model(*node_lonlat(span)))
-        good = None if bad is None else self._good(bad)
-        if bad is not None and pixels.dtype.kind != "u":
-            pixels = np.where(bad, 0, pixels)
-        pixels = self._values(pixels)
+        stored, good, col, row = self._window(*self.model(*node_lonlat(span)))
+        pixels = self.rule.values(stored, good)
+        if pixels.dtype.name not in INTERPOLATED:
+            pixels = pixels.astype(np.float32)
         shape = span.rows * TILE_PX, span.cols * TILE_PX
         values = np.zeros((*shape, len(pixels) + self.opaque), pixels.dtype)
         if not pixels.size:
@@ -90,7 +105,9 @@ class BlockReader:
         valid = np.ones(shape, dtype=bool)
         height, width = pixels.shape[1:]
         within = col.min() >= 0 and row.min() >= 0 and col.max() <= width - 1
-        if good is None and not (within and row.max() <= height - 1):
+        if good is not None:
+            good = self._reached(good)
+        elif not (within and row.max() <= height - 1):
             good = np.ones((height, width), bool)
         mask = None if good is None else np.where(good, np.uint8(255), np.uint8(0))
         image = cv2.merge([*pixels, np.full_like(pixels[0], 255)] if self.opaque else [*pixels])
@@ -110,19 +127,20 @@ class BlockReader:
     def _window(
         self, col: Points, row: Points
     ) -> tuple[np.ndarray, Bool[np.ndarray, "height width"] | None, Points, Points]:
-        """Pixels about the nodes (none if elsewhere), which have no data, and the nodes in them.
+        """Pixels about the nodes (none if elsewhere), which have data, and the nodes in them.
 
-        Where no overview is coarse enough, pixels are averaged on reading.
+        Which have data is None where all have. Where no overview is coarse enough, pixels are
+        averaged on reading.
         """
-        content, reached = self.content, np.isfinite(col) & np.isfinite(row)
-        empty = np.empty((len(content.numbers), 0, 0), content.dtype)
+        reached, overviews = np.isfinite(col) & np.isfinite(row), self.facts.overviews
+        empty = np.empty((len(self.rule.bands), 0, 0), self.rule.kind)
         if not reached.any():
             return empty, None, col, row
         col, row = np.where(reached, col, np.nan), np.where(reached, row, np.nan)
         coarsest = FINER_THAN * pixels_per_step(col, row)
-        fitting = [n for n, factor in enumerate(self.overviews) if factor <= coarsest]
+        fitting = [n for n, factor in enumerate(overviews) if factor <= coarsest]
         level = max(fitting, default=-1)
-        coarser = coarsest / (self.overviews[level] if fitting else 1)
+        coarser = coarsest / (overviews[level] if fitting else 1)
         times = 1 << int(math.log2(max(1.0, coarser)))
         with as_read_errors(self.href), _opened(level, self.href) as file:
             scale = file.height / self.height, file.width / self.width
@@ -134,64 +152,47 @@ class BlockReader:
             if right <= left or bottom <= top:
                 return empty, None, col, row
             rows, cols = math.ceil((bottom - top) / times), math.ceil((right - left) / times)
-            pixels, bad = self._pixels(file, ((top, bottom), (left, right)), (rows, cols))
-        if content.masked:  # which overviews may lack
+            stored, good = self._pixels(file, ((top, bottom), (left, right)), (rows, cols))
+        if self.facts.validity.masked:  # which overviews may lack
             across, down = (left / scale[1], right / scale[1]), (top / scale[0], bottom / scale[0])
             with as_read_errors(self.href), _opened(-1, self.href) as file:
                 window = Window.from_slices(down, across)
-                bad = bad | masked_out(file, window=window, out_shape=(rows, cols))
+                good &= file.read_masks(1, window=window, out_shape=(rows, cols)) > 0
         col, row = (col - left) * cols / (right - left), (row - top) * rows / (bottom - top)
-        return pixels, (bad if bad.any() else None), col - 0.5, row - 0.5
+        return stored, (None if good.all() else good), col - 0.5, row - 0.5
 
     def _pixels(
         self, file: rasterio.DatasetReader, window: tuple, shape: tuple[int, int]
-    ) -> tuple[np.ndarray, Bool[np.ndarray, "#height #width"]]:
-        """The bands, and which pixels have no data by a value or the alpha band."""
-        content, count = self.content, len(self.content.numbers)
-        numbers = [*content.numbers, *([content.alpha] if content.alpha else [])]
+    ) -> tuple[np.ndarray, Bool[np.ndarray, "height width"]]:
+        """The bands, and which pixels have data by their values and the alpha band."""
+        validity, numbers = self.facts.validity, [*self.rule.bands]
+        read = numbers if validity.alpha is None else [*numbers, validity.alpha]
         how = Resampling.nearest if self.how == "nearest" else Resampling.average
-        read = file.read(numbers, window=window, out_shape=(len(numbers), *shape), resampling=how)
-        pixels, bad = read[:count], np.zeros((1, 1), bool)
-        if content.alpha:
-            bad = read[-1] == 0
-        # an overview may state another value
-        also = [file.nodatavals[number - 1] for number in content.numbers]
-        no_data = [
-            values if more is None else (*values, more)
-            for values, more in zip(content.no_data, also, strict=True)
-        ]
-        if any(no_data) or pixels.dtype.kind == "f":
-            empty = without_data(pixels, no_data)
-            bad = bad | (empty.all(axis=0) if pixels.dtype == np.uint8 else empty.any(axis=0))
-        return pixels, bad
+        pixels = file.read(read, window=window, out_shape=(len(read), *shape), resampling=how)
+        stored, nodata = pixels[: len(numbers)], validity.values(numbers)
+        small = nodata_of(file)  # an overview may state another value
+        if small != validity.nodata:
+            also = replace(validity, nodata=small).values(numbers)
+            nodata = [one + other for one, other in zip(nodata, also, strict=True)]
+        good = self.rule.valid(stored, nodata, stated=validity.stated)
+        if validity.alpha is not None:
+            good &= pixels[-1] > 0
+        return stored, good
 
-    def _good(self, bad: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
+    def _reached(self, good: Bool[np.ndarray, "height width"]) -> Bool[np.ndarray, "height width"]:
         """Pixels whose neighbours are used too have data: cubic interpolation reaches further."""
         if self.how != "cubic":
-            return ~bad
-        return cv2.dilate(bad.view(np.uint8), np.ones((3, 3), np.uint8)) == 0
-
-    def _values(self, pixels: np.ndarray) -> np.ndarray:
-        """Pixels as the file scales them, prepared, of a type that OpenCV interpolates."""
-        content = self.content
-        if content.scaled:
-            stated = np.array((content.scales, content.offsets), np.float32)
-            scales, offsets = stated[..., None, None]
-            pixels = pixels.astype(np.float32) * scales + offsets
-        if self.prepare is not None:
-            pixels = self.prepare(pixels, content)
-        return pixels if pixels.dtype.name in INTERPOLATED else pixels.astype(np.float32)
+            return good
+        return cv2.erode(good.view(np.uint8), np.ones((3, 3), np.uint8)) == 1
 
 
-def _looked_at(
-    file: rasterio.DatasetReader, href: str, bands: int, absent: tuple[float | int, ...]
-) -> tuple[Model, float, list[int], Content]:
-    """What is asked once of a file: geometry, residual of its points, overviews and content."""
-    model, overviews = scene_model(file, href), _overviews(href, file.width)
+def _looked_at(file: rasterio.DatasetReader, href: str) -> Facts:
+    model, residual_px = scene_model(file, href)
+    overviews, told = _overviews(href, file.width), told_of(file, href)
     if ColorInterp.alpha not in file.colorinterp or not overviews:
-        return *model, overviews, Content.of(file, file, href, bands=bands, absent=absent)
+        return Facts(model, residual_px, overviews, told, validity_of(file))
     with _opened(len(overviews) - 1, href) as small:
-        return *model, overviews, Content.of(file, small, href, bands=bands, absent=absent)
+        return Facts(model, residual_px, overviews, told, validity_of(file, small))
 
 
 def _overviews(href: str, width: int) -> list[int]:
@@ -216,7 +217,7 @@ class _Open(threading.local):
 
     def __init__(self) -> None:
         self.files = dict[tuple[str, int], rasterio.DatasetReader]()
-        self.known = WeakKeyDictionary[rasterio.DatasetReader, dict]()
+        self.known = WeakKeyDictionary[rasterio.DatasetReader, Facts]()
 
 
 _open = _Open()

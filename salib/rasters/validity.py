@@ -1,7 +1,8 @@
-"""Where a raster has data: its no-data values, alpha band and mask, all of them, band by band."""
+"""Where a raster has data: its no-data values, alpha band and mask, looked up once at opening."""
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,95 +13,90 @@ from rasterio.enums import ColorInterp, MaskFlags
 SAMPLE_PX = 128
 
 
-def no_data_values(
-    file: rasterio.DatasetReader,
-    numbers: Sequence[int],
-    absent: Sequence[float | int] = (),
-    small: rasterio.DatasetReader | None = None,
-) -> list[tuple[float | int, ...]]:
-    """Values that stand for no data in each of some bands.
+@dataclass(frozen=True, kw_only=True)
+class Validity:
+    """What a file says of where it has data.
 
-    A band's own value counts. `absent` counts in files that state nothing: neither such a value,
-    nor an alpha band, nor a mask.
+    Attributes:
+        nodata: value that stands for none, of each band; None where there is no such value.
+        alpha: number of the band of opacity, if there is one.
+        masked: whether a mask lies in the file or beside it, or one value of all bands together is
+            none.
+    """
+
+    nodata: tuple[float | int | None, ...]
+    alpha: int | None
+    masked: bool
+
+    @property
+    def hides(self) -> bool:
+        """Whether pixels are taken away by an alpha band or a mask."""
+        return self.masked or self.alpha is not None
+
+    @property
+    def stated(self) -> bool:
+        """Whether the file says where it has data."""
+        return self.hides or any(value is not None for value in self.nodata)
+
+    def values(self, numbers: Sequence[int]) -> list[tuple[float | int, ...]]:
+        """Values that stand for no data in each of some bands, by their numbers from 1."""
+        chosen = [self.nodata[number - 1] for number in numbers]
+        return [() if value is None else (value,) for value in chosen]
+
+    def hidden(
+        self, file: rasterio.DatasetReader, **how: Any
+    ) -> Bool[np.ndarray, "height width"] | None:
+        """Pixels that the alpha band or the mask takes away; None if there is neither.
+
+        Args:
+            file: open at full size: masks are often missing from overviews.
+            how: `window`, `out_shape` and so on, as for reading the bands.
+        """
+        bad = None if self.alpha is None else file.read(self.alpha, **how) == 0
+        if self.masked:
+            hidden = file.read_masks(1, **how) == 0
+            bad = hidden if bad is None else bad | hidden
+        return bad
+
+
+def validity_of(
+    file: rasterio.DatasetReader, small: rasterio.DatasetReader | None = None
+) -> Validity:
+    """Look at a file that is open at full size.
 
     Args:
         file: open at full size.
-        numbers: of the bands, from 1.
-        absent: values.
-        small: see `alpha_band`.
+        small: the same file at its coarsest overview, if it is open: some pixels may be read.
     """
-    if not states_validity(file, small):
-        return [tuple(absent)] * len(numbers)
-    stated = [file.nodatavals[number - 1] for number in numbers]
-    return [() if value is None else (value,) for value in stated]
-
-
-def states_validity(
-    file: rasterio.DatasetReader, small: rasterio.DatasetReader | None = None
-) -> bool:
-    """Whether a file says where it has data."""
-    return any(value is not None for value in file.nodatavals) or has_mask(file, small)
-
-
-def has_mask(file: rasterio.DatasetReader, small: rasterio.DatasetReader | None = None) -> bool:
-    """Whether a file has an alpha band or a mask of its own."""
-    return has_separate_mask(file) or alpha_band(file, small) is not None
-
-
-def has_separate_mask(file: rasterio.DatasetReader) -> bool:
-    """Whether a mask lies in the file or beside it, or one value of all bands together is none."""
     flags = file.mask_flag_enums
-    return any(MaskFlags.per_dataset in each and MaskFlags.alpha not in each for each in flags)
+    return Validity(
+        nodata=nodata_of(file),
+        alpha=_alpha_band(file, small or file),
+        masked=any(MaskFlags.per_dataset in e and MaskFlags.alpha not in e for e in flags),
+    )
 
 
-def alpha_band(
-    file: rasterio.DatasetReader, small: rasterio.DatasetReader | None = None
-) -> int | None:
+def nodata_of(file: rasterio.DatasetReader) -> tuple[float | int | None, ...]:
+    """Value that stands for none of each band, whole where its numbers are."""
+    return tuple(
+        int(value) if value is not None and kind[0] in "iu" and value.is_integer() else value
+        for value, kind in zip(file.nodatavals, file.dtypes, strict=True)
+    )
+
+
+def _alpha_band(file: rasterio.DatasetReader, small: rasterio.DatasetReader) -> int | None:
     """Number of the band that holds opacity, or None.
 
     GDAL marks the fourth of four 8-bit bands as opacity unless it is told otherwise, near infrared
     too. Opacity is nearly everywhere none or full: a band that mostly lies between is a picture.
-
-    Args:
-        file: open at full size.
-        small: the same file at its coarsest overview, if it is open: some pixels are read.
     """
     if ColorInterp.alpha not in file.colorinterp:
         return None
     number = file.colorinterp.index(ColorInterp.alpha) + 1
     if re.search(r"\bnir|infra.?red", file.descriptions[number - 1] or "", re.IGNORECASE):
         return None
-    seen = _sampled(small or file, number)
+    seen = _sampled(small, number)
     return number if np.isin(seen, (0, seen.max())).mean() > 0.5 else None
-
-
-def masked_out(file: rasterio.DatasetReader, **how: Any) -> Bool[np.ndarray, "height width"] | None:
-    """Pixels that the alpha band or the mask of a file takes away; None if it has neither.
-
-    Args:
-        file: open at full size: masks are often missing from overviews.
-        how: `window`, `out_shape` and so on, as for reading the bands.
-    """
-    bad, alpha = None, alpha_band(file)
-    if alpha is not None:
-        bad = file.read(alpha, **how) == 0
-    if has_separate_mask(file):
-        hidden = file.read_masks(1, **how) == 0
-        bad = hidden if bad is None else bad | hidden
-    return bad
-
-
-def without_data(
-    pixels: Shaped[np.ndarray, "bands height width"], values: Sequence[Sequence[float | int]]
-) -> Bool[np.ndarray, "bands height width"]:
-    """Where each band holds one of its no-data values, or no finite number."""
-    bad = np.zeros(pixels.shape, dtype=bool)
-    for band, stated, out in zip(pixels, values, bad, strict=True):
-        if band.dtype.kind in "fc":
-            out |= ~np.isfinite(band)
-        for value in stated:
-            out |= band == value
-    return bad
 
 
 def _sampled(file: rasterio.DatasetReader, number: int) -> Shaped[np.ndarray, " pixels"]:

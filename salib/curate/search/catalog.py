@@ -1,8 +1,8 @@
 """Which scenes may be used, and in which order."""
 
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -15,6 +15,7 @@ from salib.config import SENSOR_NAMES, SENSORS, check_sensors
 from salib.curate.search.fields import BOA_OFFSET_DN, chosen
 from salib.curate.search.items import NAMED, Say, read_each
 from salib.curate.search.scenes import RTC, Scene, newest, scene_of, utc
+from salib.rasters.rules import check_unit
 
 SARS = ("grd", "rtc")
 
@@ -33,6 +34,8 @@ class Rules:
             own counts as overcast.
         offset_dn: added to pixel values of Sentinel-2 items that do not state their processing
             baseline, 0 or -1000; such items are left out where it is not given.
+        units: of pixel values by sensor where the caller knows better than items and files: of
+            radar "power", "amplitude", "db" or "dn", of s2 "reflectance" or "dn".
         sar: `grd`, the paper's, placed by ground control points and as wrong as the terrain is
             rough; or `rtc`, terrain corrected.
     """
@@ -43,6 +46,7 @@ class Rules:
     max_cloud: float | int = 10.0
     sar: str = "grd"
     offset_dn: int | None = None
+    units: Mapping[str, str] | None = None
 
     def __post_init__(self) -> None:
         check_sensors(self.sensors)
@@ -52,8 +56,18 @@ class Rules:
             raise ValueError(f"max_cloud must be a percentage, got {self.max_cloud}")
         if self.offset_dn not in (None, 0, BOA_OFFSET_DN):
             raise ValueError(f"offset_dn must be 0 or {BOA_OFFSET_DN}, got {self.offset_dn}")
+        for name, unit in (self.units or {}).items():
+            if name not in self.sensors or SENSORS[name].modality == "optical":
+                raise ValueError(f"units must be of radar or s2 among {self.sensors}, got {name!r}")
+            check_unit(name, unit)
         if self.sar not in SARS:
             raise ValueError(f"sar must be one of {', '.join(SARS)}, got {self.sar!r}")
+
+    @property
+    def key(self) -> dict[str, Any]:
+        """What tells a run from others; `units` only where they are stated."""
+        stated = asdict(self)
+        return stated if self.units else {n: stated[n] for n in stated if n != "units"}
 
     def collections(self, sensor: str) -> tuple[str, ...]:
         """Names of the collections that hold a sensor's items."""
@@ -94,8 +108,8 @@ def search(
     items = list(items)
     mine = [item for item in items if item.collection_id in rules.collections(sensor)]
     total = len({(item.collection_id, item.id) for item in mine})
-    read = partial(scene_of, sensor=sensor, unstated_dn=rules.offset_dn)
-    scenes, left = read_each(mine, read, f"{sensor} items")
+    how = {"unstated_dn": rules.offset_dn, "stated": (rules.units or {}).get(sensor)}
+    scenes, left = read_each(mine, partial(scene_of, sensor=sensor, **how), f"{sensor} items")
     usable = [scene for scene in scenes if scene]
     latest, older = newest(usable)
     inside = [scene for scene in latest if area is None or scene.footprint.intersects(area)]

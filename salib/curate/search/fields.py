@@ -12,10 +12,10 @@ from shapely.geometry.base import BaseGeometry
 
 from salib.config.sensors import Sensor
 from salib.curate.search.items import check
+from salib.rasters.rules import told_offset, unit_said
 
 BASELINE_WITH_OFFSET, BOA_OFFSET_DN = 4.0, -1000
 """From this processing baseline on a Sentinel-2 product states reflectance x 10,000 + 1,000."""
-DECIBELS = ("db", "decibel", "decibels")
 _SAFE = re.compile(
     r"(S2[A-D]_MSIL2A_\d{8}T\d{6})(?:_N(\d{4}))?(_R\d{3}_T\w{5})_(\d{8}T\d{6})"
     r"|(S1[A-D]_\w\w_GRD\w_\w{4}_\d{8}T\d{6}_\d{8}T\d{6}_\d{6}_[0-9A-F]{6})\w*"
@@ -80,10 +80,10 @@ def by_keys(item: pystac.Item, choices: Iterable[Sequence[str]]) -> list[pystac.
     return None
 
 
-def in_db(assets: Iterable[pystac.Asset]) -> bool:
-    """Whether files state that they hold decibels."""
-    said = [[_of(band, "unit") for band in _bands(asset)] for asset in assets]
-    units = {str(unit).lower() in DECIBELS for one in said for unit in one or [None]}
+def unit(assets: Iterable[pystac.Asset]) -> str | None:
+    """Unit of backscatter that files state, if it is known."""
+    said = [_of(band, "unit") for asset in assets for band in _bands(asset)]
+    units = {unit_said([str(each)]) for each in said}
     check(len(units) == 1, "have one unit for all bands", said)
     return units.pop()
 
@@ -108,14 +108,7 @@ def offset_dn(item: pystac.Item, assets: Sequence[pystac.Asset], unstated: int |
     if (value := baseline(item)) is not None:
         stated.add(BOA_OFFSET_DN if value >= BASELINE_WITH_OFFSET else 0)
     check(len(stated) < 2, "state one offset by its baseline and bands", sorted(stated))
-    if stated:
-        return stated.pop()
-    if unstated is None:
-        raise ValueError(
-            "it states no s2:processing_baseline, so its offset is not known: say --offset-dn "
-            f"{BOA_OFFSET_DN} or 0"
-        )
-    return unstated
+    return int(told_offset("it", stated.pop() if stated else None, unstated))
 
 
 def baseline(item: pystac.Item) -> float | None:

@@ -27,9 +27,9 @@ class Scene:
     """One acquisition of one sensor: where, when, how cloudy (percent), and its files.
 
     `procedural` is true where no sensor ever saw this ground. `scl` is the file of scene classes,
-    `in_db` whether a radar file holds decibels, `offset_dn` what is added to pixel values that
-    state reflectance. Scenes with one `acquisition` are versions, the newest of which has the
-    largest `version`: its processing baseline, time of processing and collection.
+    `unit` that of its pixel values where it is stated (`rasters.rules.UNITS`), `offset_dn` what is
+    added to those that state reflectance. Scenes with one `acquisition` are versions, the newest of
+    which has the largest `version`: its processing baseline, time of processing and collection.
     """
 
     id: str
@@ -40,7 +40,7 @@ class Scene:
     hrefs: tuple[str, ...]
     procedural: bool
     scl: str | None = None
-    in_db: bool = False
+    unit: str | None = None
     rtc: bool = False
     offset_dn: int = 0
     acquisition: str = ""
@@ -60,22 +60,27 @@ class Scene:
         return f"{said}; terrain corrected, CC-BY-4.0" if self.rtc else said
 
 
-def scene_of(item: pystac.Item, sensor: str, unstated_dn: int | None = None) -> Scene | None:
+def scene_of(
+    item: pystac.Item, sensor: str, unstated_dn: int | None = None, stated: str | None = None
+) -> Scene | None:
     """The item as a scene, or None if it is not usable.
 
     Args:
         item: as `items.item_of` gives it.
         sensor: its name.
         unstated_dn: see `Rules.offset_dn`.
+        stated: unit of its pixel values, see `Rules.units`.
 
     Raises:
         ValueError: naming the item, if a field that is read is odd.
     """
     with named(item.id):
-        return _scene(item, sensor, unstated_dn)
+        return _scene(item, sensor, unstated_dn, stated)
 
 
-def _scene(item: pystac.Item, sensor: str, unstated_dn: int | None) -> Scene | None:
+def _scene(
+    item: pystac.Item, sensor: str, unstated_dn: int | None, stated: str | None
+) -> Scene | None:
     said, row = item.properties, SENSORS[sensor]
     ground, assets = fields.footprint(item), fields.chosen(item, row)
     other_mode = row.radar and said.get("sar:instrument_mode", MODE) != MODE
@@ -96,7 +101,7 @@ def _scene(item: pystac.Item, sensor: str, unstated_dn: int | None) -> Scene | N
         hrefs=tuple(asset.href for asset in assets),
         procedural=said.get("platform") == "procedural",
         scl=scl[0].href if scl else None,
-        in_db=row.radar and fields.in_db(assets),
+        unit=stated or (fields.unit(assets) if row.radar else None),
         rtc=item.collection_id in RTC,
         offset_dn=fields.offset_dn(item, assets, unstated_dn) if row.full_scale else 0,
         acquisition=fields.acquisition(item),

@@ -19,6 +19,8 @@ from jaxtyping import UInt8
 from salib.evaluate.tasks import SPLITS
 from salib.files.artifact import file_digest
 from salib.files.images import bytes_of, read_pixels
+from salib.rasters.bands import picture
+from salib.rasters.rules import rule_of
 
 logger = logging.getLogger(__name__)
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".webp")
@@ -189,12 +191,16 @@ def _is_chip(name: PurePosixPath) -> bool:
     return name.suffix.lower() in SUFFIXES and bool(name.parent.name) and name.name[0] != "."
 
 
-def read_rgb(path: Path | zipfile.Path) -> UInt8[np.ndarray, "_ _ 3"]:
+def read_rgb(path: Path | zipfile.Path, **reading: Any) -> UInt8[np.ndarray, "_ _ 3"]:
     """Red, green and blue of an image in 8 bits, as its pixels are stored (EXIF turns nothing).
 
     A palette is resolved, of several pages the first is read, and a fourth band is dropped where it
     is opaque alpha, 255 everywhere. Of a TIFF the bands are chosen, and reflectance of Sentinel-2
     is brought to 8 bits, as for maps.
+
+    Args:
+        path: of the image.
+        reading: `bands`, `unit`, `offset_dn` and `level_255`, see `salib.rasters.rules.rule_of`.
 
     Raises:
         ValueError: as `read_pixels`, or if a TIFF does not tell its bands and their unit, or there
@@ -203,19 +209,13 @@ def read_rgb(path: Path | zipfile.Path) -> UInt8[np.ndarray, "_ _ 3"]:
     if path.suffix.lower() in (".tif", ".tiff"):
         from salib.rasters.images import read_tiff  # the raster packages of an extra
 
-        try:
-            image, valid = read_tiff(bytes_of(path), str(path))
-        except ValueError as error:
-            if "--" not in str(error):
-                raise
-            raise ValueError(
-                f"{str(path)!r} must be 8-bit RGB, or tell its bands and unit: {error}; write red, "
-                "green and blue in 8 bits, all images by one stretch (gdal_translate -ot Byte "
-                "-scale LOW HIGH 0 255 -b 1 -b 2 -b 3)"
-            ) from error
+        image, valid = read_tiff(bytes_of(path), str(path), **reading)
         lowest = 255 if valid.all() else 0
     else:
         image = read_pixels(path)
+        if reading:
+            order = rule_of(picture(str(path)), "hires", **reading).bands
+            image[..., :3] = image[..., [number - 1 for number in order]]
         lowest = image[..., 3].min() if image.shape[2] == 4 else 255
     if lowest < 255:
         raise ValueError(

@@ -2,9 +2,10 @@
 
 import logging
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Shaped
@@ -36,6 +37,7 @@ class Task:
         rules: how its images are read, one rule per modality, the optical one first.
         kind: one class per image, 0/1 of each class, or a class per pixel.
         ignore: of masks, the value of pixels without a label, which neither loss nor metric counts.
+        reading: of a folder, what its files do not tell, see `class_folders.read_rgb`.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Task:
     rules: tuple[InputRule, ...]
     kind: LabelKind = "classification"
     ignore: int | None = None
+    reading: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def n_classes(self) -> int:
@@ -140,14 +143,21 @@ def chip_task(path: str | Path, *, source: str) -> Task:
     return _image_task(source, source, Path(path), RULES[source])
 
 
-def folder_task(folder: str | Path, *, gsd_m: float, name: str | None = None) -> Task:
-    """Any labelled folder of 8-bit RGB images, `<class>/<image>` or `<split>/<class>/<image>`.
+def folder_task(
+    folder: str | Path,
+    *,
+    gsd_m: float,
+    name: str | None = None,
+    reading: Mapping[str, Any] | None = None,
+) -> Task:
+    """Any labelled folder of RGB images, `<class>/<image>` or `<split>/<class>/<image>`.
 
     `salib.evaluate.tasks.class_folders` says which images make which split.
 
     Args:
         gsd_m: metres per pixel of the images as they are stored.
         name: for rows and pages, by default the folder's.
+        reading: what its files do not tell, see `class_folders.read_rgb`.
 
     Raises:
         ValueError: if `gsd_m` is not positive, the name is that of a published task, or the folder
@@ -161,7 +171,7 @@ def folder_task(folder: str | Path, *, gsd_m: float, name: str | None = None) ->
         raise ValueError(f"name must differ from the published tasks', got {name!r}: give another")
     class_folders.check_name("name", name)
     rule = InputRule(native_gsd_m=float(gsd_m), why="8-bit RGB, as stored in the folder")
-    return _image_task(name, "folder", folder, rule)
+    return replace(_image_task(name, "folder", folder, rule), reading=dict(reading or {}))
 
 
 def _image_task(name: str, source: str, path: Path, rule: InputRule) -> Task:
@@ -196,7 +206,7 @@ def iter_split(
     else:
         classes = class_folders.members(task.path, CHIP_ZIPS.get(task.source))[split]
         paths = ((path, label) for label, part in enumerate(classes.values()) for path in part)
-        items = ((class_folders.read_rgb(path), label) for path, label in paths)
+        items = ((class_folders.read_rgb(path, **task.reading), label) for path, label in paths)
     for number, (raw, label) in enumerate(items):
         try:
             image = to_pixel_values(raw, rule)
