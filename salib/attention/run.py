@@ -35,7 +35,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, geometry: Geometry | None) -> Tensor
         return reference(q, k, v, None)
     if geometry is None:
         return F.scaled_dot_product_attention(q, k, v)
-    geometry.check(q, k, v)
+    if not torch.compiler.is_compiling():
+        geometry.check(q, k, v)
     if geometry.rotary:
         places = zip((q, k), geometry.batched_positions(), strict=True)
         q, k = (rotated(tokens, xy, geometry.reference_m) for tokens, xy in places)
