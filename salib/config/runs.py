@@ -98,7 +98,8 @@ def _check_names(given: Any, known: set[str], where: str) -> None:
 def _changed(
     model: ModelConfig, training: TrainConfig, values: dict[str, Any]
 ) -> tuple[ModelConfig, TrainConfig]:
-    values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    now = vars(model) | vars(training)
+    values = {name: _as_is(value, now[name]) for name, value in values.items()}
     for one, other in (("steps", "epochs"), ("epochs", "steps")):
         if values.get(one) is not None:
             values.setdefault(other, None)
@@ -108,7 +109,16 @@ def _changed(
         if stats := own.get("band_stats"):
             parts = [(tuple(each["mean"]), tuple(each["std"])) for each in stats]
             own["band_stats"] = tuple(BandStats(mean=mean, std=std) for mean, std in parts)
+        if slopes := own.get("slopes"):
+            own["slopes"] = tuple(map(float, slopes))
         return replace(model, **own), replace(training, **rest)
-    except (TypeError, KeyError, AttributeError) as error:
+    except (TypeError, KeyError, AttributeError, OverflowError) as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in values.items())
         raise ValueError(f"values must be of their fields' types, got {shown}") from error
+
+
+def _as_is(value: Any, now: Any) -> Any:
+    """A value of YAML in the type of the present one: tuples for lists, 1.0 for 1."""
+    if isinstance(value, list):
+        return tuple(value)
+    return float(value) if isinstance(now, float) and type(value) is int else value
