@@ -39,6 +39,7 @@ from salib.rasters.reader import Span
 from salib.tiles.archive import Archive, write_archive
 from salib.tiles.checks import verify
 from salib.tiles.grid import TileId, tile_bounds, tiles_of_bbox
+from salib.training.data import Samples
 
 ZOOM = 14
 
@@ -226,6 +227,18 @@ def test_samples_are_the_places_that_a_loop_finds_whole_in_seven_tiles(least):
     ]
     found = joint_samples(pd.DataFrame(rows), ZOOM, min_valid=least)
     assert {TileId(*row) for row in found[["z", "x", "y"]].to_numpy().tolist()} == expected
+
+    def whole(place, name):
+        keys = [key for key in needed[place] if key[0] == name]
+        return all(seen.get(key, 0) >= least for key in keys)
+
+    held = {place: [name for name in SENSOR_NAMES if whole(place, name)] for place in places}
+    some = joint_samples(pd.DataFrame(rows), ZOOM, min_valid=least, least_sensors=2)
+    for row in some.to_dict("records"):
+        place = TileId(row["z"], row["x"], row["y"])
+        assert [n for n in SENSOR_NAMES if row[f"valid_frac_{n}"] >= least] == held.pop(place)
+    assert {len(names) for names in held.values()} <= {0, 1}
+    assert len(some) > len(found)
 
 
 def test_a_sample_tells_its_cloud_and_days_from_lores_before_and_after_alike():
@@ -463,3 +476,24 @@ def test_an_item_without_polarisations_or_mode_is_no_scene():
     )
     item.properties["sar:instrument_mode"] = "EW"
     assert scene_of(item, "radar") is None
+
+
+def test_samples_may_lack_a_sensor_where_two_are_asked_for(catalog, out, tmp_path):
+    few = pd.read_parquet(out / "index.parquet")
+    more = curate(catalog, tmp_path / "more", zoom=ZOOM, least_sensors=2)
+    index = pd.read_parquet(more / "index.parquet")
+    samples = Samples(more)
+    held = np.stack([samples.present[name] for name in SENSOR_NAMES])
+    assert held.sum(0).min() == 2 < held.sum(0).max() == 3
+    assert set(index.tile_id[held.all(0)]) >= set(few.tile_id)
+    assert len(index) > len(few)
+    for number in range(len(index)):
+        for name, there in zip(SENSOR_NAMES, held[:, number], strict=True):
+            assert np.isnan(index[f"valid_frac_{name}"][number]) != there
+            if there:
+                assert samples.image(number, name).any()
+    for wrong in (1, 4):
+        with pytest.raises(
+            ValueError, match=f"least_sensors must lie between 2 and 3, got {wrong}"
+        ):
+            curate(catalog, tmp_path / "none", zoom=ZOOM, least_sensors=wrong)

@@ -49,6 +49,9 @@ def curate(
     keep: Annotated[
         Text, Option(help='Samples that stay: "cloud_frac_lores <= 0.05 and days_radar <= 10".')
     ] = None,
+    least_sensors: Annotated[
+        Count, Option(help="How many of the sensors a sample must have; default all.")
+    ] = None,
     quant: Annotated[str, Option(help="Radar to 8 bits: paper or released (D12).")] = "paper",
     encoding: Annotated[str, Option(help="png, or webp (lossless, smaller).")] = "png",
     engine: Annotated[str, Option(help="processes, threads or dask.")] = "processes",
@@ -72,7 +75,7 @@ def curate(
     if aoi and bbox:
         raise ValueError("area must be one of --aoi and --bbox, got both")
     given["units"] = by_sensor("unit", unit, given["sensors"], str.lower, "a word such as db")
-    same = ("min_valid", "valid_share", "keep", "quant", "encoding")
+    same = ("min_valid", "valid_share", "keep", "least_sensors", "quant", "encoding")
     same += ("requester_pays", "overwrite")
     tiles = run(
         catalog,

@@ -27,8 +27,9 @@ def joint_samples(
     min_valid: float | int = MIN_VALID,
     valid_share: float | int = VALID_SHARE,
     keep: str | None = None,
+    least_sensors: int | None = None,
 ) -> geopandas.GeoDataFrame:
-    """Tiles that every sensor has, with the finer tiles of those such as hires, in Hilbert order.
+    """Tiles that the sensors have, with the finer tiles of those such as hires, in Hilbert order.
 
     Args:
         tiles: one row per rendered tile: sensor, z, x, y, valid_frac, cloud_frac, datetime,
@@ -39,6 +40,8 @@ def joint_samples(
         valid_share: see `split_by_block`.
         keep: which samples stay, as `pandas.DataFrame.query` takes it, over the columns below: such
             as "cloud_frac_lores <= 0.05 and days_radar <= 10".
+        least_sensors: how many of the sensors a sample must have; by default all. What belongs to
+            one that it lacks is NaN.
 
     Returns:
         One row per sample: tile_id z x y geometry gsd_m split; for each sensor valid_frac,
@@ -51,11 +54,11 @@ def joint_samples(
     """
     seen = tiles.loc[tiles.valid_frac >= min_valid]
     parts = {name: whole_tiles(seen.loc[seen.sensor == name], name, zoom) for name in sensors}
-    rows = _samples(parts, zoom, sensors)
+    rows = _samples(parts, zoom, sensors, least_sensors)
     if rows.empty:
         raise ValueError(
-            f"area must hold a tile that {', '.join(sensors)} all see to {min_valid:.0%}, "
-            "got none: widen the area or the dates"
+            f"area must hold a tile that {least_sensors or 'all'} of {', '.join(sensors)} see to "
+            f"{min_valid:.0%}, got none: widen the area or the dates"
         )
     if keep is not None and (rows := _passing(every := rows, keep)).empty:
         raise ValueError(f"keep must leave a sample, got none of {len(every)} with {keep!r}")
@@ -92,9 +95,14 @@ def _passing(rows: pd.DataFrame, keep: str) -> pd.DataFrame:
         raise ValueError(f"keep must be a rule over {columns}, got {keep!r} ({error})") from error
 
 
-def _samples(parts: dict[str, pd.DataFrame], zoom: int, sensors: Sequence[str]) -> pd.DataFrame:
+def _samples(
+    parts: dict[str, pd.DataFrame], zoom: int, sensors: Sequence[str], least: int | None = None
+) -> pd.DataFrame:
     """One row per sample from the tiles of each sensor by x and y, in Hilbert order."""
-    joint = pd.concat(parts, axis=1, join="inner")
+    joint = pd.concat(parts, axis=1, join="inner" if least is None else "outer")
+    if least is not None:
+        held = pd.concat([joint[name].valid_frac.notna() for name in sensors], axis=1)
+        joint = joint.loc[held.sum(axis=1) >= least]
     x, y = (joint.index.get_level_values(name).to_numpy() for name in ("x", "y"))
     tiles = [TileId(zoom, *place) for place in zip(x.tolist(), y.tolist(), strict=True)]
     columns: dict[str, Any] = {"tile_id": [tile.hilbert for tile in tiles], "z": zoom, "x": x}

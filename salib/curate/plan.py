@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from itertools import combinations, compress
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,16 @@ def make_plan(
     area: BaseGeometry | None = None,
     exclude: BaseGeometry | None = None,
     min_valid: float | int = MIN_VALID,
+    least_sensors: int | None = None,
 ) -> Plan:
-    """Keep the tiles that all sensors cover, choose the fewest scenes for them.
+    """Keep the tiles that `least_sensors` cover, by default all; choose the fewest scenes for them.
 
     A sensor covers a tile if `min_valid` of it lies within the footprints of its scenes.
     """
     seen = {n: shapely.union_all([one.footprint for one in scenes[n]]) for n in scenes}
-    common = shapely.intersection_all([*seen.values()])
+    least = least_sensors or len(seen)
+    several = map(shapely.intersection_all, combinations(seen.values(), least))
+    common = shapely.union_all([*several])
     if common.is_empty:
         *names, last = scenes
         raise ValueError(f"{', '.join(names)} and {last} scenes must overlap, got none in the area")
@@ -63,12 +66,12 @@ def make_plan(
     if asked and not tiles:
         raise ValueError(f"exclude must leave a tile of the area, got none of {len(asked)}")
     lacks = np.array([covered_fraction(ground, tiles) < min_valid for ground in seen.values()])
-    covered = tuple(compress(tiles, np.all(~lacks, axis=0)))
+    covered = tuple(compress(tiles, np.sum(~lacks, axis=0) >= least))
     if not covered:
         edges = ", ".join(f"{edge:.4f}" for edge in common.bounds)
         raise ValueError(
-            f"area must hold a tile of zoom {zoom} that all sensors cover, got none of {len(tiles)}"
-            f": they cover about ({edges}); move the area, or raise zoom"
+            f"area must hold a tile of zoom {zoom} that {least} sensors cover, got none of "
+            f"{len(tiles)}: they cover about ({edges}); move the area, or raise zoom"
         )
     chosen = {name: cover(scenes[name], covered) for name in scenes}
     check_files(scene for name in chosen for scene in chosen[name])

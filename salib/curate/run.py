@@ -61,6 +61,7 @@ def curate(
     min_valid: float | int = MIN_VALID,
     valid_share: float | int = VALID_SHARE,
     keep: str | None = None,
+    least_sensors: int | None = None,
     quant: str = "paper",
     encoding: str = "png",
     engine: Engine | None = None,
@@ -97,6 +98,8 @@ def curate(
         valid_share: see `index.split_by_block`.
         keep: a rule over the index's columns, see `index.joint_samples`; what it drops stays in the
             archives.
+        least_sensors: how many of the sensors a sample must have, two or more; by default all. A
+            model that is trained with holes fuses any sensors that it is given.
         quant: `paper` or `released`, see `rasters.radar.sar_to_8bit`.
         encoding: `png`, or `webp` (lossless), a quarter smaller, which the released code's loader
             does not read.
@@ -124,7 +127,12 @@ def curate(
     if keep is not None:
         check_keep(keep, read_rows([]).to_pandas(), rules.sensors)
     say = report or (lambda _: None)
+    if least_sensors is not None and not 2 <= least_sensors <= len(rules.sensors):
+        raise ValueError(
+            f"least_sensors must lie between 2 and {len(rules.sensors)}, got {least_sensors}"
+        )
     samples = {"min_valid": min_valid, "valid_share": valid_share, "keep": keep}
+    samples |= {} if least_sensors is None else {"least_sensors": least_sensors}
     how = {"quant": quant, "encoding": encoding}
     with only_writer(out):
         ground = None if area is None else area_of(area)
@@ -150,6 +158,7 @@ def curate(
             area=ground,
             exclude=banned,
             min_valid=min_valid,
+            least_sensors=least_sensors,
         )
         tell(plan, say)
         check_bill(plan, requester_pays, say)
