@@ -45,6 +45,10 @@ NOTEBOOKS = {
     "08_anchors": [RESULTS / "evaluation" / "rows.csv"],
     "09_maps": [RUNS / "models" / "scale_alibi" / artifact.MADE_FROM],
     "10_sensors": [],
+    "11_use": [
+        RUNS / "models" / "scale_alibi" / artifact.MADE_FROM,
+        *sorted(Path("examples").glob("*.py")),
+    ],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

@@ -1,14 +1,17 @@
 """What three sensors see of one square of ground."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import UInt8
+from PIL import Image
 
 from earth import sensors
 from earth.landscape.fields import Grid, Rng
 from earth.landscape.lines import ALONG_X, KINDS, line_of
 from earth.landscape.themes import THEMES, paint, region, theme_numbers
+from salib.files.artifact import MADE_FROM, atomic_dir, check_replaceable
 
 LORES_M = 10.0
 _SIDE_PX, _MARGIN_PX = 64, 8
@@ -67,6 +70,37 @@ def montage_chips(seed: int, per_theme: int) -> dict[str, UInt8[np.ndarray, "cou
         name: np.stack([render_triple(seed, *xy).lores for xy in squares(seed, name, per_theme)])
         for name in (*THEMES, "river", "motorway")
     }
+
+
+def write_chips(out: str | Path, *, seed: int, per_theme: int) -> Path:
+    """Write lores chips as PNG: `chips/<theme>/` by class, `ground/` with masks of the themes.
+
+    Args:
+        out: folder to write, whole or not at all; `ground/images` and `ground/masks` have the same
+            names, and a mask the theme's place in THEMES.
+        seed: of the world.
+        per_theme: chips of each theme.
+
+    Raises:
+        ValueError: if per_theme is not positive, or `out` holds something else.
+    """
+    if per_theme <= 0:
+        raise ValueError(f"per_theme must be positive, got {per_theme}")
+    check_replaceable(out, "chips", "ground", MADE_FROM)
+    with atomic_dir(out) as part:
+        for name in THEMES:
+            for number, (x, y) in enumerate(squares(seed, name, per_theme)):
+                grid = Grid(x_m=x, y_m=y, gsd_m=LORES_M, rows=_SIDE_PX, cols=_SIDE_PX)
+                mask = theme_numbers(seed, grid).astype(np.uint8)
+                image, file = render_triple(seed, x, y).lores, f"{name}-{number:03d}.png"
+                for folder, pixels in (
+                    (f"chips/{name}", image),
+                    ("ground/images", image),
+                    ("ground/masks", mask),
+                ):
+                    (part / folder).mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(pixels).save(part / folder / file)
+    return Path(out)
 
 
 def squares(
