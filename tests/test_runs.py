@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from train_runs import MODEL, TRAIN, digests
+from train_runs import MODEL, TRAIN, digests, held_out
 
 from salib import load_model
 from salib.config import PRESETS, TRAINING, BandStats
@@ -172,47 +172,58 @@ def test_both_get_every_number_of_a_row(monkeypatch, tmp_path):
 LOST = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
-from salib.training import step as steps
-from salib.training import loop
+from salib.training import checkpoint, loop, validation
 from salib.cli import app as cli
 from salib import config
 import train_runs as t
 config.PRESETS["tiny"], config.TRAINING["tiny"] = t.MODEL, t.TRAIN
-rate = loop.learning_rate
-def learning_rate(c, step, *, steps):
-    if os.environ["RANK"] == "1" and step == int(os.environ["LOST_AT"]):
+where, lost_at = os.environ["LOST_AT"].split()
+def lose(step):
+    if os.environ["RANK"] == "1" and step == int(lost_at):
         os._exit(9)
+rate, measure = loop.learning_rate, validation.Validation.measure
+def learning_rate(c, step, *, steps):
+    lose(step if where == "step" else -2)
     return rate(c, step, steps=steps)
-loop.learning_rate = learning_rate
+measured = [0]
+def lost_measure(self, run, model):
+    measured[0] += 1
+    lose(measured[0] if where == "validation" else -2)
+    return measure(self, run, model)
+loop.learning_rate, validation.Validation.measure = learning_rate, lost_measure
 sys.argv[1:2] = []
 cli.main()
 """
 
 
-def test_a_lost_rank_ends_the_run_in_a_line_and_it_resumes_to_the_same_weights(tiles, tmp_path):
-    script = tmp_path / "lost.py"
+@pytest.mark.parametrize(("place", "done"), [("step 4", 4), ("validation 3", 0)])
+def test_a_lost_rank_ends_the_run_in_a_line_and_it_resumes_to_the_same_weights(
+    tiles, tmp_path, place, done
+):
+    """Between two steps what was done is saved; amid one, what was saved before counts."""
+    script, folder = tmp_path / "lost.py", held_out(tiles, tmp_path / "tiles", valid=2)
     script.write_text(LOST)
     settings = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "JAXTYPING_DISABLE": "1"}
     settings |= {"PYTHONPATH": str(Path(__file__).parent.parent)}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    command += [str(script), str(Path(__file__).parent), "pretrain", str(tiles), "--preset", "tiny"]
-    command += ["--steps", "7", "--precision", "float32"]
+    command += [str(script), str(Path(__file__).parent), "pretrain", str(folder), "--preset"]
+    command += ["tiny", "--steps", "7", "--precision", "float32"]
     found = {}
-    for name, lost_at in (("whole", -1), ("again", 4), ("again", -1)):
-        done = subprocess.run(
+    for name, lost in (("whole", "step -1"), ("again", place), ("again", "step -1")):
+        run = subprocess.run(
             [*command, "--out", str(tmp_path / name)],
-            env={**os.environ, **settings, "LOST_AT": str(lost_at)},
+            env={**os.environ, **settings, "LOST_AT": lost},
             capture_output=True,
             text=True,
             check=False,
             timeout=300,
         )
-        if lost_at >= 0:
-            assert done.returncode
-            assert "salib: Lost another rank after step 4 of 7" in done.stderr
+        if lost == place:
+            assert run.returncode
+            assert "salib: Lost another rank after step" in run.stderr
             assert not (tmp_path / name).exists()
             continue
-        assert done.returncode == 0, done.stderr[-3000:]
+        assert run.returncode == 0, run.stderr[-3000:]
         found[name] = digests(tmp_path / name)
-        assert ("Resuming at step 4 of 7" in done.stdout) == (name == "again")
+        assert (f"Resuming at step {done} of 7" in run.stdout) == (name == "again" and done > 0)
     assert found["whole"] == found["again"]

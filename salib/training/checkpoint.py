@@ -61,6 +61,7 @@ class Checkpoint:
         best: weights of the least validation loss so far, if there is a validation loss.
         average: of the weights over the steps, if one is kept.
         waited: seconds that the steps waited for their samples.
+        settled: whether weights, rows and all else are those of the same step.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class Checkpoint:
         self.rows: list[dict[str, int | float]] = []
         self.best: dict[str, Tensor] | None = None
         self.average: dict[str, Tensor] | None = None
-        self.waited = 0.0
+        self.waited, self.settled = 0.0, True
         self._path, self._key = folder / STATE, key
         self._model, self.optimizer = model, optimizer
         self._began = self._saved = time.perf_counter()

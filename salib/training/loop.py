@@ -18,7 +18,7 @@ from salib.model.layers import Transformer
 from salib.model.precision import memory
 from salib.training.checkpoint import Checkpoint, StoppedRun
 from salib.training.data import Samples
-from salib.training.ranks import drawing_threads, mean_over_ranks, rank_device
+from salib.training.ranks import drawing_threads, rank_device
 from salib.training.step import Run, draw_step, learn, learning_rate
 from salib.training.validation import Validation
 
@@ -60,10 +60,8 @@ def learn_all(
         bar = tqdm(batches, initial=begin, total=run.steps, disable=run.rank != 0, **options)
         for step, views in enumerate(bar, begin):
             rate = learning_rate(config, step, steps=run.steps)
-            found = learn(passing, checkpoint.optimizer, views, run, rate=rate)
-            stop = found["gradient"].new_tensor(float(bool(stops)))
-            told = mean_over_ranks(torch.stack([*found.values(), stop]), run.ranks).tolist()
-            values = dict(zip(found, told, strict=False))
+            how = {"rate": rate, "stop": bool(stops)}
+            values, stopping = learn(passing, checkpoint.optimizer, views, run, **how)
             if not math.isfinite(sum(values.values())):
                 raise ValueError(
                     f"loss must stay finite, got {values} at step {step}: lower the learning rate"
@@ -73,8 +71,10 @@ def learn_all(
                 checkpoint.follow(config.ema)
             done = step + 1
             if validation and (done % validation.every == 0 or done == run.steps):
+                checkpoint.settled = False
                 checkpoint.add_validation(*validation.measure(run, model))
-            ending = bool(told[-1]) and done < run.steps
+                checkpoint.settled = True
+            ending = stopping and done < run.steps
             if run.rank == 0:
                 per_s = (done - begin) * config.batch / max(1e-9, bar.format_dict["elapsed"])
                 shown = {name: f"{value:.3f}" for name, value in values.items()}
@@ -97,7 +97,8 @@ def _other_ranks(run: Run, checkpoint: Checkpoint) -> Iterator[None]:
     except RuntimeError as error:
         if run.ranks == 1 or isinstance(error, torch.OutOfMemoryError):
             raise
-        checkpoint.save(now=run.rank == 0)
+        if run.rank == 0 and checkpoint.settled:
+            checkpoint.save(now=True)
         raise OSError(
             f"Lost another rank after step {len(checkpoint.rows)} of {run.steps} "
             f"({str(error).splitlines()[0]}): resume with the same command"

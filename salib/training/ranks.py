@@ -70,17 +70,22 @@ def from_first_rank(make: Callable[[], T], rank: int, ranks: int) -> T:
     return made[0]
 
 
-def average_gradients(model: nn.Module, ranks: int) -> None:
-    """Give every rank the mean gradient of all; 0 of weights that no sample of a rank used."""
+def average_gradients(model: nn.Module, told: Tensor, ranks: int) -> Tensor:
+    """Give every rank the mean gradient of all, and return the mean of what each tells.
+
+    The gradient of weights that no sample of a rank used is 0. There is one exchange: after it
+    every rank takes the same step, or, if another is lost, none does.
+    """
     weights = [weight for weight in model.parameters() if weight.requires_grad]
     for weight in weights:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
     if ranks > 1:
-        gradients = [weight.grad for weight in weights if weight.grad is not None]
-        whole = parameters_to_vector(gradients)
+        parts = [*(weight.grad for weight in weights if weight.grad is not None), told]
+        whole = parameters_to_vector(parts)
         torch.distributed.all_reduce(whole)
-        vector_to_parameters(whole / ranks, gradients)
+        vector_to_parameters(whole / ranks, parts)
+    return told
 
 
 def mean_over_ranks(values: Tensor, ranks: int) -> Tensor:

@@ -112,12 +112,27 @@ def weighted_sum(losses: Mapping[str, Tensor], config: TrainConfig) -> Tensor:
 
 
 def learn(
-    model: Any, optimizer: torch.optim.Optimizer, views: Sequence[View], run: Run, *, rate: float
-) -> dict[str, Tensor]:
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    views: Sequence[View],
+    run: Run,
+    *,
+    rate: float,
+    stop: bool = False,
+) -> tuple[dict[str, float], bool]:
     """Take one step of the optimiser at a learning rate; the losses before it and the gradient.
 
+    Args:
+        model: on its device.
+        optimizer: of its weights.
+        views: of this rank's samples.
+        run: what this rank knows of the run.
+        rate: learning rate of the step.
+        stop: whether this rank was asked to end after it.
+
     Returns:
-        Losses by name, and "gradient", its norm before it was clipped.
+        Losses by name, means over the ranks, and "gradient", its norm before it was clipped; and
+        whether any rank was asked to end.
     """
     config = run.config
     for group in optimizer.param_groups:
@@ -130,10 +145,13 @@ def learn(
         weighted_sum(losses, config).backward()
     else:
         losses = _in_parts(model, views, config, rows)
-    average_gradients(model, run.ranks)
+    each = [loss.detach() for loss in losses.values()]
+    told = torch.stack([*each, each[0].new_tensor(float(stop))])
+    *means, stopping = average_gradients(model, told, run.ranks).tolist()
     norm = nn.utils.clip_grad_norm_(model.parameters(), config.clip)
     optimizer.step()
-    return {name: loss.detach() for name, loss in losses.items()} | {"gradient": norm}
+    found = dict(zip(losses, means, strict=True))
+    return found | {"gradient": float(norm)}, bool(stopping)
 
 
 def _in_parts(
