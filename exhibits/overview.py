@@ -14,6 +14,9 @@ from salib.tiles.grid import TileId, blocks_of
 MAP_BYTES = 3_000_000
 """Most bytes of images that a map brings, all sensors together, before base64 adds a third."""
 
+KEPT = 400
+"""Images of an archive, 256 kB each, that are not made again for the next zoom."""
+
 
 class Pyramid:
     """An archive and, below its lowest zoom, the means of the four tiles that a tile covers.
@@ -25,7 +28,7 @@ class Pyramid:
 
     def __init__(self, path: Path) -> None:
         """Open the archive and go down to zoom 0."""
-        self.archive = Archive(path)
+        self.archive, self._made = Archive(path), dict[TileId, Image.Image]()
         self.zooms: dict[int, dict[TileId, list[TileId]]] = {}
         for tile in self.archive.tiles():
             self.zooms.setdefault(tile.z, {})[tile] = []
@@ -37,6 +40,14 @@ class Pyramid:
 
     def image(self, tile: TileId) -> Image.Image:
         """A tile in RGBA; a mean is weighted by alpha, and transparent where a tile is absent."""
+        made = self._made.get(tile)
+        if made is None:
+            made = self._image(tile)
+            if len(self._made) < KEPT:
+                self._made[tile] = made
+        return made
+
+    def _image(self, tile: TileId) -> Image.Image:
         if tile.z >= self.lowest:
             return Image.fromarray(self.archive.get(*tile).squeeze()).convert("RGBA")
         four = {child: self.image(child) for child in self.zooms[tile.z][tile]}
@@ -66,18 +77,31 @@ def overviews(paths: Mapping[str, Path], *, max_bytes: int = MAP_BYTES) -> dict[
     shown: dict[str, list[tuple[TileId, bytes]]] = {name: [] for name in paths}
     left = max_bytes
     for zoom in range(first, max(max(pyramid.zooms) for pyramid in pyramids.values()) + 1):
-        level = {
-            name: [(tile, _lossy(pyramid.image(tile))) for tile in pyramid.zooms.get(zoom, ())]
-            for name, pyramid in pyramids.items()
-        }
-        left -= sum(len(data) for tiles in level.values() for _, data in tiles)
-        if left < 0:
+        level = _level(pyramids, zoom, left)
+        if level is None:
             break
+        left -= sum(len(data) for tiles in level.values() for _, data in tiles)
         for name, tiles in level.items():
             shown[name] += tiles
     if not all(shown.values()):
         raise ValueError(f"max_bytes must hold the tiles of zoom {first}, got {max_bytes}")
     return {name: _packed(tiles) for name, tiles in shown.items()}
+
+
+def _level(
+    pyramids: Mapping[str, Pyramid], zoom: int, left: int
+) -> dict[str, list[tuple[TileId, bytes]]] | None:
+    """Images of a zoom by archive; None as soon as they take more than so many bytes."""
+    level = {}
+    for name, pyramid in pyramids.items():
+        level[name] = []
+        for tile in pyramid.zooms.get(zoom, ()):
+            data = _lossy(pyramid.image(tile))
+            left -= len(data)
+            if left < 0:
+                return None
+            level[name].append((tile, data))
+    return level
 
 
 def _lossy(image: Image.Image) -> bytes:
