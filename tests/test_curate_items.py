@@ -224,7 +224,7 @@ HOST = "https://a.blob.core.windows.net/c/v.tif"
 )
 def test_an_address_has_one_signature_and_one_that_is_in_force(monkeypatch, given, opened):
     token = sas.SASToken(**{"token": "sig=new", "msft:expiry": "2999-01-01T00:00:00Z"})
-    monkeypatch.setattr(sas, "get_token", lambda *_: token)
+    monkeypatch.setattr(sas, "get_token", lambda *_, **__: token)
     assert remote.location(HOST + given) == HOST + opened
     assert "mine" not in str(remote.failure("s3://b/v.tif?sig=mine", OSError("?sig=mine x")))
 

@@ -236,6 +236,17 @@ def test_a_token_that_is_not_to_be_had_ends_the_run_with_the_reason(signed, tmp_
         curate(api, tmp_path / "out", zoom=ZOOM, area=AREA)
 
 
+def test_a_busy_token_server_is_not_waited_for_as_long_as_it_asks(signed, monkeypatch):
+    server, _ = signed
+    server.faults, slept = Faults(unavailable=1.0, retry_after=86_400), []
+    monkeypatch.setattr(time, "sleep", slept.append)
+    with pytest.raises(remote.ReadError, match="Could not obtain a SAS token for") as caught:
+        remote.location(f"{server.url}/container/scene.tif")
+    assert caught.value.again
+    assert 1 <= len(slept) == len(set(slept))
+    assert max(slept) <= 60
+
+
 def test_blocks_that_fail_are_listed_and_tried_again_later(world, quiet, tmp_path):
     said = []
     with RangeServer(world) as server, stac_api(online(world, server.url)) as api:

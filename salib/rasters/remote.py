@@ -2,8 +2,9 @@
 
 import os
 import re
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,8 @@ FINAL = re.compile(r"\b(403|404|410)\b|credentials|access ?denied|no ?such ?(key
 DRIVER = re.compile(r"/vsi|[A-Za-z][A-Za-z0-9_+.-]+:")
 """How the names of files begin that are no paths of this machine."""
 REMOTE = re.compile(r".*/vsi(curl|s3|gs|az|adls|oss|swift|webhdfs)(_streaming)?[/?]")
-TOKEN_RETRIES = 4
+TOKEN_WAITS_S = (1, 2, 4)
+"""Between requests for a token to a busy server, however long a wait it asks for."""
 TIMEOUT_S = 30
 CACHE_MB = 32
 """Of decoded source blocks, of the files kept open; without a limit GDAL takes 5 % of memory."""
@@ -99,7 +101,12 @@ def location(href: str) -> str:
     parts = urlsplit(bare)
     try:
         account, container = parts.netloc.split(".")[0], parts.path.split("/")[1]
-        token = sas.get_token(account, container, TOKEN_RETRIES).token
+        for wait in TOKEN_WAITS_S:
+            with suppress(requests.exceptions.RetryError):
+                sas.get_token(account, container, retry_total=0)
+                break
+            time.sleep(wait)
+        token = sas.get_token(account, container, retry_total=0).token  # kept, if there was one
         return f"{bare}{'&' if parts.query else '?'}{token}"
     except (requests.RequestException, ValueError) as error:
         text = f"Could not obtain a SAS token for {href}: {error}"
