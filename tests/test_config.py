@@ -75,7 +75,7 @@ def test_impossible_models_are_refused(change, message):
     [
         ({"steps": 0}, "steps must be a positive whole number"),
         ({"steps": None}, "steps or epochs must be given, the other None, got steps=None and"),
-        ({"epochs": 3}, "steps or epochs must be given, the other None, got steps=240 and epochs"),
+        ({"epochs": 3}, "steps or epochs must be given, the other None, got steps=180 and epochs"),
         ({"steps": None, "epochs": 0}, "epochs must be a positive whole number"),
         ({"batch": -1}, "batch must be a positive whole number"),
         ({"learning_rate": math.nan}, "learning_rate must be positive"),

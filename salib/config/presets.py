@@ -165,7 +165,7 @@ def preset(name: str, *, kind: str = "scale_alibi") -> ModelConfig:
 
 
 TRAINING = {
-    "tiny": TrainConfig(steps=240, batch=128, learning_rate=1e-3, crop_px=(48, 96), image_px=64),
+    "tiny": TrainConfig(steps=180, batch=128, learning_rate=1e-3, crop_px=(48, 96), image_px=64),
     "small": TrainConfig(
         steps=20_000, batch=64, learning_rate=5e-4, crop_px=(96, 256), image_px=128
     ),
