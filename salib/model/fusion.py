@@ -113,10 +113,7 @@ class ScaleAlibi(nn.Module):
         return Tokens(x, xy)
 
     def patch_m(self, sensor: str, gsd_m: Float[Tensor, " batch"]) -> Float[Tensor, " batch"]:
-        """Side of a patch in metres on the ground.
-
-        With position "patches" or "sincos" it makes a lores patch one step, whatever it measures.
-        """
+        """Side of a patch in metres; with "patches" or "sincos" a lores patch is one step."""
         if self.config.position in ("patches", "sincos"):
             return torch.full_like(gsd_m, self.config.reference_m / SENSORS[sensor].factor)
         return gsd_m * self.config.patch_px
