@@ -49,7 +49,7 @@ NOTEBOOKS = {
         RUNS / "models" / "scale_alibi" / artifact.MADE_FROM,
         *sorted(Path("examples").glob("*.py")),
     ],
-    "12_cost": [],
+    "12_cost": [RUNS / "tiles" / artifact.MADE_FROM],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

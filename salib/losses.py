@@ -30,8 +30,7 @@ def contrastive_loss(
 
     Args:
         projections: one vector per sample from each sensor; normalised here.
-        temperature: sigma of Eq. (3), positive; it is learned, so a loss in place of this one must
-            use it, or several ranks wait for its gradient.
+        temperature: sigma of Eq. (3), positive.
         present: which samples have the sensor; by default all.
         all_ranks: take negatives from all ranks; otherwise this one has the whole batch.
 

@@ -15,7 +15,6 @@ from salib.model import build_model, draw_masks
 from salib.model.subsets import pass_subsets
 from salib.training.batches import Batch, draw_batch
 from salib.training.data import Samples
-from salib.training.sampling import stream
 from salib.training.step import Run, draw_step, learn, losses_of, outputs, weighted_sum
 from salib.training.train import pretrain
 
@@ -368,4 +367,3 @@ def test_weather_changes_contrast_haze_and_noise_of_each_image(tiles):
     share = draw_batch(samples, replace(TRAIN, noise=0.1), seed=2, step=0, rank=1, ranks=2)
     whole = draw_batch(samples, replace(TRAIN, noise=0.1), seed=2, step=0)
     assert torch.equal(share.images["lores"], whole.images["lores"][1::2])
-    assert stream(0, "noise", 0).initial_seed() != stream(1, "noise", 0).initial_seed()

@@ -17,6 +17,9 @@ from salib import load_model
 from salib.config import PRESETS, TRAINING, BandStats
 from salib.config.runs import read_run
 from salib.model import build_model, save_model
+from salib.training.checkpoint import Checkpoint
+from salib.training.loop import _other_ranks
+from salib.training.step import Run
 from salib.training.train import pretrain
 from salib.training.watch import watcher
 
@@ -167,6 +170,29 @@ def test_both_get_every_number_of_a_row(monkeypatch, tmp_path):
     row = {"step": 3, "lr": 0.5, "valid_contrastive": 2.0}
     look(row)
     assert told == [("step", 3, 3), ("lr", 0.5, 3), ("valid/contrastive", 2.0, 3), (row, 3)]
+
+
+@pytest.mark.parametrize(
+    ("text", "lost"),
+    [
+        ("[gloo] Connection closed by peer [::1]:9", True),
+        ("NCCL error in: x", True),
+        ("mat1 and mat2 shapes cannot be multiplied", False),
+        ("CUDA out of memory", False),
+    ],
+)
+def test_only_what_a_backend_says_is_called_a_lost_rank(text, lost, tmp_path):
+    """A mistake of a user's objective, say, is told as what it is, with one rank or two."""
+    model = build_model(MODEL, 0)
+    for ranks in (1, 2):
+        run = Run(config=TRAIN, steps=3, seed=0, rank=0, ranks=ranks)
+        kept = Checkpoint(tmp_path, {}, model, torch.optim.SGD(model.parameters(), lr=1.0))
+        kept.rows, called = [{"step": 0}], lost and ranks > 1
+        with pytest.raises(OSError if called else RuntimeError) as caught, _other_ranks(run, kept):
+            raise RuntimeError(text)
+        assert text in str(caught.value)
+        assert ("Lost another rank after step 1 of 3" in str(caught.value)) == called
+        assert (tmp_path / "state.pt").exists() == called
 
 
 LOST = """

@@ -1,6 +1,7 @@
 """The one loop over steps: draw ahead, learn, log, measure, save, stop when asked to."""
 
 import math
+import re
 import signal
 import time
 from collections import deque
@@ -21,6 +22,9 @@ from salib.training.data import Samples
 from salib.training.ranks import drawing_threads, rank_device
 from salib.training.step import Run, draw_step, learn, learning_rate
 from salib.training.validation import Validation
+
+LOST = re.compile(r"gloo|nccl|connection (was )?(closed|reset|refused)|timed out", re.IGNORECASE)
+"""What torch's backends say of a rank that does not answer."""
 
 
 def learn_all(
@@ -95,7 +99,7 @@ def _other_ranks(run: Run, checkpoint: Checkpoint) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        if run.ranks == 1 or isinstance(error, torch.OutOfMemoryError):
+        if run.ranks == 1 or not LOST.search(str(error)):
             raise
         if run.rank == 0 and checkpoint.settled:
             checkpoint.save(now=True)

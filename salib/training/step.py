@@ -178,7 +178,9 @@ def _in_parts(
             for value, whole in zip(_differentiable(out), _differentiable(all_rows), strict=True)
             if whole.grad is not None and value.requires_grad
         ]
-        torch.autograd.backward(*(list(each) for each in zip(*pairs, strict=True)))  # pyright: ignore[reportArgumentType]
+        if pairs:
+            tensors, gradients = zip(*pairs, strict=True)
+            torch.autograd.backward(tensors, gradients)
     if temperature.grad is not None:
         model.temperature.backward(temperature.grad)
     return losses
