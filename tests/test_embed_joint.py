@@ -128,6 +128,20 @@ def test_a_map_of_one_window_is_what_the_model_gives(names, images, paths, folde
     assert set(said["attention"].split(",")) == model.attention_used
 
 
+def test_a_model_trained_with_holes_maps_what_sensors_there_are(
+    images, paths, folder, model, tmp_path
+):
+    chosen = {name: paths[name] for name in ("radar", "hires")}
+    with pytest.raises(ValueError, match=r"got radar, hires without lores: .*sensor_dropout"):
+        embed(chosen, folder, tmp_path / "none.tif")
+    partial = build_model(replace(model.config, partial=True), 5).eval()
+    partial.load_state_dict(model.state_dict())
+    out = embed(chosen, save_model(partial, tmp_path / "partial"), tmp_path / "map.tif")
+    expected = whole(partial, {name: images[name] for name in chosen})
+    np.testing.assert_allclose(values(out), expected, atol=1e-6)
+    assert not np.allclose(expected, whole(model, images), atol=1e-3)
+
+
 def test_every_window_covers_one_ground_in_all_sensors(images, paths, folder, model, tmp_path):
     """Corners belong to one window alone, and the windows differ in what they see."""
     options = {"window": 7, "overlap": 2}

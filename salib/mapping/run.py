@@ -88,7 +88,7 @@ def embed_scene(
     digest = model_digest(folder)
     config = model_of(folder, digest, placed.type).config
     by_sensor = {scenes.sensor: scenes} if isinstance(scenes, Raster) else scenes
-    views = on_one_grid(by_sensor, config.sensors)
+    views = on_one_grid(by_sensor, config.sensors, partial=config.partial)
     grid, side = views[0], config.patch_px
     overlap = max(1, window // 4) if overlap is None else overlap
     _check(out, dtype, engine, grid, side)

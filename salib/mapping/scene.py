@@ -156,12 +156,15 @@ def _files(href: str) -> tuple[list[str], list[Path | None]]:
     return [str(p.absolute()) if p else part for p, part in zip(paths, parts, strict=True)], paths
 
 
-def on_one_grid(scenes: Mapping[str, Raster], order: tuple[str, ...]) -> tuple[Raster, ...]:
+def on_one_grid(
+    scenes: Mapping[str, Raster], order: tuple[str, ...], *, partial: bool = False
+) -> tuple[Raster, ...]:
     """Scenes on the grid of the first, in the order in which they are fused.
 
     Args:
         scenes: by sensor.
         order: the model's sensors.
+        partial: whether any of them may be missing (`ModelConfig.partial`).
 
     Raises:
         ValueError: if a scene is of another sensor than stated or of none of the model's, they
@@ -171,7 +174,7 @@ def on_one_grid(scenes: Mapping[str, Raster], order: tuple[str, ...]) -> tuple[R
     for name, scene in scenes.items():
         if scene.sensor != name:
             raise ValueError(f"scenes must be by their own sensor, got {scene.sensor!r} as {name}")
-    check_fusible(scenes, order)
+    check_fusible(scenes, order, partial=partial)
     grid, *others = (scenes[name] for name in order if name in scenes)
     for scene in others:
         if scene.gsd_m is not None:
