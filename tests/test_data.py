@@ -113,6 +113,24 @@ def test_sensors_of_a_batch_show_the_same_ground_to_a_tenth_of_a_pixel(ramps, cr
     assert len(origins) > 100
 
 
+@pytest.mark.parametrize("ground_px", [90, 200, None])
+def test_all_views_of_a_step_are_cut_from_one_square_of_a_sample(ramps, ground_px):
+    """Two views of the same ground overlap; without a square they may lie anywhere in the tile."""
+    config = replace(RAMPS, crop_px=(61, 88), views=3, ground_px=ground_px)
+    samples, spans, corners = Samples(ramps), [], []
+    for step in range(20):
+        views = [draw_batch(samples, config, seed=3, step=step, view=view) for view in range(3)]
+        assert len({tuple(numbers(batch)) for batch in views}) == 1
+        for row, number in enumerate(numbers(views[0])):
+            seen = [ground_of(batch.images["lores"][row], number) for batch in views]
+            points = np.concatenate([[o, a, d, a + d - o] for o, a, d in seen])
+            spans.append(np.ptp(points, axis=0).max())
+            corners.append(points.min(axis=0))
+    side = ground_px or 256
+    assert 0.85 * side < max(spans) < side + 0.3
+    assert np.ptp(corners, axis=0).min() > 0.8 * (256 - side)
+
+
 def test_vv_comes_before_vh_from_tile_to_batch(ramps):
     samples = Samples(ramps)
     whole = replace(RAMPS, crop_px=(256, 256), image_px=256)

@@ -13,13 +13,23 @@ from salib import build_model, preset
 from salib.model.export import export_encoder
 
 SMALL = replace(preset("tiny"), dim=24, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
-CHANGES = ({}, {"stem": "conv"}, {"position": "rotary"}, {"position": "gsd_sincos"}, {"sink": True})
+CHANGES = (
+    {},
+    {"whiten": True},
+    {"stem": "conv"},
+    {"position": "rotary"},
+    {"position": "gsd_sincos"},
+    {"sink": True},
+)
 
 
 def compare(folder):
     """What the test runs in a process of its own, as types are not checked while torch traces."""
     for change in CHANGES:
         model = build_model(replace(SMALL, **change), 3).eval()
+        model.whitening.fit(
+            {name: torch.randn(99, 24) for name in (*model.config.sensors, "joint")}
+        )
         torch.export.save(export_encoder(model, "hires"), folder / "hires.pt2")
         program = torch.export.load(folder / "hires.pt2").module()
         generator = torch.Generator().manual_seed(1)

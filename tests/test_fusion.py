@@ -244,6 +244,19 @@ def test_taking_tokens_takes_their_positions(model):
             torch.testing.assert_close(some.xy[sample, number], expected)
 
 
+@pytest.mark.parametrize("stem", ["linear", "conv"])
+def test_embedding_the_kept_patches_alone_gives_the_same_tokens(model, stem):
+    model = build_model(replace(model.config, stem=stem, patch_px=4), 0).double()
+    pixels, metres = images()["lores"][..., :12, :32], gsd_m()["lores"]
+    keep = torch.tensor([[5, 0, 19], [2, 20, 7]])
+    alone, some = (
+        model.tokenize("lores", pixels, metres, keep),
+        model.tokenize("lores", pixels, metres),
+    )
+    torch.testing.assert_close(alone.x, some.take(keep).x)
+    assert torch.equal(alone.xy, some.take(keep).xy)
+
+
 @torch.no_grad()
 def test_each_sensor_has_its_own_cross_encoder_projection_and_pooling(model):
     """D7: changing the weights of one changes what only that one computes."""

@@ -29,7 +29,7 @@ def digests(out):
     return {str(path.relative_to(out)): file_digest(path) for path in files}
 
 
-def stopped(tiles, out, monkeypatch, *, at, config=TRAIN, seed=2, **options):
+def stopped(tiles, out, monkeypatch, *, at, config=TRAIN, model=MODEL, seed=2, **options):
     """A run that saves after each step and is interrupted at one."""
 
     def rate(config, step, *, steps):
@@ -41,7 +41,7 @@ def stopped(tiles, out, monkeypatch, *, at, config=TRAIN, seed=2, **options):
         patch.setattr("salib.training.checkpoint.SAVE_EVERY_S", 0)
         patch.setattr("salib.training.loop.learning_rate", rate)
         with pytest.raises(KeyboardInterrupt):
-            pretrain(MODEL, config, tiles=tiles, out=out, seed=seed, **options)
+            pretrain(model, config, tiles=tiles, out=out, seed=seed, **options)
 
 
 def held_out(tiles, folder, *, valid):

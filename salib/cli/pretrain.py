@@ -15,7 +15,7 @@ Rate = float | None
 def pretrain(
     tiles: Annotated[Path, Argument(help="Folder written by salib curate.")],
     out: Annotated[Path, Option(help="Model folder to write.")],
-    preset: Annotated[Text, Option(help="tiny, small or base, the default.")] = None,
+    preset: Annotated[Text, Option(help="tiny, laptop, small or base, the default.")] = None,
     kind: Annotated[Text, Option(help="scale_alibi, the default, or croma.")] = None,
     sensors: Annotated[Text, Option(help="Such as radar,s2; by default the kind's.")] = None,
     config: Annotated[

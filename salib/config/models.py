@@ -77,6 +77,8 @@ class ModelConfig:
             sub-pixels as channels (D5).
         joint_target: normalise all sensors' channels of a patch together, as CROMA's code does,
             instead of each sensor's own (D4).
+        whiten: after training, fit a linear map after which embeddings of the training images have
+            no correlation (`salib.model.whitening`); `embed` applies it. The paper has none.
         band_stats: standardisation of each sensor, in the order of the sensors.
     """
 
@@ -99,6 +101,7 @@ class ModelConfig:
     sink: bool = False
     hires_target: str = "area"
     joint_target: bool = False
+    whiten: bool = False
     band_stats: tuple[BandStats, ...] = ()
 
     def __post_init__(self) -> None:

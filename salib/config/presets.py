@@ -39,6 +39,8 @@ class TrainConfig:
         sensor_dropout: probability that a sample is shown without one of its sensors.
         crop_px: side of the lores crop that becomes an input, smallest and largest; drawn for each
             sample, so every encoder sees a range of ground sample distances (D18).
+        ground_px: side of the square of a sample, in lores pixels, within which all views of a step
+            are cut, so that they overlap; drawn for each step. By default the whole tile.
         image_px: side of the lores and radar input; hires has twice as many pixels.
         jitter: standard deviation of the logarithm of the gain drawn for each image, and 0.3 of it
             for each of its bands.
@@ -67,6 +69,7 @@ class TrainConfig:
     views: int = 1
     sensor_dropout: float = 0.0
     crop_px: tuple[int, int]
+    ground_px: int | None = None
     image_px: int
     jitter: float = 0.1
     gamma: float = 0.0
@@ -97,10 +100,11 @@ class TrainConfig:
         if self.schedule not in SCHEDULES:
             raise ValueError(f"schedule must be one of {SCHEDULES}, got {self.schedule!r}")
         self._check_objective()
-        if not 0 < self.crop_px[0] <= self.crop_px[1] <= TILE_PX:
+        ground = TILE_PX if self.ground_px is None else self.ground_px
+        if not 0 < self.crop_px[0] <= self.crop_px[1] <= ground <= TILE_PX:
             raise ValueError(
-                f"crop_px must be (smallest, largest) within a tile of {TILE_PX} px, got "
-                f"{self.crop_px}"
+                f"crop_px must be (smallest, largest) within ground_px, and that within a tile of "
+                f"{TILE_PX} px, got {self.crop_px} and {ground}"
             )
         if self.precision not in PRECISIONS:
             raise ValueError(f"precision must be one of {PRECISIONS}, got {self.precision!r}")
@@ -147,9 +151,23 @@ PRESETS = {
         mask_ratio=0.5,
         hires_mask_ratio=0.75,
     ),
+    "laptop": ModelConfig(
+        dim=128,
+        depth=4,
+        heads=4,
+        patch_px=4,
+        slopes=(1.0, 0.25, 0.0625, 0.015625),
+        decoder_dim=64,
+        decoder_heads=1,
+        mask_ratio=0.875,
+        hires_mask_ratio=0.96875,
+        whiten=True,
+    ),
     "small": ModelConfig(dim=384, depth=6, heads=6, decoder_dim=256, patch_px=8),
     "base": ModelConfig(),
 }
+"""Sizes. "laptop" is the model that the package ships; what it has that the paper has not (small
+patches of which few are seen, steep slopes, views of one sensor) is measured in the book."""
 
 
 def preset(name: str, *, kind: str = "scale_alibi") -> ModelConfig:
@@ -166,6 +184,22 @@ def preset(name: str, *, kind: str = "scale_alibi") -> ModelConfig:
 
 TRAINING = {
     "tiny": TrainConfig(steps=180, batch=128, learning_rate=1e-3, crop_px=(48, 96), image_px=64),
+    "laptop": TrainConfig(
+        steps=2500,
+        batch=128,
+        learning_rate=7e-4,
+        warmup=0.05,
+        schedule="linear",
+        objective={"views": 1.0, "contrastive": 0.5, "reconstruction": 0.1},
+        views=2,
+        crop_px=(60, 120),
+        ground_px=128,
+        image_px=64,
+        jitter=0.12,
+        gamma=0.07,
+        haze=0.3,
+        noise=0.006,
+    ),
     "small": TrainConfig(
         steps=20_000, batch=64, learning_rate=5e-4, crop_px=(96, 256), image_px=128
     ),

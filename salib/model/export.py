@@ -28,7 +28,8 @@ class SensorEncoder(nn.Module):
     def forward(self, images: Tensor, gsd_m: Tensor) -> Tensor:
         """Tokens, (batch, tokens, dim), of images (batch, bands, height, width) in float32."""
         pixels = self.model.encoder(self.sensor).standardise(images)
-        return self.model.encode(self.sensor, self.model.tokenize(self.sensor, pixels, gsd_m)).x
+        tokens = self.model.encode(self.sensor, self.model.tokenize(self.sensor, pixels, gsd_m))
+        return self.model.whitening(self.sensor, tokens.x)
 
 
 def export_encoder(model: ScaleAlibi, sensor: str) -> ExportedProgram:

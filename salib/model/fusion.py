@@ -13,8 +13,9 @@ from salib.bias import alibi_slopes, patch_centres, sincos
 from salib.config import SENSORS, ModelConfig
 from salib.model.layers import Decoder, Encoder, FeedForward, Transformer
 from salib.model.precision import resolve_device
-from salib.model.tokens import Mask, Pretraining, Tokens, decoder_positions, targets
+from salib.model.tokens import Mask, Pretraining, Tokens, decoder_positions, kept, targets
 from salib.model.views import Options, View, checked_views, in_parts
+from salib.model.whitening import JOINT, Whitening
 
 MAX_SCALE = 100.0
 
@@ -35,8 +36,7 @@ class ScaleAlibi(nn.Module):
         super().__init__()
         self.config = config
         self.attention_used: set[str] = set()
-        dim, heads, half = config.dim, config.heads, config.depth // 2
-        stats = config.stats
+        dim, heads, half, stats = config.dim, config.heads, config.depth // 2, config.stats
         slopes = torch.tensor(config.slopes) if config.slopes else alibi_slopes(heads)
         self.register_buffer("fixed_slopes", slopes, persistent=False)
         if config.learn_slopes:
@@ -50,6 +50,7 @@ class ScaleAlibi(nn.Module):
         self.projections = nn.ModuleDict({n: nn.Linear(dim, dim) for n in stats})
         self.log_scale = nn.Parameter(torch.tensor(1 / 0.07).log())
         self.decoder = Decoder(config)
+        self.whitening = Whitening(config)
 
     def forward(
         self,
@@ -69,8 +70,8 @@ class ScaleAlibi(nn.Module):
         """
         first, *_ = names = [n for n in self.config.sensors if n in images]
         pixels = {n: self.encoder(n).standardise(images[n]) for n in names}
-        whole = {n: self.tokenize(n, pixels[n], gsd_m[n]) for n in names}
-        encoded = {n: self.encode(n, whole[n].take(masks[n].keep)) for n in names}
+        shown = {n: self.tokenize(n, pixels[n], gsd_m[n], masks[n].keep) for n in names}
+        encoded = {n: self.encode(n, shown[n]) for n in names}
         projections = {n: self.projections[n](self.pool(n, encoded[n])) for n in names}
         if not reconstruct:
             return Pretraining(projections, {}, {}, {}, self.temperature)
@@ -98,16 +99,17 @@ class ScaleAlibi(nn.Module):
         sensor: str,
         pixels: Float[Tensor, "batch bands height width"],
         gsd_m: Float[Tensor, " #batch"],
+        keep: Int[Tensor, "batch kept"] | None = None,
     ) -> Tokens:
         """Embed the patches of standardised images and note where they lie.
 
         Args:
             gsd_m: metres per pixel, one per image, or a single one for all.
+            keep: which patches, by default all.
         """
-        patch_px = self.config.patch_px
-        x = self.encoder(sensor).embed(pixels)
-        rows, cols = pixels.shape[-2] // patch_px, pixels.shape[-1] // patch_px
-        xy = patch_centres(rows, cols, self.patch_m(sensor, gsd_m))
+        x = self.encoder(sensor).embed(pixels, keep)
+        rows, cols = (side // self.config.patch_px for side in pixels.shape[-2:])
+        xy = kept(patch_centres(rows, cols, self.patch_m(sensor, gsd_m)), keep)
         if self.config.position in ("sincos", "gsd_sincos"):
             x = x + sincos(xy / self.config.reference_m, self.config.dim).to(x.dtype)
         return Tokens(x, xy)
@@ -143,8 +145,8 @@ class ScaleAlibi(nn.Module):
     ) -> Tokens:
         """One sensor's encodings of images, of all patches or those that its encoder is shown."""
         pixels, gsd_m = view.standardised(self.encoder(sensor).standardise, self.log_scale.device)
-        whole = self.tokenize(sensor, pixels, gsd_m)
-        return self.encode(sensor, whole if keep is None else whole.take(keep.to(pixels.device)))
+        keep = None if keep is None else keep.to(pixels.device)
+        return self.encode(sensor, self.tokenize(sensor, pixels, gsd_m, keep))
 
     def pool(self, sensor: str, tokens: Tokens) -> Float[Tensor, "batch dim"]:
         """One vector per image: mean of the tokens, then a feed-forward."""
@@ -230,7 +232,7 @@ class ScaleAlibi(nn.Module):
         several, results = len(views) > 1, []
         for part in in_parts(views, self.config, batch):
             seen = self.fuse({name: self.encode_view(name, view) for name, view in part.items()})
-            x = seen.x.float()
+            x = self.whitening(JOINT if several else next(iter(views)), seen.x.float())
             if tokens:
                 results.append((x, seen.xy.expand(len(x), -1, -1)))
             elif pooled and not several:

@@ -4,13 +4,13 @@ from itertools import pairwise
 
 import torch
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from salib.attention import Geometry, attend
 from salib.config import BandStats, ModelConfig
-from salib.model.tokens import check_divides, patchify, target_values
+from salib.model.tokens import check_divides, kept, patchify, target_values
 
 
 class Attention(nn.Module):
@@ -123,6 +123,9 @@ class ConvStem(nn.Sequential):
         for narrow, wide in pairwise(widths):
             parts += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), nn.GELU()]
         super().__init__(*parts, nn.Conv2d(widths[-1], dim, 1))
+        for part in self:
+            if isinstance(part, nn.Conv2d):  # torch's default makes tokens that layers drown out
+                nn.init.kaiming_normal_(part.weight)
 
     def forward(
         self, input: Float[Tensor, "batch bands height width"]
@@ -165,13 +168,15 @@ class Encoder(nn.Module):
         return (images - self.mean) / self.std
 
     def embed(
-        self, images: Float[Tensor, "batch bands height width"]
+        self,
+        images: Float[Tensor, "batch bands height width"],
+        keep: Int[Tensor, "batch kept"] | None = None,
     ) -> Float[Tensor, "batch tokens dim"]:
-        """Standardised images to one token per patch."""
+        """Standardised images to one token per patch, or per kept patch."""
         check_divides(images, self.patch_px)
         if isinstance(self.patch_embed, ConvStem):
-            return self.patch_embed(images)
-        return self.patch_embed(patchify(images, self.patch_px))
+            return kept(self.patch_embed(images), keep)
+        return self.patch_embed(kept(patchify(images, self.patch_px), keep))
 
 
 class Decoder(nn.Module):

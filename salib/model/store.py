@@ -9,7 +9,8 @@ from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, float32
+from torch import dtype as Dtype
 
 from salib.bias import Distance
 from salib.config import ModelConfig
@@ -19,14 +20,23 @@ from salib.model.fusion import ScaleAlibi, build_model
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 DIGEST = "weights_sha256"
+SHIPPED = Path(__file__).parents[1] / "weights"
+"""Models that the package holds, each a folder with its card."""
 LARGEST = 1e18
 """Of a weight: above, its square in float32 is near infinity."""
 
 
-def save_model(model: ScaleAlibi, folder: str | Path) -> Path:
-    """Write model.safetensors, then config.json: a folder with a configuration is whole."""
+def save_model(model: ScaleAlibi, folder: str | Path, *, dtype: Dtype = float32) -> Path:
+    """Write model.safetensors, then config.json: a folder with a configuration is whole.
+
+    Args:
+        model: to write.
+        folder: where to; made if absent.
+        dtype: of the weights in the file. A model that is loaded has float32 whatever it is.
+    """
     folder = Path(folder)
-    weights = {name: value.detach().contiguous() for name, value in model.state_dict().items()}
+    state = model.state_dict()
+    weights = {name: value.detach().to(dtype).contiguous() for name, value in state.items()}
     with atomic_file(folder / WEIGHTS) as part:
         save_file(weights, part)
     with atomic_file(folder / CONFIG) as part:
@@ -37,26 +47,34 @@ def save_model(model: ScaleAlibi, folder: str | Path) -> Path:
 
 
 def model_files(folder: str | Path) -> tuple[Path, Path]:
-    """Configuration and weights of a model folder.
+    """Configuration and weights of a model folder, or of a model that the package holds.
 
     Raises:
         ValueError: if one is missing.
     """
+    if not Path(folder).exists() and str(folder) in shipped_models():
+        folder = SHIPPED / folder
     paths = Path(folder) / CONFIG, Path(folder) / WEIGHTS
     for path in paths:
         if not path.is_file():
             raise ValueError(
                 f"model folder must hold {CONFIG} and {WEIGHTS}, got {folder} without {path.name}: "
-                "write one with `salib pretrain`"
+                f"write one with `salib pretrain`, or name {' or '.join(shipped_models())}"
             )
     return paths
 
 
+def shipped_models() -> list[str]:
+    """Names of the models that the package holds."""
+    return sorted(path.parent.name for path in SHIPPED.glob(f"*/{CONFIG}"))
+
+
 def load_model(folder: str | Path, *, position: Distance | None = None) -> ScaleAlibi:
-    """Read a model folder, ready to embed.
+    """Read a model, ready to embed.
 
     Args:
-        folder: what `save_model` or `salib pretrain` wrote.
+        folder: what `save_model` or `salib pretrain` wrote; or "laptop", the model that the package
+            holds (its card is `salib/weights/laptop/README.md`).
         position: the function of positions that the model was trained with, if it was with one.
 
     Raises:

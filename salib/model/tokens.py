@@ -28,11 +28,7 @@ class Tokens:
 
     def take(self, keep: Int[Tensor, "batch kept"]) -> "Tokens":
         """The kept tokens, features and positions together."""
-        index = keep.unsqueeze(-1)
-        return Tokens(
-            self.x.gather(1, index.expand(-1, -1, self.x.shape[-1])),
-            self.xy.expand(len(keep), -1, -1).gather(1, index.expand(-1, -1, 2)),
-        )
+        return Tokens(kept(self.x, keep), kept(self.xy, keep))
 
     def blocks(self, factor: int) -> Float[Tensor, "batch coarse dim"]:
         """Features on the coarse grid: of one `factor` times finer the mean of each block (D6)."""
@@ -61,6 +57,16 @@ class Mask:
             return self.keep
         shown = ~self.hidden
         return shown.nonzero()[:, 1].unflatten(0, (len(shown), -1))
+
+
+def kept(
+    values: Float[Tensor, "#batch tokens values"], keep: Int[Tensor, "batch kept"] | None
+) -> Float[Tensor, "batch kept values"]:
+    """Rows of the kept tokens of each image; all without `keep`."""
+    if keep is None:
+        return values
+    index = keep.unsqueeze(-1).expand(-1, -1, values.shape[-1])
+    return values.expand(len(keep), -1, -1).gather(1, index)
 
 
 def patchify(

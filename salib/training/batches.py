@@ -92,7 +92,8 @@ def draw_batch(
         raise ValueError(f"batch must be a multiple of the ranks, got {config.batch} and {ranks}")
     generator = stream(seed, f"batches{view or ''}", step)
     drawn = order_of(len(samples), config.batch, seed).batch(step)
-    crops = [_draw_crop(config, generator) for _ in drawn]
+    grounds = _draw_grounds(config, len(drawn), seed=seed, step=step)
+    crops = [_draw_crop(config, ground, generator) for ground in grounds]
     gains = {n: _draw_gains(config, len(SENSORS[n].bands), generator) for n in samples.sensors}
     mine = list(range(rank, config.batch, ranks))
     sensors = sensors or samples.sensors
@@ -129,12 +130,21 @@ def cut_crop(
     return np.ascontiguousarray(turned if crop.turn < 4 else turned[:, ::-1])
 
 
-def _draw_crop(config: TrainConfig, generator: torch.Generator) -> Crop:
+def _draw_grounds(config: TrainConfig, count: int, *, seed: int, step: int) -> list[Crop]:
+    """The square of each sample in which all views of a step are cut."""
+    side = config.ground_px or TILE_PX
+    corners = torch.randint(TILE_PX - side + 1, (2, count), generator=stream(seed, "ground", step))
+    return [Crop(top, left, side, 0) for top, left in corners.T.tolist()]
+
+
+def _draw_crop(config: TrainConfig, ground: Crop, generator: torch.Generator) -> Crop:
     smallest, largest = config.crop_px
     size, top, left, turn = torch.rand(4, generator=generator, dtype=torch.float64).tolist()
     side = round(smallest * (largest / smallest) ** size)
-    corners = TILE_PX - side + 1
-    return Crop(int(top * corners), int(left * corners), side, int(turn * 8))
+    corners = ground.side_px - side + 1
+    return Crop(
+        ground.top + int(top * corners), ground.left + int(left * corners), side, int(turn * 8)
+    )
 
 
 def _draw_gains(config: TrainConfig, bands: int, generator: torch.Generator) -> Tensor:

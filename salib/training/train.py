@@ -45,6 +45,7 @@ from salib.training.ranks import (
 )
 from salib.training.step import Run, make_optimizer
 from salib.training.validation import Validation
+from salib.training.whiten import fit_whitening
 
 TIMING, BEST, ASKED = "timing.json", "best", "run.yml"
 
@@ -150,7 +151,7 @@ def pretrain(
             learn_all(run, model, samples, validation, checkpoint, stops, watch)
             if rank == 0:
                 with atomic_dir(out) as part:
-                    _write(part, run, model, checkpoint, ran_on)
+                    _write(part, run, model, checkpoint, ran_on, samples)
                     asked = {"model": model_config.to_json(), "train": train_config.to_json()}
                     (part / ASKED).write_text(yaml.safe_dump(asked | {"seed": seed}))
                     stamp(part, key)
@@ -201,12 +202,22 @@ def _check_out(out: Path, key: dict, *, overwrite: bool) -> None:
 
 
 def _write(
-    folder: Path, run: Run, model: ScaleAlibi, checkpoint: Checkpoint, ran_on: dict[str, str]
+    folder: Path,
+    run: Run,
+    model: ScaleAlibi,
+    checkpoint: Checkpoint,
+    ran_on: dict[str, str],
+    samples: Samples,
 ) -> None:
     seconds = checkpoint.seconds
-    if checkpoint.average is not None:
-        model.load_state_dict(checkpoint.average)
-    save_model(model.cpu(), folder)
+    for weights, path in ((checkpoint.average, folder), (checkpoint.best, folder / BEST)):
+        if weights is not None:
+            model.load_state_dict(weights)
+        elif path != folder:
+            continue
+        if model.config.whiten:
+            fit_whitening(model, samples, run)
+        save_model(model, path)
     checkpoint.write_log(folder / LOG)
     timing = ran_on | {
         "instructions": instructions(rank_device()),
@@ -217,6 +228,3 @@ def _write(
         "waiting": checkpoint.waited / seconds,
     }
     (folder / TIMING).write_text(json.dumps(timing) + "\n")
-    if checkpoint.best is not None:
-        model.load_state_dict(checkpoint.best)
-        save_model(model, folder / BEST)
