@@ -50,6 +50,10 @@ NOTEBOOKS = {
         *sorted(Path("examples").glob("*.py")),
     ],
     "12_cost": [RUNS / "tiles" / artifact.MADE_FROM],
+    "13_trained": [
+        Path("salib/weights/laptop/model.safetensors"),
+        *sorted(Path("results/laptop").glob("*.csv")),
+    ],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

@@ -3,10 +3,10 @@
     python benchmarks/pretrained.py laptop          # hours on two cores; resumes where it stopped
     python benchmarks/pretrained.py gpu             # fifteen minutes on a GPU with sixteen cores
 
-profiles/<profile>.yml names the procedural world, the recipe, the arms beside it, their steps and
-the seeds. Every run is a folder in runs/<profile>/models and is not run twice. results/<profile>
-gets runs.csv (what each cost), rows.csv (EuroSAT: each run, read-out and probe) and, with --others,
-others.csv (UC Merced and procedural tasks).
+profiles/<profile>.yml names the procedural world and the preset; `ARMS` below says what else is
+trained. Every run is a folder in runs/<profile>/models and is not run twice. results/<profile> gets
+runs.csv (what each cost), rows.csv (EuroSAT: each run, read-out and probe), log.csv (the curve of
+the first run) and, with --others, others.csv (UC Merced and procedural tasks).
 
 SALIB_DATA_DIR holds EuroSAT_RGB.zip and, if at hand, UCMerced_LandUse.zip. Of each EuroSAT class,
 in the order of the sha256 of the names, 200 chips are the bank, 100 are valid and all others test.
@@ -17,8 +17,10 @@ import argparse
 import json
 import os
 import zipfile
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -33,7 +35,7 @@ from salib import build_model, load_model
 from salib.config import SENSORS
 from salib.config.runs import read_run
 from salib.curate.run import Engine, curate
-from salib.evaluate import encoders_of, geobench_tasks, real_tasks
+from salib.evaluate import encoders_of, geobench_tasks
 from salib.evaluate.columns import named_seed
 from salib.evaluate.features import image_statistics, random_convolution
 from salib.evaluate.probes.data import ProbeData, Setting, standardise
@@ -43,14 +45,36 @@ from salib.evaluate.protocol import Protocol
 from salib.evaluate.run import evaluate
 from salib.evaluate.scores.statistics import accuracy_interval
 from salib.evaluate.tasks.class_folders import CHIP_ZIPS, members, read_rgb
-from salib.files.artifact import atomic_file, keep
+from salib.evaluate.tasks.task import chip_task
+from salib.files.artifact import atomic_file, file_digest, keep
 from salib.files.images import resize_bands
 from salib.model.precision import autocast, resolve_device, resolve_precision
-from salib.model.store import save_model
+from salib.model.store import WEIGHTS, save_model
 from salib.training.data import Samples
 from salib.training.train import pretrain
 
 GSD_M, SIDE_PX, BANK, VALID = 10.0, 64, 200, 100
+SIZES = {
+    "small": ["dim=384", "depth=6", "heads=6", "slopes=[2, 1, 0.5, 0.25, 0.0625, 0.015625]"],
+    "base": ["dim=768", "depth=12", "heads=16", "slopes=[]"],
+}
+EQ_6 = ["objective={contrastive: 1, reconstruction: 1}", "views=1"]
+ALL = {"encoders": ["lores", "hires"], "others": True}
+ARMS: dict[str, dict[str, dict[str, Any]]] = {
+    "laptop": {
+        "laptop": ALL,
+        "croma": {"kind": "croma", "others": True},
+        "paper": {"set": EQ_6},
+    },
+    "gpu": {
+        "small": {"set": [*SIZES["small"], "batch=512"], **ALL},
+        "base": {"set": [*SIZES["base"], "batch=512"], "steps": 30},
+    },
+}
+"""By profile: the preset with changes (`set`), a kind, steps that are not the preset's; which
+encoders are scored, and whether on other tasks too."""
+TASKS = ("m-pv4ger", "m-forestnet", "m-eurosat", "m-brick-kiln", "m-so2sat")
+"""Procedural ones; the last has radar."""
 PROTOCOL = Protocol(
     name="benchmark",
     standardise=True,
@@ -63,14 +87,12 @@ SHRINK = 0.05
 
 
 def chips(path: Path, most: int | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """EuroSAT's images and labels by split; of each class at most `most` to test."""
+    """EuroSAT's images and classes by split; of each class at most `most` to test."""
     end = None if most is None else BANK + VALID + most
     layout = CHIP_ZIPS["eurosat"]._replace(bounds=(0, BANK, BANK + VALID, end))
     found = {}
     for split, classes in members(path, layout).items():
-        images = [
-            (read_rgb(one), number) for number, own in enumerate(classes.values()) for one in own
-        ]
+        images = [(read_rgb(one), name) for name, own in classes.items() for one in own]
         pixels, labels = zip(*images, strict=True)
         found[split] = np.stack(pixels), np.array(labels)
     return found
@@ -86,7 +108,7 @@ def pack(path: Path, out: Path, most: int) -> None:
 
 
 def described(model, sensor: str, images: np.ndarray) -> dict[str, np.ndarray]:
-    """Mean of the tokens of each image, and mean with deviation; hires sees twice the pixels."""
+    """Mean of the tokens of each image, and what else may be read; hires sees twice the pixels."""
     side, device = images.shape[1] * SENSORS[sensor].factor, model.log_scale.device
     precision = resolve_precision("auto", device)
     if side != images.shape[1]:
@@ -98,7 +120,12 @@ def described(model, sensor: str, images: np.ndarray) -> dict[str, np.ndarray]:
             tokens = model.embed(shown, sensor, GSD_M * SIDE_PX / side, tokens=True).float()
         parts.append(torch.cat([tokens.mean(1), tokens.std(1)], dim=1).cpu().numpy())
     both = np.concatenate(parts)
-    return {"mean": both[:, : both.shape[1] // 2], "mean and deviation": both}
+    found = {"mean": both[:, : both.shape[1] // 2], "mean and deviation": both}
+    if model.config.whiten:
+        axes = model.whitening[sensor]
+        back = torch.linalg.inv(axes.matrix.double()).float().cpu().numpy()
+        found["mean before whitening"] = found["mean"] @ back + axes.mean.cpu().numpy()
+    return found
 
 
 def whitening(features: np.ndarray) -> np.ndarray:
@@ -107,54 +134,57 @@ def whitening(features: np.ndarray) -> np.ndarray:
     return (vectors / np.sqrt(values + SHRINK * values.mean())).astype(np.float32)
 
 
-def readouts(features: dict[str, dict[str, np.ndarray]], ours: np.ndarray | None):
-    """Features by read-out, (bank, valid, test) each; `ours` are those of procedural images."""
-    for name in features["train"]:
-        yield name, [split[name] for split in features.values()]
-    mean = [split["mean"] for split in features.values()]
-    for name, seen in (("whitened by the bank", mean[0]), ("whitened by procedural images", ours)):
-        if seen is not None:
-            yield name, [part @ whitening(seen) for part in mean]
+def scored(features: dict, labels: dict, split: str) -> Iterator[dict[str, Any]]:
+    """Rows of one encoder: read-out, probe, accuracy with its interval, and of each class."""
+    names, place = np.unique(labels["train"]), list(labels).index(split)
+    numbers = {part: np.searchsorted(names, own) for part, own in labels.items()}
+    bank, asked = numbers["train"], numbers[split]
+    one_hot = np.eye(len(names), dtype=np.float32)[bank]
 
-
-def scored(features, labels, ours, split: str):
-    """Rows of one encoder: read-out, probe, accuracy and its interval on a split."""
-    bank, asked = labels["train"], labels[split]
-    one_hot, place = np.eye(10, dtype=np.float32)[bank], list(labels).index(split)
-
-    def row(name, probe, classes):
-        value, low, high = accuracy_interval(classes == asked)
-        shares = [float((classes == asked)[asked == number].mean()) for number in range(10)]
+    def row(name: str, probe: str, scores: np.ndarray) -> dict[str, Any]:
+        right = scores.argmax(1) == asked
+        value, low, high = accuracy_interval(right)
         told = {"readout": name, "probe": probe, "split": split, "n": len(asked)}
-        each = {f"class_{number}": share for number, share in enumerate(shares)}
+        each = {f"of {name}": right[labels[split] == name].mean() for name in names}
         return told | {"value": value, "ci_low": low, "ci_high": high} | each
 
-    for name, parts in readouts(features, ours):
-        train, valid, shown = *standardise(*parts)[:2], standardise(*parts)[place]
+    read = {name: [part[name] for part in features.values()] for name in features["train"]}
+    matrix = whitening(read["mean"][0])
+    read["mean, whitened by the bank"] = [part @ matrix for part in read["mean"]]
+    for name, parts in read.items():
+        each = standardise(*parts)
         for probe, temperature in (("k-NN 20", None), ("k-NN 20, weighted", 0.07)):
-            given = votes(train, one_hot, shown, k=20, metric="cosine", temperature=temperature)
-            yield row(name, probe, given.argmax(1))
+            how = {"k": 20, "metric": "cosine", "temperature": temperature}
+            yield row(name, probe, votes(each[0], one_hot, each[place], **how))
         if name == "mean":
             raw = votes(parts[0], one_hot, parts[place], k=5, metric="minkowski")
-            yield row("raw", "k-NN 5, L2", raw.argmax(1))
+            yield row("mean, not standardised", "k-NN 5, L2", raw)
             given = ProbeData(
-                train=train,
+                train=each[0],
                 train_labels=bank,
-                valid=valid,
-                valid_labels=labels["valid"],
-                test=shown,
-                n_classes=10,
+                valid=each[1],
+                valid_labels=numbers["valid"],
+                test=each[place],
+                n_classes=len(names),
             )
-            yield row(name, "linear", linear(given, Setting(PROTOCOL, 0)).classes)
+            yield row(name, "linear", linear(given, Setting(PROTOCOL, 0)).scores)
 
 
-def eurosat_rows(name: str, describe, splits, crops, split: str) -> pd.DataFrame:
-    """Rows of whatever describes images."""
-    wanted = ("train", "valid", split)
-    features = {part: describe(splits[part][0]) for part in dict.fromkeys(wanted)}
-    labels = {part: splits[part][1] for part in features}
-    ours = None if crops is None else describe(crops)["mean"]
-    return pd.DataFrame(scored(features, labels, ours, split)).assign(arm=name)
+def eurosat_rows(describe: Callable, splits: dict, split: str, stored: Path) -> pd.DataFrame:
+    """Rows of what describes images; its features are kept in a file."""
+    labels = {part: splits[part][1] for part in dict.fromkeys(("train", "valid", split))}
+    if stored.is_file():
+        held = np.load(stored)
+        features = {part: {} for part in labels}
+        for key in held:
+            part, _, name = key.partition(" ")
+            features[part][name] = held[key]
+    else:
+        features = {part: describe(splits[part][0]) for part in labels}
+        flat = {f"{part} {name}": of for part, own in features.items() for name, of in own.items()}
+        stored.parent.mkdir(parents=True, exist_ok=True)
+        np.savez(stored, **flat)
+    return pd.DataFrame(scored(features, labels, split))
 
 
 def random_filters(images: np.ndarray, seed: int) -> dict[str, np.ndarray]:
@@ -187,9 +217,11 @@ def patch_filters(images: np.ndarray, crops: np.ndarray, seed: int) -> dict[str,
 def others(folders: list[Path], work: Path, profile: dict, seed: int) -> pd.DataFrame:
     """UC Merced, and procedural tasks with the joint encodings, by the book's own evaluation."""
     sizes = {split: profile[f"task_{split}"] for split in ("train", "valid", "test")}
-    made = keep(work / "geobench", write_geobench, seed=0, processes=profile["processes"], **sizes)
+    how = {"tasks": TASKS, "processes": profile["processes"], **sizes}
+    made = keep(work / "geobench", write_geobench, seed=profile["seed"], **how)
     tasks = geobench_tasks(made, procedural=True)
-    tasks += [task for task in real_tasks(os.environ["SALIB_DATA_DIR"]) if task.name != "eurosat"]
+    merced = Path(os.environ["SALIB_DATA_DIR"]) / CHIP_ZIPS["ucmerced"].file
+    tasks += [chip_task(merced, source="ucmerced")] if merced.is_file() else []
     how = {"protocol": PROTOCOL, "image_px": SIDE_PX, "precision": "auto", "seed": seed}
     return evaluate(encoders_of(folders, seed=seed), tasks, **how).assign(seed=seed)
 
@@ -222,9 +254,9 @@ def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("profile", help="laptop or gpu")
+    parser.add_argument("profile", choices=ARMS)
     parser.add_argument("--arms", nargs="+", help="some of the profile's; by default all")
-    parser.add_argument("--seeds", nargs="+", type=int, help="by default the profile's")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, help="of every run, to try the script")
     parser.add_argument("--test", action="store_true", help="score the test split, not valid")
     parser.add_argument("--most", type=int, help="test chips of each class; by default all")
@@ -254,19 +286,20 @@ def main() -> None:
         "random convolutions": partial(random_filters, seed=profile["seed"]),
         "whitened procedural patches": partial(patch_filters, crops=crops, seed=profile["seed"]),
     }
-    rows = [eurosat_rows(name, one, splits, None, split) for name, one in simple.items()]
-    costs, folders = [], {}
-    for name in chosen.arms or profile["arms"]:
-        arm = profile["arms"][name]
-        model, training, _ = read_run(
-            name=arm.get("preset", profile["preset_name"]),
-            kind=arm.get("kind"),
-            changes={"steps": chosen.steps or arm.get("steps")},
-            texts=arm.get("set", []),
-        )
-        for seed in chosen.seeds or profile["seeds"]:
+    described_by = work / "features" / f"{split}-{len(splits[split][1])}"
+    rows = [
+        eurosat_rows(one, splits, split, described_by / f"{name}.npz").assign(arm=name)
+        for name, one in simple.items()
+    ]
+    costs, folders, first = [], {}, None
+    for name in chosen.arms or ARMS[chosen.profile]:
+        arm = ARMS[chosen.profile][name]
+        asked = {"name": "laptop", "kind": arm.get("kind"), "texts": arm.get("set", [])}
+        model, training, _ = read_run(changes={"steps": chosen.steps or arm.get("steps")}, **asked)
+        for seed in chosen.seeds:
             how = {"tiles": tiles, "out": work / "models" / f"{name}-{seed}", "seed": seed}
             folder = pretrain(model, training, **how)
+            first = first or folder
             costs.append({"arm": name, "seed": seed} | cost_of(folder))
             trained = load_model(folder).to(device)
             seen = {sensor: (trained, sensor) for sensor in arm.get("encoders", ["lores"])}
@@ -274,15 +307,20 @@ def main() -> None:
                 folders.setdefault(seed, []).append(folder)
                 seen["untrained"] = (build_model(trained.config, seed).eval().to(device), "lores")
             for encoder, (one, sensor) in seen.items():
-                found = eurosat_rows(name, partial(described, one, sensor), splits, crops, split)
-                rows.append(found.assign(seed=seed, encoder=encoder))
+                stored = described_by / f"{file_digest(folder / WEIGHTS)[:12]}-{encoder}.npz"
+                found = eurosat_rows(partial(described, one, sensor), splits, split, stored)
+                rows.append(found.assign(arm=name, seed=seed, encoder=encoder))
     write(out / "runs.csv", pd.DataFrame(costs))
     write(out / "rows.csv", pd.concat(rows))
+    log = pd.read_csv(first / "log.csv")
+    write(
+        out / "log.csv", log[log.step.mod(10).eq(9) | log.filter(like="valid").notna().any(axis=1)]
+    )
     if chosen.others:
         each = [others(some, work, profile, seed) for seed, some in folders.items()]
         write(out / "others.csv", pd.concat(each))
     if chosen.ship:
-        save_model(load_model(folders[profile["seed"]][0]), chosen.ship, dtype=torch.bfloat16)
+        save_model(load_model(first), chosen.ship, dtype=torch.bfloat16)
 
 
 if __name__ == "__main__":

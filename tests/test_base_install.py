@@ -1,9 +1,14 @@
 """What `pip install salib` alone can do: nothing here finds a package that only an extra brings."""
 
 import json
+import os
+import re
+import shutil
 import subprocess
 import sys
+import textwrap
 import tomllib
+import zipfile
 from importlib import metadata
 from pathlib import Path
 
@@ -114,3 +119,39 @@ def test_an_extra_repeats_no_dependency_of_the_base(name):
         for lines in (PROJECT["dependencies"], PROJECT["optional-dependencies"][name])
     )
     assert base & extra == set()
+
+
+def test_the_first_example_of_the_readme_runs_from_a_wheel_in_an_empty_folder(tmp_path):
+    """The wheel holds the weights; nothing of this repository is within reach."""
+    root, empty = Path(__file__).parent.parent, tmp_path / "empty"
+    for name in ("salib", "earth", "exhibits", "pyproject.toml", "README.md", "LICENSE"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copyfile
+        copy(root / name, tmp_path / "source" / name)
+    build = [
+        "-m",
+        "pip",
+        "wheel",
+        "--no-deps",
+        "--no-build-isolation",
+        "--no-index",
+        "-w",
+        tmp_path,
+    ]
+    subprocess.run([sys.executable, *build, tmp_path / "source"], check=True, capture_output=True)
+    with zipfile.ZipFile(next(tmp_path.glob("*.whl"))) as wheel:
+        wheel.extractall(tmp_path / "installed")
+    readme = (root / "README.md").read_text()
+    (code,) = [
+        b for b in re.findall(r"```python\n(.*?)```", readme, re.DOTALL) if "load_model" in b
+    ]
+    (joint,) = re.findall(r"`(model\.embed\(\{.*?\))`", readme)
+    code += "radar = images[:, :2]\njoint = " + joint + "\n"
+    code += "print(salib.__file__, vectors.shape, tokens.shape, joint.shape)\n"
+    empty.mkdir()
+    command = [sys.executable, "-c", BLOCK + textwrap.indent(code, "    "), json.dumps(absent())]
+    settings = {**os.environ, "PYTHONPATH": str(tmp_path / "installed")}
+    done = subprocess.run(command, cwd=empty, env=settings, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith(str(tmp_path / "installed"))
+    assert done.stdout.count("[2, 128]") == 2
+    assert "[2, 256, 128]" in done.stdout

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from train_runs import MODEL, TRAIN, digests, stopped
+from train_runs import MODEL, TRAIN, digests, held_out, stopped
 
 from salib import load_model
 from salib.config import SENSOR_NAMES
@@ -60,7 +60,7 @@ def test_axes_do_not_depend_on_the_signs_that_a_solver_chooses(monkeypatch):
 @pytest.mark.parametrize("dropout", [0.0, 0.5])
 def test_a_run_ends_with_axes_of_its_training_samples(tiles, tmp_path, dropout):
     """The weights are those of a run without; vectors of other crops are all but uncorrelated."""
-    config = replace(TRAIN, sensor_dropout=dropout)
+    config, tiles = replace(TRAIN, sensor_dropout=dropout), held_out(tiles, tmp_path / "t", valid=2)
     folders = [
         pretrain(model, config, tiles=tiles, out=tmp_path / str(model.whiten), seed=2)
         for model in (MODEL, WHITE)

@@ -1,0 +1,68 @@
+"""What the page of the shipped model shows, from the tables of `benchmarks/pretrained.py`."""
+
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from exhibits.figures.style import OTHER, SERIES, legend, panels
+from exhibits.tables.summary import INTERVAL, seed_interval
+
+PROBES = ("k-NN 20", "k-NN 20, weighted", "linear", "k-NN 5, L2")
+NAMES = {
+    ("laptop", "lores"): "laptop",
+    ("laptop", "hires"): "laptop, hires encoder",
+    ("laptop", "untrained"): "the same, untrained",
+    ("croma", "lores"): "CROMA, same recipe and time",
+    ("paper", "lores"): "Eq. (6) alone, same time",
+}
+"""By arm and encoder. Baselines have no encoder and keep their names."""
+
+
+def named(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows with what the page calls their model; those that it does not show are left out."""
+    pairs = zip(rows["arm"], rows["encoder"], strict=True)
+    shown = [arm if pd.isna(encoder) else NAMES.get((arm, encoder)) for arm, encoder in pairs]
+    return rows.assign(model=shown).dropna(subset="model")
+
+
+def eurosat_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in percent by model, read-out and probe: the mean over seeds and its interval.
+
+    The interval is Student's over the seeds, or Wilson's over the chips where there is one seed.
+
+    Args:
+        rows: arm, seed, encoder, readout, probe, value, ci_low, ci_high.
+    """
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    raw = rows["readout"].eq("mean, not standardised")
+    rows = named(rows.assign(readout=rows["readout"].mask(raw, "mean")))
+    groups: Any = rows.groupby(["model", "readout", "probe"], sort=False)
+    for (model, readout, probe), own in groups:
+        values = 100 * own[["value", "ci_low", "ci_high"]].to_numpy(float)
+        interval = seed_interval(values[:, 0]) if len(own) > 1 else values[0]
+        cells.setdefault((model, readout), {})[probe] = INTERVAL.format(*interval)
+    table = pd.DataFrame(cells).T.rename_axis(["model", "read-out"])
+    return table.reindex(columns=[*PROBES]).fillna("")
+
+
+def classes_figure(rows: pd.DataFrame) -> Figure:
+    """Share of each EuroSAT class that weighted nearest neighbours find, of a few models.
+
+    Args:
+        rows: as for `eurosat_table`, and a column "of <class>" for each class.
+    """
+    chosen: Any = named(rows.query("readout == 'mean' and probe == 'k-NN 20, weighted'"))
+    columns = [name for name in rows if name.startswith("of ")]
+    means = 100 * chosen.groupby("model", sort=False)[columns].mean()
+    order = means.loc["laptop"].sort_values(ascending=False).index
+    figure, axes = panels(1, 1, height_in=3.4)
+    axis = axes[0, 0]
+    for number, model in enumerate(["laptop", *means.index.drop("laptop")]):
+        colour = OTHER if number > 2 else SERIES[number]
+        axis.plot(means.loc[model, order], range(len(order)), "o", color=colour, label=model)
+    axis.set_yticks(range(len(order)), [name.removeprefix("of ") for name in order])
+    axis.set(xlabel="found, %", ylim=(len(order) - 0.5, -0.5))
+    axis.grid(alpha=0.25)
+    legend(axis, size=7, beside=True)
+    return figure
