@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -19,7 +20,7 @@ from salib.model import build_model, draw_masks
 from salib.training.batches import draw_batch
 from salib.training.checkpoint import StoppedRun
 from salib.training.data import Samples
-from salib.training.ranks import drawing_threads
+from salib.training.ranks import drawing_threads, join_ranks
 from salib.training.sampling import stream
 from salib.training.step import learning_rate
 from salib.training.train import pretrain
@@ -174,3 +175,15 @@ def test_more_ranks_than_gpus_are_refused(tiles, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"must not exceed its GPUs.*--nproc-per-node=1"):
         pretrain(MODEL, TRAIN, tiles=tiles, out=tmp_path / "model", seed=0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_port_that_is_taken_is_told_with_what_to_do(monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        where = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        for name, value in {"RANK": "0", "WORLD_SIZE": "2", **where}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(OSError, match=f"127.0.0.1:{port} .*: start torchrun with --standalone"):
+            join_ranks()

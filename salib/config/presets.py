@@ -119,6 +119,8 @@ class TrainConfig:
             raise ValueError(f"objective must give positive weights, got {dict(objective)}")
         if unknown := sorted({*objective} - {*TERMS}):
             raise ValueError(f"objective must weigh {', '.join(TERMS)}, got {unknown[0]!r}")
+        if self.batch < 2 and {"contrastive", "views"} & {*objective}:
+            raise ValueError(f"batch must be 2 or more to tell samples apart, got {self.batch}")
         if "views" in objective and self.views < 2:
             raise ValueError(f"views must be 2 or more for this objective, got {self.views}")
 

@@ -15,7 +15,11 @@ LONGEST_WAIT = timedelta(hours=2)
 
 
 def join_ranks() -> tuple[int, int]:
-    """Number of this process and of all that `torchrun` started; 0 of 1 without it."""
+    """Number of this process and of all that `torchrun` started; 0 of 1 without it.
+
+    Raises:
+        OSError: if the address where ranks meet is taken, or cannot be reached.
+    """
     ranks = int(os.environ.get("WORLD_SIZE", 1))
     if ranks == 1:
         return 0, 1
@@ -24,7 +28,14 @@ def join_ranks() -> tuple[int, int]:
         if device.type == "cuda":
             torch.cuda.set_device(device)
         backend = "nccl" if device.type == "cuda" else "gloo"
-        torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT)
+        try:
+            torch.distributed.init_process_group(backend, timeout=LONGEST_WAIT)
+        except torch.distributed.DistNetworkError as error:
+            where = ":".join(os.environ.get(f"MASTER_{part}", "?") for part in ("ADDR", "PORT"))
+            raise OSError(
+                f"Could not meet the other ranks at {where} ({str(error).splitlines()[0]}): start "
+                "torchrun with --standalone, or with another --master-port"
+            ) from error
     return torch.distributed.get_rank(), ranks
 
 
