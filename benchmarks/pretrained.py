@@ -67,7 +67,7 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
         "paper": {"set": EQ_6},
     },
     "gpu": {
-        "small": {"set": [*SIZES["small"], "batch=512"], **ALL},
+        "small": {"set": [*SIZES["small"], "batch=512"], "steps": 5000, **ALL},
         "base": {"set": [*SIZES["base"], "batch=512"], "steps": 30},
     },
 }

@@ -50,7 +50,7 @@ def test_weights_in_bfloat16_load_as_their_rounded_values(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sensor", "gsd_m", "least"), [("lores", 10, 0.8), ("hires", 5, 0.8), ("radar", 10, 0.35)]
+    ("sensor", "gsd_m", "least"), [("lores", 10.0, 0.8), ("hires", 5.0, 0.8), ("radar", 10.0, 0.35)]
 )
 def test_it_knows_a_ground_again_when_it_is_mirrored_and_darker(sensor, gsd_m, least):
     """On a landscape of another seed, among forty; an untrained model knows one in seven."""
