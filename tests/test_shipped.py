@@ -49,6 +49,12 @@ def test_weights_in_bfloat16_load_as_their_rounded_values(tmp_path):
     assert all(torch.equal(halves[name], whole[name].bfloat16().float()) for name in whole)
 
 
+def test_who_may_read_a_configuration_may_read_the_weights(tmp_path):
+    folder = save_model(build_model(MODEL, 3), tmp_path / "model")
+    modes = {path.stat().st_mode for path in folder.iterdir()}
+    assert len(modes) == 1
+
+
 @pytest.mark.parametrize(
     ("sensor", "gsd_m", "least"), [("lores", 10.0, 0.8), ("hires", 5.0, 0.8), ("radar", 10.0, 0.35)]
 )

@@ -38,7 +38,10 @@ def save_model(model: ScaleAlibi, folder: str | Path, *, dtype: Dtype = float32)
     state = model.state_dict()
     weights = {name: value.detach().to(dtype).contiguous() for name, value in state.items()}
     with atomic_file(folder / WEIGHTS) as part:
+        part.touch()
+        mode = part.stat().st_mode  # which safetensors narrows to the owner
         save_file(weights, part)
+        part.chmod(mode)
     with atomic_file(folder / CONFIG) as part:
         told = {DIGEST: file_digest(folder / WEIGHTS), **CHECKSUM}
         part.write_text(json.dumps(model.config.to_json() | told, indent=1) + "\n")
