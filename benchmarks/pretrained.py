@@ -5,8 +5,9 @@
 
 profiles/<profile>.yml names the procedural world and the preset; `ARMS` below says what else is
 trained. Every run is a folder in runs/<profile>/models and is not run twice. results/<profile> gets
-runs.csv (what each cost), rows.csv (EuroSAT: each run, read-out and probe), log.csv (the curve of
-the first run) and, with --others, others.csv (UC Merced and procedural tasks).
+runs.csv (what each cost), rows.csv (EuroSAT's test chips: each run, read-out and probe; valid.csv
+without --test), log.csv (the curve of the first run) and, with --others, others.csv (UC Merced and
+procedural tasks).
 
 SALIB_DATA_DIR holds EuroSAT_RGB.zip and, if at hand, UCMerced_LandUse.zip. Of each EuroSAT class,
 in the order of the sha256 of the names, 200 chips are the bank, 100 are valid and all others test.
@@ -16,6 +17,7 @@ Without --test only valid is scored: a recipe is chosen by it, test is reported 
 import argparse
 import json
 import os
+import re
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -63,11 +65,30 @@ SIZES = {
 }
 EQ_6 = ["objective={contrastive: 1, reconstruction: 1}", "views=1"]
 ALL = {"encoders": ["lores", "hires"], "others": True}
+SHORT = 300
+CHANGES: dict[str, tuple[float, list[str]]] = {
+    "recipe": (1.0, []),
+    "crops anywhere in the tile": (1.0, ["ground_px=null"]),
+    "Eq. (6) alone": (0.671, EQ_6),
+    "views alone": (0.647, ["objective={views: 1}"]),
+    "patches of 8 px": (0.841, ["patch_px=8", "mask_ratio=0.5", "hires_mask_ratio=0.875"]),
+    "convolutional stem": (1.622, ["stem=conv"]),
+    "ALiBi's slopes": (1.0, ["slopes=[]"]),
+    "2D-ALiBi": (1.0, ["position=patches"]),
+    "radiometry of tiny": (1.0, ["gamma=0", "haze=0", "noise=0", "jitter=0.1"]),
+    "average of the weights": (1.0, ["ema=0.99"]),
+    "192 wide": (1.7, ["dim=192", "heads=6", "slopes=[2, 1, 0.25, 0.125, 0.0625, 0.015625]"]),
+}
+"""One change of the recipe each: its CPU time per step, of the recipe's, and what is set."""
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
     "laptop": {
         "laptop": ALL,
-        "croma": {"kind": "croma", "others": True},
-        "paper": {"set": EQ_6},
+        "croma": {"kind": "croma", "steps": 4325, "others": True},
+        "paper": {"set": EQ_6, "steps": 3725},
+        **{
+            f"short: {name}": {"set": changes, "steps": round(SHORT / cost)}
+            for name, (cost, changes) in CHANGES.items()
+        },
     },
     "gpu": {
         "small": {"set": [*SIZES["small"], "batch=512"], "steps": 5000, **ALL},
@@ -75,7 +96,8 @@ ARMS: dict[str, dict[str, dict[str, Any]]] = {
     },
 }
 """By profile: the preset with changes (`set`), a kind, steps that are not the preset's; which
-encoders are scored, and whether on other tasks too."""
+encoders are scored, and whether on other tasks too. Steps of an arm beside `laptop`, or beside
+`short: recipe`, take as much CPU time as that one's."""
 TASKS = ("m-pv4ger", "m-forestnet", "m-eurosat", "m-brick-kiln", "m-so2sat")
 """Procedural ones; the last has radar."""
 PROTOCOL = Protocol(
@@ -246,8 +268,12 @@ def cost_of(folder: Path) -> dict:
 
 
 def write(path: Path, table: pd.DataFrame) -> None:
-    """Write a table whole; its folder is made."""
+    """Write a table whole; rows of other arms and seeds that are there already stay."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_file() and "arm" in table:
+        held, keys = pd.read_csv(path), [name for name in ("arm", "seed") if name in table]
+        new = set(map(str, table[keys].round(0).values.tolist()))
+        table = pd.concat([held[[str(at) not in new for at in held[keys].values.tolist()]], table])
     with atomic_file(path) as part:
         table.to_csv(part, index=False, float_format="%.4f")
 
@@ -261,12 +287,26 @@ def options() -> argparse.Namespace:
     parser.add_argument("--arms", nargs="+", help="some of the profile's; by default all")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
     parser.add_argument("--steps", type=int, help="of every run, to try the script")
+    parser.add_argument("--train", action="store_true", help="pretrain only, score nothing")
     parser.add_argument("--test", action="store_true", help="score the test split, not valid")
     parser.add_argument("--most", type=int, help="test chips of each class; by default all")
     parser.add_argument("--others", action="store_true", help="UC Merced and procedural tasks too")
     parser.add_argument("--pack", type=Path, help="write a zip of the chips that --most leaves")
     parser.add_argument("--ship", type=Path, help="write the first run's weights in bfloat16")
     return parser.parse_args()
+
+
+def runs_of(chosen: argparse.Namespace, work: Path, out: Path, tiles: Path) -> Iterator[tuple]:
+    """Pretrain what is asked for and not there yet: arm, what it is, seed and folder."""
+    for name in chosen.arms or ARMS[chosen.profile]:
+        arm = ARMS[chosen.profile][name]
+        asked = {"name": "laptop", "kind": arm.get("kind"), "texts": arm.get("set", [])}
+        model, training, _ = read_run(changes={"steps": chosen.steps or arm.get("steps")}, **asked)
+        for seed in chosen.seeds:
+            folder = work / "models" / re.sub(r"[^a-z0-9]+", "-", f"{name} {seed}".lower())
+            pretrain(model, training, tiles=tiles, out=folder, seed=seed)
+            write(out / "runs.csv", pd.DataFrame([{"arm": name, "seed": seed} | cost_of(folder)]))
+            yield name, arm, seed, folder
 
 
 def main() -> None:
@@ -280,53 +320,45 @@ def main() -> None:
     profile = yaml.safe_load(Path(f"profiles/{chosen.profile}.yml").read_text())
     work, out = Path("runs") / chosen.profile, Path("results") / chosen.profile
     tiles, device = curated(work, profile), resolve_device("auto")
+    runs = list(runs_of(chosen, work, out, tiles))
+    log = pd.read_csv(runs[0][-1] / "log.csv")
+    measured = log.filter(like="valid").notna().any(axis=1)
+    if runs[0][:3] == (next(iter(ARMS[chosen.profile])), runs[0][1], 0):
+        write(out / "log.csv", log[log.step.mod(10).eq(9) | measured])
+    if chosen.ship:
+        save_model(load_model(runs[0][-1]), chosen.ship, dtype=torch.bfloat16)
+    if chosen.train:
+        return
     splits, split = chips(data, chosen.most), "test" if chosen.test else "valid"
     few = chips(data, min(FEW, chosen.most or FEW))
-    samples = Samples(tiles, split="train")
-    middle = slice(96, 160)
+    samples, middle = Samples(tiles, split="train"), slice(96, 160)
     crops = np.stack([samples.image(n, "lores")[middle, middle] for n in range(len(samples))])
     simple = {
         "image statistics": lambda images: {"mean": image_statistics(images)},
         "random convolutions": partial(random_filters, seed=profile["seed"]),
         "whitened procedural patches": partial(patch_filters, crops=crops, seed=profile["seed"]),
     }
-    described_by = work / "features" / f"{split}-{len(splits[split][1])}"
+    features = work / "features" / f"{split}-{len(splits[split][1])}"
     rows = [
-        eurosat_rows(one, splits, split, described_by / f"{name}.npz").assign(arm=name)
+        eurosat_rows(one, splits, split, features / f"{name}.npz").assign(arm=name)
         for name, one in simple.items()
     ]
-    costs, folders, first = [], {}, None
-    for name in chosen.arms or ARMS[chosen.profile]:
-        arm = ARMS[chosen.profile][name]
-        asked = {"name": "laptop", "kind": arm.get("kind"), "texts": arm.get("set", [])}
-        model, training, _ = read_run(changes={"steps": chosen.steps or arm.get("steps")}, **asked)
-        for seed in chosen.seeds:
-            how = {"tiles": tiles, "out": work / "models" / f"{name}-{seed}", "seed": seed}
-            folder = pretrain(model, training, **how)
-            first = first or folder
-            costs.append({"arm": name, "seed": seed} | cost_of(folder))
-            trained = load_model(folder).to(device)
-            seen = {sensor: (trained, sensor) for sensor in arm.get("encoders", ["lores"])}
-            if arm.get("others"):
-                folders.setdefault(seed, []).append(folder)
-                seen["untrained"] = (build_model(trained.config, seed).eval().to(device), "lores")
-            for encoder, (one, sensor) in seen.items():
-                stored = described_by / f"{file_digest(folder / WEIGHTS)[:12]}-{encoder}.npz"
-                seen_chips = few if SENSORS[sensor].factor > 1 else splits
-                describe = partial(described, one, sensor)
-                found = eurosat_rows(describe, seen_chips, split, stored)
-                rows.append(found.assign(arm=name, seed=seed, encoder=encoder))
-    write(out / "runs.csv", pd.DataFrame(costs))
-    write(out / "rows.csv", pd.concat(rows))
-    log = pd.read_csv(first / "log.csv")
-    write(
-        out / "log.csv", log[log.step.mod(10).eq(9) | log.filter(like="valid").notna().any(axis=1)]
-    )
+    others_of = {}
+    for name, arm, seed, folder in runs:
+        trained = load_model(folder).to(device)
+        seen = {sensor: (trained, sensor) for sensor in arm.get("encoders", ["lores"])}
+        if arm.get("others"):
+            others_of.setdefault(seed, []).append(folder)
+            seen["untrained"] = (build_model(trained.config, seed).eval().to(device), "lores")
+        for encoder, (one, sensor) in seen.items():
+            stored = features / f"{file_digest(folder / WEIGHTS)[:12]}-{encoder}.npz"
+            shown = few if SENSORS[sensor].factor > 1 else splits
+            found = eurosat_rows(partial(described, one, sensor), shown, split, stored)
+            rows.append(found.assign(arm=name, seed=seed, encoder=encoder))
+    write(out / ("rows.csv" if chosen.test else "valid.csv"), pd.concat(rows))
     if chosen.others:
-        each = [others(some, work, profile, seed) for seed, some in folders.items()]
+        each = [others(some, work, profile, seed) for seed, some in others_of.items()]
         write(out / "others.csv", pd.concat(each))
-    if chosen.ship:
-        save_model(load_model(first), chosen.ship, dtype=torch.bfloat16)
 
 
 if __name__ == "__main__":
