@@ -41,9 +41,33 @@ def eurosat_table(rows: pd.DataFrame) -> pd.DataFrame:
     for (model, readout, probe), own in groups:
         values = 100 * own[["value", "ci_low", "ci_high"]].to_numpy(float)
         interval = seed_interval(values[:, 0]) if len(own) > 1 else values[0]
-        cells.setdefault((model, readout), {})[probe] = INTERVAL.format(*interval)
-    table = pd.DataFrame(cells).T.rename_axis(["model", "read-out"])
-    return table.reindex(columns=[*PROBES]).fillna("")
+        line = cells.setdefault((model, readout), dict.fromkeys(PROBES, ""))
+        line[probe] = INTERVAL.format(*interval)
+    return pd.DataFrame(cells).T.rename_axis(["model", "read-out"])
+
+
+def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Points of accuracy that each change of the recipe brings, mean over seeds and its interval.
+
+    Paired by seed, Student's 95 % interval over the seeds.
+
+    Args:
+        rows: as for `eurosat_table`, of the arms "short: recipe" and "short: <change>".
+    """
+    short: Any = rows[rows["arm"].str.startswith("short: ") & rows["probe"].isin(PROBES[:2])]
+    mean = short[short["readout"] == "mean"]
+    plain = short[short["arm"].eq("short: recipe") & short["readout"].eq("mean before whitening")]
+    every = pd.concat([mean, plain.assign(arm="short: no whitening")])
+    cells: Any = every.pivot(index=["probe", "seed"], columns="arm", values="value") * 100
+    less = cells.sub(cells["short: recipe"], axis=0).drop(columns="short: recipe")
+    found = {
+        name.removeprefix("short: "): {
+            probe: INTERVAL.replace(":", ":+").format(*seed_interval(own.to_numpy()))
+            for probe, own in less[name].groupby("probe", sort=False)
+        }
+        for name in less
+    }
+    return pd.DataFrame(found).T.rename_axis("change")
 
 
 def classes_figure(rows: pd.DataFrame) -> Figure:
