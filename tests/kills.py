@@ -40,7 +40,7 @@ from dataclasses import replace
 from salib import TrainConfig, preset
 from salib.training import checkpoint, train
 checkpoint.SAVE_EVERY_S = 0.2
-sizes = {"dim": 16, "depth": 2, "heads": 2, "decoder_dim": 16, "decoder_heads": 2}
+sizes = {"dim": 16, "depth": 2, "heads": 2, "decoder_dim": 16, "decoder_heads": 2, "whiten": True}
 config = TrainConfig(
     steps=40, batch=4, learning_rate=1e-3, crop_px=(24, 48), image_px=32, precision="float32"
 )
