@@ -231,12 +231,15 @@ def patch_filters(images: np.ndarray, crops: np.ndarray, seed: int) -> dict[str,
     chosen /= np.linalg.norm(chosen, axis=1, keepdims=True)
     weights = torch.from_numpy(chosen @ matrix.T).view(count, side, side, 3).permute(0, 3, 1, 2)
     offset = torch.from_numpy(-(chosen @ matrix.T) @ middle)
-    parts = []
-    for start in range(0, len(images), 64):
-        shown = torch.from_numpy(images[start : start + 64]).permute(0, 3, 1, 2).float() / 127.5 - 1
-        found = torch.nn.functional.conv2d(shown, weights.contiguous(), offset, stride=2)
-        parts.append(torch.cat([found.relu(), (-found).relu()], dim=1).mean((2, 3)).numpy())
-    return {"mean": np.concatenate(parts)}
+    means = np.empty((len(images), 2 * count), np.float32)
+    for start in range(0, len(images), 16):
+        shown = torch.from_numpy(images[start : start + 16]).permute(0, 3, 1, 2).float() / 127.5 - 1
+        with torch.inference_mode():
+            found = torch.nn.functional.conv2d(shown, weights.contiguous(), offset, stride=2)
+            positive = found.relu().mean((2, 3))
+            both = torch.cat([positive, positive - found.mean((2, 3))], dim=1)
+        means[start : start + 16] = both.numpy()
+    return {"mean": means}
 
 
 def others(folders: list[Path], work: Path, profile: dict, seed: int) -> pd.DataFrame:
