@@ -30,6 +30,7 @@ def eurosat_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Accuracy in percent by model, read-out and probe: the mean over seeds and its interval.
 
     The interval is Student's over the seeds, or Wilson's over the chips where there is one seed.
+    Models that no row is of are "not run".
 
     Args:
         rows: arm, seed, encoder, readout, probe, value, ci_low, ci_high.
@@ -43,6 +44,8 @@ def eurosat_table(rows: pd.DataFrame) -> pd.DataFrame:
         interval = seed_interval(values[:, 0]) if len(own) > 1 else values[0]
         line = cells.setdefault((model, readout), dict.fromkeys(PROBES, ""))
         line[probe] = INTERVAL.format(*interval)
+    for model in (name for name in NAMES.values() if (name, "mean") not in cells):
+        cells[model, "mean"] = dict.fromkeys(PROBES, "not run")
     return pd.DataFrame(cells).T.rename_axis(["model", "read-out"])
 
 
