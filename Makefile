@@ -23,7 +23,7 @@ export MALLOC_TOP_PAD_ ?= 268435456
 
 help: ## list the commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
-	@echo "  PROFILE=smoke (default), laptop or paper picks profiles/<name>.yml"
+	@echo "  PROFILE=smoke (default), laptop, gpu or paper picks profiles/<name>.yml"
 
 book: $(INSTALLED) ## run the notebooks that changed and build the book
 	@$(PY) -m doit

@@ -651,7 +651,7 @@ def test_make_refuses_a_profile_that_is_none_before_it_removes_anything(profile)
     run = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2
     assert "rm" not in run.stdout
-    assert "PROFILE must be one of laptop paper smoke, got" in run.stderr
+    assert "PROFILE must be one of gpu laptop paper smoke, got" in run.stderr
 
 
 def test_make_cleans_what_the_profile_made(tmp_path):

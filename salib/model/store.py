@@ -5,11 +5,12 @@ The configuration holds the digest of the weights and its own, and both are chec
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, float32
+from torch import Tensor
 from torch import dtype as Dtype
 
 from salib.bias import Distance
@@ -26,13 +27,13 @@ LARGEST = 1e18
 """Of a weight: above, its square in float32 is near infinity."""
 
 
-def save_model(model: ScaleAlibi, folder: str | Path, *, dtype: Dtype = float32) -> Path:
+def save_model(model: ScaleAlibi, folder: str | Path, *, dtype: Dtype | None = None) -> Path:
     """Write model.safetensors, then config.json: a folder with a configuration is whole.
 
     Args:
         model: to write.
         folder: where to; made if absent.
-        dtype: of the weights in the file. A model that is loaded has float32 whatever it is.
+        dtype: of the weights in the file, by default the model's. One that is loaded has float32.
     """
     folder = Path(folder)
     state = model.state_dict()
@@ -41,7 +42,8 @@ def save_model(model: ScaleAlibi, folder: str | Path, *, dtype: Dtype = float32)
         part.touch()
         mode = part.stat().st_mode  # which safetensors narrows to the owner
         save_file(weights, part)
-        part.chmod(mode)
+        with suppress(OSError):  # of a disk that has no modes
+            part.chmod(mode)
     with atomic_file(folder / CONFIG) as part:
         told = {DIGEST: file_digest(folder / WEIGHTS), **CHECKSUM}
         part.write_text(json.dumps(model.config.to_json() | told, indent=1) + "\n")
