@@ -3,8 +3,8 @@
     python benchmarks/pretrained.py laptop          # hours on two cores; resumes where it stopped
     python benchmarks/pretrained.py gpu             # fifteen minutes on a GPU with sixteen cores
 
-profiles/<profile>.yml names the procedural world and the preset; `ARMS` below says what else is
-trained. Every run is a folder in runs/<profile>/models and is not run twice. results/<profile> gets
+profiles/<profile>.yml names the procedural world and the sizes of tasks; `ARMS` below says what is
+trained, each a change of the preset `laptop`. Every run is a folder in runs/<profile>/models and is not run twice. results/<profile> gets
 runs.csv (what each cost), rows.csv (EuroSAT's test chips: each run, read-out and probe; valid.csv
 without --test), log.csv (the curve of the first run) and, with --others, others.csv (UC Merced and
 procedural tasks).
@@ -46,7 +46,7 @@ from salib.evaluate.probes.neighbours import votes
 from salib.evaluate.protocol import Protocol
 from salib.evaluate.run import evaluate
 from salib.evaluate.scores.statistics import accuracy_interval
-from salib.evaluate.tasks.class_folders import CHIP_ZIPS, members, read_rgb
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, ChipZip, members, read_rgb
 from salib.evaluate.tasks.task import chip_task
 from salib.files.artifact import atomic_file, file_digest, keep
 from salib.files.images import resize_bands
@@ -77,7 +77,7 @@ CHANGES: dict[str, tuple[float, list[str]]] = {
     "2D-ALiBi": (1.0, ["position=patches"]),
     "radiometry of tiny": (1.0, ["gamma=0", "haze=0", "noise=0", "jitter=0.1"]),
     "average of the weights": (1.0, ["ema=0.99"]),
-    "192 wide": (1.7, ["dim=192", "heads=6", "slopes=[2, 1, 0.25, 0.125, 0.0625, 0.015625]"]),
+    "192 wide": (1.471, ["dim=192", "heads=6", "slopes=[2, 1, 0.25, 0.125, 0.0625, 0.015625]"]),
 }
 """One change of the recipe each: its CPU time per step, of the recipe's, and what is set."""
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
@@ -111,12 +111,16 @@ SHRINK = 0.05
 """Of the mean variance, added to each before whitening divides by its root."""
 
 
+def layout(most: int | None) -> ChipZip:
+    """EuroSAT split into bank, valid, and of each class at most `most` to test."""
+    end = None if most is None else BANK + VALID + most
+    return CHIP_ZIPS["eurosat"]._replace(bounds=(0, BANK, BANK + VALID, end))
+
+
 def chips(path: Path, most: int | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """EuroSAT's images and classes by split; of each class at most `most` to test."""
-    end = None if most is None else BANK + VALID + most
-    layout = CHIP_ZIPS["eurosat"]._replace(bounds=(0, BANK, BANK + VALID, end))
     found = {}
-    for split, classes in members(path, layout).items():
+    for split, classes in members(path, layout(most)).items():
         images = [(read_rgb(one), name) for name, own in classes.items() for one in own]
         pixels, labels = zip(*images, strict=True)
         found[split] = np.stack(pixels), np.array(labels)
@@ -125,9 +129,8 @@ def chips(path: Path, most: int | None) -> dict[str, tuple[np.ndarray, np.ndarra
 
 def pack(path: Path, out: Path, most: int) -> None:
     """A smaller zip of the bank, valid and the first `most` test chips of each class."""
-    layout = CHIP_ZIPS["eurosat"]._replace(bounds=(0, BANK, BANK + VALID, BANK + VALID + most))
     with atomic_file(out) as part, zipfile.ZipFile(part, "w") as written:
-        for classes in members(path, layout).values():
+        for classes in members(path, layout(most)).values():
             for one in (one for own in classes.values() for one in own):
                 written.writestr(one.at, one.read_bytes())
 
