@@ -4,10 +4,10 @@
     python benchmarks/pretrained.py gpu             # fifteen minutes on a GPU with sixteen cores
 
 profiles/<profile>.yml names the procedural world and the sizes of tasks; `ARMS` below says what is
-trained, each a change of the preset `laptop`. Every run is a folder in runs/<profile>/models and is not run twice. results/<profile> gets
-runs.csv (what each cost), rows.csv (EuroSAT's test chips: each run, read-out and probe; valid.csv
-without --test), log.csv (the curve of the first run) and, with --others, others.csv (UC Merced and
-procedural tasks).
+trained, each a change of the preset `laptop`. Every run is a folder in runs/<profile>/models and is
+not run twice. results/<profile> gets runs.csv (what each cost), rows.csv (EuroSAT's test chips:
+each run, read-out and probe; valid.csv without --test), log.csv (the curve of the first run) and,
+with --others, others.csv (UC Merced and procedural tasks).
 
 SALIB_DATA_DIR holds EuroSAT_RGB.zip and, if at hand, UCMerced_LandUse.zip. Of each EuroSAT class,
 in the order of the sha256 of the names, 200 chips are the bank, 100 are valid and all others test.
