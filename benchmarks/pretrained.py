@@ -76,6 +76,8 @@ CHANGES: dict[str, tuple[float, list[str]]] = {
     "convolutional stem": (1.622, ["stem=conv"]),
     "ALiBi's slopes": (1.0, ["slopes=[]"]),
     "2D-ALiBi": (1.0, ["position=patches"]),
+    "192 wide": (1.47, ["dim=192", "heads=6", "slopes=[1, 0.5, 0.25, 0.125, 0.0625, 0.015625]"]),
+    "average of the weights": (1.0, ["ema=0.98"]),
 }
 """One change of the recipe each: its CPU time per step, of the recipe's, and what is set."""
 ARMS: dict[str, dict[str, dict[str, Any]]] = {
