@@ -1,7 +1,10 @@
 """Does attention know physical size? Classifiers of mosaics that are equal but for positions."""
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from torch import Tensor, nn
 
 from earth.mosaics import draw_mosaic
 from salib.config import BandStats, ModelConfig
+from salib.files.artifact import atomic_file
 from salib.model import Tokens, build_model
 from salib.model.precision import autocast
 
@@ -164,8 +168,8 @@ def scores(model: Classifier, shown: Pictures, *, times: float = 1.0) -> Float[T
 def gain(model: Classifier, shown: Pictures) -> float:
     """By how many octaves the answer grows if the stated GSD is doubled and the pixels stay.
 
-    1 knows scale, 0 is blind to it. Of pictures whose answer has room: not of the largest cells, nor
-    of those whose doubled GSD lies beyond what was trained.
+    1 knows scale, 0 is blind to it. Of pictures whose answer has room: not of the largest cells,
+    nor of those whose doubled GSD lies beyond what was trained.
     """
     room = (shown.labels < len(CELLS_M) - 1) & (2 * shown.gsd_m <= TRAINED[-1][1])
     some = Pictures(shown.images[room.numpy()], shown.gsd_m[room], shown.labels[room])
@@ -200,3 +204,103 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
     groups: Any = rows.groupby("arm", sort=False)
     means = groups.mean(numeric_only=True).drop(columns="seed")
     return (100 * means.drop(columns="gain")).round(1).assign(gain=means["gain"].round(2))
+
+
+RATES = (7.5e-4, 1.5e-3, 3e-3)
+"""Learning rates that each arm may choose from."""
+TUNING = 1000
+"""Seed of the pictures on which they choose, which no result uses."""
+
+
+def run_arms(
+    out: str | Path,
+    *,
+    arms: Sequence[str] = tuple(ARMS),
+    seeds: int,
+    steps: int,
+    pictures: int,
+    tested: int,
+    rates: Sequence[float] = RATES,
+) -> pd.DataFrame:
+    """Train each arm for each seed, with pictures of its own, and measure it; a row is kept.
+
+    Each arm first takes the learning rate, of `rates`, that is most accurate in range with another
+    seed. Called again, rows that `out` holds already are not run again.
+
+    Args:
+        out: CSV; `<name>_tuning.csv` beside it has what the rates gave.
+        seeds: how many.
+        steps: of each run.
+        pictures: to train on; every picture is shown turned, flipped and in other colours.
+        tested: pictures of each test; an eighth of them at four times the side.
+    """
+    out = Path(out)
+    tuning = Rows(out.with_name(f"{out.stem}_tuning.csv"), ("arm", "rate", "steps", "pictures"))
+    if len(rates) > 1:
+        shown = Pictures.draw(pictures, intervals=TRAINED, seed=[TUNING, 1])
+        valid = {"in range": Pictures.draw(tested, intervals=TRAINED, seed=[TUNING, 2])}
+        for arm, rate in product(arms, rates):
+            at = {"arm": arm, "rate": rate, "steps": steps, "pictures": pictures}
+            if at not in tuning:
+                model, loss = train(ARMS[arm], shown, steps=steps, rate=rate, seed=TUNING)
+                tuning.add(at | {"loss": loss} | measured(model, valid))
+        best = {arm: float(tuning.best("in range", arm=arm)["rate"]) for arm in arms}
+    else:
+        best = dict.fromkeys(arms, rates[0])
+    found = Rows(out, ("arm", "seed", "steps", "pictures"))
+    for seed in range(seeds):
+        drawn: list[Any] = []
+        for arm in arms:
+            at = {"arm": arm, "seed": seed, "steps": steps, "pictures": pictures}
+            if at in found:
+                continue
+            if not drawn:
+                drawn = [Pictures.draw(pictures, intervals=TRAINED, seed=[seed, 1])]
+                drawn.append(draw_tests(tested, seed=seed))
+            began = time.process_time()
+            model, loss = train(ARMS[arm], drawn[0], steps=steps, rate=best[arm], seed=seed)
+            told = {"rate": best[arm], "cpu_s": time.process_time() - began, "loss": loss}
+            found.add(at | told | measured(model, drawn[1]))
+    return found.frame
+
+
+def draw_tests(count: int, *, seed: int) -> dict[str, Pictures]:
+    """Pictures of every test, for one seed."""
+    return {
+        name: Pictures.draw(
+            count // (8 if side > 128 else 1),
+            intervals=intervals,
+            side_px=side,
+            seed=[seed, 2, number],
+        )
+        for number, (name, (intervals, side)) in enumerate(TESTS.items())
+    }
+
+
+class Rows:
+    """A table in a CSV file that grows by rows, each known by some of its columns."""
+
+    def __init__(self, path: str | Path, keys: Sequence[str]) -> None:
+        """Read what is there."""
+        self.path, self.keys = Path(path), list(keys)
+        self.frame = pd.read_csv(path) if self.path.is_file() else pd.DataFrame(columns=self.keys)
+
+    def __contains__(self, at: Mapping[str, Any]) -> bool:
+        """Whether a row of these keys is there."""
+        return bool(self._chosen({key: at[key] for key in self.keys}).any())
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Append a row and write the file."""
+        new = pd.DataFrame([row])
+        self.frame = new if self.frame.empty else pd.concat([self.frame, new], ignore_index=True)
+        with atomic_file(self.path) as part:
+            self.frame.to_csv(part, index=False, float_format="%.5g")
+
+    def best(self, column: str, **at: Any) -> pd.Series:
+        """The row of the greatest value in a column, of those with these values in others."""
+        some: Any = self.frame[self._chosen(at)]
+        return some.loc[some[column].idxmax()]
+
+    def _chosen(self, at: Mapping[str, Any]) -> np.ndarray:
+        each = [np.asarray(self.frame[key] == value) for key, value in at.items()]
+        return np.logical_and.reduce(each)
