@@ -32,6 +32,13 @@ HTML = BUILD / "_build"
 RESULTS = Path("results") / PROFILE
 RUNS = Path("runs") / PROFILE
 
+
+def experiment(name: str) -> list[Path]:
+    """The plan of an experiment and its committed rows."""
+    rows = Path("results/laptop/experiments").glob(f"{name}*.csv")
+    return [Path("paper/experiments.yml"), *sorted(rows)]
+
+
 # In the book's order. Each names what it reads from earlier ones: folders stamped by
 # `salib.files.artifact.stamp` or files in results/, never an executed notebook.
 NOTEBOOKS = {
@@ -54,6 +61,8 @@ NOTEBOOKS = {
         Path("salib/weights/laptop/model.safetensors"),
         *sorted(Path("results/laptop").glob("*.csv")),
     ],
+    "14_scale": experiment("scale"),
+    "15_mechanism": experiment("mechanism"),
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

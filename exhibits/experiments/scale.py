@@ -1,0 +1,169 @@
+"""Experiment 1: does attention know physical size? Arms that are equal but for positions."""
+
+import time
+from collections.abc import Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from exhibits.experiments.mosaics import (
+    TRAINED,
+    Intervals,
+    Pictures,
+    accuracy,
+    blind_optimum,
+    gain,
+    train,
+)
+from exhibits.experiments.plans import NOT_RUN, Plan, Rows, Verdict, by_seed, difference, means
+from exhibits.figures.style import OTHER, SERIES, legend, panels
+from exhibits.tables.summary import seed_interval
+
+STEEP = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
+SCALE, PATCHES = "Scale-ALiBi", "2D-ALiBi"
+ARMS: dict[str, dict[str, Any]] = {
+    SCALE: {},
+    "Scale-ALiBi, steep slopes": {"slopes": STEEP},
+    "Scale-ALiBi, 16 m a step": {"reference_m": 16.0},
+    PATCHES: {"position": "patches"},
+    "2D-ALiBi, log GSD added": {"position": "patches", "told": True},
+    "GSD-scaled sine-cosine": {"position": "gsd_sincos"},
+    "rotary by ground distance": {"position": "rotary"},
+    "no position": {"position": "none"},
+}
+"""Fields of the model's configuration; "told" adds the logarithm of the GSD to the tokens."""
+IN_RANGE, TWICE, FOUR_TIMES = "in range", "2 x side", "4 x side"
+GSDS_M = (2.1, 3.5, 4.8, 7.75, 12.5, 17.0, 28.0, 40.0)
+"""Of single tests: 4.8 and 12.5 lie in gaps of what was trained, 2.1, 28 and 40 beyond its ends."""
+TESTS: dict[str, tuple[Intervals, int, int]] = {
+    IN_RANGE: (TRAINED, 64, 1),
+    **{f"{gsd_m:g} m": (((gsd_m, gsd_m),), 64, 2) for gsd_m in GSDS_M},
+    TWICE: (TRAINED, 128, 2),
+    FOUR_TIMES: (TRAINED, 256, 8),
+}
+"""Metres per pixel, side in pixels, and what divides the number of pictures."""
+RATES = (7.5e-4, 1.5e-3, 3e-3)
+"""Learning rates from which each arm chooses."""
+TUNING = 1000
+"""Seed of the pictures on which they choose, which no result uses."""
+KEYS = ("arm", "seed", "steps", "pictures")
+TUNED = ("arm", "rate", "steps", "pictures")
+
+
+def draw_tests(count: int, *, seed: int) -> dict[str, Pictures]:
+    """Pictures of every test, for one seed."""
+    return {
+        name: Pictures.draw(
+            count // part, intervals=intervals, side_px=side, seed=[seed, 2, number]
+        )
+        for number, (name, (intervals, side, part)) in enumerate(TESTS.items())
+    }
+
+
+def run(plan: Plan, profile: str, *, arms: Sequence[str] = tuple(ARMS)) -> pd.DataFrame:
+    """Train each arm for each seed, with pictures of its own, and measure it.
+
+    Each arm first takes the learning rate that is most accurate in range with another seed. Rows
+    that are there already are not run again. Without a budget for the profile, none is run.
+
+    Returns:
+        arm, seed, steps, pictures, rate, cpu_s, loss, accuracy by test, and gain.
+    """
+    found = plan.rows(profile, KEYS)
+    if profile not in plan.budget:
+        return found.frame
+    sizes = dict(plan.budget[profile])
+    seeds, tested, arms = sizes.pop("seeds"), sizes.pop("tested"), sizes.pop("arms", arms)
+    rates = tuned(plan.rows(profile, TUNED, part="tuning"), arms, tested=tested, **sizes)
+    steps, pictures = sizes["steps"], sizes["pictures"]
+    for seed in range(seeds):
+        drawn: list[Any] = []
+        for arm in arms:
+            at = {"arm": arm, "seed": seed, "steps": steps, "pictures": pictures}
+            if at in found:
+                continue
+            if not drawn:
+                drawn = [Pictures.draw(pictures, intervals=TRAINED, seed=[seed, 1])]
+                drawn.append(draw_tests(tested, seed=seed))
+            began = time.process_time()
+            model, loss = train(ARMS[arm], drawn[0], steps=steps, rate=rates[arm], seed=seed)
+            told = {"rate": rates[arm], "cpu_s": time.process_time() - began, "loss": loss}
+            right = {name: accuracy(model, shown) for name, shown in drawn[1].items()}
+            grown = gain(model, drawn[1][IN_RANGE], within=(TRAINED[0][0], TRAINED[-1][1]))
+            found.add(at | told | right | {"gain": grown})
+    return found.frame
+
+
+def tuned(
+    found: Rows, arms: Sequence[str], *, steps: int, pictures: int, tested: int, tuning: int
+) -> dict[str, float]:
+    """The learning rate of each arm: the most accurate after `tuning` steps; the middle if 0."""
+    if not tuning:
+        return dict.fromkeys(arms, RATES[1])
+    shown = Pictures.draw(pictures, intervals=TRAINED, seed=[TUNING, 1])
+    valid = Pictures.draw(tested, intervals=TRAINED, seed=[TUNING, 2])
+    for arm, rate in product(arms, RATES):
+        at = {"arm": arm, "rate": rate, "steps": tuning, "pictures": pictures}
+        if at not in found:
+            model, loss = train(ARMS[arm], shown, steps=tuning, rate=rate, seed=TUNING)
+            found.add(at | {"loss": loss, IN_RANGE: accuracy(model, valid)})
+    best: Any = found.frame.sort_values(IN_RANGE).groupby("arm").last()
+    return {arm: float(best.loc[arm, "rate"]) for arm in arms}
+
+
+def verdict(rows: pd.DataFrame) -> Verdict:
+    """The rule: gains, the paired difference in range, and what twice the side costs."""
+    if rows.empty:
+        return NOT_RUN
+    gains, values = by_seed(rows, "gain"), by_seed(rows, IN_RANGE)
+    points, low, _ = (100 * np.array(difference(rows, IN_RANGE, SCALE, PATCHES))).tolist()
+    longer = seed_interval((by_seed(rows, TWICE)[SCALE] - values[SCALE]).to_numpy(float))
+    known, blind = gains[SCALE].mean(), gains[PATCHES].abs().max()
+    evidence = (
+        f"gain {known:.2f} against {blind:.2f}; {points:+.1f} points in range, at least {low:+.1f}"
+        f"; {100 * longer.value:+.1f} points at twice the side"
+    )
+    if np.isnan(low):
+        return Verdict("cannot be decided here", f"{evidence}; one seed has no interval")
+    right = blind < 1e-6 and known > 0.7 and points > 20 and low > 0 and longer.high >= 0
+    return Verdict("holds" if right else "does not hold", evidence)
+
+
+def table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Accuracy in percent and gain, mean over seeds with its interval."""
+    names = [IN_RANGE, "4.8 m", "12.5 m", "2.1 m", "28 m", "40 m", TWICE, FOUR_TIMES]
+    return means(rows, [*names, "gain"], percent=names).rename_axis("arm")
+
+
+def accuracy_figure(rows: pd.DataFrame) -> Figure:
+    """Accuracy against GSD, and against the side of the picture; the best of a blind as a line."""
+    figure, axes = panels(1, 2, height_in=3.2, width_ratios=[3, 1], sharey=True)
+    left, right = axes[0]
+    for low, high in TRAINED:
+        left.axvspan(low, high, color=OTHER, alpha=0.15, lw=0)
+    for number, arm in enumerate(name for name in ARMS if name in set(rows["arm"])):
+        own: Any = rows[rows["arm"] == arm]
+        dash = "-" if arm.startswith("Scale") else "--"
+        how = {"color": SERIES[number], "ls": dash, "marker": "o", "ms": 3, "lw": 1.2}
+        for axis, at, names in (
+            (left, GSDS_M, [f"{gsd_m:g} m" for gsd_m in GSDS_M]),
+            (right, (1, 2, 4), [IN_RANGE, TWICE, FOUR_TIMES]),
+        ):
+            every = 100 * own[names].to_numpy(float)
+            axis.plot(at, every.mean(axis=0), label=arm, **how)
+            if len(every) > 1:
+                ends = np.array([seed_interval(column) for column in every.T])
+                axis.fill_between(at, ends[:, 1], ends[:, 2], color=how["color"], alpha=0.12, lw=0)
+    for axis in (left, right):
+        axis.set(xscale="log", ylim=(0, 101))
+        axis.minorticks_off()
+    right.axhline(100 * blind_optimum(), color=OTHER, ls=":", lw=1)
+    left.set_xticks(GSDS_M, [f"{gsd_m:g}" for gsd_m in GSDS_M])
+    right.set_xticks((1, 2, 4), ("1", "2", "4"))
+    left.set(xlabel="metres per pixel (shaded: trained)", ylabel="accuracy, %")
+    right.set(xlabel="side, times 64 px")
+    legend(right, size=7, beside=True)
+    return figure
