@@ -1,4 +1,4 @@
-"""What the page of an experiment shows: its plan, the committed rows, and a small run of its own."""
+"""What an experiment's page shows: its plan, the committed rows, a small run of its own."""
 
 from collections.abc import Callable
 from typing import Any
@@ -32,7 +32,8 @@ class Page:
             module: of `exhibits.experiments`, with `KEYS`, `run` and `verdict`.
             data: what images the experiment is made with.
         """
-        self.ledger, self.name, self.module, self.data = ledger, name, module, data
+        self.ledger, self.name, self.module = ledger, name, module
+        self.data: Data = data
         self.plan = read_plan(name)
         self.own = module.run(self.plan, ledger.profile)
         self.rows = self.plan.rows(SHOWN, module.KEYS).frame

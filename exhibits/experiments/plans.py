@@ -74,7 +74,7 @@ class Plan:
         if rows.empty:
             return f"Not run under {profile}: {run}."
         commits = ", ".join(sorted({str(commit)[:7] for commit in rows[COMMIT]}))
-        if stale := int((rows[RECIPE] != self.recipe).sum()):
+        if stale := (rows[RECIPE] != self.recipe).sum():
             return (
                 f"Stale: {stale} of {len(rows)} rows are of another recipe (commit {commits}; "
                 f"now recipe {self.recipe}). Run {run} again."
