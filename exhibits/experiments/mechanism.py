@@ -106,7 +106,7 @@ def probe(model: Classifier, shown: Pictures, *, seed: int) -> list[float]:
     """
     rng = np.random.default_rng([seed, 3])
     ends = np.log((TRAINED[0][0], TRAINED[-1][1]))
-    assigned = torch.from_numpy(np.exp(rng.uniform(*ends, len(shown.images)))).float()
+    assigned = torch.from_numpy(np.exp(rng.uniform(ends[0], ends[1], len(shown.images)))).float()
     target, half = assigned.log().numpy(), len(assigned) // 2
     found = []
     for features in layers_of(model, replace(shown, gsd_m=assigned))[:-1]:
