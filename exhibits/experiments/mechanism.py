@@ -180,7 +180,7 @@ def mechanism_figure(rows: pd.DataFrame) -> Figure:
     figure, axes = panels(1, 3, height_in=2.8, width_ratios=[3, 2, 2])
     arms = [arm for arm in ARMS if arm in set(rows["arm"])]
     for number, arm in enumerate(arms):
-        held = 100 * values_of(rows, arm, FREEZE)  # without columns where nothing can be frozen
+        held = 100 * values_of(rows, arm, FREEZE)  # without columns if nothing can be frozen
         offset, colour = 0.18 * (number - (len(arms) - 1) / 2), SERIES[number]
         for axis, names in (
             (axes[0, 0], [name for name in held if name.startswith("head")]),
@@ -190,7 +190,8 @@ def mechanism_figure(rows: pd.DataFrame) -> Figure:
             for place, (mean, low, high) in enumerate(ends, 1):
                 axis.plot(place + offset, mean, "o", color=colour, ms=4)
                 axis.plot((place + offset,) * 2, (low, high), color=colour, lw=1)
-            axis.set_xticks(range(1, len(names) + 1))
+            if names:
+                axis.set_xticks(range(1, len(names) + 1))
         for part, dash in ((UNTRAINED, ":"), (PROBE, "-")):
             known = values_of(rows, arm, part).mean()
             label = arm if part == PROBE else None

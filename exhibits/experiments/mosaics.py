@@ -85,8 +85,8 @@ class Classifier(nn.Module):
         self.encoder = build_model(replace(SMALL, **changes), seed)
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.head = nn.Linear(SMALL.dim, len(CELLS_M))
-        self.told = nn.Parameter(torch.zeros(SMALL.dim)) if told else None
+            self.head = nn.Linear(self.encoder.config.dim, len(CELLS_M))
+        self.told = nn.Parameter(torch.zeros(self.encoder.config.dim)) if told else None
 
     def forward(
         self, images: UInt8[Tensor, "batch rows cols 3"], gsd_m: Float[Tensor, " batch"]
@@ -132,7 +132,7 @@ def train(
 
 
 @torch.no_grad()
-def scores(model: Classifier, shown: Pictures, *, times: float = 1.0) -> Float[Tensor, "count 4"]:
+def scores(model: nn.Module, shown: Pictures, *, times: float = 1.0) -> Float[Tensor, "count 4"]:
     """Probabilities of the classes, of pictures whose GSD is stated `times` as large as it is."""
     parts = torch.arange(len(shown.images)).split(128 * 64**2 // shown.images[0][..., 0].size or 1)
     with autocast("auto", torch.device("cpu")):
@@ -143,13 +143,13 @@ def scores(model: Classifier, shown: Pictures, *, times: float = 1.0) -> Float[T
     return torch.cat(found).float().softmax(dim=1)
 
 
-def accuracy(model: Classifier, shown: Pictures) -> float:
+def accuracy(model: nn.Module, shown: Pictures) -> float:
     """Share of the pictures whose class is found."""
     return float((scores(model, shown).argmax(dim=1) == shown.labels).float().mean())
 
 
 def gain(
-    model: Classifier,
+    model: nn.Module,
     shown: Pictures,
     *,
     times: float = 2.0,

@@ -45,7 +45,7 @@ class Plan:
     rule: str
     recipe: int
     budget: dict[str, dict[str, Any]]
-    minutes: dict[str, float]
+    minutes: dict[str, int | float]
     root: Path = field(default=Path("results"))
 
     def rows(self, profile: str, keys: Sequence[str], *, part: str = "") -> "Rows":
