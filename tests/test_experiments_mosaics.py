@@ -52,6 +52,14 @@ def test_pictures_are_of_the_intervals_and_classes_in_equal_numbers():
     assert one.gsd_m.tolist() == pytest.approx([7, 7, 7])
 
 
+def test_gsds_are_log_uniform_over_all_intervals():
+    """Each interval gets pictures by its length in octaves."""
+    shown = Pictures.draw(900, intervals=TRAINED, side_px=8, seed=[3])
+    lengths = np.array([np.log(high / low) for low, high in TRAINED])
+    shares = [float(((a <= shown.gsd_m) & (shown.gsd_m <= b)).float().mean()) for a, b in TRAINED]
+    assert shares == pytest.approx(lengths / lengths.sum(), abs=0.05)
+
+
 def test_batches_turn_flip_and_recolour_and_keep_what_belongs_together():
     """Each picture is flat but for one corner, so that any turn shows in where it went."""
     images = np.zeros((7, 8, 8, 3), np.uint8)
