@@ -63,6 +63,7 @@ NOTEBOOKS = {
     ],
     "14_scale": experiment("scale"),
     "15_mechanism": experiment("mechanism"),
+    "23_together": [Path("salib/weights/laptop/model.safetensors"), *experiment("together")],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.
