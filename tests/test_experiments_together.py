@@ -33,7 +33,8 @@ from salib.config import SENSOR_NAMES
 
 @pytest.fixture(scope="module")
 def model():
-    small = replace(preset("tiny"), dim=24, depth=2, heads=2, decoder_dim=16, whiten=True)
+    how = {"depth": 2, "heads": 2, "decoder_dim": 16, "whiten": True, "partial": True}
+    small = replace(preset("tiny"), dim=24, **how)
     made = build_model(small, 3).eval()
     generator = torch.Generator().manual_seed(0)
     for axes in made.whitening.values():

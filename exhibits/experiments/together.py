@@ -32,8 +32,10 @@ from salib.model.whitening import JOINT
 KEYS = ("part", "arm", "weights", "seed")
 KNN, FOUND, REAL = "k-NN", "retrieval", "retrieval, real"
 TRAINED, UNTRAINED = "laptop", "untrained"
-SUBSETS: dict[str, tuple[str, ...]] = {
-    " + ".join(names): names for size in (1, 2, 3) for names in combinations(SENSOR_NAMES, size)
+SUBSETS = {
+    " + ".join(names): list(names)
+    for size in (1, 2, 3)
+    for names in combinations(SENSOR_NAMES, size)
 }
 ALL = " + ".join(SENSOR_NAMES)
 BESIDE = "three, side by side"
@@ -61,6 +63,9 @@ def encoded(
     model: ScaleAlibi, images: Images, *, batch: int = 64
 ) -> tuple[dict[str, np.ndarray], dict[str, Tensor]]:
     """Vectors of each subset of the sensors, and the projections that the contrast compares.
+
+    `ScaleAlibi.embed` refuses subsets without radar or lores unless the model was pretrained with
+    samples that lack some; here they are fused all the same.
 
     Args:
         images: by sensor, of the same ground; a lores pixel is `LORES_M` wide.
@@ -117,16 +122,12 @@ def real_chips(folder: Path) -> dict[str, Float[Tensor, "chips bands rows cols"]
     found: dict[str, list[Tensor]] = {"radar": [], "lores": []}
     for place in sorted([*folder.glob("terramesh/*"), *folder.glob("bigearthnet_mm/*")]):
         if (place / "S1RTC.tif").is_file():
-            radar, colours = (
-                _read(place / "S1RTC.tif"),
-                torch.from_numpy(_read(place / "S2RGB.tif")),
-            )
+            radar = _read([place / "S1RTC.tif"])
+            colours = torch.from_numpy(_read([place / "S2RGB.tif"]))
         else:
-            radar = np.concatenate(
-                [_read(*place.glob(f"S1/*_{band}.tif")) for band in ("VV", "VH")]
-            )
+            radar = _read([*place.glob("S1/*_VV.tif"), *place.glob("S1/*_VH.tif")])
             bands = ("B04", "B03", "B02")
-            dn = np.concatenate([_read(*place.glob(f"S2/*_{band}.tif")) for band in bands])
+            dn = _read([path for band in bands for path in place.glob(f"S2/*_{band}.tif")])
             colours = pixels(dn, "lores", names=bands, offset_dn=0).values
         levels = pixels(radar, "radar", names=("VV", "VH"), unit="db").values
         for name, image in (("radar", levels), ("lores", colours)):
