@@ -87,7 +87,7 @@ def test_a_row_of_another_recipe_does_not_count_and_makes_room(plan, tmp_path):
 
 def test_absent_rows_name_the_command_and_what_it_costs(plan):
     remark = plan.remark(pd.DataFrame())
-    assert remark.startswith("Not run under laptop: `papermill notebooks/99_trial.ipynb ")
+    assert remark.startswith("Not run under laptop: `.venv/bin/papermill notebooks/99_trial.ipynb ")
     assert remark.endswith("-p profile laptop` (40 minutes on two cores).")
     assert "minutes" not in plan.remark(pd.DataFrame(), "paper")
 

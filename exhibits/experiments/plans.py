@@ -64,7 +64,7 @@ class Plan:
     def command(self, profile: str = "laptop") -> str:
         """What runs it under a profile."""
         page = f"{self.page}.ipynb"
-        return f"papermill notebooks/{page} build/run/{page} -p profile {profile}"
+        return f".venv/bin/papermill notebooks/{page} out.ipynb -p profile {profile}"
 
     def remark(self, rows: Any, profile: str = "laptop") -> str:
         """Where the rows come from; that they are absent or stale, with the command that helps."""
