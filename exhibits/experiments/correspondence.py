@@ -226,15 +226,19 @@ def tuned(
     """Strength and learning rate of each arm: the best R2 after `tuning` steps; a middle if 0."""
     if not tuning:
         return {arm: (list(ARMS[arm])[len(ARMS[arm]) // 2], RATES[1]) for arm in arms}
-    shown = draw(TRAINED, pictures, seed=[scale.TUNING, 1])
-    valid = draw(TRAINED, tested, seed=[scale.TUNING, 2])
-    for arm in arms:
-        for (strength, value), rate in product(ARMS[arm].items(), RATES):
-            at = {"arm": arm, "strength": strength, "rate": rate}
-            at |= {"steps": tuning, "pictures": pictures}
-            if at not in found:
-                model, loss = train(arm, value, shown, steps=tuning, rate=rate, seed=scale.TUNING)
-                found.add(at | {"loss": loss, TRAINED: r2(model, valid)})
+    sizes = {"steps": tuning, "pictures": pictures}
+    tried = [
+        {"arm": arm, "strength": strength, "rate": rate, **sizes}
+        for arm in arms
+        for strength, rate in product(ARMS[arm], RATES)
+    ]
+    if left := [at for at in tried if at not in found]:
+        shown = draw(TRAINED, pictures, seed=[scale.TUNING, 1])
+        valid = draw(TRAINED, tested, seed=[scale.TUNING, 2])
+        for at in left:
+            value, how = ARMS[at["arm"]][at["strength"]], {"rate": at["rate"], "seed": scale.TUNING}
+            model, loss = train(at["arm"], value, shown, steps=tuning, **how)
+            found.add(at | {"loss": loss, TRAINED: r2(model, valid)})
     best: Any = found.frame.sort_values(TRAINED).groupby("arm").last()
     return {arm: (str(best.loc[arm, "strength"]), float(best.loc[arm, "rate"])) for arm in arms}
 

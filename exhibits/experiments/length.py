@@ -123,7 +123,7 @@ def draw_tests(count: int, *, seed: int) -> list[Pictures]:
     ]
 
 
-def measured(model: Classifier, shown: Pictures) -> dict[str, float]:
+def measured(model: Classifier, shown: Pictures) -> dict[str, Any]:
     """What is noted of a model on pictures of one side."""
     some = Pictures(shown.images[:LOOKED], shown.gsd_m[:LOOKED], shown.labels[:LOOKED])
     accuracy(model, some)  # not timed: what is loaded or compiled on the first call
@@ -165,7 +165,7 @@ def verdict(rows: pd.DataFrame) -> Verdict:
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
-    """By patch and arm: accuracy by side, points lost, and what a large picture costs."""
+    """By patch and arm: accuracy by side, points lost, and tokens attended to."""
     lines = {}
     for patch_px, arm in CASES:
         held = 100 * values_of(rows, arm, "accuracy", patch_px)
@@ -175,10 +175,8 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
         ends = INTERVAL.format(mean, low, high) if low == low else f"{mean:.1f}"
         line = {f"{side} px": f"{value:.1f}" for side, value in held.mean().items()}
         line |= {"lost": ends}
-        for name, column in (("tokens attended", "effective"), ("ms a picture", "wall_ms")):
-            large = values_of(rows, arm, column, patch_px)[max(SIDES_PX)].mean()
-            line[f"{name}, {max(SIDES_PX)} px"] = f"{large:.0f}"
-        line["whole logits, MB"] = f"{logits_mb(max(SIDES_PX), patch_px):.0f}"
+        spread = values_of(rows, arm, "effective", patch_px).mean()
+        line |= {f"tokens attended to, {side} px": f"{count:.0f}" for side, count in spread.items()}
         lines[f"{patch_px} px", arm] = line
     return pd.DataFrame.from_dict(lines, orient="index").rename_axis(["patch", "arm"])
 
@@ -188,11 +186,11 @@ def length_figure(rows: pd.DataFrame) -> Figure:
     figure, axes = panels(2, 2, height_in=4.8)
     shown = [arm for arm in ARMS if arm in set(rows["arm"])]
     for arm in shown:
-        _line(axes[0, 0], rows, arm, "accuracy", 100)
+        _line(axes[0, 0], rows, arm, "accuracy", 100.0)
         _line(axes[1, 0], rows, arm, "effective")
         _line(axes[1, 1], rows, arm, "wall_ms")
         for patch_px, mark in ((16, "s"), (4, "^")):
-            _line(axes[0, 1], rows, arm, "accuracy", 100, patch_px, marker=mark)
+            _line(axes[0, 1], rows, arm, "accuracy", 100.0, patch_px, marker=mark)
     tokens = [(side / DECIDES_PX) ** 2 for side in SIDES_PX]
     axes[1, 0].plot(list(SIDES_PX), tokens, color=OTHER, ls=":", lw=1)
     for axis, label, title in (

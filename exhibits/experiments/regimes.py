@@ -58,7 +58,7 @@ def run(plan: Plan, profile: str, *, arms: Sequence[str] = ARMS) -> pd.DataFrame
     seeds, tested, arms = sizes.pop("seeds"), sizes.pop("tested"), sizes.pop("arms", arms)
     regimes = sizes.pop("regimes", tuple(REGIMES))
     rates = scale.chosen_rates(profile, arms, root=plan.root)
-    for seed, regime in product(range(seeds), regimes):
+    for seed, regime in ((seed, regime) for seed in range(seeds) for regime in regimes):
         own = {"regime": regime, "seed": seed, **sizes}
         if not (left := [arm for arm in arms if own | {"arm": arm} not in found]):
             continue

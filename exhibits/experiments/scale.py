@@ -114,12 +114,14 @@ def tuned(
     """The learning rate of each arm: the most accurate after `tuning` steps; the middle if 0."""
     if not tuning:
         return dict.fromkeys(arms, RATES[1])
-    shown = Pictures.draw(pictures, intervals=TRAINED, seed=[TUNING, 1])
-    valid = Pictures.draw(tested, intervals=TRAINED, seed=[TUNING, 2])
-    for arm, rate in product(arms, RATES):
-        at = {"arm": arm, "rate": rate, "steps": tuning, "pictures": pictures}
-        if at not in found:
-            model, loss = train(ARMS[arm], shown, steps=tuning, rate=rate, seed=TUNING)
+    sizes = {"steps": tuning, "pictures": pictures}
+    tried = [{"arm": arm, "rate": rate, **sizes} for arm, rate in product(arms, RATES)]
+    if left := [at for at in tried if at not in found]:
+        shown = Pictures.draw(pictures, intervals=TRAINED, seed=[TUNING, 1])
+        valid = Pictures.draw(tested, intervals=TRAINED, seed=[TUNING, 2])
+        for at in left:
+            how = {"steps": tuning, "rate": at["rate"], "seed": TUNING}
+            model, loss = train(ARMS[at["arm"]], shown, **how)
             found.add(at | {"loss": loss, IN_RANGE: accuracy(model, valid)})
     best: Any = found.frame.sort_values(IN_RANGE).groupby("arm").last()
     return {arm: float(best.loc[arm, "rate"]) for arm in arms}

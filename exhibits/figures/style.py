@@ -48,7 +48,7 @@ def legend(of: Axes | Figure, *, size: int = 8, beside: bool = False, **options)
 
 
 def seed_line(
-    axes: Axes, at: Sequence[float], values: Float[np.ndarray, "seeds points"], **options: Any
+    axes: Axes, at: Sequence[float | int], values: Float[np.ndarray, "seeds points"], **options: Any
 ) -> None:
     """Means over seeds as a line, and their 95 % intervals as a band where seeds are several."""
     axes.plot(at, values.mean(axis=0), **{"marker": "o", "ms": 3, "lw": 1.2} | options)
