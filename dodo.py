@@ -63,6 +63,9 @@ NOTEBOOKS = {
     ],
     "14_scale": experiment("scale"),
     "15_mechanism": experiment("mechanism"),
+    "16_regimes": experiment("regimes"),
+    "18_correspondence": experiment("correspondence"),
+    "19_length": experiment("length"),
     "23_together": [Path("salib/weights/laptop/model.safetensors"), *experiment("together")],
 }
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from exhibits.experiments import scale
 from exhibits.experiments.mosaics import TRAINED, Classifier, Pictures, train
 from exhibits.experiments.plans import NOT_RUN, Plan, Verdict, by_seed
-from exhibits.figures.style import OTHER, SERIES, legend, panels
-from exhibits.tables.summary import seed_interval
+from exhibits.figures.style import OTHER, SERIES, legend, panels, seed_dot
 from salib.attention import Geometry
 from salib.model.precision import autocast
 
@@ -186,10 +185,9 @@ def mechanism_figure(rows: pd.DataFrame) -> Figure:
             (axes[0, 0], [name for name in held if name.startswith("head")]),
             (axes[0, 1], [name for name in held if name.startswith("layer")]),
         ):
-            ends = [seed_interval((held["nothing"] - held[name]).to_numpy(float)) for name in names]
-            for place, (mean, low, high) in enumerate(ends, 1):
-                axis.plot(place + offset, mean, "o", color=colour, ms=4)
-                axis.plot((place + offset,) * 2, (low, high), color=colour, lw=1)
+            for place, name in enumerate(names, 1):
+                lost = (held["nothing"] - held[name]).to_numpy(float)
+                seed_dot(axis, place + offset, lost, color=colour)
             if names:
                 axis.set_xticks(range(1, len(names) + 1))
         for part, dash in ((UNTRAINED, ":"), (PROBE, "-")):

@@ -1,6 +1,6 @@
 """Classifiers of mosaics by the physical size of their cells, equal but for positions."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -109,26 +109,44 @@ class Classifier(nn.Module):
 def train(
     arm: Mapping[str, Any], shown: Pictures, *, steps: int, rate: float, seed: int, batch: int = 64
 ) -> tuple[Classifier, float]:
-    """A trained classifier, and its mean loss over the last tenth of the steps.
+    """A trained classifier, and its mean loss over the last tenth of the steps."""
+    model = Classifier(arm, seed=seed)
+
+    def loss(images: Tensor, gsd_m: Tensor, labels: Tensor) -> Tensor:
+        return F.cross_entropy(model(images, gsd_m), labels)
+
+    batches = shown.batches(batch, steps, seed=seed)
+    last = fit(model, batches, loss, steps=steps, rate=rate)
+    return model.eval(), last
+
+
+def fit(
+    model: nn.Module,
+    batches: Iterable[tuple[Tensor, ...]],
+    loss_of: Callable[..., Tensor],
+    *,
+    steps: int,
+    rate: float,
+) -> float:
+    """Train, a step per batch; returns the mean loss over the last tenth of the steps.
 
     AdamW, warm-up over a tenth, cosine to zero, in bfloat16 where the processor has it.
     """
-    model = Classifier(arm, seed=seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=0.05)
     warm, losses = max(1, steps // 10), []
-    for step, (images, gsd_m, labels) in enumerate(shown.batches(batch, steps, seed=seed)):
+    for step, batch in enumerate(batches):
         share = (step + 1) / warm if step < warm else (steps - step) / (steps - warm)
         if step >= warm:
             share = 0.5 - 0.5 * np.cos(np.pi * share)
         optimizer.param_groups[0]["lr"] = rate * share
         optimizer.zero_grad(set_to_none=True)
         with autocast("auto", torch.device("cpu")):
-            loss = F.cross_entropy(model(images, gsd_m), labels)
+            loss = loss_of(*batch)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         losses.append(loss.item())
-    return model.eval(), float(np.mean(losses[-max(1, steps // 10) :]))
+    return float(np.mean(losses[-max(1, steps // 10) :]))
 
 
 @torch.no_grad()

@@ -2,7 +2,9 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,17 @@ from exhibits.experiments.mosaics import (
     gain,
     train,
 )
-from exhibits.experiments.plans import NOT_RUN, Plan, Rows, Verdict, by_seed, difference, means
-from exhibits.figures.style import OTHER, SERIES, legend, panels
+from exhibits.experiments.plans import (
+    NOT_RUN,
+    Plan,
+    Rows,
+    Verdict,
+    by_seed,
+    difference,
+    means,
+    read_plan,
+)
+from exhibits.figures.style import OTHER, SERIES, legend, panels, seed_line
 from exhibits.tables.summary import seed_interval
 
 STEEP = (2.0, 1.0, 0.5, 0.25, 0.125, 0.0625)
@@ -103,15 +114,31 @@ def tuned(
     """The learning rate of each arm: the most accurate after `tuning` steps; the middle if 0."""
     if not tuning:
         return dict.fromkeys(arms, RATES[1])
-    shown = Pictures.draw(pictures, intervals=TRAINED, seed=[TUNING, 1])
-    valid = Pictures.draw(tested, intervals=TRAINED, seed=[TUNING, 2])
-    for arm, rate in product(arms, RATES):
-        at = {"arm": arm, "rate": rate, "steps": tuning, "pictures": pictures}
-        if at not in found:
-            model, loss = train(ARMS[arm], shown, steps=tuning, rate=rate, seed=TUNING)
+    sizes = {"steps": tuning, "pictures": pictures}
+    tried = [{"arm": arm, "rate": rate, **sizes} for arm, rate in product(arms, RATES)]
+    if left := [at for at in tried if at not in found]:
+        shown = Pictures.draw(pictures, intervals=TRAINED, seed=[TUNING, 1])
+        valid = Pictures.draw(tested, intervals=TRAINED, seed=[TUNING, 2])
+        for at in left:
+            how = {"steps": tuning, "rate": at["rate"], "seed": TUNING}
+            model, loss = train(ARMS[at["arm"]], shown, **how)
             found.add(at | {"loss": loss, IN_RANGE: accuracy(model, valid)})
     best: Any = found.frame.sort_values(IN_RANGE).groupby("arm").last()
     return {arm: float(best.loc[arm, "rate"]) for arm in arms}
+
+
+def chosen_rates(profile: str, arms: Sequence[str], *, root: Path) -> dict[str, float]:
+    """The learning rates of this experiment, for others with the same arms; found if not there."""
+    plan = replace(read_plan("scale"), root=root)
+    names = ("steps", "pictures", "tested", "tuning")
+    sizes = {name: plan.budget[profile][name] for name in names}
+    return tuned(plan.rows(profile, TUNED, part="tuning"), arms, **sizes)
+
+
+def look(arm: str) -> dict[str, Any]:
+    """Colour and dash of an arm, the same on every page."""
+    dash = "-" if arm.startswith("Scale") else "--"
+    return {"color": SERIES[list(ARMS).index(arm)], "ls": dash}
 
 
 def verdict(rows: pd.DataFrame) -> Verdict:
@@ -144,19 +171,13 @@ def accuracy_figure(rows: pd.DataFrame) -> Figure:
     left, right = axes[0]
     for low, high in TRAINED:
         left.axvspan(low, high, color=OTHER, alpha=0.15, lw=0)
-    for number, arm in enumerate(name for name in ARMS if name in set(rows["arm"])):
+    for arm in (name for name in ARMS if name in set(rows["arm"])):
         own: Any = rows[rows["arm"] == arm]
-        dash = "-" if arm.startswith("Scale") else "--"
-        how = {"color": SERIES[number], "ls": dash, "marker": "o", "ms": 3, "lw": 1.2}
         for axis, at, names in (
             (left, GSDS_M, [f"{gsd_m:g} m" for gsd_m in GSDS_M]),
             (right, (1, 2, 4), [IN_RANGE, TWICE, FOUR_TIMES]),
         ):
-            every = 100 * own[names].to_numpy(float)
-            axis.plot(at, every.mean(axis=0), label=arm, **how)
-            if len(every) > 1:
-                ends = np.array([seed_interval(column) for column in every.T])
-                axis.fill_between(at, ends[:, 1], ends[:, 2], color=how["color"], alpha=0.12, lw=0)
+            seed_line(axis, at, 100 * own[names].to_numpy(float), label=arm, **look(arm))
     for axis in (left, right):
         axis.set(xscale="log", ylim=(0, 101))
         axis.minorticks_off()
