@@ -182,5 +182,5 @@ def test_what_cannot_share_is_refused_in_a_line(sensors, monkeypatch):
     assert "\n" not in str(told.value)
     fourth = replace(SENSORS["hires"], name="rgbn", bands=("red", "green", "blue", "nir"))
     monkeypatch.setitem(SENSORS, "rgbn", replace(fourth, channels=(0, 1, 2, 3)))
-    with pytest.raises(ValueError, match="of the same bands.* got lores, rgbn"):
+    with pytest.raises(ValueError, match=r"of the same bands.* got lores, rgbn"):
         replace(SMALL, sensors=("radar", "lores", "rgbn"), shared_optical=True)

@@ -65,8 +65,8 @@ class ModelConfig:
         stem: "linear" embeds each patch alone, as in the paper; "conv" by convolutions of stride 2,
             which see a few pixels of the neighbours, masked ones too. patch_px is then a power of
             two.
-        shared_optical: one encoder for the optical sensors of the same bands, lores and hires, in place
-            of one each as in the paper; band statistics and all that follows stay each sensor's.
+        shared_optical: one encoder for the optical sensors of the same bands, lores and hires, in
+            place of one each; band statistics and all that follows stay each sensor's own.
         partial: trained with samples that lack sensors: any of them can be fused.
         reference_m: ground distance that counts as one step of bias (D2).
         slopes: m(h) of each head, or empty for ALiBi's.
