@@ -63,6 +63,8 @@ NOTEBOOKS = {
     ],
     "14_scale": experiment("scale"),
     "15_mechanism": experiment("mechanism"),
+    "17_sharing": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("sharing")],
+    "20_real_scales": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("real_scales")],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

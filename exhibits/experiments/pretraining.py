@@ -1,6 +1,7 @@
 """Short pretraining runs that experiments compare, and how well frozen models find neighbours."""
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float32, UInt8
 
+from exhibits.chips import chips_by_split
 from exhibits.experiments.plans import Rows, Verdict
 from exhibits.tables.summary import seed_interval
 from salib.config.runs import read_run
@@ -20,6 +22,7 @@ from salib.evaluate.features import embed
 from salib.evaluate.probes.data import standardise
 from salib.evaluate.probes.neighbours import votes
 from salib.evaluate.scores.statistics import Interval
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS
 from salib.files.artifact import MADE_FROM
 from salib.files.images import resize_bands
 from salib.model import ScaleAlibi
@@ -94,7 +97,8 @@ class Runs:
         out = self.root / self.profile / "models" / named
         how = {"tiles": self.tiles, "seed": seed, "overwrite": True, "report": logger.info}
         pretrain(model, training, out=out, **how)
-        log, weights = pd.read_csv(out / LOG), dict(training.objective)
+        log, weights = pd.read_csv(out / LOG), training.objective
+        assert isinstance(weights, Mapping)
         losses = log[[*weights]].to_numpy(float) @ np.array([*weights.values()], float)
         return out, float(losses[-max(1, len(losses) // 10) :].mean())
 
@@ -157,6 +161,33 @@ def paired(wide: pd.DataFrame, one: tuple[str, str], other: tuple[str, str]) -> 
     return seed_interval((values[0] - values[1]).dropna().to_numpy(float))
 
 
+def points(less: Mapping[str, Interval]) -> str:
+    """Differences by name, as evidence: percentage points, and the interval if there is one."""
+    each = []
+    for name, (value, low, high) in less.items():
+        ends = "" if np.isnan(low) else f" [{100 * low:+.1f}, {100 * high:+.1f}]"
+        each.append(f"{name} {100 * value:+.1f} points{ends}")
+    return "; ".join(each)
+
+
 def undecided(evidence: str, reason: str) -> Verdict:
     """What a rule says where rows are lacking."""
     return Verdict("cannot be decided here", f"{evidence}; {reason}" if evidence else reason)
+
+
+def real_chips(
+    source: str, bounds: tuple[int, int, int, int], *, side_px: int | None = None
+) -> list[tuple[Images, np.ndarray]]:
+    """Images and classes of a bank and of what is asked; none where SALIB_DATA_DIR lacks the zip.
+
+    Args:
+        source: of `CHIP_ZIPS`.
+        bounds: the bank has each class's chips from the first to the second of these, the asked
+            ones are those from the third to the fourth.
+        side_px: bring them to this size.
+    """
+    layout = CHIP_ZIPS[source]._replace(bounds=bounds)
+    path = Path(os.environ.get("SALIB_DATA_DIR", "")) / layout.file
+    if not path.is_file():
+        return []
+    return [*chips_by_split(path, layout, splits=("train", "test"), side_px=side_px).values()]
