@@ -39,7 +39,7 @@ TRULY, WRONGLY, NOT_TOLD = "truly", "wrongly", "not told"
 """What a model is told of an image's ground sample distance."""
 PLAIN = ("whiten=false",)
 """Features are standardised by the bank instead, which takes no second pass over the tiles."""
-Images = UInt8[np.ndarray, "count height width 3"]
+Images = UInt8[np.ndarray, "_ _ _ 3"]
 Arms = Mapping[str, Sequence[str]]
 """By name, what is changed of the preset, as `salib pretrain --set` takes it."""
 
