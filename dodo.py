@@ -64,8 +64,10 @@ NOTEBOOKS = {
     "14_scale": experiment("scale"),
     "15_mechanism": experiment("mechanism"),
     "16_regimes": experiment("regimes"),
+    "17_sharing": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("sharing")],
     "18_correspondence": experiment("correspondence"),
     "19_length": experiment("length"),
+    "20_real_scales": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("real_scales")],
     "23_together": [Path("salib/weights/laptop/model.safetensors"), *experiment("together")],
 }
 

@@ -99,7 +99,7 @@ class Classifier(nn.Module):
         self, images: UInt8[Tensor, "batch rows cols 3"], gsd_m: Float[Tensor, " batch"]
     ) -> Tokens:
         """Tokens as the first layer gets them."""
-        pixels = self.encoder.encoder("lores").standardise(images.movedim(-1, 1).float())
+        pixels = self.encoder.encoder("lores").standardise["lores"](images.movedim(-1, 1).float())
         tokens = self.encoder.tokenize("lores", pixels, gsd_m)
         if self.told is None:
             return tokens
