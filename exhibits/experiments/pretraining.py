@@ -79,8 +79,8 @@ class Runs:
         folder = self.root / self.profile / "tiles"
         if not (folder / MADE_FROM).is_file():
             raise ValueError(
-                f"{self.name} must have tiles in {folder}, got none: papermill "
-                f"notebooks/01_curation.ipynb build/run/01_curation.ipynb -p profile {self.profile}"
+                f"{self.name} must have tiles in {folder}, got none: run .venv/bin/papermill "
+                f"notebooks/01_curation.ipynb out.ipynb -f profiles/{self.profile}.yml"
             )
         return folder
 
