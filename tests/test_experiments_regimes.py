@@ -82,16 +82,19 @@ def test_a_run_trains_what_is_missing_and_patches_gain_nothing(tmp_path, monkeyp
 
 
 def test_arms_share_pictures_and_seeds_regimes_and_tests_do_not(tmp_path, monkeypatch):
-    shown, held, real, measure = [], [], regimes.train, regimes.accuracy
+    shown, streams, real, draw = [], [], regimes.train, Pictures.draw
+
+    def drawn(*args, seed, **options):
+        streams.append(tuple(seed))
+        return draw(*args, seed=seed, **options)
+
     monkeypatch.setattr(regimes, "train", lambda *a, **k: shown.append(a[1]) or real(*a, **k))
-    monkeypatch.setattr(regimes, "accuracy", lambda m, p: held.append(p) or measure(m, p))
+    monkeypatch.setattr(regimes.Pictures, "draw", drawn)
     regimes.run(plan(tmp_path, regimes=[regimes.ONE, regimes.LATITUDE]), "smoke")
     first = [pictures.images[0].tobytes() for pictures in shown]
     assert first[0::2] == first[1::2]
     assert len(set(first)) == 4
-    tests = {pictures.images[0].tobytes() for pictures in held}
-    assert len(tests) == 2 * (2 + len(regimes.GSDS_M))
-    assert not tests & set(first)
+    assert len(set(streams)) == 2 * (2 + 2 + len(regimes.GSDS_M))
 
 
 def test_gain_is_asked_with_the_gsd_doubled_and_halved_within_the_room(tmp_path, monkeypatch):
