@@ -54,7 +54,7 @@ def test_a_run_has_a_folder_its_rate_and_the_weighted_loss_of_its_last_tenth(run
 
 def test_without_tiles_a_line_says_how_to_make_them(tmp_path):
     how = {"preset": "tiny", "steps": 1, "tuning": 0, "root": tmp_path}
-    with pytest.raises(ValueError, match=r"01_curation.ipynb .* -p profile gpu") as told:
+    with pytest.raises(ValueError, match=r"01_curation.ipynb .* -f profiles/gpu.yml") as told:
         Runs(name="toy", profile="gpu", **how).train("a", [], seed=0, rate=1e-3)
     assert "\n" not in str(told.value)
 
