@@ -63,6 +63,7 @@ NOTEBOOKS = {
     ],
     "14_scale": experiment("scale"),
     "15_mechanism": experiment("mechanism"),
+    "22_power": [*experiment("power"), Path("paper/table2.csv"), Path("results/learning.csv")],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.
