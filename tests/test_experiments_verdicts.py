@@ -128,6 +128,7 @@ def test_only_real_rows_answer_for_the_paper(lead):
     for claim in ("improvement", "similar-or-better", "half-of-the-rows"):
         assert real.loc[claim, "answer"] == word
         assert made.loc[claim, "answer"] == "not run"
+        assert ("make book" in made.loc[claim, "why"]) > ("make book" in real.loc[claim, "why"])
         assert f"on procedural images it {word}" in made.loc[claim, "why"]
         assert f"it {other}" not in made.loc[claim, "why"]
         assert "procedural" not in real.loc[claim, "why"]

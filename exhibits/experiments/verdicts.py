@@ -31,7 +31,7 @@ LIKE = {
     "external": "Needs what we do not have.",
 }
 """Each kind of rule in words."""
-RUN_REAL = "no rows of the paper's real tasks: `make book PROFILE=paper`"
+RUN_REAL = "needs all four real tasks: `make book PROFILE=paper`"
 
 
 class Judged(NamedTuple):
@@ -102,7 +102,9 @@ def answers(
 
 def _of_rows(rule: dict[str, Any], line: Any) -> dict[str, Any]:
     """Real images answer; what procedural ones give is told beside."""
-    why = line["evidence"] if line["verdict"] in WORDS.values() else RUN_REAL
+    why = line["evidence"]
+    if line["verdict"] not in WORDS.values():
+        why += f"; {RUN_REAL}"
     if line["verdict_procedural"] in WORDS.values():
         why += f"; on procedural images it {line['verdict_procedural']}: "
         why += line["evidence_procedural"]
