@@ -39,6 +39,14 @@ def experiment(name: str) -> list[Path]:
     return [Path("paper/experiments.yml"), *sorted(rows)]
 
 
+# All that a verdict rests on: plans, committed rows, and modules that no notebook imports by name.
+VERDICTS = [
+    Path("paper/claims.yml"),
+    RESULTS / "evaluation" / "rows.csv",
+    *experiment(""),
+    *sorted(Path("exhibits/experiments").glob("*.py")),
+]
+
 # In the book's order. Each names what it reads from earlier ones: folders stamped by
 # `salib.files.artifact.stamp` or files in results/, never an executed notebook.
 NOTEBOOKS = {
@@ -68,7 +76,9 @@ NOTEBOOKS = {
     "18_correspondence": experiment("correspondence"),
     "19_length": experiment("length"),
     "20_real_scales": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("real_scales")],
+    "22_power": [*experiment("power"), Path("paper/table2.csv"), Path("results/learning.csv")],
     "23_together": [Path("salib/weights/laptop/model.safetensors"), *experiment("together")],
+    "24_verdicts": VERDICTS,
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

@@ -82,18 +82,27 @@ class Plan:
         return f"Profile {profile}, commit {commits}."
 
 
+def read_plans(path: str | Path = PLANS) -> dict[str, Plan]:
+    """Every plan of the file by name, in its order.
+
+    Raises:
+        ValueError: if the file is damaged.
+    """
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+        return {key: Plan(name=key, **value) for key, value in found.items()}
+    except (yaml.YAMLError, AttributeError, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(f"Could not read {path} ({reason}): restore it") from error
+
+
 def read_plan(name: str, path: str | Path = PLANS) -> Plan:
     """One plan of the file.
 
     Raises:
-        ValueError: if the file is damaged, or has no such experiment.
+        ValueError: as `read_plans`, or if there is no such experiment.
     """
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        plans = {key: Plan(name=key, **value) for key, value in found.items()}
-    except (yaml.YAMLError, AttributeError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(f"Could not read {path} ({reason}): restore it") from error
+    plans = read_plans(path)
     if name not in plans:
         raise ValueError(f"experiment must be one of {', '.join(plans)}, got {name!r}")
     return plans[name]
