@@ -221,7 +221,7 @@ def verdict(rows: pd.DataFrame) -> Verdict:
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """All measures in percent, mean over seeds with its interval."""
-    there = [name for name in MEASURES if rows[name].notna().any()]
+    there = [name for name in MEASURES if len(rows[name].dropna())]
     arms = [arm for arm in ARMS if arm in set(rows["arm"])]
     return means(rows, there, percent=there).reindex(arms).rename_axis("arm")
 

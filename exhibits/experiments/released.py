@@ -13,7 +13,7 @@ from torch import Tensor
 
 from exhibits.audit import d3_released_loss, d6_pooled_mask, d8_released_bias
 from salib.attention import Geometry
-from salib.config import SENSOR_NAMES, ModelConfig
+from salib.config import ModelConfig
 from salib.losses import normalise_targets, reconstruction_loss
 from salib.model import Mask, Pretraining, ScaleAlibi, Tokens
 from salib.training.data import Pixels, Samples
@@ -63,7 +63,9 @@ class Released(ScaleAlibi):
             keep = masks["lores"].keep, masks["hires"].keep
             patch_m = self.patch_m("lores", gsd_m["lores"])
             self.misread_m = misread_distance(rows, cols, patch_m, *keep)
-        return super().forward(images, gsd_m, masks, reconstruct=reconstruct)
+        out = super().forward(images, gsd_m, masks, reconstruct=reconstruct)
+        self.misread_m = None  # `embed` has all patches and no masks: there distances are true
+        return out
 
     def tokenize(
         self,
@@ -80,18 +82,19 @@ class Released(ScaleAlibi):
 
     def fuse(self, encoded: Mapping[str, Tokens]) -> Tokens:
         """As ours; D9 biases self-attention by the distance from radar to lores patches."""
-        if not self.faults & {"D8", "D9"}:
-            return super().fuse(encoded)
-        radar, lores, hires = (encoded[name] for name in SENSOR_NAMES)
-        across = self.geometry(radar, lores)
-        here = across if "D9" in self.faults else self.geometry(radar, radar)
-        joint = self.cross_encoders["lores"](radar.x, here, lores.x, across)
-        across = self.geometry(radar, hires)
-        if "D8" in self.faults:
-            assert self.misread_m is not None
-            where = (radar.xy, hires.xy, self.slopes, self.config.reference_m)
-            across = Misread(*where, impl="reference", metres=self.misread_m)
-        return Tokens(self.cross_encoders["hires"](joint, here, hires.x, across), radar.xy)
+        first, *others = (name for name in self.config.sensors if name in encoded)
+        joint = encoded[first]
+        here = self.geometry(joint, joint)
+        for name in others:
+            cross, context = self.cross_encoders[name], encoded[name]
+            across = self.geometry(joint, context)
+            if name == "lores" and "D9" in self.faults:
+                here = across  # also of the second cross-encoder
+            if name == "hires" and self.misread_m is not None:
+                where = (joint.xy, context.xy, self.slopes, self.config.reference_m)
+                across = Misread(*where, impl="reference", metres=self.misread_m)
+            joint = Tokens(cross(joint.x, here, context.x, across), joint.xy)
+        return joint
 
 
 def build_released(config: ModelConfig, faults: Collection[str], seed: int) -> Released:
