@@ -63,6 +63,7 @@ NOTEBOOKS = {
     ],
     "14_scale": experiment("scale"),
     "15_mechanism": experiment("mechanism"),
+    "21_faults": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("faults")],
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

@@ -229,20 +229,19 @@ def table(rows: pd.DataFrame) -> pd.DataFrame:
 def costs_figure(rows: pd.DataFrame) -> Figure:
     """Points that each fault adds to each measure, with 95 % intervals."""
     arms = [arm for arm in ARMS if arm != OURS and arm in set(rows["arm"])]
+    found = [changes(rows, arm) for arm in arms]
     figure, axes = panels(1, len(PANELS), height_in=4.2, sharey=True)
     for axis, (title, names) in zip(axes[0], PANELS.items(), strict=True):
         for number, name in enumerate(names):
             offset, colour = 0.18 * (number - (len(names) - 1) / 2), SERIES[number]
-            label: str | None = name
-            for place, arm in enumerate(arms):
-                if name in (found := changes(rows, arm)):
-                    mean, low, high = (100 * end for end in found[name])
-                    axis.plot(mean, place + offset, "o", color=colour, ms=4, label=label)
-                    axis.plot((low, high), (place + offset,) * 2, color=colour, lw=1)
-                    label = None
+            at = [place for place, own in enumerate(found) if name in own]
+            ends = 100 * np.array([found[place][name] for place in at]).reshape(-1, 3)
+            places = np.array(at) + offset
+            axis.plot(ends[:, 0], places, "o", color=colour, ms=4, label=name)
+            axis.hlines(places, ends[:, 1], ends[:, 2], color=colour, lw=1)
         axis.axvline(0, color=OTHER, lw=0.8)
         axis.set_title(title, fontsize=9)
-        axis.set_xlabel("points, fault minus ours")
+        axis.set_xlabel("points, fault minus ours", fontsize=8)
         if len(names) > 1:
             legend(axis, size=7, loc="upper center", bbox_to_anchor=(0.5, -0.16))
     axes[0, 0].set_yticks(range(len(arms)), arms)
