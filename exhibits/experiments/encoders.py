@@ -47,17 +47,20 @@ class Chips:
     banked: int
 
     def accuracy(self, model: Released, sensor: str) -> float:
-        """Share of the chips whose class most of their 20 nearest in the bank have.
+        """Share of the chips whose class most of their nearest in the bank have.
 
-        Nearest by cosine of the mean tokens, each number standardised by the bank.
+        Nearest by cosine of the mean tokens, each number standardised by the bank: 20 of them, or
+        as many as a class has on average.
         """
         images, gsd_m = (self.lores, LORES_M) if sensor == "lores" else (self.hires, LORES_M / 2)
         shown = torch.from_numpy(images).permute(0, 3, 1, 2)
         with autocast("auto", torch.device("cpu")):
             features = model.embed(shown, sensor, gsd_m, batch=128).numpy()
         bank, asked = standardise(features[: self.banked], features[self.banked :])
-        one_hot = np.eye(self.labels.max() + 1, dtype=np.float32)[self.labels[: self.banked]]
-        scores = votes(bank, one_hot, asked, k=min(NEIGHBOURS, self.banked), metric="cosine")
+        classes = int(self.labels.max()) + 1
+        one_hot = np.eye(classes, dtype=np.float32)[self.labels[: self.banked]]
+        k = min(NEIGHBOURS, self.banked // classes)
+        scores = votes(bank, one_hot, asked, k=k, metric="cosine")
         return float((scores.argmax(axis=1) == self.labels[self.banked :]).mean())
 
 

@@ -88,7 +88,10 @@ class Trial:
         return Run(config=config, steps=steps, seed=seed, rank=0, ranks=1)
 
     def pretrain(self, arm: str, *, steps: int, rate: float, seed: int) -> tuple[Released, float]:
-        """A model of an arm, and the mean of the loss that it learnt over the last tenth."""
+        """A model of an arm, and the mean of the loss that it learnt over the last tenth.
+
+        Every arm has the band statistics of the tiles as they are.
+        """
         faults, one = ARMS[arm], self.config(self.train, steps=steps, rate=rate, seed=seed)
         objective = released_objective if "D3" in faults else one.config.objective
         one = replace(one, config=replace(one.config, objective=objective))
@@ -244,6 +247,6 @@ def costs_figure(rows: pd.DataFrame) -> Figure:
         axis.set_xlabel("points, fault minus ours", fontsize=8)
         if len(names) > 1:
             legend(axis, size=7, loc="upper center", bbox_to_anchor=(0.5, -0.16))
-    axes[0, 0].set_yticks(range(len(arms)), arms)
+    axes[0, 0].set_yticks(range(len(arms)), arms, fontsize=8)
     axes[0, 0].invert_yaxis()
     return figure
