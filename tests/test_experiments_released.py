@@ -229,6 +229,10 @@ def test_d8_is_of_the_second_cross_attention_alone_and_forgotten_after_the_pass(
     model = build_released(MODEL, ("D8",), 3)
     own, other = (fused(one, shown) for one in (build_released(MODEL, (), 3), model))
     assert [isinstance(across, Misread) for _, across in other] == [False, True]
+    [(batch, masks)] = shown
+    patch_m = MODEL.patch_px * batch.gsd_m["lores"]
+    keep = masks["lores"].keep, masks["hires"].keep
+    assert torch.equal(other[1][1].metres, misread_distance(SIDE, SIDE, patch_m, *keep))
     for one, two in zip(own, other, strict=True):
         assert torch.equal(one[0].bias(), two[0].bias())
     assert model.misread_m is None
