@@ -20,7 +20,8 @@ from exhibits.experiments.faults import (
     verdict,
 )
 from exhibits.experiments.plans import Plan, Rows
-from exhibits.experiments.released import FAULTS
+from exhibits.experiments.released import FAULTS, Wrapped
+from salib.training.data import Samples
 
 SIZES = {"steps": 2, "batch": 2, "bank": 1, "tested": 1, "held": 1}
 D3, D6, D13 = (name for name in ARMS if name.split()[0] in ("D3", "D6", "D13"))
@@ -138,19 +139,27 @@ def plan(tmp_path, monkeypatch):
 def test_arms_see_the_same_images_and_choose_among_the_same_rates_and_nothing_runs_twice(
     plan, tiles, tmp_path, monkeypatch
 ):
-    folder, drawn = held_out(tiles, tmp_path / "tiles", valid=3), {}
+    folder, drawn, shown = held_out(tiles, tmp_path / "tiles", valid=3), {}, set()
 
     def noted(samples, model, run, step, faults=()):
         views = draw(samples, model, run, step, faults)
         at = (run.seed, run.config.learning_rate, step)
         drawn.setdefault(at, []).append(views[0][0].images["lores"].numpy())
+        shown.add((len(model.faults), type(samples)))
         return views
 
-    draw = faults.draw_released
+    def measured_on(model, seen, true, run, batches):
+        shown.add((len(model.faults), type(seen), type(true)))
+        return measure(model, seen, true, run, batches)
+
+    draw, measure = faults.draw_released, faults.held_out
     monkeypatch.setattr(faults, "draw_released", noted)
+    monkeypatch.setattr(faults, "held_out", measured_on)
     rows = faults.run(plan, "toy", tiles=folder)
     assert rows[["arm", "seed", "steps"]].values.tolist() == [[OURS, 0, 2], [ALL, 0, 2]]
     assert {seed for seed, *_ in drawn} == {0, faults.TUNING}
+    black = {(7, Wrapped), (7, Wrapped, Samples)}
+    assert shown == {(0, Samples), (0, Samples, Samples)} | black
     for images in drawn.values():
         assert all(np.array_equal(images[0], one) for one in images)
     tried = plan.rows("toy", faults.TUNED, part="tuning").frame
