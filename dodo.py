@@ -76,6 +76,7 @@ NOTEBOOKS = {
     "18_correspondence": experiment("correspondence"),
     "19_length": experiment("length"),
     "20_real_scales": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("real_scales")],
+    "21_faults": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("faults")],
     "22_power": [*experiment("power"), Path("paper/table2.csv"), Path("results/learning.csv")],
     "23_together": [Path("salib/weights/laptop/model.safetensors"), *experiment("together")],
     "24_verdicts": VERDICTS,
