@@ -286,7 +286,7 @@ def test_d13_the_embedding_of_a_patch_outweighs_attention(samples):
     [(batch, _)], ratios = views(samples), []
     for faults in ((), ("D13",)):
         model = build_released(MODEL, faults, 3)
-        pixels = model.encoder("lores").standardise(batch.images["lores"])
+        pixels = model.encoder("lores").standardise["lores"](batch.images["lores"])
         with torch.no_grad():
             tokens = model.tokenize("lores", pixels, batch.gsd_m["lores"])
             attention = model.encoder("lores").transformer.layers[0].self_attention

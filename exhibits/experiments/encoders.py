@@ -116,7 +116,8 @@ def held_out(
     for step in range(batches):
         [view], [(actual, _)] = (draw_released(own, model, run, step) for own in (seen, true))
         [out] = outputs(model, [view], run.config)
-        pixels = {n: model.encoder(n).standardise(actual.images[n]) for n in model.config.sensors}
+        names = model.config.sensors
+        pixels = {n: model.encoder(n).standardise[n](actual.images[n]) for n in names}
         target = normalise_targets(targets(model.config, pixels))
         error = reconstruction_loss(out.predicted, target, out.hidden) / len(target)
         found[EXPLAINED].append(1 - float(error))

@@ -16,6 +16,7 @@ from salib.attention import Geometry
 from salib.config import ModelConfig
 from salib.losses import normalise_targets, reconstruction_loss
 from salib.model import Mask, Pretraining, ScaleAlibi, Tokens
+from salib.model.layers import Standardise
 from salib.training.data import Pixels, Samples
 from salib.training.sampling import stream
 from salib.training.step import Run, View, draw_step
@@ -76,8 +77,9 @@ class Released(ScaleAlibi):
     ) -> Tokens:
         """As ours; with D13 of pixel values from 0 to 255. Targets stay standardised."""
         if "D13" in self.faults:
-            encoder = self.encoder(sensor)
-            pixels = pixels * encoder.std + encoder.mean
+            scale = self.encoder(sensor).standardise[sensor]
+            assert isinstance(scale, Standardise)
+            pixels = pixels * scale.std + scale.mean
         return super().tokenize(sensor, pixels, gsd_m, keep)
 
     def fuse(self, encoded: Mapping[str, Tokens]) -> Tokens:
