@@ -70,6 +70,20 @@ def test_rows_outlive_the_process_and_are_known_by_their_keys(plan):
     assert plan.rows("smoke", ("arm",), part="tuning").frame.empty
 
 
+def test_rows_of_another_size_are_left_out_and_rates_are_chosen_among_those_of_one(plan):
+    """The budget says 2 steps under smoke; a row of 3 is from before it changed."""
+    keys = ("arm", "steps")
+    old = Rows(plan.rows("smoke", keys).path, keys, recipe=3)
+    old.add({"arm": "a", "steps": 3, "value": 0.9}, {"arm": "b", "steps": 2, "value": 0.5})
+    assert plan.rows("smoke", keys).frame["arm"].tolist() == ["b"]
+    assert old.current(steps=3)["arm"].tolist() == ["a"]
+    tuning = plan.rows("smoke", keys, part="tuning")  # whose steps are not the budget's
+    tuning.add({"arm": "a", "steps": 1, "value": 0.9})
+    assert len(plan.rows("smoke", keys, part="tuning").frame) == 1
+    other = Rows(tuning.path, keys, recipe=4)
+    assert other.current().empty
+
+
 def test_a_row_of_another_recipe_does_not_count_and_makes_room(plan, tmp_path):
     old = Rows(tmp_path / "results/laptop/experiments/trial.csv", ("seed",), recipe=2)
     old.add({"seed": 0, "value": 0.5}, {"seed": 1, "value": 0.5})

@@ -239,7 +239,7 @@ def tuned(
             value, how = ARMS[at["arm"]][at["strength"]], {"rate": at["rate"], "seed": scale.TUNING}
             model, loss = train(at["arm"], value, shown, steps=tuning, **how)
             found.add(at | {"loss": loss, TRAINED: r2(model, valid)})
-    best: Any = found.frame.sort_values(TRAINED).groupby("arm").last()
+    best: Any = found.current(**sizes).sort_values(TRAINED).groupby("arm").last()
     return {arm: (str(best.loc[arm, "strength"]), float(best.loc[arm, "rate"])) for arm in arms}
 
 

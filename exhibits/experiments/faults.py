@@ -186,7 +186,8 @@ def tuned(found: Rows, trial: Trial, arms: Sequence[str], *, steps: int) -> dict
             model, loss = trial.pretrain(arm, steps=steps, rate=rate, seed=TUNING)
             right = [painted[0].accuracy(model, sensor) for sensor in ("lores", "hires")]
             found.add(at | {"loss": loss, "accuracy": float(np.mean(right))})
-    best: Any = found.frame.sort_values("accuracy").groupby("arm").last()
+    held = found.current(steps=steps, batch=trial.batch)
+    best: Any = held.sort_values("accuracy").groupby("arm").last()
     return {arm: float(best.loc[arm, "rate"]) for arm in arms}
 
 

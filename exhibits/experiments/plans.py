@@ -51,7 +51,9 @@ class Plan:
     def rows(self, profile: str, keys: Sequence[str], *, part: str = "") -> "Rows":
         """The experiment's table under a profile, or a part of it of its own."""
         path = self.root / profile / "experiments" / f"{self.name}{part and '_' + part}.csv"
-        return Rows(path, keys, recipe=self.recipe)
+        budget = {} if part else self.budget.get(profile, {})
+        sizes = {name: value for name, value in budget.items() if name in keys}
+        return Rows(path, keys, recipe=self.recipe, sizes=sizes)
 
     def told(self) -> pd.DataFrame:
         """Question, expectation, rule and budget, for the page."""
@@ -112,14 +114,31 @@ class Rows:
     """A table in a CSV file that grows by rows, each known by some of its columns.
 
     Each row notes the experiment's recipe and the commit that made it. One of another recipe does
-    not count as there, and makes room for a new one.
+    not count as there, and makes room for a new one. Rows of other sizes, from before the budget
+    changed, are left out and not written again.
     """
 
-    def __init__(self, path: str | Path, keys: Sequence[str], *, recipe: int) -> None:
-        """Read what is there."""
+    def __init__(
+        self,
+        path: str | Path,
+        keys: Sequence[str],
+        *,
+        recipe: int,
+        sizes: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Read what is there of these sizes."""
         self.path, self.keys, self.recipe = Path(path), list(keys), recipe
         empty = pd.DataFrame(columns=[*self.keys, RECIPE, COMMIT])
         self.frame: Any = pd.read_csv(path) if self.path.is_file() else empty
+        for name, value in (sizes or {}).items():
+            self.frame = self.frame[self.frame[name] == value]
+
+    def current(self, **at: Any) -> Any:
+        """Rows of this recipe with these values."""
+        some = self.frame[self.frame[RECIPE] == self.recipe]
+        for name, value in at.items():
+            some = some[some[name] == value]
+        return some
 
     def __contains__(self, at: Mapping[str, Any]) -> bool:
         """Whether a row of these keys is there."""

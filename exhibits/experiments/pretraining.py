@@ -111,7 +111,7 @@ class Runs:
             if at not in found:
                 how = {"seed": TUNING, "rate": rate, "steps": self.tuning}
                 found.add(at | {"loss": self.train(arm, arms[arm], **how)[1]})
-        held = found.frame[found.frame["steps"] == self.tuning]
+        held = found.current(steps=self.tuning)
         best: Any = held.sort_values("loss").groupby("arm").first()
         return {arm: float(best.loc[arm, "rate"]) for arm in arms}
 

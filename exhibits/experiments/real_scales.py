@@ -146,7 +146,7 @@ def run(plan: Plan, profile: str, *, arms: Sequence[str] = tuple(ARMS)) -> pd.Da
         return found.frame
     last = [*sets][-1]
     end = {"bank": last, "asked": last, "factor": FACTORS[last][-1], "told": TRULY}
-    at: dict[str, Any] = {"arm": SHIPPED, "seed": 0, "steps": 0}
+    at: dict[str, Any] = {"arm": SHIPPED, "seed": 0, "steps": sizes["steps"]}  # beside whose runs
     if at | end not in found:
         measure(found, at, load_model("laptop"), sets)
     runs = Runs(name=plan.name, profile=profile, **sizes)

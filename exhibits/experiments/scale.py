@@ -123,7 +123,7 @@ def tuned(
             how = {"steps": tuning, "rate": at["rate"], "seed": TUNING}
             model, loss = train(ARMS[at["arm"]], shown, **how)
             found.add(at | {"loss": loss, IN_RANGE: accuracy(model, valid)})
-    best: Any = found.frame.sort_values(IN_RANGE).groupby("arm").last()
+    best: Any = found.current(**sizes).sort_values(IN_RANGE).groupby("arm").last()
     return {arm: float(best.loc[arm, "rate"]) for arm in arms}
 
 

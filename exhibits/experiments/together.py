@@ -29,7 +29,7 @@ from salib.model import ScaleAlibi
 from salib.model.views import checked_views
 from salib.model.whitening import JOINT
 
-KEYS = ("part", "arm", "weights", "seed")
+KEYS = ("part", "arm", "weights", "seed", "bank", "asked")
 KNN, FOUND, REAL = "k-NN", "retrieval", "retrieval, real"
 TRAINED, UNTRAINED = "laptop", "untrained"
 SUBSETS = {
@@ -160,8 +160,8 @@ def run(plan: Plan, profile: str) -> pd.DataFrame:
         return found.frame
     sizes, trained = plan.budget[profile], load_model("laptop")
     for seed in range(sizes["seeds"]):
-        last = {"part": FOUND, "arm": "radar → hires", "weights": UNTRAINED, "seed": seed}
-        if last in found:
+        at = {"seed": seed, "bank": sizes["bank"], "asked": sizes["asked"]}
+        if at | {"part": FOUND, "arm": "radar → hires", "weights": UNTRAINED} in found:
             continue
         bank, labels = triples(seed, count=sizes["bank"], salt=0)
         asked, answers = triples(seed, count=sizes["asked"], salt=1)
@@ -171,12 +171,11 @@ def run(plan: Plan, profile: str) -> pd.DataFrame:
         ):
             known, (vectors, projected) = encoded(model, bank)[0], encoded(model, asked)
             rows = [*knn_rows(known, vectors, labels, answers), *retrieval_rows(projected, FOUND)]
-            found.add(*(row | {"weights": weights, "seed": seed} for row in rows))
+            found.add(*(row | at | {"weights": weights} for row in rows))
     real = real_chips(Path(os.environ.get("SALIB_DATA_DIR", "")) / "aligned")
-    at = {"part": REAL, "arm": "radar → lores", "weights": TRAINED, "seed": 0}
-    if real and at not in found:
-        rows = retrieval_rows(encoded(trained, real)[1], REAL)
-        found.add(*(row | {"weights": TRAINED, "seed": 0} for row in rows))
+    at = {"seed": 0, "bank": sizes["bank"], "asked": sizes["asked"], "weights": TRAINED}
+    if real and at | {"part": REAL, "arm": "radar → lores"} not in found:
+        found.add(*(row | at for row in retrieval_rows(encoded(trained, real)[1], REAL)))
     return found.frame
 
 
