@@ -49,6 +49,32 @@ def eurosat_table(rows: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(cells).T.rename_axis(["model", "read-out"])
 
 
+def runs_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """Cost of each full run, and how often another sensor's image is found at once.
+
+    Args:
+        runs: as `benchmarks/pretrained.py` writes them; short ones are left out.
+    """
+    recalls = [f"valid_recall1_{pair}" for pair in ("radar_lores", "lores_hires", "hires_lores")]
+    shown = ["arm", "seed", "steps", "seconds", "instructions", "precision", "images_per_second"]
+    table: Any = runs[~runs["arm"].str.startswith("short")]
+    table = table.reindex(columns=[*shown, "valid_chance1", *recalls]).round(3)
+    names = [name.removeprefix("valid_").replace("_", " ") for name in table]
+    return table.set_axis(names, axis=1).set_index(["arm", "seed"])
+
+
+def others_table(rows: pd.DataFrame) -> pd.DataFrame:
+    """Weighted nearest neighbours on other tasks, in percent: a line per task, a column per model.
+
+    Args:
+        rows: of the book's evaluation; the mean over seeds where they are several.
+    """
+    some: Any = rows[rows["probe"].eq("knn_weighted")]
+    names = some["task"] + some["procedural"].map({True: " (procedural)", False: ""})
+    values = some.assign(task=names).pivot_table(index="task", columns="model", values="value")
+    return (100 * values).round(1).astype(object).fillna("")
+
+
 def changes_table(rows: pd.DataFrame) -> pd.DataFrame:
     """Points of accuracy that each change of the recipe brings, mean over seeds and its interval.
 

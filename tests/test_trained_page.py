@@ -4,7 +4,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from exhibits.pretrained import changes_table, classes_figure, eurosat_table
+from exhibits.pretrained import (
+    changes_table,
+    classes_figure,
+    eurosat_table,
+    others_table,
+    runs_table,
+)
 
 
 def row(arm, value, *, encoder=None, seed=None, readout="mean", probe="k-NN 20", **more):
@@ -63,3 +69,22 @@ def test_classes_are_drawn_from_the_one_that_is_found_best():
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == ["Sea", "Crop", "River"]
     assert figure.axes[0].lines[0].get_xdata() == pytest.approx([99, 90, 20])
+
+
+def test_runs_leaves_short_ones_out_and_names_what_was_retrieved():
+    whole = {"arm": "laptop", "seed": 1, "steps": 9, "valid_recall1_lores_hires": 0.7312}
+    table = runs_table(pd.DataFrame([whole, {**whole, "arm": "short: recipe"}]))
+    assert table.index.tolist() == [("laptop", 1)]
+    assert table.loc[("laptop", 1), "recall1 lores hires"] == 0.731
+    assert np.isnan(table.loc[("laptop", 1), "recall1 radar lores"])
+
+
+def test_other_tasks_are_means_over_seeds_and_marked_where_procedural():
+    told = {"probe": "knn_weighted", "task": "kilns", "procedural": True}
+    rows = [{**told, "model": "SA-low", "value": value} for value in (0.5, 0.6)]
+    rows += [{**told, "model": "SA-low", "value": 0.9, "probe": "knn"}]
+    rows += [{**told, "task": "ucmerced", "procedural": False, "model": "SA-joint", "value": 0.8}]
+    table = others_table(pd.DataFrame(rows))
+    assert table.loc["kilns (procedural)", "SA-low"] == 55.0
+    assert table.loc["ucmerced", "SA-joint"] == 80.0
+    assert table.loc["ucmerced", "SA-low"] == ""
