@@ -191,21 +191,27 @@ def tuned(found: Rows, trial: Trial, arms: Sequence[str], *, steps: int) -> dict
     return {arm: float(best.loc[arm, "rate"]) for arm in arms}
 
 
-def changes(rows: pd.DataFrame, arm: str) -> dict[str, Interval]:
+def changes(rows: pd.DataFrame, arm: str, columns: Sequence[str] = MEASURES) -> dict[str, Interval]:
     """By measure how far an arm lies above ours: mean over seeds, paired, with its interval."""
     found = {}
-    for name in MEASURES:
+    for name in columns:
         values: Any = by_seed(rows, name).reindex(columns=[arm, OURS]).dropna()
         if len(values):
             found[name] = seed_interval((values[arm] - values[OURS]).to_numpy(float))
     return found
 
 
+def costs(rows: pd.DataFrame, arm: str) -> dict[str, Interval]:
+    """The same of each panel: the mean of its measures that were run."""
+    panel = {title: rows[[*names]].mean(axis=1) for title, names in PANELS.items()}
+    return changes(rows.assign(**panel), arm, [*PANELS])
+
+
 def verdict(rows: pd.DataFrame) -> Verdict:
     """The rule: what all faults together cost; and which cost anything alone."""
     if rows.empty:
         return NOT_RUN
-    found = {name: at for name, at in changes(rows, ALL).items() if name != EXPLAINED}
+    found = {name: at for name, at in costs(rows, ALL).items() if name != EXPLAINED}
     if not found:
         return Verdict("cannot be decided here", "arms are missing")
     clear = {name: at for name, at in found.items() if at.high < 0}
@@ -216,7 +222,7 @@ def verdict(rows: pd.DataFrame) -> Verdict:
     alone = [
         arm.split()[0]
         for arm in ARMS
-        if arm not in (OURS, ALL) and any(at.high < 0 for at in changes(rows, arm).values())
+        if arm not in (OURS, ALL) and any(at.high < 0 for at in costs(rows, arm).values())
     ]
     evidence += f" [{100 * low:+.1f}, {100 * high:+.1f}]; alone, {', '.join(alone) or 'none'} cost"
     right = bool(clear) and 100 * points <= -LEAST_POINTS

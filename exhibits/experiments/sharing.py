@@ -196,22 +196,21 @@ def wide(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def verdict(rows: pd.DataFrame) -> Verdict:
-    """The rule: something higher, nothing lower, each by its paired interval."""
+    """The rule: EuroSAT between the GSDs higher, nothing lower, each by its paired interval."""
     if rows.empty:
         return NOT_RUN
     by_seed = wide(rows)
     if set(by_seed["arm"]) != set(ARMS):
         return undecided("", "an arm is missing")
-    names = [HIRES, "EuroSAT, between", "EuroSAT, 10 m", RADAR]
+    names = ["EuroSAT, between", "EuroSAT, 10 m", RADAR, HIRES]
     less = {n: paired(by_seed, (SHARED, n), (APART, n)) for n in names if n in by_seed}
     evidence = points(less)
     if np.isnan(less[HIRES].low):
         return undecided(evidence, "one seed has no interval")
     if len(less) < len(names):
         return undecided(evidence, "EuroSAT was not run")
-    higher = any(less[name].low > 0 for name in names[:2])
-    lower = any(less[name].high < 0 for name in names[2:])
-    return Verdict("holds" if higher and not lower else "does not hold", evidence)
+    lower = any(less[name].high < 0 for name in names[1:])
+    return Verdict("holds" if less[names[0]].low > 0 and not lower else "does not hold", evidence)
 
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
