@@ -27,8 +27,7 @@ from exhibits.experiments.pretraining import (
     resampled,
     undecided,
 )
-from exhibits.figures.style import SERIES, legend, panels
-from exhibits.tables.summary import seed_interval
+from exhibits.figures.style import SERIES, legend, panels, seed_line
 from salib.model import Pretraining, ScaleAlibi, load_model
 from salib.model.precision import autocast
 from salib.model.views import View
@@ -232,14 +231,9 @@ def scales_figure(rows: pd.DataFrame) -> Figure:
                 own: Any = rows[rows["arm"].eq(arm) & rows["test"].eq(test) & right]
                 values = own.pivot(index="seed", columns="gsd_m", values="value") * 100
                 label = f"{arm}, told {'truly' if told == TRULY else 'the usual GSD'}"
-                colour = SERIES[number]
-                ends = np.array([seed_interval(values[at].to_numpy(float)) for at in values])
-                if len(ends):
-                    how = {"color": colour, "ls": dash, "marker": "o", "ms": 3, "lw": 1.2}
-                    axis.plot(values.columns, ends[:, 0], label=label, **how)
-                    if told == TRULY and len(values) > 1:
-                        low, high = ends[:, 1], ends[:, 2]
-                        axis.fill_between(values.columns, low, high, color=colour, alpha=0.12, lw=0)
+                if len(values):
+                    how = {"color": SERIES[number], "ls": dash, "label": label}
+                    seed_line(axis, [*values.columns], values.to_numpy(float), **how)
         axis.set(xscale="log", xlabel="metres per pixel", title=title)
         axis.title.set_fontsize(9)
         axis.minorticks_off()

@@ -18,7 +18,7 @@ from torch import Tensor
 from earth.landscape.themes import THEMES
 from earth.triples import LORES_M, render_triple, squares
 from exhibits.experiments.plans import NOT_RUN, Plan, Verdict, by_seed
-from exhibits.figures.style import OTHER, SERIES, panels
+from exhibits.figures.style import OTHER, SERIES, panels, seed_dot
 from exhibits.tables.summary import INTERVAL, seed_interval
 from salib import build_model, load_model, pixels
 from salib.config import SENSOR_NAMES, SENSORS
@@ -234,10 +234,9 @@ def subsets_figure(rows: pd.DataFrame) -> Figure:
             values = 100 * values_of(rows, part, weights)[order]
             at, colour = np.arange(len(order)), SERIES[0] if weights == TRAINED else OTHER
             for place, arm in zip(at, order, strict=True):
-                mean, low, high = seed_interval(values[arm].to_numpy(float))
-                axis.plot((low, high), (place + 0.2 * number,) * 2, color=colour, lw=1)
-                label = weights if place == 0 else None
-                axis.plot(mean, place + 0.2 * number, "o", color=colour, ms=4, label=label)
+                how = {"color": colour, "label": weights if place == 0 else None}
+                own = values[arm].to_numpy(float)
+                seed_dot(axis, place + 0.2 * number, own, sideways=True, **how)
         axis.set_yticks(range(len(order)), order)
         axis.invert_yaxis()
         axis.grid(alpha=0.25, axis="x")

@@ -57,11 +57,19 @@ def seed_line(
         axes.fill_between(at, ends[:, 1], ends[:, 2], color=options["color"], alpha=0.12, lw=0)
 
 
-def seed_dot(axes: Axes, at: float, values: Float[np.ndarray, " seeds"], **options: Any) -> None:
-    """A mean over seeds, and its 95 % interval as an upright line."""
-    mean, low, high = seed_interval(values)
-    axes.plot(at, mean, ls="", **{"marker": "o", "ms": 4} | options)
-    axes.plot((at, at), (low, high), color=options["color"], lw=1)
+def seed_dot(
+    axes: Axes,
+    at: float,
+    values: Float[np.ndarray, " seeds"],
+    *,
+    sideways: bool = False,
+    **options: Any,
+) -> None:
+    """A mean over seeds, and its 95 % interval as an upright line, or one along the axis of x."""
+    mean, *ends = seed_interval(values)
+    dot, line = (at, mean), ((at, at), ends)
+    axes.plot(*(dot[::-1] if sideways else dot), ls="", **{"marker": "o", "ms": 4} | options)
+    axes.plot(*(line[::-1] if sideways else line), color=options["color"], lw=1)
 
 
 def no_frame(axes: Axes) -> None:
