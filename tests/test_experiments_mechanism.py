@@ -86,6 +86,23 @@ def test_cases_name_each_head_all_others_and_each_layer(model, shown, monkeypatc
     assert found["layer 2"].tolist() == [[0] * 3, [1] * 3]
 
 
+def test_heads_are_counted_from_the_steepest_also_where_slopes_are_alibis(shown, monkeypatch):
+    model = Classifier({}, seed=0)
+    cases = []
+
+    def seen(model, shown, *, frozen):
+        cases.append(frozen)
+        return [torch.zeros(5, 96)]
+
+    monkeypatch.setattr(mechanism, "layers_of", seen)
+    found = dict(zip(one_frozen(model, shown), cases, strict=True))
+    slopes = model.encoder.slopes
+    told = [float(slopes[found[f"head {n}"][0] > 0]) for n in range(1, 7)]
+    assert told == sorted(slopes.tolist(), reverse=True)
+    assert told != slopes.tolist()
+    assert float(slopes[found["all but head 1"][0] == 0]) == max(told)
+
+
 @pytest.mark.parametrize(("arm", "moves"), [({}, False), ({"sink": True}, True)])
 def test_a_flat_picture_tells_its_scale_only_by_a_null_key(arm, moves):
     model = Classifier({**SMALL, **arm}, seed=0).eval()

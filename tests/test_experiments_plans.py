@@ -71,12 +71,16 @@ def test_rows_outlive_the_process_and_are_known_by_their_keys(plan):
 
 
 def test_rows_of_another_size_are_left_out_and_rates_are_chosen_among_those_of_one(plan):
-    """The budget says 2 steps under smoke; a row of 3 is from before it changed."""
+    """Rows are known by a digest of the whole budget but for its seeds and arms."""
     keys = ("arm", "steps")
-    old = Rows(plan.rows("smoke", keys).path, keys, recipe=3)
-    old.add({"arm": "a", "steps": 3, "value": 0.9}, {"arm": "b", "steps": 2, "value": 0.5})
-    assert plan.rows("smoke", keys).frame["arm"].tolist() == ["b"]
-    assert old.current(steps=3)["arm"].tolist() == ["a"]
+    before = replace(plan, budget={"smoke": {"seeds": 1, "steps": 2, "tested": 9}})
+    old = before.rows("smoke", keys)
+    old.add({"arm": "a", "steps": 2, "value": 0.9})
+    assert {"arm": "a", "steps": 2} not in plan.rows("smoke", keys)
+    plan.rows("smoke", keys).add({"arm": "b", "steps": 2, "value": 0.5})
+    more = replace(plan, budget={"smoke": {"seeds": 7, "steps": 2, "arms": ["b", "c"]}})
+    assert more.rows("smoke", keys).frame["arm"].tolist() == ["b"]
+    assert old.current(steps=2)["arm"].tolist() == ["a"]
     tuning = plan.rows("smoke", keys, part="tuning")  # whose steps are not the budget's
     tuning.add({"arm": "a", "steps": 1, "value": 0.9})
     assert len(plan.rows("smoke", keys, part="tuning").frame) == 1
@@ -85,7 +89,7 @@ def test_rows_of_another_size_are_left_out_and_rates_are_chosen_among_those_of_o
 
 
 def test_a_row_of_another_recipe_does_not_count_and_makes_room(plan, tmp_path):
-    old = Rows(tmp_path / "results/laptop/experiments/trial.csv", ("seed",), recipe=2)
+    old = replace(plan, recipe=2).rows("laptop", ("seed",))
     old.add({"seed": 0, "value": 0.5}, {"seed": 1, "value": 0.5})
     rows = plan.rows("laptop", ("seed",))
     assert {"seed": 0} not in rows
@@ -104,6 +108,29 @@ def test_absent_rows_name_the_command_and_what_it_costs(plan):
     assert remark.startswith("Not run under laptop: `.venv/bin/papermill notebooks/99_trial.ipynb ")
     assert remark.endswith("-p profile laptop` (40 minutes on two cores).")
     assert "minutes" not in plan.remark(pd.DataFrame(), "paper")
+
+
+def test_an_answer_needs_all_seeds_of_the_budget(plan):
+    rows = pd.DataFrame({"seed": [0, 1, 1, 2, 3]})
+
+    def rule(frame):
+        return Verdict("holds", "as it seems")
+
+    assert plan.judged(rule, rows, "smoke").answer == "holds"
+    found = plan.judged(rule, rows, "laptop")
+    assert found == Verdict("cannot be decided here", "as it seems; 4 of 5 seeds were run")
+    assert (
+        plan.judged(rule, rows[["seed"]].rename(columns={"seed": "n"}), "laptop").answer == "holds"
+    )
+
+
+def test_a_rate_at_the_end_of_those_tried_is_marked():
+    rows = pd.DataFrame({"arm": ["a", "b", "c"], "rate": [1.0, 2.0, 4.0]})
+    assert plans.chosen(rows, (1.0, 2.0, 4.0)).tolist() == [
+        "1 (least tried)",
+        "2",
+        "4 (largest tried)",
+    ]
 
 
 def test_differences_are_paired_by_seed():

@@ -25,6 +25,7 @@ from exhibits.experiments.together import (
     encoded,
     knn_rows,
     real_chips,
+    real_rows,
     retrieval_rows,
 )
 from salib import build_model, preset
@@ -101,12 +102,29 @@ def test_real_chips_are_pairs_of_one_ground():
     root = Path(os.environ.get("SALIB_DATA_DIR", "")) / "aligned"
     if not root.is_dir():
         pytest.skip("SALIB_DATA_DIR holds no aligned places")
-    chips = real_chips(root)
+    chips, scenes = real_chips(root)
+    assert np.bincount(scenes).tolist() == [4] * 6 + [9] * 3
     assert chips["radar"].shape == (51, 2, 60, 60)
     assert chips["lores"].shape == (51, 3, 60, 60)
     assert chips["lores"].amax() <= 255
     assert chips["radar"].amin() >= 0
-    assert real_chips(root / "absent") == {}
+    assert real_chips(root / "absent")[0] == {}
+
+
+def test_telling_scenes_apart_is_worth_nothing_and_the_interval_is_over_scenes():
+    """Three scenes of four chips, each scene one vector; then one scene whose chips are told."""
+    scenes = np.repeat([0, 1, 2], 4)
+    own = torch.eye(3)[torch.from_numpy(scenes)]
+    [row] = real_rows({"radar": own, "lores": own}, scenes)
+    assert (row["value"], row["chance"], row["n"]) == (0.25, 0.25, 3)
+    assert row["ci_low"] == pytest.approx(0.25)
+    told = torch.cat([own, torch.zeros(12, 4)], dim=1)
+    told[:4, 3:] = torch.eye(4)
+    [row] = real_rows({"radar": told, "lores": told}, scenes)
+    each = np.array([0.75, 0, 0])
+    assert row["value"] == pytest.approx(0.5)
+    half = 4.302653 * each.std(ddof=1) / np.sqrt(3)
+    assert row["ci_low"] == pytest.approx(0.25 + each.mean() - half)
 
 
 def rows(*, more=3.0, missing=2.0, found=0.5, real=(0.2, 0.1), seeds=4):

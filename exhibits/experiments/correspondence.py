@@ -16,7 +16,16 @@ from torch import Tensor, nn
 from earth.mosaics import draw_mosaic
 from exhibits.experiments import scale
 from exhibits.experiments.mosaics import fit
-from exhibits.experiments.plans import NOT_RUN, Plan, Rows, Verdict, by_seed, difference, means
+from exhibits.experiments.plans import (
+    NOT_RUN,
+    Plan,
+    Rows,
+    Verdict,
+    by_seed,
+    chosen,
+    difference,
+    means,
+)
 from exhibits.figures.style import OTHER, SERIES, legend, panels, seed_dot
 from exhibits.tables.summary import seed_interval
 from salib.attention import Geometry
@@ -198,7 +207,7 @@ def run(plan: Plan, profile: str, *, arms: Sequence[str] = tuple(ARMS)) -> pd.Da
         return found.frame
     sizes = dict(plan.budget[profile])
     seeds, tested, arms = sizes.pop("seeds"), sizes.pop("tested"), sizes.pop("arms", arms)
-    chosen = tuned(plan.rows(profile, TUNED, part="tuning"), arms, tested=tested, **sizes)
+    best = tuned(plan.rows(profile, TUNED, part="tuning"), arms, tested=tested, **sizes)
     steps, pictures = sizes["steps"], sizes["pictures"]
     for seed in range(seeds):
         own = {"seed": seed, "steps": steps, "pictures": pictures}
@@ -207,7 +216,7 @@ def run(plan: Plan, profile: str, *, arms: Sequence[str] = tuple(ARMS)) -> pd.Da
         shown = draw(TRAINED, pictures, seed=[seed, 1])
         held = {n: draw(n, tested, seed=[seed, 2, at]) for at, n in enumerate(TESTS)}
         for arm in left:
-            strength, rate = chosen[arm]
+            strength, rate = best[arm]
             model, loss = train(arm, ARMS[arm][strength], shown, steps=steps, rate=rate, seed=seed)
             told = own | {"arm": arm, "strength": strength, "rate": rate, "loss": loss}
             found.add(told | {name: r2(model, pairs) for name, pairs in held.items()})
@@ -239,7 +248,8 @@ def tuned(
             value, how = ARMS[at["arm"]][at["strength"]], {"rate": at["rate"], "seed": scale.TUNING}
             model, loss = train(at["arm"], value, shown, steps=tuning, **how)
             found.add(at | {"loss": loss, TRAINED: r2(model, valid)})
-    best: Any = found.current(**sizes).sort_values(TRAINED).groupby("arm").last()
+    tried_all = found.current(**sizes).dropna(subset=TRAINED)
+    best: Any = tried_all.sort_values(TRAINED).groupby("arm").last()
     return {arm: (str(best.loc[arm, "strength"]), float(best.loc[arm, "rate"])) for arm in arms}
 
 
@@ -268,11 +278,10 @@ def verdict(rows: pd.DataFrame) -> Verdict:
 
 def table(rows: pd.DataFrame) -> pd.DataFrame:
     """R2 by test, mean over seeds with its interval, and what the arm chose."""
-    chosen: Any = rows.groupby("arm")[["strength", "rate"]].first()
-    chosen["rate"] = chosen["rate"].map("{:g}".format)
     there = [arm for arm in ARMS if arm in set(rows["arm"])]
-    found = means(rows, list(TESTS), percent=[]).join(chosen).loc[there]
-    return found.rename(columns={"rate": "learning rate"}).rename_axis("arm")
+    taken = {"strength": rows.groupby("arm")["strength"].first()}
+    taken["learning rate"] = chosen(rows, RATES)
+    return means(rows, list(TESTS), percent=[]).assign(**taken).loc[there].rename_axis("arm")
 
 
 def correspondence_figure(rows: pd.DataFrame) -> Figure:

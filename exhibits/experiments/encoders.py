@@ -1,21 +1,15 @@
 """What a pretrained model is worth: neighbours of its frozen encoders, and held-out tiles."""
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
-import cv2
 import numpy as np
 import torch
 from jaxtyping import Int64, UInt8
 
 from earth.landscape.themes import THEMES
 from earth.triples import LORES_M, render_triple, squares
+from exhibits.experiments.pretraining import nearest_accuracy, real_chips, resampled
 from exhibits.experiments.released import Released, draw_released
-from salib.evaluate.probes.data import standardise
-from salib.evaluate.probes.neighbours import votes
-from salib.evaluate.tasks.class_folders import CHIP_ZIPS, members, read_rgb
-from salib.files.images import resize_bands
 from salib.losses import normalise_targets, reconstruction_loss
 from salib.model.precision import autocast
 from salib.model.tokens import targets
@@ -49,19 +43,15 @@ class Chips:
     def accuracy(self, model: Released, sensor: str) -> float:
         """Share of the chips whose class most of their nearest in the bank have.
 
-        Nearest by cosine of the mean tokens, each number standardised by the bank: 20 of them, or
-        as many as a class has on average.
+        By the mean tokens (see `nearest_accuracy`): 20 neighbours, or as many as a class has.
         """
         images, gsd_m = (self.lores, LORES_M) if sensor == "lores" else (self.hires, LORES_M / 2)
         shown = torch.from_numpy(images).permute(0, 3, 1, 2)
         with autocast("auto", torch.device("cpu")):
             features = model.embed(shown, sensor, gsd_m, batch=128).numpy()
-        bank, asked = standardise(features[: self.banked], features[self.banked :])
-        classes = int(self.labels.max()) + 1
-        one_hot = np.eye(classes, dtype=np.float32)[self.labels[: self.banked]]
-        k = min(NEIGHBOURS, self.banked // classes)
-        scores = votes(bank, one_hot, asked, k=k, metric="cosine")
-        return float((scores.argmax(axis=1) == self.labels[self.banked :]).mean())
+        each, labels = np.split(features, [self.banked]), np.split(self.labels, [self.banked])
+        k = min(NEIGHBOURS, self.banked // (int(self.labels.max()) + 1))
+        return nearest_accuracy(each[0], labels[0], each[1], labels[1], k=k)
 
 
 def painted_chips(bank: int, tested: int, *, seed: int) -> Chips:
@@ -77,22 +67,16 @@ def painted_chips(bank: int, tested: int, *, seed: int) -> Chips:
 
 
 def eurosat_chips(bank: int, tested: int) -> Chips | None:
-    """Real chips, so many of each class of EuroSAT's train and test split; hires is interpolated.
+    """Real chips, so many of each class of EuroSAT for the bank and to ask; hires is interpolated.
 
     None without SALIB_DATA_DIR, or where it does not hold the zip.
     """
-    layout = CHIP_ZIPS["eurosat"]
-    path = Path(os.environ.get("SALIB_DATA_DIR", "")) / layout.file
-    if not path.is_file():
+    parts = real_chips("eurosat", (0, bank, 300, 300 + tested))
+    if not parts:
         return None
-    splits, images, labels, counts = members(path, layout), [], [], []
-    for split, count in (("train", bank), ("test", tested)):
-        for number, own in enumerate(splits[split].values()):
-            images += [read_rgb(one) for one in own[:count]]
-            labels += [number] * len(own[:count])
-        counts.append(len(labels))
-    finer = [resize_bands(image, 2 * image.shape[0], cv2.INTER_CUBIC) for image in images]
-    return Chips(np.stack(images), np.stack(finer), np.array(labels), counts[0])
+    images, names = map(np.concatenate, zip(*parts, strict=True))
+    finer = resampled(images, 2 * images.shape[1])
+    return Chips(images, finer, np.unique(names, return_inverse=True)[1], len(parts[0][0]))
 
 
 @torch.no_grad()

@@ -20,6 +20,7 @@ from exhibits.experiments.encoders import (
     held_out,
     painted_chips,
 )
+from exhibits.experiments.page import SHOWN
 from exhibits.experiments.plans import NOT_RUN, Plan, Rows, Verdict, by_seed, means
 from exhibits.experiments.released import (
     FAULTS,
@@ -123,8 +124,7 @@ def run(
 ) -> pd.DataFrame:
     """Pretrain each arm for each seed on the same tiles, and measure it; resumes.
 
-    Each arm first takes the learning rate that is best with another seed. Without a budget for the
-    profile, none is run.
+    Learning rates are those of `tuned`. Without a budget for the profile, none is run.
 
     Args:
         plan: with its budgets.
@@ -136,7 +136,8 @@ def run(
         arm, seed, steps, batch, rate, cpu_s, loss and `MEASURES`; of EuroSAT NaN where it is not.
 
     Raises:
-        ValueError: if there is something to run and there are no tiles.
+        ValueError: if there is something to run and there are no tiles, or under `laptop` no
+            EuroSAT, without which rows would not be comparable.
     """
     found = plan.rows(profile, KEYS)
     if profile not in plan.budget:
@@ -168,16 +169,22 @@ def _trial(tiles: Path, profile: str, sizes: dict[str, Any]) -> Trial:
         )
     train, valid = (Samples(tiles, split=name) for name in ("train", "valid"))
     real = eurosat_chips(sizes["bank"], sizes["tested"])
+    if real is None and profile == SHOWN:
+        raise ValueError(
+            f"SALIB_DATA_DIR must hold EuroSAT_RGB.zip for profile {profile}, got none"
+        )
     return Trial(train=train, valid=valid, real=real, **sizes)
 
 
 def tuned(found: Rows, trial: Trial, arms: Sequence[str], *, steps: int) -> dict[str, float]:
     """The learning rate of each arm: that of the best nearest neighbours after so many steps.
 
-    The mean of both encoders, on procedural chips that no result uses. With 0 steps the middle one.
+    The mean of both encoders, on procedural chips that no result uses. Without faults and with all
+    of them it is chosen; one fault alone is switched on at ours. With 0 steps the middle one.
     """
     if not steps:
         return dict.fromkeys(arms, RATES[1])
+    wanted, arms = arms, [OURS, ALL]
     painted: list[Chips] = []
     for arm, rate in product(arms, RATES):
         at = {"arm": arm, "rate": rate, "steps": steps, "batch": trial.batch}
@@ -187,8 +194,8 @@ def tuned(found: Rows, trial: Trial, arms: Sequence[str], *, steps: int) -> dict
             right = [painted[0].accuracy(model, sensor) for sensor in ("lores", "hires")]
             found.add(at | {"loss": loss, "accuracy": float(np.mean(right))})
     held = found.current(steps=steps, batch=trial.batch)
-    best: Any = held.sort_values("accuracy").groupby("arm").last()
-    return {arm: float(best.loc[arm, "rate"]) for arm in arms}
+    best: Any = held.dropna(subset="accuracy").sort_values("accuracy").groupby("arm").last()
+    return {arm: float(best.loc[arm if arm == ALL else OURS, "rate"]) for arm in wanted}
 
 
 def changes(rows: pd.DataFrame, arm: str, columns: Sequence[str] = MEASURES) -> dict[str, Interval]:

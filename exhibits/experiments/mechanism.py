@@ -74,9 +74,13 @@ def layers_of(
 
 
 def one_frozen(model: Classifier, shown: Pictures) -> dict[str, float]:
-    """Accuracy with nothing frozen, each head of all layers, all others, each layer's heads."""
+    """Accuracy with nothing frozen, each head of all layers, all others, each layer's heads.
+
+    Heads are counted from the steepest.
+    """
     layers, heads = model.encoder.config.depth, model.encoder.config.heads
-    head, layer = torch.eye(heads), torch.eye(layers)
+    order = model.encoder.slopes.argsort(descending=True)
+    head, layer = torch.eye(heads)[order], torch.eye(layers)
     cases = {"nothing": torch.zeros(layers, heads)}
     cases |= {f"head {n + 1}": head[n].expand(layers, -1) for n in range(heads)}
     cases |= {f"all but head {n + 1}": 1 - head[n].expand(layers, -1) for n in range(heads)}
@@ -117,6 +121,8 @@ def probe(model: Classifier, shown: Pictures, *, seed: int) -> list[float]:
 def run(plan: Plan, profile: str, *, arms: Sequence[str] = tuple(ARMS)) -> pd.DataFrame:
     """Train each arm for each seed as experiment 1 does, and look into it; resumes.
 
+    The learning rates are those of experiment 1; the null key's is Scale-ALiBi's.
+
     Returns:
         arm, seed, steps, pictures, part (what was measured), at (which head or layer), value.
     """
@@ -125,13 +131,16 @@ def run(plan: Plan, profile: str, *, arms: Sequence[str] = tuple(ARMS)) -> pd.Da
         return found.frame
     sizes = dict(plan.budget[profile])
     seeds, tested, arms = sizes.pop("seeds"), sizes.pop("tested"), sizes.pop("arms", arms)
+    shared = [arm for arm in scale.ARMS if arm in (*arms, scale.SCALE)]
+    rates = scale.chosen_rates(profile, shared, root=plan.root)
     for seed, arm in ((seed, arm) for seed in range(seeds) for arm in arms):
         at = {"arm": arm, "seed": seed} | sizes
         if at | {"part": FLAT, "at": "all"} in found:  # the last of a model's rows
             continue
         shown = Pictures.draw(sizes["pictures"], intervals=TRAINED, seed=[seed, 1])
         held = Pictures.draw(tested, intervals=TRAINED, seed=[seed, 2, 0])
-        model, _ = train(ARMS[arm], shown, steps=sizes["steps"], rate=scale.RATES[1], seed=seed)
+        rate = rates.get(arm, rates[scale.SCALE])
+        model, _ = train(ARMS[arm], shown, steps=sizes["steps"], rate=rate, seed=seed)
         untrained = Classifier(ARMS[arm], seed=seed).eval()
         bias = model.encoder.config.position == "ground"
         parts: dict[str, dict[str, float]] = {FREEZE: one_frozen(model, held)} if bias else {}

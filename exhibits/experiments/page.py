@@ -40,7 +40,7 @@ class Page:
 
     def told(self) -> HTML:
         """Question, expectation, rule and budget; numbers "verdict", "evidence" and "rows"."""
-        verdict = self.module.verdict(self.rows)
+        verdict = self.plan.judged(self.module.verdict, self.rows, SHOWN)
         for key, text in (*verdict._asdict().items(), ("rows", self.plan.remark(self.rows, SHOWN))):
             key = "verdict" if key == "answer" else key
             self.ledger.number(f"{self.name}.{key}", text, data=self.data)

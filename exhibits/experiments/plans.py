@@ -1,6 +1,8 @@
 """What an experiment asks, the rule by which it is decided, and the rows that it leaves."""
 
-from collections.abc import Mapping, Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -15,7 +17,7 @@ from salib.evaluate.scores.statistics import Interval
 from salib.files.artifact import atomic_file
 
 PLANS = Path("paper/experiments.yml")
-RECIPE, COMMIT = "recipe", "commit"
+RECIPE, SIZES, COMMIT = "recipe", "sizes", "commit"
 
 
 class Verdict(NamedTuple):
@@ -51,9 +53,23 @@ class Plan:
     def rows(self, profile: str, keys: Sequence[str], *, part: str = "") -> "Rows":
         """The experiment's table under a profile, or a part of it of its own."""
         path = self.root / profile / "experiments" / f"{self.name}{part and '_' + part}.csv"
-        budget = {} if part else self.budget.get(profile, {})
-        sizes = {name: value for name, value in budget.items() if name in keys}
-        return Rows(path, keys, recipe=self.recipe, sizes=sizes)
+        return Rows(path, keys, recipe=self.recipe, sizes="" if part else self.sizes(profile))
+
+    def sizes(self, profile: str) -> str:
+        """A digest of the budget, but for how many seeds and which arms."""
+        budget = self.budget.get(profile, {})
+        kept = {name: value for name, value in budget.items() if name not in ("seeds", "arms")}
+        return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+
+    def judged(self, verdict: Callable[[Any], Verdict], rows: Any, profile: str) -> Verdict:
+        """What the rows say by the rule; an answer needs all seeds of the budget."""
+        found, seeds = verdict(rows), self.budget.get(profile, {}).get("seeds", 0)
+        there = rows["seed"].nunique() if "seed" in rows else seeds
+        if rows.empty or there >= seeds:
+            return found
+        return Verdict(
+            "cannot be decided here", f"{found.evidence}; {there} of {seeds} seeds were run"
+        )
 
     def told(self) -> pd.DataFrame:
         """Question, expectation, rule and budget, for the page."""
@@ -113,9 +129,9 @@ def read_plan(name: str, path: str | Path = PLANS) -> Plan:
 class Rows:
     """A table in a CSV file that grows by rows, each known by some of its columns.
 
-    Each row notes the experiment's recipe and the commit that made it. One of another recipe does
-    not count as there, and makes room for a new one. Rows of other sizes, from before the budget
-    changed, are left out and not written again.
+    Each row notes the experiment's recipe, a digest of its sizes and the commit that made it. One
+    of another recipe does not count as there, and makes room for a new one. Rows of other sizes,
+    from before the budget changed, are left out and not written again.
     """
 
     def __init__(
@@ -124,14 +140,13 @@ class Rows:
         keys: Sequence[str],
         *,
         recipe: int,
-        sizes: Mapping[str, Any] | None = None,
+        sizes: str = "",
     ) -> None:
-        """Read what is there of these sizes."""
-        self.path, self.keys, self.recipe = Path(path), list(keys), recipe
-        empty = pd.DataFrame(columns=[*self.keys, RECIPE, COMMIT])
-        self.frame: Any = pd.read_csv(path) if self.path.is_file() else empty
-        for name, value in (sizes or {}).items():
-            self.frame = self.frame[self.frame[name] == value]
+        """Read what is there of these sizes; of any if they are ""."""
+        self.path, self.keys, self.recipe, self.sizes = Path(path), list(keys), recipe, sizes
+        empty = pd.DataFrame(columns=[*self.keys, RECIPE, SIZES, COMMIT])
+        held = pd.read_csv(path, dtype={SIZES: str}) if self.path.is_file() else empty
+        self.frame: Any = held[held[SIZES] == sizes] if sizes else held
 
     def current(self, **at: Any) -> Any:
         """Rows of this recipe with these values."""
@@ -146,7 +161,8 @@ class Rows:
 
     def add(self, *rows: Mapping[str, Any]) -> None:
         """Append rows, in place of those of the same keys, and write the file."""
-        stamp = {RECIPE: self.recipe, COMMIT: machine(Path())["commit"] or "unknown"}
+        stamp = {RECIPE: self.recipe, SIZES: self.sizes}
+        stamp[COMMIT] = machine(Path())["commit"] or "unknown"
         for row in rows:
             held = self.frame[~self._chosen(row)]
             new = pd.DataFrame([{**row, **stamp}])
@@ -169,6 +185,12 @@ def difference(rows: pd.DataFrame, column: str, one: str, other: str) -> Interva
     """How far one arm lies above another: mean over seeds, paired, and its 95 % interval."""
     values = by_seed(rows, column)
     return seed_interval((values[one] - values[other]).dropna().to_numpy(float))
+
+
+def chosen(rows: pd.DataFrame, rates: Sequence[float]) -> Any:
+    """The learning rate of each arm, and whether it lies at an end of those tried."""
+    ends = {min(rates): " (least tried)", max(rates): " (largest tried)"}
+    return rows.groupby("arm")["rate"].first().map(lambda rate: f"{rate:g}{ends.get(rate, '')}")
 
 
 def means(rows: pd.DataFrame, columns: Sequence[str], *, percent: Sequence[str]) -> pd.DataFrame:

@@ -89,7 +89,7 @@ class Runs:
     ) -> tuple[Path, float]:
         """Pretrain an arm, or take the run that is there; its folder, and its last loss.
 
-        The loss is the weighted objective, mean over the last tenth of the steps.
+        The loss is the weighted objective, mean over the last quarter of the steps.
         """
         wanted = {"steps": steps or self.steps, "batch": self.batch, "learning_rate": rate}
         model, training, _ = read_run(name=self.preset, changes=wanted, texts=[*PLAIN, *changes])
@@ -100,7 +100,7 @@ class Runs:
         log, weights = pd.read_csv(out / LOG), training.objective
         assert isinstance(weights, Mapping)
         losses = log[[*weights]].to_numpy(float) @ np.array([*weights.values()], float)
-        return out, float(losses[-max(1, len(losses) // 10) :].mean())
+        return out, float(losses[-max(1, len(losses) // 4) :].mean())
 
     def tuned(self, found: Rows, arms: Arms) -> dict[str, float]:
         """The learning rate of each arm: that of the least last loss after `tuning` steps."""
@@ -138,13 +138,14 @@ def nearest_accuracy(
     *,
     k: int,
 ) -> float:
-    """Share of the asked images whose class the k nearest of the bank name, by cosine.
+    """Share of the asked images whose class the k nearest of the bank name.
 
-    Features are standardised by the bank.
+    By cosine; votes weigh the more the nearer. Features are standardised by the bank.
     """
     names, numbers = np.unique(classes, return_inverse=True)
     each, one_hot = standardise(bank, asked), np.eye(len(names), dtype=np.float32)[numbers]
-    scores = votes(each[0], one_hot, each[1], k=min(k, len(bank)), metric="cosine")
+    how = {"k": min(k, len(bank)), "metric": "cosine", "temperature": 0.07}
+    scores = votes(each[0], one_hot, each[1], **how)
     return float((names[scores.argmax(axis=1)] == truth).mean())
 
 

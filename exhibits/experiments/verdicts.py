@@ -63,7 +63,7 @@ def judge(plan: Plan) -> Judged:
     if module is None:
         return Judged(ABSENT, ABSENT.evidence)
     frame = plan.rows(SHOWN, module.KEYS).frame
-    verdict = NOT_RUN if frame.empty else module.verdict(frame)
+    verdict = NOT_RUN if frame.empty else plan.judged(module.verdict, frame, SHOWN)
     stale = not frame.empty and bool((frame[RECIPE] != plan.recipe).any())
     return Judged(verdict, plan.remark(frame, SHOWN), stale)
 
