@@ -30,6 +30,7 @@ def rows(*, gains=(0.9, 0.0), right=(0.85, 0.55), twice=0.86, seeds=5):
     [
         ({}, "holds"),
         ({"gains": (0.9, 0.01)}, "does not hold"),
+        ({"gains": (0.9, -0.01)}, "does not hold"),
         ({"gains": (0.69, 0.0)}, "does not hold"),
         ({"right": (0.7, 0.51)}, "does not hold"),
         ({"twice": 0.8}, "does not hold"),
