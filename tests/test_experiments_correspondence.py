@@ -185,11 +185,15 @@ def test_each_arm_takes_its_best_strength_and_rate_and_tries_all_once(tmp_path, 
 
     def train(arm, value, shown, *, steps, rate, seed):
         tried.append((arm, value, rate, steps, seed))
-        return (arm, value, rate), 0.5
+        return (arm, value, rate, shown), 0.5
+
+    def r2(model, shown):
+        assert (model[3].fine != shown.fine).any()  # not what it was trained on
+        return 0.9 if model[1:3] == best[model[0]] else 0.2
 
     best = {c.SINCOS: (64.0, c.RATES[0]), c.NONE: (None, c.RATES[2])}
     monkeypatch.setattr(c, "train", train)
-    monkeypatch.setattr(c, "r2", lambda model, shown: 0.9 if model[1:] == best[model[0]] else 0.2)
+    monkeypatch.setattr(c, "r2", r2)
     small = plan(tmp_path)
     sizes = {"steps": 900, "pictures": 2, "tested": 2, "tuning": 30}
     for _ in range(2):

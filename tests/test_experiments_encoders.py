@@ -51,6 +51,20 @@ def test_what_tells_the_classes_apart_is_found_and_noise_is_not():
     assert renamed.accuracy(model, "lores") == 0
 
 
+def test_both_encoders_are_told_the_metres_per_pixel_of_one_ground(monkeypatch):
+    model, told = build_released(MODEL, (), 3), []
+    embed = model.embed
+
+    def noted(shown, sensor, gsd_m, **how):
+        told.append(shown.shape[-1] * gsd_m)
+        return embed(shown, sensor, gsd_m, **how)
+
+    monkeypatch.setattr(model, "embed", noted)
+    for sensor in ("lores", "hires"):
+        bright(9, 6).accuracy(model, sensor)
+    assert told == [160, 160]
+
+
 def test_painted_chips_are_of_one_ground_and_the_bank_comes_first(monkeypatch):
     assert len(CLASSES) == len(set(CLASSES)) == 15
     monkeypatch.setattr("exhibits.experiments.encoders.CLASSES", ("water", "forest"))

@@ -141,6 +141,7 @@ def test_arms_see_the_same_images_and_choose_among_the_same_rates_and_nothing_ru
     plan, tiles, tmp_path, monkeypatch
 ):
     folder, drawn, shown = held_out(tiles, tmp_path / "tiles", valid=3), {}, set()
+    painted = []
 
     def noted(samples, model, run, step, faults=()):
         views = draw(samples, model, run, step, faults)
@@ -153,12 +154,17 @@ def test_arms_see_the_same_images_and_choose_among_the_same_rates_and_nothing_ru
         shown.add((len(model.faults), type(seen), type(true)))
         return measure(model, seen, true, run, batches)
 
-    draw, measure = faults.draw_released, faults.held_out
+    def painted_for(bank, tested, *, seed):
+        painted.append(seed)
+        return paint(bank, tested, seed=seed)
+
+    draw, measure, paint = faults.draw_released, faults.held_out, faults.painted_chips
+    monkeypatch.setattr(faults, "painted_chips", painted_for)
     monkeypatch.setattr(faults, "draw_released", noted)
     monkeypatch.setattr(faults, "held_out", measured_on)
     rows = faults.run(plan, "toy", tiles=folder)
     assert rows[["arm", "seed", "steps"]].values.tolist() == [[OURS, 0, 2], [ALL, 0, 2]]
-    assert {seed for seed, *_ in drawn} == {0, faults.TUNING}
+    assert {seed for seed, *_ in drawn} == {0, faults.TUNING} == {*painted}
     black = {(7, Wrapped), (7, Wrapped, Samples)}
     assert shown == {(0, Samples), (0, Samples, Samples)} | black
     for images in drawn.values():

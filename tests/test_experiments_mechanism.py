@@ -129,7 +129,7 @@ def rows(*, head=0.3, others=0.02, flat=1e-7, known=0.6, blind=-0.1, seeds=3):
         | {"layer 1": 0.5},
         (scale.SCALE, PROBE): {"layer 1": 0.1, "layer 2": known},
         (scale.SCALE, UNTRAINED): {"layer 1": 0.0, "layer 2": 0.0},
-        (scale.PATCHES, PROBE): {"layer 1": blind, "layer 2": blind},
+        (scale.PATCHES, PROBE): {"layer 1": blind, "layer 2": -0.1},
         (scale.PATCHES, UNTRAINED): {"layer 1": blind, "layer 2": blind},
         (scale.SCALE, FLAT): {"all": flat},
         (scale.PATCHES, FLAT): {"all": 0.0},

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+import earth.mosaics
 from earth.mosaics import draw_mosaic
 from exhibits.experiments import mosaics
 from exhibits.experiments.mosaics import (
@@ -37,6 +38,22 @@ def test_borders_are_half_as_many_where_cells_are_twice_as_wide():
     assert found[5.0, 80.0] / found[5.0, 40.0] == pytest.approx(0.5, abs=0.1)
     assert found[10.0, 160.0] / found[10.0, 80.0] == pytest.approx(0.5, abs=0.1)
     assert found[10.0, 80.0] / found[5.0, 40.0] == pytest.approx(1.0, abs=0.1)
+
+
+@pytest.mark.parametrize("kind", ["_voronoi", "_bricks"])
+def test_a_square_of_ground_holds_as_many_cells_as_its_area_asks_for(kind, monkeypatch):
+    """640 m of cells of 40 m: 256 of them, and those that the border cuts."""
+    draw, counts = getattr(earth.mosaics, kind), []
+
+    def counted(u, v, salt):
+        counts.append(len(np.unique(draw(u, v, salt))))
+        return draw(u, v, salt)
+
+    for name in ("_voronoi", "_bricks"):
+        monkeypatch.setattr(earth.mosaics, name, counted)
+    for seed in range(5):
+        draw_mosaic(np.random.default_rng(seed), gsd_m=5.0, cell_m=40.0, side_px=128)
+    assert 256 * 0.95 < np.mean(counts) < 256 + 64
 
 
 def test_pictures_are_of_the_intervals_and_classes_in_equal_numbers():

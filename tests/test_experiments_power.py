@@ -149,6 +149,7 @@ def test_differences_are_the_printed_ones_and_k_nn_is_of_whole_images():
         ([2.0, 1.0], [0.04, 0.6], "holds"),
         ([2.0, -1.0], [0.04, 0.6], "holds"),
         ([2.0, -1.0], [0.04, 0.03], "does not hold"),
+        ([2.0, 3.0, -1.0], [0.04, 0.02, 0.03], "does not hold"),
         ([2.0, -1.0], [0.06, 0.03], "does not hold"),
         ([2.0, -1.0], [0.06, 0.07], "cannot be decided here"),
     ],
@@ -159,7 +160,7 @@ def test_the_rule(points, p_holm, answer):
     noise = judged([9.0, -9.0], [np.nan, np.nan], probe="kmeans")
     found = power.verdict(pd.concat([judged(points, p_holm), others, noise]))
     assert found.answer == answer
-    assert found.evidence.startswith("of 2 differences")
+    assert found.evidence.startswith(f"of {len(points)} differences")
 
 
 def test_without_rows_it_has_not_run():

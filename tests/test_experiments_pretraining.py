@@ -128,8 +128,8 @@ def test_without_the_zip_there_are_no_chips(tmp_path, monkeypatch):
         assert real_chips("eurosat", (0, 1, 2, 3)) == []
 
 
-def test_chips_are_split_without_twins_and_brought_to_one_size(tmp_path):
-    path = tmp_path / "some.zip"
+def test_chips_are_split_without_twins_and_brought_to_one_size(tmp_path, monkeypatch):
+    path = tmp_path / CHIP_ZIPS["eurosat"].file
     with zipfile.ZipFile(path, "w") as archive:
         for name, chip in [("a", n) for n in range(6)] + [("b", n) for n in range(5)]:
             image = np.full((8 + chip % 3,) * 2 + (3,), 9 * chip + ord(name), np.uint8)
@@ -143,6 +143,10 @@ def test_chips_are_split_without_twins_and_brought_to_one_size(tmp_path):
         "test": ["a", "a", "b", "b"],
     }
     assert found["test"][0].shape == (4, 4, 4, 3)
+    monkeypatch.setenv("SALIB_DATA_DIR", str(tmp_path))
+    bank, asked = real_chips("eurosat", (0, 2, 3, 5), side_px=4)
+    assert np.array_equal(bank[0], found["train"][0])
+    assert np.array_equal(asked[0], found["test"][0])
     first = chips_by_split(path, layout, splits=["valid"], side_px=4)
     assert first.keys() == {"valid"}
     assert np.array_equal(first["valid"][0], found["valid"][0])

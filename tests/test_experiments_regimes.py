@@ -101,6 +101,7 @@ def test_gain_is_asked_with_the_gsd_doubled_and_halved_within_the_room(tmp_path,
     asked = []
 
     def gain(model, shown, *, times, within):
+        assert len(shown.images) == SIZES["tested"] != SIZES["pictures"]
         asked.append(within)
         return times
 

@@ -30,6 +30,7 @@ def rows(*, gains=(0.9, 0.0), right=(0.85, 0.55), twice=0.86, seeds=5):
     [
         ({}, "holds"),
         ({"gains": (0.9, 0.01)}, "does not hold"),
+        ({"gains": (0.9, -0.01)}, "does not hold"),
         ({"gains": (0.69, 0.0)}, "does not hold"),
         ({"right": (0.7, 0.51)}, "does not hold"),
         ({"twice": 0.805}, "does not hold"),  # 4.5 points on average, but up to 5.4

@@ -80,7 +80,14 @@ def chips(seed, *, count):
     return images.astype(np.uint8), labels
 
 
-def test_moved_is_0_where_the_gsd_cannot_be_heard_and_neighbours_find_brightness():
+def test_moved_is_0_where_the_gsd_cannot_be_heard_and_neighbours_find_brightness(monkeypatch):
+    told, describe = set(), sharing.described
+
+    def noted(model, images, gsd_m):
+        told.add((images.shape[1], gsd_m))
+        return describe(model, images, gsd_m)
+
+    monkeypatch.setattr(sharing, "described", noted)
     for position in ("patches", "ground"):
         model = build_model(replace(MODEL, position=position), 0).eval()
         rows = [*sharing.neighbours(model, chips(0, count=11), chips(1, count=5))]
@@ -90,6 +97,7 @@ def test_moved_is_0_where_the_gsd_cannot_be_heard_and_neighbours_find_brightness
         assert values[sharing.EUROSAT, 64, TRULY] == 1
         metres = {row["side_px"]: row["gsd_m"] for row in rows}
         assert all(metres[side] * side == pytest.approx(640) for side in SIDES_PX)
+    assert told == {(side, gsd_m) for side in SIDES_PX for gsd_m in (640 / side, 10)} | {(64, 20)}
 
 
 def plan_of(root):

@@ -89,6 +89,7 @@ def test_neighbours_see_all_three_side_by_side():
 def test_retrieval_counts_what_is_nearest_and_names_chance():
     axes = F.normalize(torch.eye(7), dim=1)
     swapped = axes[[1, 0, 2, 3, 4, 5, 6]]
+    swapped[2] = 0.6 * axes[2] + 0.8 * axes[3]  # nearest to radar 3, and still radar 2's nearest
     rows = {r["arm"]: r for r in retrieval_rows({"radar": axes, "lores": swapped}, FOUND)}
     assert set(rows) == {"radar → lores"}
     assert rows["radar → lores"]["value"] == pytest.approx(5 / 7)
@@ -130,8 +131,8 @@ def test_telling_scenes_apart_is_worth_nothing_and_the_interval_is_over_scenes()
 def rows(*, more=3.0, missing=2.0, found=0.5, real=(0.2, 0.1), seeds=4):
     base = {name: 0.7 for name in SUBSETS} | {"radar": 0.5, BESIDE: 0.8}
     base[ALL] = 0.7 + more / 100
-    for name in ("radar + lores", "radar + hires", "lores + hires"):
-        base[name] = base[ALL] - missing / 100
+    base |= {name: base[ALL] for name in ("radar + lores", "lores + hires")}
+    base["radar + hires"] = base[ALL] - missing / 100
     pairs = {"radar → lores": found, "lores → hires": 0.9, "radar → hires": 0.5}
     every = [
         {"part": part, "arm": arm, "weights": weights, "seed": seed, "value": value}

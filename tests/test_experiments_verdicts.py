@@ -95,7 +95,8 @@ def test_without_rows_an_experiment_is_not_run_and_its_command_stands_there(monk
 
 
 def test_rows_of_an_older_recipe_are_called_stale(monkeypatch, tmp_path):
-    plan = has_module(monkeypatch, tmp_path, "holds", recipe=2)
+    plan = has_module(monkeypatch, tmp_path, "holds", recipe=2, rows=2)
+    plan.rows(verdicts.SHOWN, ("arm",)).add({"arm": "new"})
     claims = write(tmp_path, {"kind": "experiment", "name": "made", "then": "holds"})
     rows = evaluated(0.1, procedural=True)
     found = verdicts.answers(rows, claims=claims, plans={"made": plan}).loc["c0"]
