@@ -32,6 +32,21 @@ HTML = BUILD / "_build"
 RESULTS = Path("results") / PROFILE
 RUNS = Path("runs") / PROFILE
 
+
+def experiment(name: str) -> list[Path]:
+    """The plan of an experiment and its committed rows."""
+    rows = Path("results/laptop/experiments").glob(f"{name}*.csv")
+    return [Path("paper/experiments.yml"), *sorted(rows)]
+
+
+# All that a verdict rests on: plans, committed rows, and modules that no notebook imports by name.
+VERDICTS = [
+    Path("paper/claims.yml"),
+    RESULTS / "evaluation" / "rows.csv",
+    *experiment(""),
+    *sorted(Path("exhibits/experiments").glob("*.py")),
+]
+
 # In the book's order. Each names what it reads from earlier ones: folders stamped by
 # `salib.files.artifact.stamp` or files in results/, never an executed notebook.
 NOTEBOOKS = {
@@ -54,6 +69,17 @@ NOTEBOOKS = {
         Path("salib/weights/laptop/model.safetensors"),
         *sorted(Path("results/laptop").glob("*.csv")),
     ],
+    "14_scale": experiment("scale"),
+    "15_mechanism": experiment("mechanism"),
+    "16_regimes": experiment("regimes"),
+    "17_sharing": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("sharing")],
+    "18_correspondence": experiment("correspondence"),
+    "19_length": experiment("length"),
+    "20_real_scales": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("real_scales")],
+    "21_faults": [RUNS / "tiles" / artifact.MADE_FROM, *experiment("faults")],
+    "22_power": [*experiment("power"), Path("paper/table2.csv"), Path("results/learning.csv")],
+    "23_together": [Path("salib/weights/laptop/model.safetensors"), *experiment("together")],
+    "24_verdicts": VERDICTS,
 }
 
 # What a notebook leaves for later ones; when it is gone the notebook runs again.

@@ -17,7 +17,6 @@ Without --test only valid is scored: a recipe is chosen by it, test is reported 
 import argparse
 import json
 import os
-import re
 import zipfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -33,6 +32,8 @@ from measure import same_allocator
 
 from earth.scenes.write import write_scenes
 from earth.tasks.write import write_geobench
+from exhibits.chips import chips_by_split
+from exhibits.experiments.pretraining import slug
 from salib import build_model, load_model
 from salib.config import SENSORS
 from salib.config.runs import read_run
@@ -46,7 +47,7 @@ from salib.evaluate.probes.neighbours import votes
 from salib.evaluate.protocol import Protocol
 from salib.evaluate.run import evaluate
 from salib.evaluate.scores.statistics import accuracy_interval
-from salib.evaluate.tasks.class_folders import CHIP_ZIPS, ChipZip, members, read_rgb
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, ChipZip, members
 from salib.evaluate.tasks.task import chip_task
 from salib.files.artifact import atomic_file, file_digest, keep
 from salib.files.images import resize_bands
@@ -123,12 +124,7 @@ def layout(most: int | None) -> ChipZip:
 
 def chips(path: Path, most: int | None) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """EuroSAT's images and classes by split; of each class at most `most` to test."""
-    found = {}
-    for split, classes in members(path, layout(most)).items():
-        images = [(read_rgb(one), name) for name, own in classes.items() for one in own]
-        pixels, labels = zip(*images, strict=True)
-        found[split] = np.stack(pixels), np.array(labels)
-    return found
+    return chips_by_split(path, layout(most))
 
 
 def pack(path: Path, out: Path, most: int) -> None:
@@ -313,7 +309,7 @@ def runs_of(chosen: argparse.Namespace, work: Path, out: Path, tiles: Path) -> I
         asked = {"name": "laptop", "kind": arm.get("kind"), "texts": arm.get("set", [])}
         model, training, _ = read_run(changes={"steps": chosen.steps or arm.get("steps")}, **asked)
         for seed in chosen.seeds:
-            folder = work / "models" / re.sub(r"[^a-z0-9]+", "-", f"{name} {seed}".lower())
+            folder = work / "models" / slug(f"{name} {seed}")
             pretrain(model, training, tiles=tiles, out=folder, seed=seed)
             write(out / "runs.csv", pd.DataFrame([{"arm": name, "seed": seed} | cost_of(folder)]))
             yield name, arm, seed, folder

@@ -1,14 +1,18 @@
 """Real pictures for figures, where a data folder holds them."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import rasterio
 from jaxtyping import UInt8
 
-from salib.evaluate.tasks.class_folders import CHIP_ZIPS, chips, read_rgb
+from salib.evaluate.tasks import SPLITS
+from salib.evaluate.tasks.class_folders import CHIP_ZIPS, ChipZip, chips, members, read_rgb
 from salib.evaluate.tasks.task import geobench_task, iter_split
+from salib.files.images import resize_bands
 
 SAMPLES = Path("geobench_real/classification_v1.0/m-eurosat")
 TRIPLE = Path("aligned/scale_alibi_nb/15_8654_13124_p8")
@@ -23,6 +27,32 @@ def chips_by_class(
     path = Path(folder) / CHIP_ZIPS["eurosat"].file
     classes = chips(path) if path.is_file() else {}
     return {name: np.stack([*map(read_rgb, own[:count])]) for name, own in classes.items()}
+
+
+def chips_by_split(
+    path: str | Path, layout: ChipZip, *, splits: Sequence[str] = SPLITS, side_px: int | None = None
+) -> dict[str, tuple[UInt8[np.ndarray, "count height width 3"], np.ndarray]]:
+    """Images and the name of each one's class, by split of a published zip; no known twin.
+
+    Args:
+        path: of the zip.
+        layout: its own, or with other bounds.
+        splits: which of them to read.
+        side_px: bring images to this size by averaging; by default all must be of one size.
+    """
+    found, classes = {}, members(path, layout)
+    for split in splits:
+        held = [
+            (read_rgb(one), name)
+            for name, own in classes[split].items()
+            for one in own
+            if one.stem not in layout.twins
+        ]
+        pixels, labels = zip(*held, strict=True)
+        if side_px is not None:
+            pixels = [resize_bands(image, side_px, cv2.INTER_AREA) for image in pixels]
+        found[split] = np.stack(pixels), np.array(labels)
+    return found
 
 
 def missing_real(folder: str | Path | None) -> list[str]:

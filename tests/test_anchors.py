@@ -26,7 +26,7 @@ TYPED = {
 TYPED_TASKS = ("m-brick-kiln", "m-eurosat", "m-forestnet", "m-pv4ger", "m-so2sat", "m-bigearthnet")
 
 
-def rows(task="m-eurosat", *, procedural=False, probe="knn", **changes) -> pd.DataFrame:
+def rows(task="m-eurosat", *, procedural=False, probe="knn5", **changes) -> pd.DataFrame:
     """One task's rows of ours, at the published sizes unless changed."""
     models = ("SA-high", "SA-low", "CROMA", "image statistics", "random convolution")
     made = {"task": task, "procedural": procedural, "probe": probe, "protocol": "default"}
@@ -79,19 +79,23 @@ def test_a_real_score_stands_beside_the_others_and_the_conditions_say_what_diffe
     assert line["ours"] == "43.2 [40.1,\xa046.3]"
     assert line["torchgeo-bench"] == "60.2 [56.8,\xa062.8]"
     table = tables.conditions(found)
-    assert table.loc["neighbours"].tolist() == [20, 20, 5]
-    assert table.loc["distance"].tolist() == ["cosine", "not stated", "L2"]
-    assert table.loc["features"].tolist() == ["z-scored", "not stated", "raw"]
+    assert table.loc["neighbours"].tolist() == [5, 20, 5]
+    assert table.loc["distance"].tolist() == ["L2", "not stated", "L2"]
+    assert table.loc["features"].tolist() == ["raw", "not stated", "raw"]
     assert table.loc["side of the image, px"].tolist() == ["256", "256; SA-high 512", 224]
     items = table.loc["items of m-eurosat, train + test"]
     assert items["ours"] == "m-eurosat: 400 + 300"
     assert items["torchgeo-bench"] == "m-eurosat: 2,000 + 1,000"
 
 
-def test_conditions_of_ours_are_those_of_its_protocol():
-    found = tables.conditions(scores(rows(protocol="paper", image_px=224)))["ours"]
-    assert found[:4].tolist() == [20, "L2", "raw", "224"]
-    assert tables.conditions(scores(rows(procedural=True)))["ours"].tolist()[3] == "not run"
+def test_ours_are_of_five_neighbours_and_none_of_the_twenty_of_a_protocol():
+    found = scores(rows(value=0.5), *(rows(probe=name) for name in ("knn", "knn_weighted")))
+    assert found.equals(scores(rows(value=0.5)))
+    assert (tables.anchors(scores(rows(probe="knn")))["ours"] == "not run").all()
+    sides = [tables.conditions(scores(rows(image_px=px)))["ours"] for px in (224, 96)]
+    assert [side["side of the image, px"] for side in sides] == ["224", "96"]
+    none = tables.conditions(scores(rows(procedural=True)))["ours"]
+    assert none["side of the image, px"] == "not run"
 
 
 def test_real_eurosat_stands_in_for_m_eurosat_and_is_marked():
@@ -129,17 +133,9 @@ def test_a_column_of_published_weights_stands_beside_its_published_score():
     assert line["torchgeo-bench"].startswith("74.4")
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([rows(), rows()], "one row per cell"),
-        ([rows(), rows("m-pv4ger", protocol="paper")], "pick one seed and protocol"),
-        ([rows(protocol="mine")], "protocol must be one of .*'mine'"),
-    ],
-)
-def test_what_cannot_be_set_beside_is_refused(given, message):
-    with pytest.raises(ValueError, match=message):
-        tables.conditions(scores(*given)), tables.anchors(scores(*given))
+def test_what_cannot_be_set_beside_is_refused():
+    with pytest.raises(ValueError, match="one row per cell"):
+        tables.anchors(scores(rows(), rows(protocol="mine")))
 
 
 def test_scores_are_of_published_tasks_and_real_images_only():
@@ -226,7 +222,7 @@ def test_anchor_points_draw_every_number_once_more_where_it_is_named():
     assert np.allclose(drawn[1], 100 * published.query("model == 'image statistics'")["value"])
     assert [len(found) for found in drawn[2:]] == [12, 5]
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert labels[2:] == ["the paper, k = 20", "ours, k = 20"]
+    assert labels[2:] == ["the paper, k = 20", "ours, k = 5"]
     without = points.query("source != 'ours'")
     assert len(figures.anchor_points(without, {}).axes[0].collections) == 2
 

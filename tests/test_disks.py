@@ -526,6 +526,9 @@ def test_a_configuration_of_any_size_is_refused_before_it_is_built(
         "- {id: a, quote: b, where: c, rule: {kind: mean_difference, column: CROMA, probes: knn, "
         "at_least: 0}}",
         "- {quote: b, where: c, rule: {kind: external, needs: d}}",
+        "- {id: a, quote: b, where: c, rule: {kind: experiment, name: d, then: perhaps}}",
+        "- {id: a, quote: b, where: c, rule: {kind: test, held_by: [D1], answer: not run, why: d}}",
+        "- {id: a, quote: b, where: c, rule: {kind: test, held_by: D1, answer: holds, why: d}}",
         "[" * 1_200,
         "!!python/object/apply:os.system [false]",
         "\x00",

@@ -300,7 +300,7 @@ def test_encoders_are_shown_only_patches_with_data(images, model):
         valid[: rows * side, : cols * side] = True
         views[name] = images[name], valid
         cut = torch.from_numpy(images[name][None, :, : rows * side, : cols * side].copy())
-        pixels = model.encoder(name).standardise(cut.float())
+        pixels = model.encoder(name).standardise[name](cut.float())
         with torch.no_grad():
             tokens = model.tokenize(name, pixels, torch.tensor([metres[name]]))
             encoded[name] = model.encode(name, tokens)

@@ -103,19 +103,23 @@ def test_views_of_an_item_and_its_label_stay_together_from_the_file_on(task, mon
     assert SENSORS["radar"].bands == ("VV", "VH")
 
 
-def test_probes_are_given_z_scored_features_and_no_label_of_a_test_item(task, monkeypatch):
+@pytest.mark.parametrize("raw", [False, True])
+def test_probes_are_given_z_scored_features_and_no_label_of_a_test_item(task, monkeypatch, raw):
     given = []
 
     def spy(data, setting):
         given.append(data)
         return Prediction(np.zeros((len(data.test), data.n_classes), np.float32))
 
-    monkeypatch.setattr("salib.evaluate.run.PROBES", {"knn": PROBES["knn"]._replace(run=spy)})
+    monkeypatch.setattr(
+        "salib.evaluate.run.PROBES", {"knn": PROBES["knn"]._replace(run=spy, raw=raw)}
+    )
     one = {"CROMA": Candidate(model=Means(), sensor="lores", trained=False)}
     evaluate(one, [task], protocol=QUICK, image_px=32, seed=0)
     splits = [embed_split(task, split, one | baselines(0), image_px=32) for split in SIZES]
     for data, column in zip(given, splits[0].features, strict=True):
-        features = standardise(*(split.features[column] for split in splits))
+        features = [split.features[column] for split in splits]
+        features = features if raw else standardise(*features)
         for ours, expected in zip((data.train, data.valid, data.test), features, strict=True):
             np.testing.assert_array_equal(ours, expected)
         np.testing.assert_array_equal(data.train_labels, splits[0].labels)

@@ -75,8 +75,11 @@ def run(name, given, seed=1, **changes):
 
 
 def heads(*parts, **changes):
-    """Predictions of every head for one class per item."""
-    return {name: run(name, data(*parts), **changes).classes for name in SINGLE}
+    """Predictions of every head that has enough train items, for one class per item."""
+    given, protocol = data(*parts), replace(QUICK, **changes)
+    least = {name: PROBES[name].least_train(protocol, given.n_classes) for name in SINGLE}
+    enough = [name for name in SINGLE if least[name] <= len(given.train)]
+    return {name: run(name, given, **changes).classes for name in enough}
 
 
 def test_separable_data_score_one_and_shuffled_labels_chance():
@@ -113,6 +116,15 @@ def test_knn_equals_sklearn_with_the_same_weights(k, name):
     for number, column in enumerate(y.T):
         shares = model.fit(x, column).predict_proba(x_test)[:, 1]
         np.testing.assert_allclose(found[:, number], shares, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_knn5_asks_five_by_l2_whatever_the_protocol(name):
+    parts = splits(spread=3.0)
+    (x, y), _, (x_test, _) = parts
+    votes = KNeighborsClassifier(5, metric="euclidean").fit(x, y).predict_proba(x_test)
+    found = PROBES["knn5"].run(data(*parts), Setting(PROTOCOLS[name], 1))
+    np.testing.assert_allclose(found.scores, votes, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["default", "paper"])
@@ -258,7 +270,7 @@ def test_the_class_of_a_test_item_does_not_depend_on_the_other_test_items(name):
     np.testing.assert_array_equal(few, whole[40:])
 
 
-@pytest.mark.parametrize("name", ["knn", "knn_weighted", "kmeans"])
+@pytest.mark.parametrize("name", ["knn", "knn_weighted", "knn5", "kmeans"])
 def test_neighbours_and_clusters_do_not_look_at_the_valid_split(name):
     train, valid, test = blobs(0, 97), blobs(1, 41), blobs(2, 31)
     other = (1000 - 9 * test[0], 2 - test[1])
@@ -314,7 +326,7 @@ def test_a_class_absent_from_train_or_test_or_valid_is_a_result_not_an_error():
             kept = true != 1
             if number > 0 or name != "kmeans":  # there is a cluster too many
                 assert (predicted[kept] == true[kept]).all(), name
-            if number == 0 and name in ("knn", "knn_weighted"):
+            if number == 0 and name in ("knn", "knn_weighted", "knn5"):
                 assert not (predicted == 1).any(), name
     (x, y), (x_valid, y_valid) = train, valid
     one = (x[y == 1], y[y == 1]), (x_valid[:9], y_valid[:9] * 0 + 1)

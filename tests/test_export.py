@@ -10,12 +10,20 @@ import pytest
 import torch
 
 from salib import build_model, preset
+from salib.config import BandStats
 from salib.model.export import export_encoder
 
+LEVELS = (
+    BandStats(mean=(11.0, 3.0), std=(2.0, 5.0)),
+    BandStats(mean=(90.0, 70.0, 50.0), std=(30.0, 20.0, 10.0)),
+    BandStats(mean=(100.0, 120.0, 90.0), std=(40.0, 50.0, 60.0)),
+)
 SMALL = replace(preset("tiny"), dim=24, depth=2, heads=2, decoder_dim=16, decoder_heads=2)
+SMALL = replace(SMALL, band_stats=LEVELS)
 CHANGES = (
     {},
     {"whiten": True},
+    {"shared_optical": True},
     {"stem": "conv"},
     {"position": "rotary"},
     {"position": "gsd_sincos"},

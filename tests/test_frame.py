@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "salib.__main__": {"salib.cli"},
     "salib.__init__": {"salib.config", "salib.model", "salib.rasters"},
     "earth": {"salib.config", "salib.files"},
+    "exhibits.experiments": {"salib", "earth", "exhibits"},
     "exhibits": {"salib"},
 }
 RASTER = {"affine", "geopandas", "httpx", "morecantile", "pmtiles", "pyproj", "pystac", "rasterio"}

@@ -223,7 +223,7 @@ def test_each_band_meets_its_own_weights(model):
     """VV and VH are told apart: a band fills its own columns of the patch embedding."""
     picture = images()["radar"][:, :, :5, :5]
     encoder = model.encoder("radar")
-    pixels = encoder.standardise(picture)
+    pixels = encoder.standardise["radar"](picture)
     expected = encoder.patch_embed.bias + sum(
         pixels[:, band].flatten(1) @ encoder.patch_embed.weight[:, 25 * band : 25 * (band + 1)].T
         for band in (0, 1)

@@ -41,7 +41,7 @@ def test_the_joint_embedding_is_what_the_stages_give_one_after_another(model, se
                 name,
                 model.tokenize(
                     name,
-                    model.encoder(name).standardise(pictures[name].float()),
+                    model.encoder(name).standardise[name](pictures[name].float()),
                     torch.full((5,), GSD[name]),
                 ),
             )

@@ -189,7 +189,7 @@ def test_a_sample_without_a_sensor_is_as_if_the_sensor_did_not_exist():
         alone = {n: masks[n].rows(slice(sample, sample + 1)) for n in names}
         encoded = {}
         for n in names:
-            pixels = model.encoder(n).standardise(batch.images[n][sample : sample + 1])
+            pixels = model.encoder(n).standardise[n](batch.images[n][sample : sample + 1])
             tokens = model.tokenize(n, pixels, batch.gsd_m[n][sample : sample + 1])
             encoded[n] = model.encode(n, tokens.take(alone[n].keep))
             projected = model.projections[n](model.pool(n, encoded[n]))[0]

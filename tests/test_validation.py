@@ -10,11 +10,11 @@ from train_runs import MODEL, TRAIN, digests, held_out
 
 from salib import load_model
 from salib.config import TrainConfig
-from salib.model import build_model
+from salib.model import Pretraining, build_model
 from salib.training.data import Samples
 from salib.training.step import Run, draw_step, outputs
 from salib.training.train import pretrain
-from salib.training.validation import Validation
+from salib.training.validation import Validation, agreement
 
 LOSSES = ["valid_contrastive", "valid_reconstruction"]
 
@@ -142,3 +142,12 @@ def test_a_measurement_changes_neither_weights_nor_random_numbers(validated):
     for name, value in model.state_dict().items():
         assert torch.equal(value, weights[name])
     assert all(weight.grad is None for weight in model.parameters())
+
+
+def test_an_image_as_near_as_another_is_not_found():
+    """Vectors that are all one find nothing; told apart, everything."""
+    same = {name: torch.ones(6, 4) for name in ("radar", "lores")}
+    told = agreement(Pretraining(same, {}, {}, {}, torch.ones(())))
+    assert told["recall1_radar_lores"] == 0
+    apart = {name: torch.eye(6) for name in same}
+    assert agreement(Pretraining(apart, {}, {}, {}, torch.ones(())))["recall1_lores_radar"] == 1

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from exhibits.figures.style import OTHER, SERIES, grid, legend, panels
 
-SOURCES = {"the paper": (SERIES[1], "D"), "ours": (SERIES[2], "s")}
+SOURCES = {"the paper": (SERIES[1], "D", 20), "ours": (SERIES[2], "s", 5)}
 MARKERS = {"k-Means": "o", "k-Means + UMAP": "^"}
 
 
@@ -28,10 +28,10 @@ def anchor_points(points: pd.DataFrame, named: dict[str, str]) -> Figure:
     for number, (model, label) in enumerate(named.items()):
         own = published.query(f"model == {model!r}")
         _row(axis, own, tasks, 0.0, color=SERIES[(0, 3, 4, 5)[number % 4]], label=f"{label}, k = 5")
-    for number, (source, (colour, marker)) in enumerate(SOURCES.items(), start=1):
+    for number, (source, (colour, marker, k)) in enumerate(SOURCES.items(), start=1):
         own = points.query("source == @source")
         if len(own):
-            options = {"color": colour, "marker": marker, "label": f"{source}, k = 20"}
+            options = {"color": colour, "marker": marker, "label": f"{source}, k = {k}"}
             _row(axis, own, tasks, 0.22 * number, **options)
     axis.set_yticks(range(len(tasks)), tasks)
     axis.set_ylim(len(tasks) - 0.4, -0.4)

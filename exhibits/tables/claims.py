@@ -1,4 +1,4 @@
-"""The paper's claims, each with its rule, and what our rows say of it."""
+"""The paper's claims, each with its rule, and what our rows say of those that rows can answer."""
 
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,18 @@ from exhibits.tables.summary import seed_interval
 RULES = {
     "mean_difference": ("kind", "column", "probes", "at_least"),
     "best_count": ("kind", "at_least"),
+    "experiment": ("kind", "name", "then"),
+    "test": ("kind", "held_by", "answer", "why"),
     "external": ("kind", "needs"),
 }
 """Parts of a rule by its kind."""
-WORDS = {True: "reproduced", False: "not reproduced"}
+OF_ROWS = ("mean_difference", "best_count")
+WORDS = {True: "holds", False: "does not hold"}
+DECIDED = (*WORDS.values(), "cannot be decided here")
 
 
 def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
-    """Each claim of the paper with its rule and what our rows say of it.
+    """Each claim of the paper that is about rows, and what ours say of it.
 
     `verdict` rests on real images of the paper's tasks alone; `verdict_procedural` is the same
     rule on procedural ones and says nothing about the paper's data.
@@ -29,15 +33,16 @@ def verdicts(rows: Rows, claims: str | Path) -> pd.DataFrame:
     """
     table = read_rows(rows).query("source == 'geobench'")
     table = table[table["task"].isin(TABLE2_TASKS) & table["probe"].isin(TABLE2_PROBES)]
-    lines = []
+    lines = {}
     for claim in read_claims(claims):
-        line = {"claim": claim["id"], "quote": claim["quote"], "where": claim["where"]}
-        line["rule"] = ", ".join(f"{key} {value}" for key, value in claim["rule"].items())
+        if claim["rule"]["kind"] not in OF_ROWS:
+            continue
+        line = {"quote": claim["quote"], "where": claim["where"]}
         for made, suffix in ((False, ""), (True, "_procedural")):
             verdict, evidence = _judge(claim["rule"], table[table["procedural"] == made])
             line |= {f"verdict{suffix}": verdict, f"evidence{suffix}": evidence}
-        lines.append(line)
-    return pd.DataFrame(lines).set_index("claim")
+        lines[claim["id"]] = line
+    return pd.DataFrame.from_dict(lines, orient="index").rename_axis("claim")
 
 
 def read_claims(path: str | Path) -> list[dict[str, Any]]:
@@ -52,7 +57,10 @@ def read_claims(path: str | Path) -> list[dict[str, Any]]:
             rule = {name: claim["rule"][name] for name in RULES[claim["rule"]["kind"]]}
             column, probes = rule.get("column", MODELS[0]), rule.get("probes", [])
             numeric = isinstance(rule.get("at_least", 0), int | float)
-            if column not in MODELS or not isinstance(probes, list) or not numeric:
+            words = rule.get("then", WORDS[True]), rule.get("answer", WORDS[True])
+            decided = words[0] in WORDS.values() and words[1] in DECIDED
+            lists = isinstance(probes, list) and isinstance(rule.get("held_by", []), list)
+            if column not in MODELS or not (numeric and decided and lists):
                 raise ValueError(f"the rule is {rule}")
             claims.append({name: str(claim[name]) for name in ("id", "quote", "where")})
             claims[-1]["rule"] = rule
@@ -63,8 +71,6 @@ def read_claims(path: str | Path) -> list[dict[str, Any]]:
 
 
 def _judge(rule: dict[str, Any], rows: Any) -> tuple[str, str]:
-    if rule["kind"] == "external":
-        return "not run", f"needs {rule['needs']}"
     cells = spread(rows, ["task", "probe"], "model", "value").reindex(columns=MODELS).dropna()
     if cells.empty:
         return "not run", "no such rows"

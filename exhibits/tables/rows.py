@@ -15,6 +15,7 @@ PROBE_NAMES = {
     "kmeans_umap": "k-Means + UMAP",
     "knn": "k-NN",
     "knn_weighted": "k-NN weighted",
+    "knn5": "k-NN 5, L2",
     "linear": "Linear",
     "decoder": "Decoder",
 }

@@ -65,6 +65,8 @@ class ModelConfig:
         stem: "linear" embeds each patch alone, as in the paper; "conv" by convolutions of stride 2,
             which see a few pixels of the neighbours, masked ones too. patch_px is then a power of
             two.
+        shared_optical: one encoder for the optical sensors of the same bands, lores and hires, in
+            place of one each; band statistics and all that follows stay each sensor's own.
         partial: trained with samples that lack sensors: any of them can be fused.
         reference_m: ground distance that counts as one step of bias (D2).
         slopes: m(h) of each head, or empty for ALiBi's.
@@ -87,6 +89,7 @@ class ModelConfig:
     heads: int = 16
     patch_px: int = 16
     stem: str = "linear"
+    shared_optical: bool = False
     partial: bool = False
     decoder_dim: int = 512
     decoder_depth: int = 1
@@ -115,6 +118,7 @@ class ModelConfig:
         if self.decoder_dim % 4:
             raise ValueError(f"decoder_dim must be a multiple of 4, got {self.decoder_dim}")
         self._check_position()
+        self._check_shared()
         if self.stem not in ("linear", "conv"):
             raise ValueError(f"stem must be linear or conv, got {self.stem!r}")
         if self.stem == "conv" and (self.patch_px < 2 or self.patch_px & (self.patch_px - 1)):
@@ -148,6 +152,24 @@ class ModelConfig:
                 f"width must be a multiple of 4 for position {self.position!r}, got {width}"
             )
 
+    def _check_shared(self) -> None:
+        kinds = [SENSORS[name].bands for name in self._optical]
+        if self.shared_optical and (len(kinds) < 2 or len(set(kinds)) > 1):
+            raise ValueError(
+                "shared_optical must join two optical sensors or more, all of the same bands, such "
+                f"as lores and hires, got {', '.join(self._optical) or 'none'} of {self.sensors}"
+            )
+
+    @property
+    def _optical(self) -> list[str]:
+        return [name for name in self.sensors if SENSORS[name].modality == "optical"]
+
+    @property
+    def encoder_of(self) -> dict[str, str]:
+        """By sensor, that whose encoder it passes: its own, or the first optical one's."""
+        shared = self._optical if self.shared_optical else []
+        return {name: shared[0] if name in shared else name for name in self.sensors}
+
     @property
     def has_bias(self) -> bool:
         """Whether positions enter as a bias of attention, Eq. (2)."""
@@ -176,10 +198,14 @@ class ModelConfig:
         return dict(zip(self.sensors, self.band_stats or plain, strict=True))
 
     def to_json(self) -> dict:
-        """Plain values, with the version of the layout."""
-        return {"schema": SCHEMA, **asdict(replace(self, position="ground"))} | {
-            "position": self.position_name
-        }
+        """Plain values, with the version of the layout; `shared_optical` where it is on alone.
+
+        So a run of a model that is older than the option is known again.
+        """
+        values = {"schema": SCHEMA, **asdict(replace(self, position="ground"))}
+        if not self.shared_optical:
+            del values["shared_optical"]
+        return values | {"position": self.position_name}
 
     @classmethod
     def from_json(

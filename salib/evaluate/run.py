@@ -24,7 +24,7 @@ from salib.evaluate.columns import (
     embed_split,
 )
 from salib.evaluate.croma import with_task_stats
-from salib.evaluate.probes.data import ProbeData, standardise
+from salib.evaluate.probes.data import ProbeData
 from salib.evaluate.probes.fitting import Examples
 from salib.evaluate.probes.segmentation import HEADS, fit_segmentation, segment
 from salib.evaluate.probes.table import PROBES
@@ -191,19 +191,18 @@ def _probed(
     task: Task, run: Run, column: str, train: Split, valid: Split, test: Split
 ) -> Iterator[tuple[str, np.ndarray, dict[str, float]]]:
     """By probe, scores or classes of the test items, and how clusters agree with the classes."""
-    features = [split.features[column] for split in (train, valid, test)]
-    if run.protocol.standardise:
-        features = standardise(*features)
-    data = ProbeData(
-        train=features[0],
+    raw = ProbeData(
+        train=train.features[column],
         train_labels=train.labels,
-        valid=features[1],
+        valid=valid.features[column],
         valid_labels=valid.labels,
-        test=features[2],
+        test=test.features[column],
         n_classes=task.n_classes,
     )
+    data = raw.standardised() if run.protocol.standardise else raw
     for name in _probes_of(task, run.protocol, len(train.labels)):
-        given = PROBES[name].run(data, run.setting(task, name))
+        probe = PROBES[name]
+        given = probe.run(raw if probe.raw else data, run.setting(task, name))
         agree = {"ari": adjusted_rand_score, "nmi": normalized_mutual_info_score}
         agree = agree if given.clusters is not None else {}
         values = given.scores if task.kind == "multilabel" else given.classes

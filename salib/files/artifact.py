@@ -19,7 +19,7 @@ from salib.files.disk import LOCKS, beside, locked, sync, told_when_full
 
 ROOT = Path(__file__).parents[2]
 MADE_FROM = "made_from.json"
-RECIPES = {"earth": 2, "curate": 3, "pretrain": 2, "embed": 4, "evaluate": 3}
+RECIPES = {"earth": 2, "curate": 3, "pretrain": 2, "embed": 4, "evaluate": 4}
 """Number of each stage, raised by hand when the same inputs give other results than before."""
 SOURCE = "source"
 """Entry of a key that is recorded and shown, but never compared: the digest of the code."""

@@ -27,7 +27,7 @@ class SensorEncoder(nn.Module):
 
     def forward(self, images: Tensor, gsd_m: Tensor) -> Tensor:
         """Tokens, (batch, tokens, dim), of images (batch, bands, height, width) in float32."""
-        pixels = self.model.encoder(self.sensor).standardise(images)
+        pixels = self.model.encoder(self.sensor).standardise[self.sensor](images)
         tokens = self.model.encode(self.sensor, self.model.tokenize(self.sensor, pixels, gsd_m))
         return self.model.whitening(self.sensor, tokens.x)
 

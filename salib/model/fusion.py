@@ -41,8 +41,8 @@ class ScaleAlibi(nn.Module):
         self.register_buffer("fixed_slopes", slopes, persistent=False)
         if config.learn_slopes:
             self.log_slopes = nn.Parameter(slopes.log())
-        depths = {n: half if SENSORS[n].radar else config.depth for n in stats}
-        self.encoders = nn.ModuleDict({n: Encoder(config, stats[n], depths[n]) for n in stats})
+        depths = {n: half if SENSORS[n].radar else config.depth for n in config.encoder_of.values()}
+        self.encoders = nn.ModuleDict({n: Encoder(config, n, own) for n, own in depths.items()})
         self.cross_encoders = nn.ModuleDict(
             {n: Transformer(dim, heads, half, cross=True) for n in config.sensors[1:]}
         )
@@ -69,7 +69,7 @@ class ScaleAlibi(nn.Module):
             reconstruct: fuse and decode too; otherwise there are projections alone.
         """
         first, *_ = names = [n for n in self.config.sensors if n in images]
-        pixels = {n: self.encoder(n).standardise(images[n]) for n in names}
+        pixels = {n: self.encoder(n).standardise[n](images[n]) for n in names}
         shown = {n: self.tokenize(n, pixels[n], gsd_m[n], masks[n].keep) for n in names}
         encoded = {n: self.encode(n, shown[n]) for n in names}
         projections = {n: self.projections[n](self.pool(n, encoded[n])) for n in names}
@@ -89,8 +89,8 @@ class ScaleAlibi(nn.Module):
         return 1 / self.log_scale.exp().clamp(max=MAX_SCALE)
 
     def encoder(self, sensor: str) -> Encoder:
-        """The encoder of one sensor."""
-        encoder = self.encoders[sensor]
+        """The encoder of one sensor, or the one that optical sensors share."""
+        encoder = self.encoders[self.config.encoder_of[sensor]]
         assert isinstance(encoder, Encoder)
         return encoder
 
@@ -144,7 +144,8 @@ class ScaleAlibi(nn.Module):
         self, sensor: str, view: View, keep: Int[Tensor, "batch kept"] | None = None
     ) -> Tokens:
         """One sensor's encodings of images, of all patches or those that its encoder is shown."""
-        pixels, gsd_m = view.standardised(self.encoder(sensor).standardise, self.log_scale.device)
+        standardise = self.encoder(sensor).standardise[sensor]
+        pixels, gsd_m = view.standardised(standardise, self.log_scale.device)
         keep = None if keep is None else keep.to(pixels.device)
         return self.encode(sensor, self.tokenize(sensor, pixels, gsd_m, keep))
 
@@ -200,8 +201,7 @@ class ScaleAlibi(nn.Module):
     ) -> Tensor | Tokens:
         """Represent images of one sensor, or of several that show the same ground, together.
 
-        Images may have any size and ground sample distance. The result needs no gradient and may
-        be trained on.
+        Images may have any size and GSD. The result needs no gradient and may be trained on.
 
         Args:
             images: (batch, bands, height, width), pixel values of tiles in any dtype (0..255; of s2

@@ -134,38 +134,52 @@ class ConvStem(nn.Sequential):
         return super().forward(input).flatten(2).mT
 
 
-class Encoder(nn.Module):
-    """Standardise, cut into patches, embed, attend with the bias of their ground distance."""
+class Standardise(nn.Module):
+    """Pixel values to mean 0 and standard deviation 1 over the training data (D13)."""
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, config: ModelConfig, stats: BandStats, depth: int) -> None:
-        """One sensor's encoder."""
+    def __init__(self, stats: BandStats) -> None:
+        """Of one sensor; stored with the configuration, not with the weights."""
         super().__init__()
-        bands = len(stats.mean)
         self.register_buffer("mean", torch.tensor(stats.mean).view(-1, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(stats.std).view(-1, 1, 1), persistent=False)
-        self.patch_px = config.patch_px
-        if config.stem == "conv":
-            self.patch_embed = ConvStem(bands, config.patch_px, config.dim)
-        else:
-            self.patch_embed = nn.Linear(bands * config.patch_px**2, config.dim)
-        self.transformer = Transformer(config.dim, config.heads, depth)
 
-    def standardise(
+    def forward(
         self, images: Float[Tensor, "batch bands height width"]
     ) -> Float[Tensor, "batch bands height width"]:
-        """Pixel values to mean 0 and standard deviation 1 over the training data (D13).
+        """Standardised pixels.
 
         Raises:
-            ValueError: if the image has another number of bands than the encoder.
+            ValueError: if the image has another number of bands than the sensor.
         """
         if images.shape[1] != len(self.mean):
             raise ValueError(
                 f"images must have {len(self.mean)} bands for this sensor, got {images.shape[1]}"
             )
         return (images - self.mean) / self.std
+
+
+class Encoder(nn.Module):
+    """Standardise, cut into patches, embed, attend with the bias of their ground distance.
+
+    Attributes:
+        standardise: by sensor, of those whose encoder it is.
+    """
+
+    def __init__(self, config: ModelConfig, name: str, depth: int) -> None:
+        """The encoder of the sensors that pass that of `name` (`ModelConfig.encoder_of`)."""
+        super().__init__()
+        own = [sensor for sensor, passed in config.encoder_of.items() if passed == name]
+        self.standardise = nn.ModuleDict({n: Standardise(config.stats[n]) for n in own})
+        bands = len(config.stats[name].mean)
+        self.patch_px = config.patch_px
+        if config.stem == "conv":
+            self.patch_embed = ConvStem(bands, config.patch_px, config.dim)
+        else:
+            self.patch_embed = nn.Linear(bands * config.patch_px**2, config.dim)
+        self.transformer = Transformer(config.dim, config.heads, depth)
 
     def embed(
         self,

@@ -76,8 +76,8 @@ def agreement(out: Pretraining) -> dict[str, Tensor]:
 
     Returns:
         "recall1_radar_lores" and so on: share of samples for which the nearest of the other
-        sensor's images, or one of the five nearest, shows the same ground; "chance1" and "chance5",
-        what guessing finds. "alignment", the mean squared distance of a sample's vectors of two
+        sensor's images, or one of the five nearest, shows the same ground, where an image that is
+        as near as another is not found; "chance1" and "chance5", what guessing finds. "alignment", the mean squared distance of a sample's vectors of two
         sensors, and "uniformity", the logarithm of the mean of exp(-2 d^2) over pairs of samples of
         one sensor (Wang & Isola 2020); less is better for both. NaN with fewer than two complete
         samples.
@@ -89,7 +89,7 @@ def agreement(out: Pretraining) -> dict[str, Tensor]:
     found = {}
     for one, other in permutations(z, 2):
         similar = z[one] @ z[other].T
-        better = (similar > similar.diagonal()[:, None]).sum(dim=1)
+        better = (similar >= similar.diagonal()[:, None]).sum(dim=1) - 1  # not itself
         for nearest in NEAREST:
             found[f"recall{nearest}_{one}_{other}"] = (better < nearest).float().mean()
     count = len(next(iter(z.values())))

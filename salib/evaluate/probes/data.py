@@ -1,6 +1,6 @@
 """What every probe is given and what it returns: features, labels, scores of the test items."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,11 @@ class ProbeData:
     def is_multilabel(self) -> bool:
         """Whether an item has 0 or 1 of each class in place of one class."""
         return self.train_labels.ndim == 2
+
+    def standardised(self) -> "ProbeData":
+        """The same with features z-scored by the train split."""
+        features = standardise(self.train, self.valid, self.test)
+        return replace(self, **dict(zip(("train", "valid", "test"), features, strict=True)))
 
     def one_hot(self) -> Float32[np.ndarray, "train classes"]:
         """Train labels as 0 or 1 per item and class."""

@@ -9,6 +9,8 @@ from sklearn.neighbors import KNeighborsRegressor
 
 from salib.evaluate.probes.data import Features, Prediction, ProbeData, Setting
 
+FIVE = 5
+
 
 def knn(data: ProbeData, setting: Setting) -> Prediction:
     """Each of the k nearest train items has one vote."""
@@ -21,6 +23,11 @@ def knn_weighted(data: ProbeData, setting: Setting) -> Prediction:
     """Votes count exp(cosine / temperature), 0.07 in the k-NN of self-supervised vision."""
     options = {"k": setting.protocol.knn_k, "temperature": setting.protocol.knn_temperature}
     return Prediction(votes(data.train, data.one_hot(), data.test, metric="cosine", **options))
+
+
+def knn5(data: ProbeData, setting: Setting) -> Prediction:
+    """As torchgeo-bench has it, whatever the protocol: five neighbours by L2 distance."""
+    return Prediction(votes(data.train, data.one_hot(), data.test, k=FIVE, metric="l2"))
 
 
 def votes(
