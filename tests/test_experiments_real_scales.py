@@ -177,6 +177,13 @@ def test_the_rule(values, answer):
     assert verdict(rows_of(values, seeds=1)).answer == "cannot be decided here"
 
 
+def test_a_lead_on_which_the_seeds_do_not_agree_is_none():
+    rows = rows_of({(SCALE, TRULY): 0.7})
+    one = rows["seed"].eq(0) & rows["arm"].eq(SCALE) & rows["told"].eq(TRULY)
+    rows.loc[one & rows["factor"].eq(2), "value"] -= 0.25
+    assert verdict(rows).answer == "does not hold"
+
+
 def test_what_is_kept_is_the_mean_over_factors_then_data_sets():
     rows = rows_of({})
     rng = np.random.default_rng(5)
