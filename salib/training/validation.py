@@ -77,10 +77,10 @@ def agreement(out: Pretraining) -> dict[str, Tensor]:
     Returns:
         "recall1_radar_lores" and so on: share of samples for which the nearest of the other
         sensor's images, or one of the five nearest, shows the same ground, where an image that is
-        as near as another is not found; "chance1" and "chance5", what guessing finds. "alignment", the mean squared distance of a sample's vectors of two
-        sensors, and "uniformity", the logarithm of the mean of exp(-2 d^2) over pairs of samples of
-        one sensor (Wang & Isola 2020); less is better for both. NaN with fewer than two complete
-        samples.
+        as near as another is not found; "chance1" and "chance5", what guessing finds. "alignment",
+        the mean squared distance of a sample's vectors of two sensors, and "uniformity", the
+        logarithm of the mean of exp(-2 d^2) over pairs of samples of one sensor (Wang & Isola
+        2020); less is better for both. NaN with fewer than two complete samples.
     """
     z = {name: F.normalize(value.float(), dim=-1) for name, value in out.projections.items()}
     if out.present is not None:
